@@ -1,0 +1,76 @@
+# Everything runs from .venv, which is made from uv.lock at first use. Needs Python 3.11-3.13 and git.
+
+PYTHON ?= python3
+CONF ?= conf/flights.yaml
+HOLDFAST_MLFLOW_PORT ?= 5000
+UV_VERSION := 0.13.9
+
+STATE := $(CURDIR)/.holdfast
+RUN := .venv/bin/python
+READY := .venv/.ready
+
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= 1
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export PREFECT_HOME ?= $(STATE)/prefect
+export PREFECT_LOGGING_EXTRA_LOGGERS ?= pipeline
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 90
+# Threads that wait must not burn the cores that others need.
+export OMP_WAIT_POLICY ?= passive
+# Behind a company's proxy only the system knows the certificates.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
+
+.PHONY: help setup demo test up ui serve lint bench clean
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+setup: $(READY)  ## make .venv from uv.lock (every target does this when it has to)
+
+demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 starts over
+	$(if $(FRESH),rm -rf "$(STATE)")
+	@mkdir -p "$(STATE)"
+	@PREFECT_LOGGING_LEVEL=WARNING $(RUN) -m flows.replay $(CONF)
+
+test: $(READY)  ## run the tests; ARGS goes to pytest
+	$(RUN) -m pytest $(ARGS)
+
+up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
+	$(RUN) -m flows.up $(CONF)
+
+ui: $(READY)  ## browse the demo's runs in MLflow
+	@mkdir -p "$(STATE)/artifacts"
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(RUN) -m mlflow server \
+	  --host 127.0.0.1 --port $(HOLDFAST_MLFLOW_PORT) --workers 1 \
+	  --backend-store-uri "sqlite:///$(STATE)/mlflow.db" \
+	  --artifacts-destination "$(STATE)/artifacts"
+
+serve: $(READY)  ## serve the champion
+	$(RUN) -m pipeline.serving $(CONF)
+
+lint: $(READY)  ## check style and types
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+bench: $(READY)  ## measure what retraining on drift is worth
+	$(RUN) -m benchmarks.retraining --json
+
+clean:  ## forget all runs, models and batches
+	rm -rf "$(STATE)"
+
+$(READY): pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "Holdfast needs Python 3.11, 3.12 or 3.13; $(PYTHON) is not one of them." \
+	    "Name one, as with: make PYTHON=python3.12" >&2; exit 2; }
+	@command -v uv >/dev/null || test -x .venv-uv/bin/uv || { \
+	  $(PYTHON) -m venv .venv-uv && .venv-uv/bin/python -m pip install -q --disable-pip-version-check \
+	    uv==$(UV_VERSION) && \
+	  echo '*' >.venv-uv/.gitignore; } || { \
+	  rm -rf .venv-uv; echo "Holdfast installs itself with uv, and could not get it through pip." \
+	    "Install uv, or what python3 -m venv needs: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Making .venv from uv.lock; the first time takes a minute or two."
+	@PATH="$$PATH:$(CURDIR)/.venv-uv/bin" \
+	  uv sync -q --frozen --extra demo --python "$$(command -v $(PYTHON))"
+	@touch $@

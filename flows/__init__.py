@@ -1,0 +1,1 @@
+"""What Holdfast runs: short Prefect flows around the decisions of `pipeline`."""

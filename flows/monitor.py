@@ -1,0 +1,186 @@
+"""One live batch: validate, compare with the champion's reference, record, decide, act."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL
+
+from flows.steps import check, opened, page_failure, read
+from flows.train import train
+from pipeline.alerts import Event, page
+from pipeline.config import Settings
+from pipeline.monitoring import episode, performance
+from pipeline.monitoring.drift import DriftReport, compare
+from pipeline.monitoring.episode import Evidence, Verdict
+from pipeline.registry import Batch, Registry
+from pipeline.training import labelled, losses, score
+
+
+@flow(name="monitor", on_failure=[page_failure])
+def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
+    """Judge one batch, the next one if none is named, and act on the decision."""
+    settings, registry = opened(conf)
+    start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
+    judged = judge(settings, registry, start)
+    asked = retrain_parameters(conf, settings, registry, judged)
+    if asked is not None:
+        _request(settings, asked)
+    decision = judged.verdict.decision
+    return {"batch": judged.name, "rows": judged.rows, "drifted": list(judged.drifted)} | {
+        "action": decision.action,
+        "reason": decision.reason,
+    }
+
+
+def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
+    """Start of the batch after the last recorded one, else of the first after training."""
+    recorded = registry.batches()
+    if recorded:
+        return pd.Timestamp(recorded[-1].name) + pd.Timedelta(settings.monitoring.batch)
+    return registry.champion().until
+
+
+def retrain_parameters(
+    conf: str, settings: Settings, registry: Registry, batch: Batch
+) -> dict[str, Any] | None:
+    """What to train for a batch that asks for it; None once its challenger has been judged."""
+    decision = batch.verdict.decision
+    answered = {attempt.episode for attempt in registry.attempts()}
+    if decision.action != "retrain" or decision.episode in answered:
+        return None
+    end = pd.Timestamp(batch.name) + pd.Timedelta(settings.monitoring.batch)
+    return {"conf": conf, "until": end.isoformat(), "episode": decision.episode}
+
+
+def _request(settings: Settings, asked: dict[str, Any]) -> None:
+    """Through the API where there is a server, else here and now."""
+    if PREFECT_API_URL.value() is None:
+        train(**asked)
+        return
+    run_deployment(
+        name=f"train/{settings.name}",
+        parameters=asked,
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=f"{settings.name}-{asked['episode']}-{asked['until']}",
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
+    """Record one batch and what to do about it; a recorded one is given back as it stands."""
+    name = f"{start:%Y-%m-%dT%H:%M}"
+    recorded = {one.name: one for one in registry.batches()}
+    if name in recorded:
+        return recorded[name]
+    end = start + pd.Timedelta(settings.monitoring.batch)
+    champion = registry.champion()
+    bundle = registry.bundle(champion.number)
+    validated = check(settings, _live(settings, start, end), f"batch {name}".replace(":", ""))
+    settle(settings, registry, end)
+    history = [one for one in registry.batches() if one.name < name]
+    report = compare(
+        reference=bundle.reference,
+        current=validated.valid,
+        recent=_recent(settings, registry, history, champion.number),
+        alpha=settings.monitoring.alpha,
+        persistence=settings.monitoring.persistence,
+    )
+    evidence = Evidence(
+        batch=name,
+        version=champion.number,
+        alarm=report.alarm,
+        persisted=report.drifted if report.persisted else (),
+        worse=_worse(history, champion.number),
+    )
+    decision = episode.decide(
+        evidence,
+        history=[one.verdict for one in history],
+        attempts=registry.attempts(),
+        cooldown=settings.monitoring.cooldown,
+    )
+    verdict = Verdict(evidence, decision)
+    registry.record_batch(
+        verdict=verdict,
+        report=report,
+        quarantined=len(validated.quarantined),
+        predicted=float(np.mean(bundle.model.predict(validated.valid))),
+        window=(start, end),
+        step=_step(settings, registry, start),
+    )
+    _page(settings, verdict, report)
+    return next(one for one in registry.batches() if one.name == name)
+
+
+def _live(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    return read(settings, settings.data.live or settings.data.train, start, end)
+
+
+def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
+    """Number of a batch since the first version."""
+    first = registry.versions()[0].until
+    return int((start - first) // pd.Timedelta(settings.monitoring.batch))
+
+
+def _recent(
+    settings: Settings, registry: Registry, history: Sequence[Batch], version: int
+) -> list[dict[str, float]]:
+    own = [one for one in history if one.verdict.evidence.version == version]
+    return registry.summaries(own[1 - settings.monitoring.persistence :])
+
+
+def _worse(history: Sequence[Batch], version: int) -> str:
+    """The newest batch with labels, if the champion lost too much on it."""
+    settled = [one for one in history if one.performance is not None]
+    if not settled or settled[-1].verdict.evidence.version != version:
+        return ""
+    last = settled[-1]
+    return last.name if last.performance is not None and last.performance.worse else ""
+
+
+def _page(settings: Settings, verdict: Verdict, report: DriftReport) -> None:
+    evidence, decision = verdict.evidence, verdict.decision
+    subject = f"{settings.name}, batch {evidence.batch}: {decision.action}"
+    drifted = f" Drifted: {', '.join(report.drifted)}." if report.drifted else ""
+    if evidence.worse:
+        page(Event("performance", subject, decision.reason), settings.alerts.urls)
+    if evidence.persisted:
+        page(Event("drift", subject, decision.reason + drifted), settings.alerts.urls)
+
+
+def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
+    """Add realised performance to every batch whose labels have all arrived by `as_of`."""
+    length = pd.Timedelta(settings.monitoring.batch)
+    delay = pd.Timedelta(settings.data.label_delay)
+    for batch in registry.batches():
+        end = pd.Timestamp(batch.name) + length
+        if batch.performance is None and end + delay <= as_of:
+            _settle(settings, registry, batch, as_of)
+
+
+def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Timestamp) -> None:
+    data, start = settings.data, pd.Timestamp(batch.name)
+    end = start + pd.Timedelta(settings.monitoring.batch)
+    rows = check(settings, _live(settings, start, end), f"batch {batch.name}".replace(":", ""))
+    if data.target not in rows.valid.columns:
+        return
+    known = labelled(rows.valid, data, as_of=as_of)
+    if known.empty:
+        return
+    bundle = registry.bundle(batch.verdict.evidence.version)
+    target = known[data.target].to_numpy(dtype=np.float64)
+    predicted = bundle.model.predict(known)
+    judged = performance.realised(
+        batch=batch.name,
+        scores=score(settings.task, target, predicted),
+        current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
+        heldout=bundle.heldout.set_index(data.time)["loss"],
+        length=pd.Timedelta(settings.monitoring.batch),
+        allowed=settings.monitoring.performance_loss,
+    )
+    registry.record_performance(batch, judged, end=end, step=_step(settings, registry, start))

@@ -1,0 +1,172 @@
+"""History through the monitor, batch by batch, as if it were live: `make demo`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from prefect import flow
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flows.monitor import judge, next_batch, retrain_parameters, settle
+from flows.steps import check, opened, page_failure, read
+from flows.train import train
+from pipeline.config import Settings
+from pipeline.errors import PipelineError
+from pipeline.model import Model
+from pipeline.registry import CHAMPION, Registry
+from pipeline.training import LOSS, labelled, score
+
+Tell = Callable[[str], None]
+
+
+@flow(name="replay", on_failure=[page_failure])
+def replay(conf: str) -> list[dict[str, Any]]:
+    """Train the first version if there is none, then judge every batch there is."""
+    settings, registry = opened(conf)
+    with Progress(
+        TextColumn("{task.description}", table_column=None),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        bar = progress.add_task("reading", total=None)
+
+        def tell(what: str) -> None:
+            progress.update(bar, description=what)
+
+        tell("training the first version")
+        if registry.alias(CHAMPION) is None:
+            train(conf)
+            registry.champion()  # says so if the gate refused it
+        last = _last_end(settings)
+        length = pd.Timedelta(settings.monitoring.batch)
+        start = next_batch(settings, registry)
+        left = int((last - start) // length)
+        done = len(registry.batches())
+        progress.update(bar, total=done + left, completed=done)
+        for k in range(left):
+            _step(conf, settings, registry, start + k * length, tell)
+            progress.advance(bar)
+        settle(settings, registry, last + pd.Timedelta(settings.data.label_delay))
+        tell("comparing with the first version left alone")
+        return _story(settings, registry)
+
+
+def _step(
+    conf: str, settings: Settings, registry: Registry, start: pd.Timestamp, tell: Tell
+) -> None:
+    tell(f"batch {start:%Y-%m-%d}")
+    judged = judge(settings, registry, start)
+    asked = retrain_parameters(conf, settings, registry, judged)
+    if asked is not None:
+        tell(f"batch {start:%Y-%m-%d}: {judged.verdict.decision.action}")
+        train(**asked)
+
+
+def _last_end(settings: Settings) -> pd.Timestamp:
+    """End of the newest row's day."""
+    rows = read(settings, settings.data.live or settings.data.train, None, None)
+    newest: pd.Timestamp = rows[settings.data.time].max()
+    return newest.normalize() + pd.Timedelta("1D")
+
+
+def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
+    """One row a batch, with the first version's scores beside the maintained model's."""
+    first = registry.bundle(registry.versions()[0].number).model
+    story = []
+    for batch in registry.batches():
+        scores = {} if batch.performance is None else batch.performance.scores
+        alone = _alone(settings, first, pd.Timestamp(batch.name))
+        story.append(
+            {
+                "batch": batch.name[:10],
+                "rows": batch.rows,
+                "refused": batch.quarantined,
+                "drifted": list(batch.drifted),
+                "action": batch.verdict.decision.action,
+                "reason": batch.verdict.decision.reason,
+                "version": batch.verdict.evidence.version,
+                "maintained": scores,
+                "alone": alone,
+            }
+        )
+    return story
+
+
+def _alone(settings: Settings, model: Model, start: pd.Timestamp) -> dict[str, float]:
+    data = settings.data
+    end = start + pd.Timedelta(settings.monitoring.batch)
+    rows = read(settings, data.live or data.train, start, end)
+    valid = check(settings, rows, f"batch {start:%Y-%m-%dT%H%M}").valid
+    known = labelled(valid, data, as_of=end + pd.Timedelta(data.label_delay))
+    target = known[data.target].to_numpy(dtype=np.float64)
+    return score(settings.task, target, model.predict(known)) if len(known) else {}
+
+
+def table(story: list[dict[str, Any]], task: str) -> Table:
+    """The story of a replay as a person reads it."""
+    shown = SHOWN[task]
+    drawn = Table(title="Week by week: the maintained model beside the first one left alone")
+    for heading in ("batch", "rows", "drifted columns", "decision", "champion"):
+        drawn.add_column(heading, justify="right" if heading == "rows" else "left")
+    for name in shown:
+        drawn.add_column(f"{name}\nmaintained", justify="right")
+        drawn.add_column(f"{name}\nleft alone", justify="right")
+    for row in story:
+        few = ", ".join(row["drifted"][:4]) + (" ..." if len(row["drifted"]) > 4 else "")  # noqa: PLR2004 -- as fits
+        cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
+        for name in shown:
+            cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
+        drawn.add_row(*cells)
+    return drawn
+
+
+SHOWN = {"classification": ("roc_auc", "log_loss"), "regression": ("r2", "rmse")}
+
+
+def _decision(row: dict[str, Any]) -> str:
+    colour = {"retrain": "bold yellow", "halt": "bold red"}.get(row["action"])
+    return f"[{colour}]{row['action']}[/]" if colour else row["action"]
+
+
+def closing(story: list[dict[str, Any]], settings: Settings) -> str:
+    """What the replay found, in two sentences."""
+    retrains = sum(row["action"] == "retrain" for row in story)
+    versions = len({row["version"] for row in story})
+    means = {
+        side: np.nanmean([row[side].get(LOSS[settings.task], np.nan) for row in story])
+        for side in ("maintained", "alone")
+    }
+    return (
+        f"{len(story)} batches judged, {retrains} retrains asked for, {versions} champions served. "
+        f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "
+        f"{means['alone']:.4f} left alone."
+    )
+
+
+def main() -> int:
+    """Replay on the command line; 0 when done, 2 with a sentence when it cannot."""
+    parser = argparse.ArgumentParser(prog="python -m flows.replay", description=__doc__)
+    parser.add_argument("conf", help="a model's YAML file")
+    arguments = parser.parse_args()
+    console = Console()
+    try:
+        settings = Settings.load(arguments.conf)
+        story = replay(arguments.conf)
+    except PipelineError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    console.print(table(story, settings.task))
+    console.print(closing(story, settings))
+    console.print("Look at the runs, charts and versions: [bold]make ui[/]")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What several flows do: open a model, read and validate rows, page when a flow fails."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect import Flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun, State
+
+from pipeline import sources, training, validation
+from pipeline.alerts import Event, page
+from pipeline.config import Settings, Source
+from pipeline.errors import PipelineError, UnavailableError
+from pipeline.registry import Registry
+from pipeline.validation import NoValidRowError, Validated
+
+
+def opened(conf: str) -> tuple[Settings, Registry]:
+    """A model's settings and its registry."""
+    settings = Settings.load(conf)
+    return settings, Registry(settings)
+
+
+def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell people that a flow failed; a hook of every flow."""
+    try:
+        urls = Settings.load(flow_run.parameters["conf"]).alerts.urls
+    except PipelineError:
+        return  # the flow failed on the same file, and says so
+    subject = f"Flow {flow.name} of {flow_run.parameters['conf']} failed"
+    page(Event("failure", subject, state.message or ""), urls)
+
+
+async def _away(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether the same call may work later."""
+    return isinstance(await state.aresult(raise_on_failure=False), UnavailableError)
+
+
+@task(retries=3, retry_delay_seconds=[2, 8, 30], retry_condition_fn=_away, cache_policy=NO_CACHE)
+def read(
+    settings: Settings, source: Source, start: pd.Timestamp | None, end: pd.Timestamp | None
+) -> pd.DataFrame:
+    """Rows of a window, with the labels that have arrived for them."""
+    data, captures = settings.data, settings.captures
+    rows = sources.read(
+        source, time=data.time, key=data.key, start=start, end=end, captures=captures
+    )
+    if data.labels is None:
+        return rows
+    labels = sources.read(data.labels, time=None, captures=captures)
+    return training.join_labels(rows, labels, data)
+
+
+@task(cache_policy=NO_CACHE)
+def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
+    """Valid rows and refused ones, the refused written with their reasons."""
+    folder = quarantine_folder(settings)
+    try:
+        validated = validation.validate(rows, settings.data, source=name)
+    except NoValidRowError as error:
+        validation.quarantine(error.validated, folder, name)
+        raise
+    validation.quarantine(validated, folder, name)
+    if validated.reasons:
+        create_table_artifact(
+            key=f"{settings.name}-refused",
+            table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
+            description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
+        )
+    return validated
+
+
+def quarantine_folder(settings: Settings) -> Path:
+    """Where refused rows of a model are kept."""
+    return settings.tracking.folder / "quarantine" / settings.name

@@ -1,0 +1,31 @@
+"""Check a window of a source against the contract, without training or judging anything."""
+
+from typing import Any, Literal
+
+import pandas as pd
+from prefect import flow
+
+from flows.steps import check, opened, page_failure, quarantine_folder, read
+
+
+@flow(name="validate", on_failure=[page_failure])
+def validate(
+    conf: str,
+    source: Literal["train", "live"] = "train",
+    start: str | None = None,
+    end: str | None = None,
+) -> dict[str, Any]:
+    """Rows of a source -> valid ones counted, refused ones written with their reasons."""
+    settings, _ = opened(conf)
+    chosen = settings.data.train if source == "train" else settings.data.live
+    window = [None if moment is None else pd.Timestamp(moment) for moment in (start, end)]
+    rows = read(settings, chosen or settings.data.train, *window)
+    name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")
+    validated = check(settings, rows, name)
+    return {
+        "rows": len(rows),
+        "valid": len(validated.valid),
+        "quarantined": len(validated.quarantined),
+        "reasons": validated.reasons,
+        "folder": str(quarantine_folder(settings)),
+    }

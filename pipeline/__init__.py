@@ -1,0 +1,1 @@
+"""What Holdfast decides: contracts, training, drift, gate. Nothing here imports Prefect."""

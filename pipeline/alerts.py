@@ -1,0 +1,105 @@
+"""Pages, through Apprise: one message to every address, and never an exception.
+
+An address holds its secret anywhere in it (Slack's is in the place of the host), so a log line
+names no more of it than the service.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+from apprise import Apprise, NotifyBase, NotifyType
+from pydantic import SecretStr
+
+logger = logging.getLogger(__name__)
+logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs whole addresses
+
+Kind = Literal["drift", "gate", "performance", "failure", "quarantine"]
+
+_SEVERITY: Final[dict[Kind, NotifyType]] = {
+    "drift": NotifyType.WARNING,
+    "gate": NotifyType.WARNING,
+    "performance": NotifyType.FAILURE,
+    "failure": NotifyType.FAILURE,
+    "quarantine": NotifyType.WARNING,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person has to know.
+
+    Attributes
+    ----------
+    kind : str
+        What happened: persisted ``drift``, a refused ``gate``, lost ``performance``, the
+        ``failure`` of a flow, or a batch in ``quarantine``.
+    subject : str
+        The one line a phone shows.
+    body : str
+        What was seen and what to do, in plain text.
+    """
+
+    kind: Kind
+    subject: str
+    body: str
+
+
+def page(event: Event, urls: Sequence[SecretStr]) -> bool:
+    """Tell everyone about an event.
+
+    Parameters
+    ----------
+    event : Event
+        What to tell.
+    urls : sequence of SecretStr
+        Apprise addresses, such as ``slack://...``, ``mailto://...`` or ``json://host/path``.
+
+    Returns
+    -------
+    bool
+        Whether at least one address took the message; each that did not is logged.
+    """
+    if not urls:
+        _warn_once()
+        logger.info("Nobody was paged about %r.", event.subject)
+        return False
+    taken = [_deliver(event, url.get_secret_value()) for url in urls]
+    return any(taken)
+
+
+@cache
+def _warn_once() -> None:
+    logger.warning(
+        "Nobody is paged, because alerts.urls is empty. Set HOLDFAST__ALERTS__URLS to a JSON list "
+        "of Apprise addresses."
+    )
+
+
+def _deliver(event: Event, url: str) -> bool:
+    try:
+        service = Apprise.instantiate(url)
+        reason = "" if service and _send(service, event) else "refused"
+    except Exception as error:  # noqa: BLE001 -- a plugin may raise anything, a page stops no work
+        reason = type(error).__name__
+    if reason:
+        logger.error(
+            "The page %r was not taken by the %s address in alerts.urls (%s). "
+            "Check that address with `apprise -b test <address>`.",
+            event.subject,
+            _scheme(url),
+            reason,
+        )
+    return not reason
+
+
+def _send(service: NotifyBase, event: Event) -> bool:
+    severity = _SEVERITY[event.kind]
+    return bool(service.notify(body=event.body, title=event.subject, notify_type=severity))
+
+
+def _scheme(url: str) -> str:
+    scheme, found, _ = url.partition("://")
+    return f"{scheme}://" if found and scheme.isalnum() else "unreadable"

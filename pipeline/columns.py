@@ -1,0 +1,225 @@
+"""What a declared column means: Pandera rule, matrix encoding, inference from data.
+
+A column is declared once, in `data.features`; everything that must agree about it asks here.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from numpy.typing import NDArray
+
+from pipeline.config import Categorical, Columns, Numeric
+from pipeline.errors import DataError
+
+Matrix = NDArray[np.float64]
+Categories = dict[str, list[str]]
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Labels of a categorical column as strings, null where there is none.
+
+    Whole numbers and booleans are written out (`1`, `True`), so that codes read from CSV
+    compare with declared labels. Each value is written on its own: the other rows of a batch
+    never change its label.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        labels = [*as_text(pd.Series(values.cat.categories)), None]
+        return pd.Series([labels[i] for i in values.cat.codes], index=values.index, dtype="str")
+    if pd.api.types.is_string_dtype(values.dtype) and values.dtype != object:
+        return values.astype("str")
+    pairs = zip(values.astype(object), values.notna(), strict=True)
+    return pd.Series(
+        [_label(value) if there else None for value, there in pairs],
+        index=values.index,
+        dtype="str",
+    )
+
+
+def _label(value: Any) -> str:
+    whole = isinstance(value, float | np.floating) and value.is_integer()
+    return str(int(value) if whole else value)
+
+
+def as_number(values: pd.Series) -> pd.Series:
+    """Numbers of a numeric column as float64, NaN for null and for what is no number.
+
+    Times are seconds since 1970 (UTC where they name no zone), lengths of time are seconds.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        known = as_number(pd.Series(values.cat.categories)).to_numpy()
+        return pd.Series(np.append(known, np.nan)[values.cat.codes], index=values.index)
+    if values.dtype.kind in "mM":
+        return _seconds(values)
+    if pd.api.types.is_complex_dtype(values.dtype):
+        return pd.Series(np.nan, index=values.index)
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return pd.Series(values.to_numpy("float64", na_value=np.nan), index=values.index)
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    if values.dtype == object:
+        dates = values.notna() & values.map(lambda value: isinstance(value, dt.date)).astype(bool)
+        if dates.any():
+            numbers[dates] = _seconds(values[dates])
+    return numbers
+
+
+def as_time(values: pd.Series) -> pd.Series:
+    """Times of a time column as datetime64[us] in UTC without a zone, NaT for what is no time.
+
+    Text is read as ISO 8601 only. A guess at `1/2/2013` would depend on the other rows, and a
+    bare number has no unit.
+    """
+    if values.dtype.kind != "M":
+        texts = [value if isinstance(value, dt.date | str) else None for value in values]
+        values = pd.Series(texts, index=values.index, dtype=object)
+    times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
+    return times.dt.tz_localize(None).astype("datetime64[us]")
+
+
+def _seconds(values: pd.Series) -> pd.Series:
+    if values.dtype.kind == "m":
+        lengths = pd.to_timedelta(values)
+    else:
+        lengths = pd.to_datetime(values, errors="coerce", utc=True) - pd.Timestamp(0, tz="UTC")
+    return lengths.dt.total_seconds().astype("float64")
+
+
+def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """The declared columns of `frame`, in declared order, as float64 and strings.
+
+    Raises
+    ------
+    DataError
+        If declared columns are missing or a name stands twice, all of them named.
+    """
+    require(frame, list(columns))
+    return pd.DataFrame(
+        {
+            name: as_number(frame[name]) if isinstance(column, Numeric) else as_text(frame[name])
+            for name, column in columns.items()
+        },
+        index=frame.index,
+    )
+
+
+def require(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a frame that lacks columns or holds one of them twice.
+
+    Raises
+    ------
+    DataError
+        Naming every missing and every doubled column.
+    """
+    missing = [name for name in names if name not in frame.columns]
+    doubled = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
+    problems = []
+    if missing:
+        problems.append(f"must hold the columns {', '.join(missing)}. They are missing")
+    if doubled:
+        problems.append(f"must hold each column once. Got {', '.join(doubled)} more than once")
+    if problems:
+        message = f"The rows {' and '.join(problems)}. Fix the source or data.features."
+        raise DataError(message)
+
+
+def known_categories(frame: pd.DataFrame, columns: Columns) -> Categories:
+    """Labels per categorical column: the declared ones, else those of `frame`, sorted."""
+    return {
+        name: sorted(column.values or as_text(frame[name]).dropna().unique())
+        for name, column in columns.items()
+        if isinstance(column, Categorical)
+    }
+
+
+def encode(
+    frame: pd.DataFrame, columns: Columns, categories: Mapping[str, Sequence[str]]
+) -> Matrix:
+    """The matrix an estimator sees: numbers as they are, labels as their place in `categories`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with at least the declared columns.
+    columns : dict of str to Column
+        Declared columns, in the order of the matrix.
+    categories : mapping of str to sequence of str
+        Known labels of each categorical column.
+
+    Returns
+    -------
+    array of float64, shape (n_rows, n_columns)
+        NaN for null, for a label that is not known, and for what is no number.
+    """
+    matrix = np.empty((len(frame), len(columns)), dtype=np.float64)
+    for i, (name, column) in enumerate(columns.items()):
+        if isinstance(column, Numeric):
+            matrix[:, i] = as_number(frame[name])
+        else:
+            known = pd.Index(list(categories[name]), dtype="str")
+            codes = known.get_indexer(pd.Index(as_text(frame[name])))
+            matrix[:, i] = np.where(codes < 0, np.nan, codes)
+    return matrix
+
+
+def contract(
+    columns: Columns, *, key: str | None = None, time: str | None = None
+) -> pa.DataFrameSchema:
+    """The Pandera schema of conformed rows; a served request obeys the same rules.
+
+    Parameters
+    ----------
+    columns : dict of str to Column
+        Declared columns.
+    key, time : str, optional
+        Columns that must be present in every row; a key must be unique.
+    """
+    rules = {name: _rule(column) for name, column in columns.items()}
+    if key is not None:
+        rules[key] = pa.Column(str, unique=True, report_duplicates="exclude_first")
+    if time is not None:
+        rules[time] = pa.Column("datetime64[us]")
+    return pa.DataFrameSchema(rules, strict=False)
+
+
+def _rule(column: Numeric | Categorical) -> pa.Column:
+    if isinstance(column, Categorical):
+        checks = [] if column.values is None else [pa.Check.isin(list(column.values))]
+        return pa.Column(str, checks, nullable=column.nullable)
+    low = -np.inf if column.min is None else column.min
+    high = np.inf if column.max is None else column.max
+    checks = [
+        pa.Check.in_range(low, high, include_min=np.isfinite(low), include_max=np.isfinite(high))
+    ]
+    return pa.Column(float, checks, nullable=column.nullable)
+
+
+def infer_columns(frame: pd.DataFrame) -> Columns:
+    """Declare columns from what rows hold: a draft to be read and corrected.
+
+    Numbers and times become numeric, everything else (booleans too) categorical; a column
+    with a null is nullable. No range is inferred: observed extremes are no rule.
+
+    Raises
+    ------
+    DataError
+        If a column name stands twice.
+    """
+    require(frame, [])
+    columns: Columns = {}
+    for name in frame.columns:
+        nullable = bool(frame[name].isna().any())
+        kind = Numeric if _is_number(frame[name]) else Categorical
+        columns[str(name)] = kind(nullable=nullable)
+    return columns
+
+
+def _is_number(values: pd.Series) -> bool:
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_complex_dtype(values):
+        return False
+    if values.dtype == object:
+        there = values.dropna()
+        return len(there) > 0 and all(isinstance(value, dt.date) for value in there)
+    return pd.api.types.is_numeric_dtype(values) or values.dtype.kind in "mM"

@@ -1,0 +1,1 @@
+"""Pure functions and frozen records: drift, performance, and what to do about them."""

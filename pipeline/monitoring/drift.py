@@ -1,0 +1,413 @@
+"""A live batch against the reference: what differs, how much, how sure, and whether it lasts.
+
+Two levels of evidence share one false-alarm budget. *Rows*: this batch alone, each column's
+test judged by how much the reference's own blocks differ. *Blocks*: the last batches, each
+one observation of every summary, against the blocks of the reference; this is persistence.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.columns import as_number, as_text, require
+from pipeline.monitoring.statistics import (
+    blocks_p,
+    calibrated,
+    holm,
+    homogeneity_p,
+    kolmogorov_p,
+    novelty_p,
+    proportions_p,
+    psi,
+)
+from pipeline.reference import (
+    CategoricalProfile,
+    Effect,
+    NumericProfile,
+    Reference,
+    Summary,
+    grid_distance,
+)
+
+Level = Literal["rows", "blocks"]
+
+FLOORS = {
+    "distribution": 0.03,  # Kolmogorov-Smirnov distance
+    "labels": 0.03,  # total variation of the label shares
+    "missing": 0.01,  # share of rows
+    "unseen": 0.005,  # share of rows
+    "location": 0.25,  # reference standard deviations
+    "spread": 0.25,  # logarithm of the ratio of standard deviations
+    "share": 0.05,  # share of rows
+}
+"""Smallest effect of each kind that a person would want to hear of."""
+LEVEL_SHARE: dict[Level, float] = {"rows": 0.5, "blocks": 0.5}
+"""How the false-alarm budget is divided between the two levels."""
+FEWEST_BLOCKS = 4
+"""Blocks of the reference below which the last batches get no verdict."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test of one column.
+
+    Attributes
+    ----------
+    column : str
+        The column.
+    level : str
+        ``rows``: this batch alone; ``blocks``: the last batches together.
+    kind : str
+        What was compared, a key of `FLOORS`, with the label behind a share.
+    statistic : float
+        Size of the difference, in the unit of its floor; signed for locations and shares.
+    p_value : float
+        Calibrated, for this test alone.
+    adjusted : float
+        The same, so corrected that at most `alpha` of batches with nothing wrong alarm.
+    floor : float
+        Smallest difference that counts.
+    drifted : bool
+        Whether it is both significant and larger than the floor.
+    """
+
+    column: str
+    level: Level
+    kind: str
+    statistic: float
+    p_value: float
+    floor: float
+    adjusted: float = float("nan")
+    drifted: bool = False
+
+    @property
+    def family(self) -> str:
+        """The kind without its label."""
+        return self.kind.split(" of ")[0]
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """All there is to say of one column.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    statistic, p_value, effect : float
+        Of its most significant test: size, corrected p-value, size over floor.
+    drifted : bool
+        Whether any of its tests found drift.
+    psi : float
+        Population stability index, for drawing; NaN when the batch holds no value.
+    distance : float
+        Kolmogorov-Smirnov distance or total variation; NaN likewise.
+    missing : float
+        Share of rows without a value.
+    """
+
+    name: str
+    statistic: float
+    p_value: float
+    effect: float
+    drifted: bool
+    psi: float
+    distance: float
+    missing: float
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What the comparison of one batch found.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the batch.
+    alpha : float
+        Chance that a batch with nothing wrong alarms.
+    columns : tuple of ColumnDrift
+        In declared order.
+    findings : tuple of Finding
+        Every test, most significant first.
+    summary : Summary
+        This batch as one observation; the last ones are given as `recent`.
+    batches : int
+        Batches judged together at the level of blocks.
+    note : str
+        Why a level gave no verdict; empty when both did.
+    """
+
+    rows: int
+    alpha: float
+    columns: tuple[ColumnDrift, ...]
+    findings: tuple[Finding, ...]
+    summary: Summary
+    batches: int
+    note: str
+
+    @property
+    def alarm(self) -> bool:
+        """Whether this batch alarms, at either level."""
+        return any(finding.drifted for finding in self.findings)
+
+    @property
+    def persisted(self) -> bool:
+        """Whether the last batches together differ from the reference."""
+        return any(finding.drifted and finding.level == "blocks" for finding in self.findings)
+
+    @property
+    def outcome(self) -> Literal["quiet", "moved"]:
+        """The report in one word."""
+        return "moved" if self.alarm else "quiet"
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the drifted columns, most significant first."""
+        found = (finding.column for finding in self.findings if finding.drifted)
+        return tuple(dict.fromkeys(found))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values; what is undefined is None."""
+        values = asdict(self) | {"alarm": self.alarm, "outcome": self.outcome}
+        cleaned: dict[str, Any] = _without_nan(values)
+        return cleaned
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per test, most significant first."""
+        return pd.DataFrame([asdict(finding) for finding in self.findings])
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def compare(
+    *,
+    reference: Reference,
+    current: pd.DataFrame,
+    recent: Sequence[Summary] = (),
+    alpha: float = 0.05,
+    persistence: int = 3,
+) -> DriftReport:
+    """Compare a live batch, and the last ones, with the reference.
+
+    Parameters
+    ----------
+    reference : Reference
+        The training rows.
+    current : DataFrame
+        Rows of the batch with the reference's columns; others are ignored.
+    recent : sequence of Summary
+        `DriftReport.summary` of earlier batches, oldest first.
+    alpha : float
+        Chance that a batch with nothing wrong alarms, over all tests together.
+    persistence : int
+        Batches, this one included, that are judged together.
+
+    Raises
+    ------
+    DataError
+        If columns of the reference are missing or a name stands twice.
+    """
+    require(current, list(reference.columns))
+    summary = reference.summarise(current)
+    observed = [*recent, summary][-persistence:]
+    note = _no_verdict(reference, observed, persistence)
+    blocks = [] if note else list(_blocks(reference, observed))
+    findings = [
+        *_decide(_rows(reference, current), alpha * LEVEL_SHARE["rows"]),
+        *_decide(blocks, alpha * LEVEL_SHARE["blocks"]),
+    ]
+    findings.sort(key=lambda found: (not found.drifted, _largest(found.adjusted), found.column))
+    return DriftReport(
+        rows=len(current),
+        alpha=alpha,
+        columns=tuple(_column(reference, current, name, findings) for name in reference.columns),
+        findings=tuple(findings),
+        summary=summary,
+        batches=len(observed),
+        note=note,
+    )
+
+
+def _no_verdict(reference: Reference, observed: Sequence[Summary], persistence: int) -> str:
+    if len(reference.blocks) < FEWEST_BLOCKS:
+        return (
+            f"No verdict on persistence: it needs {FEWEST_BLOCKS} blocks in the reference, "
+            f"which has {len(reference.blocks)}."
+        )
+    if len(observed) < persistence:
+        return f"No verdict on persistence: {len(observed)} of {persistence} batches are in."
+    return ""
+
+
+def _largest(p_value: float) -> float:
+    return p_value if np.isfinite(p_value) else 2.0
+
+
+def _decide(findings: Iterable[Finding], alpha: float) -> list[Finding]:
+    """Divide `alpha` equally over the families that are present, Holm within each."""
+    ordered = sorted(findings, key=lambda found: found.family)
+    families = [list(group) for _, group in groupby(ordered, key=lambda found: found.family)]
+    decided = []
+    for family in families:
+        adjusted = holm([found.p_value for found in family])
+        for found, p_value in zip(family, adjusted, strict=True):
+            significant = p_value <= alpha / len(families)
+            drifted = bool(significant and abs(found.statistic) >= found.floor)
+            decided.append(replace(found, adjusted=float(p_value), drifted=drifted))
+    return decided
+
+
+def _rows(reference: Reference, current: pd.DataFrame) -> list[Finding]:
+    findings: list[Finding] = []
+    n_blocks = len(reference.blocks)
+
+    def add(column: str, kind: str, statistic: float, p_value: float, effect: Effect) -> None:
+        p_value = calibrated(
+            p_value, effect=effect.effect, dependent=effect.dependent, n_blocks=n_blocks
+        )
+        findings.append(Finding(column, "rows", kind, statistic, p_value, FLOORS[kind]))
+
+    for name, profile in reference.columns.items():
+        if isinstance(profile, NumericProfile):
+            missing = _compare_numbers(name, profile, current[name], add)
+        else:
+            missing = _compare_labels(name, profile, current[name], add)
+        rows = profile.n + profile.missing
+        p_value = proportions_p(
+            reference=profile.missing, n_reference=rows, current=missing, n_current=len(current)
+        )
+        difference = missing / max(len(current), 1) - profile.missing / max(rows, 1)
+        add(name, "missing", difference, p_value, profile.nulls)
+    return findings
+
+
+Add = Callable[[str, str, float, float, Effect], None]
+
+
+def _compare_numbers(name: str, profile: NumericProfile, values: pd.Series, add: Add) -> int:
+    known = _known(values)
+    distance = _distance(profile, known)
+    p_value = kolmogorov_p(distance, n_reference=profile.n, n_current=len(known))
+    add(name, "distribution", distance, p_value, profile.values)
+    return len(values) - len(known)
+
+
+def _compare_labels(name: str, profile: CategoricalProfile, values: pd.Series, add: Add) -> int:
+    before, now, unseen = _counts(profile, values)
+    p_value = homogeneity_p(before, now)
+    add(name, "labels", _total_variation(before, now), p_value, profile.values)
+    n = int(now.sum()) + unseen
+    singletons = sum(count == 1 for count in profile.counts.values())
+    p_value = novelty_p(unseen=unseen, n_current=n, singletons=singletons, n_reference=profile.n)
+    # A new label has no spread between blocks to be judged by.
+    add(name, "unseen", unseen / max(n, 1), p_value, Effect(float("nan"), dependent=False))
+    return len(values) - n
+
+
+def _known(values: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+    x = as_number(values).to_numpy()
+    return np.sort(x[np.isfinite(x)])
+
+
+def _distance(profile: NumericProfile, known: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    grid, below, upto = (np.asarray(v) for v in (profile.grid, profile.below, profile.upto))
+    return grid_distance(grid, below, upto, known)
+
+
+def _counts(
+    profile: CategoricalProfile, values: pd.Series
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+    """Rows per known label on both sides, and rows with labels the reference never held."""
+    counts = as_text(values).value_counts()
+    now = counts.reindex(list(profile.counts), fill_value=0).to_numpy(dtype=np.float64)
+    before = np.asarray(list(profile.counts.values()), dtype=np.float64)
+    return before, now, int(counts.sum() - now.sum())
+
+
+def _total_variation(before: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
+    if before.sum() == 0 or now.sum() == 0:
+        return float("nan")
+    return float(np.abs(before / before.sum() - now / now.sum()).sum() / 2)
+
+
+def _blocks(reference: Reference, observed: Sequence[Summary]) -> Iterable[Finding]:
+    """One test per summary that both the reference's blocks and the batches hold."""
+    rows = float(np.median([block["|rows"] for block in reference.blocks]))
+    for key in sorted(set().union(*reference.blocks) - {"|rows"}):
+        before = np.asarray([block.get(key, np.nan) for block in reference.blocks])
+        now = np.asarray([batch.get(key, np.nan) for batch in observed])
+        column, _, kind = key.rpartition("|")
+        family = kind.split(" of ")[0]
+        p_value, difference = blocks_p(
+            before, now, sampling_variance=_sampling_variance(family, before, rows)
+        )
+        yield Finding(column, "blocks", kind, difference, p_value, FLOORS[family])
+
+
+def _sampling_variance(family: str, before: np.ndarray[Any, Any], rows: float) -> float:
+    """Variance of one summary if rows were independent and, for numbers, normal."""
+    if family == "location":
+        return 1 / rows
+    if family == "spread":
+        return 1 / (2 * rows)
+    share = float(np.nanmean(before))
+    return max(share * (1 - share), 1 / rows) / rows
+
+
+def _column(
+    reference: Reference, current: pd.DataFrame, name: str, findings: Sequence[Finding]
+) -> ColumnDrift:
+    profile = reference.columns[name]
+    own = [found for found in findings if found.column == name]
+    first = own[0]
+    known = current[name].notna()
+    if isinstance(profile, NumericProfile):
+        values = _known(current[name])
+        known = pd.Series(np.isfinite(as_number(current[name]).to_numpy()))
+        distance, index = _distance(profile, values), _numeric_psi(profile, values)
+    else:
+        before, now, unseen = _counts(profile, current[name])
+        distance = _total_variation(np.append(before, 0), np.append(now, unseen))
+        index = _smoothed_psi(np.append(before, 0), np.append(now, unseen))
+    return ColumnDrift(
+        name=name,
+        statistic=first.statistic,
+        p_value=first.adjusted,
+        effect=abs(first.statistic) / first.floor,
+        drifted=any(found.drifted for found in own),
+        psi=index,
+        distance=distance,
+        missing=float(1 - known.mean()) if len(known) else float("nan"),
+    )
+
+
+def _numeric_psi(profile: NumericProfile, known: np.ndarray[Any, Any]) -> float:
+    """Over the tenths of the reference."""
+    grid = np.asarray(profile.grid)
+    cuts = np.searchsorted(np.asarray(profile.upto), np.linspace(0.1, 0.9, 9))
+    cuts = np.unique(np.minimum(cuts, len(grid) - 1))
+    if len(grid) == 0:
+        return float("nan")
+    before = np.diff(np.concatenate([[0.0], np.asarray(profile.upto)[cuts], [1.0]]))
+    upto = np.searchsorted(known, grid[cuts], side="right")
+    now = np.diff(np.concatenate([[0], upto, [len(known)]]))
+    return _smoothed_psi(before * profile.n, now.astype(np.float64))
+
+
+def _smoothed_psi(before: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
+    """Half a row is added to every bin (Jeffreys' prior), so that no bin is empty."""
+    if before.sum() == 0 or now.sum() == 0:
+        return float("nan")
+    before, now = before + 0.5, now + 0.5
+    return psi(reference=before / before.sum(), current=now / now.sum())

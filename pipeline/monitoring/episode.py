@@ -1,0 +1,144 @@
+"""From evidence to action: a pure fold over the recorded history, no state of its own.
+
+An episode opens when drift persists or performance is lost. It asks for one retrain. A new
+champion closes it; a refused challenger closes it too, and the next may open after a cooldown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["none", "page", "retrain", "halt"]
+REFUSALS = 2
+"""Challengers refused in a row after which people have to look."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one batch showed.
+
+    Attributes
+    ----------
+    batch : str
+        Start of its window, ISO; batches sort by it.
+    version : int
+        Champion it was judged against.
+    alarm : bool
+        Whether the batch alarms.
+    persisted : tuple of str
+        Columns whose drift persists over the last batches.
+    worse : str
+        The batch whose realised performance is beyond what is allowed; empty: none.
+    """
+
+    batch: str
+    version: int
+    alarm: bool = False
+    persisted: tuple[str, ...] = ()
+    worse: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do about a batch.
+
+    Attributes
+    ----------
+    action : str
+        ``none``, ``page``, ``retrain`` or ``halt``.
+    reason : str
+        One sentence.
+    episode : str
+        The episode it belongs to; empty: none.
+    """
+
+    action: Action
+    reason: str
+    episode: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Evidence and decision, as recorded."""
+
+    evidence: Evidence
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A challenger that an episode brought about.
+
+    Attributes
+    ----------
+    episode : str
+        The episode that asked for it.
+    promoted : bool
+        Whether it passed the gate.
+    """
+
+    episode: str
+    promoted: bool
+
+
+def decide(
+    evidence: Evidence,
+    *,
+    history: Sequence[Verdict],
+    attempts: Sequence[Attempt],
+    cooldown: int,
+) -> Decision:
+    """What to do about a batch, given everything recorded before it.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of this batch.
+    history : sequence of Verdict
+        Of other batches, in any order; later ones are ignored.
+    attempts : sequence of Attempt
+        Challengers so far, oldest first.
+    cooldown : int
+        Batches to wait after a refused challenger.
+    """
+    trouble = _trouble(evidence)
+    if not trouble:
+        reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
+        return Decision("none", reason)
+    refused = _refused_in_a_row(attempts)
+    if refused >= REFUSALS:
+        reason = f"{trouble}, but {refused} challengers in a row were refused: people must look."
+        return Decision("halt", reason)
+    earlier = sorted(
+        (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
+    )
+    asked = [v for v in earlier if v.decision.action == "retrain"]
+    last = asked[-1] if asked else None
+    answered = {attempt.episode for attempt in attempts}
+    if last is not None and last.decision.episode not in answered:
+        reason = f"{trouble}; the retrain already asked for has not finished."
+        return Decision("retrain", reason, last.decision.episode)
+    if last is not None and refused:
+        waited = sum(v.evidence.batch > last.evidence.batch for v in earlier)
+        if waited < cooldown:
+            reason = f"{trouble}; the last challenger was refused, cooling down."
+            return Decision("none", reason)
+    return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
+
+
+def _trouble(evidence: Evidence) -> str:
+    found = []
+    if evidence.persisted:
+        found.append(f"Drift of {', '.join(evidence.persisted[:3])} persists")
+    if evidence.worse:
+        found.append(f"Performance was lost in batch {evidence.worse}")
+    return " and ".join(found)
+
+
+def _refused_in_a_row(attempts: Sequence[Attempt]) -> int:
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.promoted:
+            break
+        count += 1
+    return count

@@ -1,0 +1,82 @@
+"""What a person reads in MLflow: descriptions in Markdown, figures, metrics to draw."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.monitoring.drift import DriftReport
+from pipeline.monitoring.episode import Verdict
+from pipeline.training import Trained
+
+
+def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
+    """A training run in a few sentences and a table."""
+    rows = "\n".join(
+        f"| {name} | {value:.4f} | {trained.baseline[name]:.4f} |"
+        for name, value in trained.scores.items()
+    )
+    most = ", ".join(list(trained.importance)[:5])
+    return (
+        f"Trained on {trained.fitted_rows:,} labelled rows from {tags['since']} to "
+        f"{tags['until']}; judged on the newest {len(trained.heldout):,}, which that fit had "
+        f"not seen, then fitted again on all.\n\n"
+        f"| held out | model | trivial baseline |\n|---|---|---|\n{rows}\n\n"
+        f"It relies most on {most}."
+    )
+
+
+def batch_note(verdict: Verdict, report: DriftReport, quarantined: int) -> str:
+    """A batch in a sentence, and a table of what drifted."""
+    evidence, decision = verdict.evidence, verdict.decision
+    lines = [
+        f"**{report.outcome.capitalize()}**: {decision.reason} Action: **{decision.action}**.",
+        "",
+        f"{report.rows:,} rows judged against version {evidence.version}, {quarantined} refused.",
+        report.note,
+        "",
+    ]
+    drifted = [found for found in report.findings if found.drifted]
+    if drifted:
+        lines += [
+            "| column | level | what | size | floor | corrected p |",
+            "|---|---|---|---|---|---|",
+        ]
+    lines += [
+        f"| {found.column} | {found.level} | {found.kind} | {found.statistic:.3g} "
+        f"| {found.floor:g} | {found.adjusted:.2g} |"
+        for found in drifted[:30]
+    ]
+    return "\n".join(lines)
+
+
+def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> dict[str, float]:
+    """The numbers that are drawn from batch to batch."""
+    metrics = {
+        "rows": float(report.rows),
+        "quarantined": float(quarantined),
+        "drifted_columns": float(len(report.drifted)),
+        "alarm": float(report.alarm),
+        "mean_prediction": predicted,
+    }
+    for column in report.columns:
+        metrics |= {
+            f"psi/{column.name}": column.psi,
+            f"distance/{column.name}": column.distance,
+            f"missing/{column.name}": column.missing,
+        }
+    return metrics
+
+
+def figures(trained: Trained, loss: str) -> dict[str, Any]:
+    """Learning curve and feature importance, by file name."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- slow to import, only training draws
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=trained.curve.label, ylabel=loss, title="Learning curve")
+    axes.plot(trained.curve.steps, trained.curve.fitted, label="fitted rows")
+    axes.plot(trained.curve.steps, trained.curve.heldout, label="held-out rows")
+    axes.legend()
+    importance = Figure(figsize=(7, 1 + 0.3 * len(trained.importance)), layout="constrained")
+    axes = importance.add_subplot(xlabel=f"{loss} added when shuffled", title="Feature importance")
+    names = list(reversed(trained.importance))
+    axes.barh(names, [trained.importance[name] for name in names])
+    return {"learning_curve.png": figure, "feature_importance.png": importance}

@@ -1,0 +1,1 @@
+"""The champion behind HTTP, with the contract of the training rows."""

@@ -1,0 +1,308 @@
+"""Labelled rows -> a judged and a refitted model.
+
+The window is split by time: a first fit on the older part is judged on the newer, held-out
+part, which no fit has seen; the model that serves is then fitted again on both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import (
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
+
+from pipeline.columns import Matrix, as_text, known_categories, require
+from pipeline.config import Data, Training
+from pipeline.errors import DataError
+from pipeline.model import Model, Predictions, build_estimator
+
+Floats = NDArray[np.float64]
+LOSS = {"classification": "log_loss", "regression": "squared_error"}
+"""What is compared between models and over time; smaller is better."""
+PREDICTION = "prediction"
+_EDGE = 1e-7
+"""Chances are kept this far from 0 and 1, or one row could decide everything."""
+_IMPORTANCE_ROWS = 4_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss against effort, on fitted and held-out rows.
+
+    Attributes
+    ----------
+    label : str
+        What the horizontal axis counts.
+    steps : list of int
+        Boosting rounds, or rows fitted.
+    fitted, heldout : list of float
+        Loss at each step.
+    """
+
+    label: str
+    steps: list[int]
+    fitted: list[float]
+    heldout: list[float]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made.
+
+    Attributes
+    ----------
+    model : Model
+        Fitted on all labelled rows of the window; what serves.
+    judged : Model
+        Fitted without the held-out rows; what `scores` are of.
+    heldout : DataFrame
+        Held-out rows with the target and `judged`'s ``prediction``.
+    scores, baseline : dict of str to float
+        Of `judged` and of the trivial baseline, on the held-out rows.
+    trivial : float
+        What the baseline predicts for every row: the mean of the older targets.
+    curve : Curve
+        How the loss of `judged` came about.
+    importance : dict of str to float
+        Loss added on held-out rows when a column is shuffled, largest first.
+    fitted_rows : int
+        Rows `model` was fitted on.
+    """
+
+    model: Model
+    judged: Model
+    heldout: pd.DataFrame
+    scores: dict[str, float]
+    baseline: dict[str, float]
+    trivial: float
+    curve: Curve
+    importance: dict[str, float]
+    fitted_rows: int
+
+
+def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Rows with the target that has arrived for their key; null where none has.
+
+    Raises
+    ------
+    DataError
+        If the labels lack the key or the target.
+    """
+    require(labels, [data.key, data.target])
+    newest = labels[[data.key, data.target]].drop_duplicates(data.key, keep="last")
+    newest = newest.assign(**{data.key: as_text(newest[data.key])})
+    return rows.drop(columns=data.target, errors="ignore").merge(newest, on=data.key, how="left")
+
+
+def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Rows whose label had arrived by `as_of`.
+
+    Raises
+    ------
+    DataError
+        If the target column is missing.
+    """
+    if data.target not in rows.columns:
+        message = (
+            f"The training rows must hold the target {data.target!r}. It is missing. "
+            "Fix data.target or the source."
+        )
+        raise DataError(message)
+    arrived = rows[data.time] + pd.Timedelta(data.label_delay) <= as_of
+    return rows[arrived & rows[data.target].notna()].reset_index(drop=True)
+
+
+def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:
+    """Fit, judge on held-out rows, fit again on all.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Valid labelled rows of the window.
+    data : Data
+        Columns and their roles.
+    training : Training
+        Estimator, parameters, length of the holdout, seed.
+    task : str
+        ``classification`` or ``regression``.
+
+    Raises
+    ------
+    DataError
+        If either side of the split is empty or the target is not what the task needs.
+    ConfigError
+        If the estimator or its parameters are wrong.
+    """
+    _check_target(rows[data.target] if data.target in rows else pd.Series(), data, task)
+    newest = rows[data.time] >= rows[data.time].max() - pd.Timedelta(training.holdout)
+    older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
+    if older.empty or heldout.empty:
+        message = (
+            f"The training window must be longer than training.holdout ({training.holdout}). "
+            f"Got {len(older)} rows before it and {len(heldout)} in it. Give more history."
+        )
+        raise DataError(message)
+    judged, curve = _fit_judged(older, heldout, data, training, task)
+    predictions = judged.predict(heldout)
+    target = heldout[data.target].to_numpy(dtype=np.float64)
+    trivial = float(older[data.target].mean())
+    return Trained(
+        model=_fit(rows, data, training, task),
+        judged=judged,
+        heldout=heldout.assign(**{PREDICTION: predictions}),
+        scores=score(task, target, predictions),
+        baseline=score(task, target, np.full(len(heldout), trivial)),
+        trivial=trivial,
+        curve=curve,
+        importance=importance(judged, heldout, data.target, seed=training.seed),
+        fitted_rows=len(rows),
+    )
+
+
+def _check_target(target: pd.Series, data: Data, task: str) -> None:
+    if target.empty:
+        message = "The training rows must hold labelled rows. Got none. Check data.label_delay."
+        raise DataError(message)
+    wrong = sorted(set(target.unique()) - {0, 1})[:5] if task == "classification" else []
+    if wrong:
+        message = (
+            f"Target {data.target!r} must hold 0 and 1 only. Got {', '.join(map(str, wrong))}. "
+            "Fix the source."
+        )
+        raise DataError(message)
+    if target.nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
+        message = (
+            f"Target {data.target!r} must hold at least two values. "
+            f"Got {target.iloc[0]!r} in all {len(target)} rows. Give more history."
+        )
+        raise DataError(message)
+
+
+def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    estimator = build_estimator(
+        training.estimator, training.params, data.features, seed=training.seed
+    )
+    model = Model(task, data.features, known_categories(rows, data.features), estimator)
+    estimator.fit(model.encode(rows), rows[data.target].to_numpy(dtype=np.float64))
+    return model
+
+
+def _fit_judged(
+    older: pd.DataFrame, heldout: pd.DataFrame, data: Data, training: Training, task: str
+) -> tuple[Model, Curve]:
+    estimator = build_estimator(
+        training.estimator, training.params, data.features, seed=training.seed
+    )
+    model = Model(task, data.features, known_categories(older, data.features), estimator)
+    x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
+    ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
+    if not hasattr(estimator, "get_booster"):
+        return model, _sizes(model, (x, y), (ahead, truth))
+    estimator.fit(x, y, eval_set=[(x, y), (ahead, truth)], verbose=False)
+    fitted, tested = (next(iter(log.values())) for log in estimator.evals_result().values())
+    return model, Curve("boosting rounds", list(range(1, len(fitted) + 1)), fitted, tested)
+
+
+def _sizes(model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Floats]) -> Curve:
+    """The newest quarter, half and all of the rows; the last fit is the one that stays."""
+    x, y = rows
+    steps, fitted, tested = [], [], []
+    for share in (4, 2, 1):
+        n = len(x) // share
+        if len(np.unique(y[-n:])) < 2:  # noqa: PLR2004 -- one class cannot be fitted
+            continue
+        model.estimator.fit(x[-n:], y[-n:])
+        steps.append(n)
+        fitted.append(_mean_loss(model, x[-n:], y[-n:]))
+        tested.append(_mean_loss(model, *heldout))
+    return Curve("rows fitted", steps, fitted, tested)
+
+
+def _mean_loss(model: Model, x: Matrix, y: Floats) -> float:
+    return float(losses(model.task, y, model.predict_encoded(x)).mean())
+
+
+def losses(task: str, target: Floats, predictions: Predictions) -> Floats:
+    """Loss of each row, shape (n_rows,): log-loss in nats, or squared error."""
+    if task == "regression":
+        return np.square(target - predictions)
+    chance = np.clip(predictions, _EDGE, 1 - _EDGE)
+    return -np.where(target == 1, np.log(chance), np.log1p(-chance))
+
+
+def score(task: str, target: Floats, predictions: Predictions) -> dict[str, float]:
+    """Scores of predictions against the truth, by scikit-learn.
+
+    Returns
+    -------
+    dict of str to float
+        Classification: log_loss, roc_auc (NaN when only one class is there), brier.
+        Regression: squared_error, rmse, mae, r2.
+    """
+    if task == "regression":
+        rmse = float(root_mean_squared_error(target, predictions))
+        return {
+            "squared_error": rmse**2,
+            "rmse": rmse,
+            "mae": float(mean_absolute_error(target, predictions)),
+            "r2": float(r2_score(target, predictions)) if len(target) > 1 else float("nan"),
+        }
+    chance = np.clip(predictions, _EDGE, 1 - _EDGE)
+    both = len(np.unique(target)) > 1
+    return {
+        "log_loss": float(log_loss(target, chance, labels=[0, 1])),
+        "roc_auc": float(roc_auc_score(target, predictions)) if both else float("nan"),
+        "brier": float(brier_score_loss(target, chance, labels=[0, 1])),
+    }
+
+
+def importance(model: Model, rows: pd.DataFrame, target: str, *, seed: int) -> dict[str, float]:
+    """Loss added when a column is shuffled, by scikit-learn's permutation importance.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    rows : DataFrame
+        Labelled rows it was not fitted on; at most 4,000 of them are used.
+    target : str
+        Column of the truth.
+    seed : int
+        Of the sample and the shuffles.
+
+    References
+    ----------
+    Breiman (2001), Machine Learning 45(1): 5-32.
+    """
+    sample = rows.sample(min(len(rows), _IMPORTANCE_ROWS), random_state=seed)
+
+    def negative_loss(fitted: Any, x: Matrix, y: Floats) -> float:
+        del fitted
+        return -_mean_loss(model, x, y)
+
+    found = permutation_importance(
+        model.estimator,
+        model.encode(sample),
+        sample[target].to_numpy(dtype=np.float64),
+        scoring=negative_loss,
+        n_repeats=3,
+        random_state=seed,
+    )
+    named = zip(model.columns, found.importances_mean.tolist(), strict=True)
+    return dict(sorted(named, key=lambda pair: -pair[1]))
+
+
+def better_by(scores: Mapping[str, float], other: Mapping[str, float], *, task: str) -> float:
+    """Relative gain in the loss of `scores` over `other`; positive is better."""
+    name = LOSS[task]
+    return 1 - scores[name] / other[name] if other[name] > 0 else 0.0

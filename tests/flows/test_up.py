@@ -1,0 +1,179 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240
+HELLO = """
+import os, time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def hello(conf: str) -> None:
+    Path("said").write_text(os.environ["MLFLOW_TRACKING_URI"])
+    time.sleep(600)
+"""
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes"),
+]
+
+
+class Up:
+    """A copy of the project with `flows.up` running in it."""
+
+    def __init__(self, folder, **env):
+        self.folder = folder
+        self.mark = uuid4().hex
+        self.out = folder / "out"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+        ports = {"HOLDFAST_PREFECT_PORT": "0", "HOLDFAST_MLFLOW_PORT": "0"}
+        self.env = kept | ports | env | {"PREFECT_HOME": str(folder / "prefect")}
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flows.up", "conf/flights.yaml"],
+                cwd=folder,
+                env=self.env | {"UP_TEST": self.mark},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def said(self):
+        return self.out.read_text()
+
+    def addresses(self):
+        wait(lambda: "Ctrl-C stops everything" in self.said or self.process.poll() is not None)
+        words = [line.split() for line in self.said.splitlines()]
+        return {line[0]: line[1] for line in words if line[0] in {"Prefect", "MLflow"}}
+
+    def pids(self, command=""):
+        """Everything alive that inherited this one's environment."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                environ, cmdline = (entry / "environ").read_bytes(), (entry / "cmdline").read_text()
+            except OSError:
+                continue
+            if self.mark.encode() in environ and command in cmdline.replace("\0", " "):
+                found.append(int(entry.name))
+        return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("conf", "examples", "flows", "pipeline"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "flows" / "hello.py").write_text(HELLO)
+    project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    hello = project["deployments"][0] | {"entrypoint": "flows/hello.py:hello"}
+    project["deployments"].append(hello)
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(project))
+    return tmp_path
+
+
+def wait(ready):
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def status(url):
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 -- http, local
+        return response.status
+
+
+def start_hello(up, addresses):
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "run", "hello/flights"],
+        env=up.env | {"PREFECT_API_URL": f"{addresses['Prefect']}/api"},
+        cwd=up.folder,
+        check=True,
+        timeout=PATIENCE,
+    )
+    wait((up.folder / "said").exists)
+
+
+def test_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_behind(folder):
+    with Up(folder) as up:
+        addresses = up.addresses()
+        assert addresses.keys() == {"Prefect", "MLflow"}, up.said
+        assert status(f"{addresses['Prefect']}/api/health") == 200
+        assert status(f"{addresses['MLflow']}/health") == 200
+        start_hello(up, addresses)
+        assert (folder / "said").read_text() == addresses["MLflow"]
+        assert f"export PREFECT_API_URL={addresses['Prefect']}/api" in up.said
+
+        up.process.send_signal(signal.SIGTERM)
+
+        assert up.process.wait(PATIENCE) == 0
+        assert up.pids() == []
+
+
+def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
+    with Up(folder) as up:
+        start_hello(up, up.addresses())
+        (worker,) = up.pids("prefect worker start")
+
+        os.kill(worker, signal.SIGKILL)
+
+        assert up.process.wait(PATIENCE) == 1
+        assert "worker ended with exit code -9. Its last lines:\n" in up.said
+        wait(lambda: up.pids() == [])
+
+
+def test_a_second_interrupt_does_not_wait(folder):
+    with Up(folder) as up:
+        wait(lambda: len(up.pids()) > 2)
+        for pid in up.pids():
+            if pid != up.process.pid:
+                os.kill(pid, signal.SIGSTOP)  # deaf to a polite request
+
+        up.process.send_signal(signal.SIGINT)
+        wait(lambda: "Stopping" in up.said)
+        up.process.send_signal(signal.SIGINT)
+
+        assert up.process.wait(10) == 0
+        wait(lambda: up.pids() == [])
+
+
+@pytest.mark.parametrize("server", ["PREFECT", "MLFLOW"])
+def test_a_taken_port_is_one_sentence_before_anything_starts(folder, server):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        variable = f"HOLDFAST_{server}_PORT"
+
+        with Up(folder, **{variable: str(port)}) as up:
+            assert up.process.wait(PATIENCE) == 2
+
+    assert up.said.startswith(f"{variable} must be a free port. Got {port} (")
+    assert up.said.count("\n") == 1
+    assert not (folder / ".holdfast").exists()
+
+
+def test_a_port_that_is_no_number_is_one_sentence(folder):
+    with Up(folder, HOLDFAST_MLFLOW_PORT="five thousand") as up:
+        assert up.process.wait(PATIENCE) == 2
+
+    assert up.said.startswith("HOLDFAST_MLFLOW_PORT must be a free port. Got five thousand (")

@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import parity
+from pipeline.columns import encode, known_categories
+from pipeline.config import Categorical, Numeric
+from pipeline.model import Model, build_estimator
+
+
+@pytest.fixture(scope="session")
+def columns():
+    return {
+        "hours-per-week": Numeric(min=0, max=100),
+        "temp": Numeric(nullable=True),
+        "plan": Categorical(values=("free", "pro", "team")),
+        "dest": Categorical(nullable=True),
+    }
+
+
+@pytest.fixture(scope="session")
+def frame():
+    random = np.random.default_rng(0)
+    n = 300
+    return pd.DataFrame(
+        {
+            "hours-per-week": random.uniform(0, 100, n),
+            "temp": np.where(random.random(n) < 0.2, np.nan, random.normal(50, 20, n)),
+            "plan": random.choice(["free", "pro", "team"], n),
+            "dest": pd.Series(random.choice(["BOS", "ORD", "SFO"], n)).where(
+                random.random(n) > 0.1
+            ),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def model(columns, frame):
+    late = (frame["hours-per-week"] > 50) ^ (frame["dest"] == "BOS")
+    categories = known_categories(frame, columns)
+    estimator = build_estimator("xgboost.XGBClassifier", {"n_estimators": 10}, columns, seed=0)
+    estimator.fit(encode(frame, columns, categories), late.astype(int))
+    return Model("classification", columns, categories, estimator)
+
+
+@pytest.fixture
+def bundle(model, frame, tmp_path):
+    folder = tmp_path / "bundle"
+    model.save(folder / "model")
+    parity.make(model, frame).save(folder / "golden")
+    (folder / "manifest.json").write_text(json.dumps({"name": "flights", "version": "3"}))
+    return folder
+
+
+@pytest.fixture
+def row():
+    return {"hours-per-week": 40, "temp": 31.5, "plan": "pro", "dest": "BOS"}

@@ -1,0 +1,292 @@
+import datetime as dt
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
+from sklearn.preprocessing import OrdinalEncoder
+
+from pipeline.columns import (
+    as_number,
+    as_text,
+    as_time,
+    conform,
+    contract,
+    encode,
+    infer_columns,
+    known_categories,
+    require,
+)
+from pipeline.config import Categorical, Numeric
+from pipeline.errors import DataError
+
+NOON = dt.datetime(2013, 2, 26, 12, tzinfo=dt.UTC).timestamp()
+
+
+def arrow(values, kind):
+    return pd.Series(values, dtype=pd.ArrowDtype(kind))
+
+
+TEXTS = [
+    (pd.Series([1, 2]), ["1", "2"]),
+    (pd.Series([1.0, None]), ["1", None]),
+    (pd.Series([1.5, 2.0, -0.0]), ["1.5", "2", "0"]),
+    (pd.Series([np.inf, 1.0]), ["inf", "1"]),
+    (pd.Series([True, False]), ["True", "False"]),
+    (pd.Series([True, None], dtype="boolean"), ["True", None]),
+    (pd.Series([1, None], dtype="Int64"), ["1", None]),
+    (pd.Series([1.0, None], dtype="Float64"), ["1", None]),
+    (pd.Series(["a", None], dtype="category"), ["a", None]),
+    (pd.Series([1, None], dtype="Int64").astype("category"), ["1", None]),
+    (pd.Series([1.0, None]).astype("category"), ["1", None]),
+    (pd.Series([None, None], dtype="category"), [None, None]),
+    (
+        pd.Series(["a", 1, 2.0, 1.5, True, None, pd.NA], dtype=object),
+        ["a", "1", "2", "1.5", "True", "-", "-"],
+    ),
+    (pd.Series(["nan", "", "None"], dtype=object), ["nan", "", "None"]),
+    (pd.Series(["a", None], dtype="string[pyarrow]"), ["a", None]),
+    (pd.Series(["a", None], dtype="string[python]"), ["a", None]),
+    (arrow(["a", None], pa.string()), ["a", None]),
+    (arrow([1, None], pa.int64()), ["1", None]),
+    (arrow([1.0, None], pa.float64()), ["1", None]),
+    (arrow([True, None], pa.bool_()), ["True", None]),
+    (arrow(["a", None], pa.dictionary(pa.int32(), pa.string())), ["a", None]),
+    (pd.Series([], dtype="float64"), []),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), TEXTS)
+def test_labels_are_written_alike_whatever_their_dtype(values, expected):
+    texts = as_text(values)
+
+    assert texts.dtype == "str"
+    assert [text if there else None for text, there in zip(texts, texts.notna(), strict=True)] == [
+        None if label == "-" else label for label in expected
+    ]
+
+
+@given(st.lists(st.none() | st.floats() | st.integers() | st.booleans() | st.text(), max_size=8))
+def test_a_label_does_not_depend_on_the_other_rows(values):
+    together = as_text(pd.Series(values, dtype=object))
+    alone = [as_text(pd.Series([value], dtype=object)).iloc[0] for value in values]
+
+    pd.testing.assert_series_equal(together, pd.Series(alone, dtype="str"))
+
+
+@given(st.lists(st.none() | st.floats(width=32), min_size=1, max_size=8))
+def test_a_number_as_a_label_does_not_depend_on_the_other_rows(values):
+    column = pd.Series(values, dtype="float64")
+    alone = [as_text(column[[i]]).iloc[0] for i in column.index]
+
+    pd.testing.assert_series_equal(as_text(column), pd.Series(alone, dtype="str"))
+
+
+NUMBERS = [
+    (pd.Series([1, 2]), [1, 2]),
+    (pd.Series([True, False]), [1, 0]),
+    (pd.Series([True, None], dtype="boolean"), [1, np.nan]),
+    (pd.Series([1, None], dtype="Int64"), [1, np.nan]),
+    (pd.Series([1.5, None], dtype="category"), [1.5, np.nan]),
+    (pd.Series([1, None], dtype="Int64").astype("category"), [1, np.nan]),
+    (pd.Series(["1", " 2 ", "x", "", "1e3", None]), [1, 2, np.nan, np.nan, 1000, np.nan]),
+    (pd.Series(["1", 2, 1.5, None, [3]], dtype=object), [1, 2, 1.5, np.nan, np.nan]),
+    (pd.Series([Decimal("1.5"), None], dtype=object), [1.5, np.nan]),
+    (pd.Series([1 + 2j]), [np.nan]),
+    (arrow([1, None], pa.int64()), [1, np.nan]),
+    (arrow([Decimal("1.5"), None], pa.decimal128(5, 2)), [1.5, np.nan]),
+    (arrow([True, None], pa.bool_()), [1, np.nan]),
+    (pd.Series(pd.to_datetime(["2013-02-26 12:00", None])), [NOON, np.nan]),
+    (pd.Series(pd.to_datetime(["2013-02-26 12:00", None]).as_unit("ns")), [NOON, np.nan]),
+    (pd.Series(pd.to_datetime(["2013-02-26T07:00-05:00", None])), [NOON, np.nan]),
+    (pd.Series(pd.to_datetime(["2013-02-26 12:00", None])).astype("category"), [NOON, np.nan]),
+    (pd.Series([dt.date(2013, 2, 26), None, "x"], dtype=object), [NOON - 43200, np.nan, np.nan]),
+    (arrow([dt.datetime(2013, 2, 26, 12), None], pa.timestamp("us")), [NOON, np.nan]),  # noqa: DTZ001
+    (arrow([dt.date(2013, 2, 26), None], pa.date32()), [NOON - 43200, np.nan]),
+    (pd.Series(pd.to_timedelta(["1D", None])), [86400, np.nan]),
+    (arrow([dt.timedelta(1), None], pa.duration("us")), [86400, np.nan]),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), NUMBERS)
+def test_numbers_and_times_become_float64(values, expected):
+    numbers = as_number(values)
+
+    assert numbers.dtype == "float64"
+    np.testing.assert_array_equal(numbers, expected)
+
+
+TIMES = [
+    (pd.Series(["2013-02-26", "2013-02-26 12:00", "2013-02-26T07:00-05:00"]), 3),
+    (pd.Series(["2013-02-26", "1/2/2013", "soon", "", None]), 1),
+    (pd.Series([20130226, 1]), 0),
+    (pd.Series([dt.date(2013, 2, 26), "2013-02-26", 7, None], dtype=object), 2),
+    (pd.Series(pd.to_datetime(["2013-02-26", None]).tz_localize("Asia/Tokyo")), 1),
+    (arrow([dt.date(2013, 2, 26), None], pa.date32()), 1),
+]
+
+
+@pytest.mark.parametrize(("values", "readable"), TIMES)
+def test_only_unambiguous_dates_become_times(values, readable):
+    times = as_time(values)
+
+    assert times.dtype == "datetime64[us]"
+    assert times.notna().sum() == readable
+
+
+def test_a_time_with_a_zone_becomes_utc():
+    assert as_time(pd.Series(["2013-02-26T07:00-05:00"]))[0] == pd.Timestamp("2013-02-26 12:00")
+
+
+@pytest.mark.parametrize("index", [[0, 0, 0], ["c", "a", "b"]])
+def test_conforming_keeps_the_rows_index(index):
+    frame = pd.DataFrame({"a": ["1", None, "x"], "b": [1, 2, 3]}, index=index)
+
+    conformed = conform(frame, {"b": Categorical(), "a": Numeric(nullable=True)})
+
+    assert list(conformed.columns) == ["b", "a"]
+    assert conformed.index.equals(frame.index)
+
+
+def test_missing_and_doubled_columns_are_named_together():
+    frame = pd.DataFrame([[1, 2, 3]], columns=["a", "a", "b"])
+
+    with pytest.raises(DataError, match=r"columns c, d.*a more than once"):
+        require(frame, ["b", "c", "d"])
+
+
+def test_codes_equal_those_of_scikit_learn(rows, data):
+    frame = conform(rows, data.features)
+    frame.loc[:4, "city"] = "Atlantis"
+    labels = [name for name, column in data.features.items() if isinstance(column, Categorical)]
+    categories = known_categories(conform(rows, data.features), data.features)
+    theirs = OrdinalEncoder(
+        categories=[categories[name] for name in labels],
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+    ).fit(frame[labels].astype(object).dropna())
+
+    ours = encode(frame, data.features, categories)[:, 2:]
+
+    np.testing.assert_array_equal(ours, theirs.transform(frame[labels].astype(object)))
+
+
+@given(st.permutations(range(40)))
+def test_codes_do_not_depend_on_the_order_of_rows(order):
+    columns = {"x": Numeric(nullable=True), "c": Categorical(nullable=True)}
+    frame = pd.DataFrame({"x": np.arange(40.0), "c": [*"dacb", None] * 8})
+    shuffled = frame.iloc[order]
+    codes = encode(frame, columns, known_categories(frame, columns))
+
+    again = encode(shuffled, columns, known_categories(shuffled, columns))
+
+    np.testing.assert_array_equal(again, codes[order])
+
+
+def test_null_unseen_and_no_number_encode_to_nan():
+    columns = {"x": Numeric(), "c": Categorical()}
+    frame = pd.DataFrame({"x": ["1", "x", None], "c": ["a", None, "b"]})
+
+    matrix = encode(frame, columns, {"c": ["a"]})
+
+    np.testing.assert_array_equal(matrix, [[1, 0], [np.nan, np.nan], [np.nan, np.nan]])
+
+
+def test_declared_labels_win_over_those_of_the_rows():
+    frame = pd.DataFrame({"c": ["z", "b"]})
+
+    assert known_categories(frame, {"c": Categorical(values=("b", "a"))}) == {"c": ["a", "b"]}
+
+
+def accepts(column, value):
+    rows = conform(pd.DataFrame({"x": pd.Series([value], dtype=object)}), {"x": column})
+    try:
+        contract({"x": column}).validate(rows, lazy=True)
+    except SchemaErrors:
+        return False
+    return True
+
+
+LIMITED = Numeric(min=0, max=10)
+RULES = [
+    (LIMITED, 0, True),
+    (LIMITED, 5, True),
+    (LIMITED, 10, True),
+    (LIMITED, np.nextafter(0, -1), False),
+    (LIMITED, np.nextafter(10, 11), False),
+    (LIMITED, None, False),
+    (Numeric(min=0), 1e300, True),
+    (Numeric(min=0), np.inf, False),
+    (Numeric(max=0), -1e300, True),
+    (Numeric(max=0), -np.inf, False),
+    (Numeric(), np.inf, False),
+    (Numeric(), -np.inf, False),
+    (Numeric(nullable=True), None, True),
+    (Numeric(min=1, nullable=True), None, True),
+    (Categorical(values=("a",)), "a", True),
+    (Categorical(values=("a",)), "A", False),
+    (Categorical(values=("a",)), None, False),
+    (Categorical(values=("a",), nullable=True), None, True),
+    (Categorical(values=("1",)), 1.0, True),
+    (Categorical(), "anything", True),
+    (Categorical(), None, False),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "accepted"), RULES)
+def test_the_contract_holds_at_inside_and_beyond_each_rule(column, value, accepted):
+    assert accepts(column, value) is accepted
+
+
+def test_a_key_is_unique_and_only_its_repetitions_are_refused():
+    schema = contract({}, key="id")
+
+    with pytest.raises(SchemaErrors) as caught:
+        schema.validate(pd.DataFrame({"id": ["a", "b", "a", "a"]}), lazy=True)
+
+    assert caught.value.failure_cases["index"].tolist() == [2, 3]
+
+
+INFERRED = [
+    (pd.Series([1, 2]), Numeric()),
+    (pd.Series([1.0, None]), Numeric(nullable=True)),
+    (pd.Series([1, None], dtype="Int64"), Numeric(nullable=True)),
+    (arrow([1.5], pa.float64()), Numeric()),
+    (arrow([Decimal("1.5")], pa.decimal128(5, 2)), Numeric()),
+    (pd.Series([True, False]), Categorical()),
+    (pd.Series([True, None], dtype="boolean"), Categorical(nullable=True)),
+    (arrow([True], pa.bool_()), Categorical()),
+    (pd.Series(["a", None]), Categorical(nullable=True)),
+    (pd.Series(["1", "2"]), Categorical()),
+    (pd.Series([1, "a"], dtype=object), Categorical()),
+    (pd.Series([1, 2], dtype="category"), Categorical()),
+    (pd.Series(pd.to_datetime(["2013-02-26", None])), Numeric(nullable=True)),
+    (pd.Series(pd.to_datetime(["2013-02-26"]).tz_localize("UTC")), Numeric()),
+    (pd.Series([dt.date(2013, 2, 26), None], dtype=object), Numeric(nullable=True)),
+    (arrow([dt.date(2013, 2, 26)], pa.date32()), Numeric()),
+    (pd.Series(pd.to_timedelta(["1D"])), Numeric()),
+    (pd.Series([None, None], dtype=object), Categorical(nullable=True)),
+    (pd.Series([1j]), Categorical()),
+]
+
+
+@pytest.mark.parametrize(("values", "column"), INFERRED)
+def test_a_columns_type_is_inferred_from_its_dtype(values, column):
+    assert infer_columns(values.to_frame("x")) == {"x": column}
+
+
+@pytest.mark.parametrize("values", [values for values, _ in INFERRED])
+def test_inferred_columns_accept_the_rows_they_came_from(values):
+    frame = values.to_frame("x")
+    columns = infer_columns(frame)
+
+    contract(columns).validate(conform(frame, columns), lazy=True)
+
+
+def test_a_doubled_name_is_no_draft():
+    with pytest.raises(DataError, match=r"must hold each column once\. Got a more than once"):
+        infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))

@@ -1,0 +1,244 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+MINIMAL = """
+name: churn
+task: classification
+data:
+  train: {kind: file, path: rows.csv}
+  key: id
+  time: at
+  target: churned
+  features:
+    age: {type: numeric}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text=MINIMAL, more=""):
+        path = tmp_path / "churn.yaml"
+        path.write_text(text + more)
+        return path
+
+    return written
+
+
+def refusal(path):
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(path)
+    return str(caught.value)
+
+
+def changed(**changes):
+    values = yaml.safe_load(MINIMAL)
+    for key, value in changes.items():
+        place = values
+        *path, last = key.split("__")
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return yaml.safe_dump(values)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_file_loads_and_is_named_after_its_model(path):
+    assert Settings.load(path).name == path.stem
+
+
+def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
+    text = changed(
+        name="Churn!",
+        data__label_delay="soon",
+        data__features__age__max="old",
+        data__train__pth="x",
+        training__sed=1,
+        monitoring__alpha=2,
+    )
+
+    message = refusal(write(text))
+
+    keys = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
+    assert keys == [
+        "name",
+        "data.train.pth",
+        "data.label_delay",
+        "data.features.age.max",
+        "training.sed",
+        "monitoring.alpha",
+    ]
+
+
+def test_a_misspelled_key_in_the_file_is_named(write):
+    assert "monitoring.alhpa: no such setting" in refusal(write(more="monitoring: {alhpa: 0.1}"))
+
+
+def test_a_misspelled_key_in_the_environment_is_named(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__MONITORING__ALHPA", "0.1")
+
+    assert "monitoring.alhpa: no such setting" in refusal(write())
+
+
+def test_an_unknown_section_in_the_environment_is_named(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__MONITRING__ALPHA", "0.1")
+
+    assert "HOLDFAST__MONITRING__ALPHA: no such section" in refusal(write())
+
+
+def test_the_environment_goes_over_the_file(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__MONITORING__ALPHA", "0.01")
+    monkeypatch.setenv("HOLDFAST__DATA__TRAIN__PATH", "other.csv")
+
+    settings = Settings.load(write(more="monitoring: {alpha: 0.1, cooldown: 7}"))
+
+    assert settings.monitoring.alpha == 0.01
+    assert settings.monitoring.cooldown == 7
+    assert settings.data.train.path == "other.csv"
+
+
+def test_the_file_goes_over_the_defaults(write):
+    assert Settings.load(write()).monitoring.alpha == 0.05
+    assert Settings.load(write(more="monitoring: {alpha: 0.1}")).monitoring.alpha == 0.1
+
+
+def test_a_list_in_the_environment_is_json(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", '["json://a", "json://b"]')
+
+    assert len(Settings.load(write()).alerts.urls) == 2
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_explained(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", "json://hunter2")
+
+    message = refusal(write())
+
+    assert "alerts" in message
+    assert "JSON" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        changed(data__train={"kind": "sql", "url": ["hunter2"], "query": "SELECT 1"}),
+        changed(data__train={"kind": "sql", "ulr": "hunter2", "query": "SELECT 1"}),
+        changed(alerts__urls=["json://hunter2", 3], alerts__token="hunter2"),  # noqa: S106
+        MINIMAL + 'alerts: {urls: ["json://hunter2}',
+        MINIMAL + "alerts: {urls: [json://hunter2: : }",
+    ],
+)
+def test_a_secret_never_shows_in_an_error(write, text):
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(write(text))
+
+    chain = [caught.value, caught.value.__cause__]
+    assert not [error for error in chain if "hunter2" in str(error)]
+
+
+def test_a_secret_never_shows_in_settings(write):
+    source = {"kind": "sql", "url": "postgresql://me:hunter2@db/x", "query": "SELECT 1"}
+
+    settings = Settings.load(write(changed(data__train=source)))
+
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+def test_a_key_that_stands_twice_is_refused(write):
+    assert "'name' stands twice" in refusal(write(more="name: other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [("", "NoneType"), ("- a\n- b", "list"), ("churn", "str"), ("a: [", "at line 1"), ("? {}", "")],
+)
+def test_a_file_that_is_no_mapping_is_refused(write, text, got):
+    assert got in refusal(write(text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "There is no such file" in refusal(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", ["nowhere.at_all:rows", "pipeline.sources:nothing", "no path"])
+def test_a_bad_import_path_of_a_function_is_refused(write, path):
+    text = changed(data__train={"kind": "function", "function": path})
+
+    assert "data.train.function" in refusal(write(text))
+
+
+def test_a_function_whose_module_breaks_is_refused(write, tmp_path, monkeypatch):
+    (tmp_path / "breaks_on_import.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = changed(data__train={"kind": "function", "function": "breaks_on_import:rows"})
+
+    assert "ZeroDivisionError" in refusal(write(text))
+
+
+def test_something_that_cannot_be_called_is_no_function(write):
+    text = changed(data__train={"kind": "function", "function": "pipeline.sources:CAPTURES"})
+
+    assert "data.train.function" in refusal(write(text))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"data__features__age": {"type": "numeric", "min": 2, "max": 1}}, "min must not exceed"),
+        ({"data__features__age": {"type": "numeric", "min": float("nan")}}, "finite"),
+        ({"data__features__age": {"type": "number"}}, "data.features.age"),
+        ({"data__features__c": {"type": "categorical", "values": []}}, "at least 1"),
+        ({"data__features__c": {"type": "categorical", "values": ["a", "a"]}}, "each label once"),
+        ({"data__features": {}}, "data.features"),
+        ({"data__key": "age"}, "key column 'age'"),
+        ({"data__time": "age"}, "time column 'age'"),
+        ({"data__target": "age"}, "target column 'age'"),
+        ({"data__key": "at"}, "three columns"),
+        ({"monitoring__batch": "0D"}, "longer than nothing"),
+        ({"monitoring__batch": "-7D"}, "not be negative"),
+        ({"monitoring__batch": "month"}, "length of time"),
+        ({"training__until": "soon"}, "date or time"),
+        ({"training__until": ""}, "date or time"),
+        ({"training__holdout": "0D"}, "longer than nothing"),
+        ({"task": "ranking"}, "task"),
+    ],
+)
+def test_a_value_that_breaks_a_rule_is_refused(write, changes, rule):
+    assert rule in refusal(write(changed(**changes)))
+
+
+def test_a_feature_in_two_roles_is_reported_beside_another_mistake(write):
+    message = refusal(write(changed(data__label_delay="soon", data__target="age")))
+
+    assert "data.label_delay" in message
+    assert "target column 'age'" in message
+
+
+@pytest.mark.parametrize(
+    ("written_as", "read_as"),
+    [
+        ("2013-02-26", "2013-02-26"),
+        ("'2013-02-26'", "2013-02-26"),
+        ("'2013-02-26T02:00+02:00'", "2013-02-26T00:00:00"),
+    ],
+)
+def test_a_moment_may_be_a_yaml_date_or_text(write, written_as, read_as):
+    settings = Settings.load(write(more=f"training: {{until: {written_as}}}"))
+
+    assert settings.training.until == read_as
+
+
+def test_settings_cannot_be_changed(write):
+    settings = Settings.load(write())
+
+    with pytest.raises(ValidationError):
+        settings.name = "other"
+    with pytest.raises(ValidationError):
+        settings.monitoring.alpha = 0.5
