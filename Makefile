@@ -44,7 +44,7 @@ ui: $(READY)  ## browse the demo's runs in MLflow
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(RUN) -m mlflow server \
 	  --host 127.0.0.1 --port $(HOLDFAST_MLFLOW_PORT) --workers 1 \
 	  --backend-store-uri "sqlite:///$(STATE)/mlflow.db" \
-	  --artifacts-destination "$(STATE)/artifacts"
+	  --default-artifact-root "file://$(STATE)/artifacts" --no-serve-artifacts
 
 serve: $(READY)  ## serve the champion
 	$(RUN) -m pipeline.serving $(CONF)

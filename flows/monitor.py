@@ -14,9 +14,10 @@ from flows.steps import check, opened, page_failure, read
 from flows.train import train
 from pipeline.alerts import Event, page
 from pipeline.config import Settings
-from pipeline.monitoring import episode, performance
+from pipeline.monitoring import episode
 from pipeline.monitoring.drift import DriftReport, compare
 from pipeline.monitoring.episode import Evidence, Verdict
+from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import Batch, Registry
 from pipeline.training import labelled, losses, score
 
@@ -96,7 +97,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         version=champion.number,
         alarm=report.alarm,
         persisted=report.drifted if report.persisted else (),
-        worse=_worse(history, champion.number),
+        worse=_worse(settings, registry, history, validated.valid, start),
     )
     decision = episode.decide(
         evidence,
@@ -134,13 +135,20 @@ def _recent(
     return registry.summaries(own[1 - settings.monitoring.persistence :])
 
 
-def _worse(history: Sequence[Batch], version: int) -> str:
-    """The newest batch with labels, if the champion lost too much on it."""
-    settled = [one for one in history if one.performance is not None]
-    if not settled or settled[-1].verdict.evidence.version != version:
-        return ""
-    last = settled[-1]
-    return last.name if last.performance is not None and last.performance.worse else ""
+def _worse(
+    settings: Settings,
+    registry: Registry,
+    history: Sequence[Batch],
+    rows: pd.DataFrame,
+    start: pd.Timestamp,
+) -> str:
+    """The batch, if the champion lost too much on its labels so far and on the last batches."""
+    end = start + pd.Timedelta(settings.monitoring.batch)
+    number = registry.champion().number
+    earlier = _settled(history, number)
+    name = f"{start:%Y-%m-%dT%H:%M}"
+    judged = _realised(settings, registry, number, rows, name=name, as_of=end, earlier=earlier)
+    return name if judged is not None and judged.worse else ""
 
 
 def _page(settings: Settings, verdict: Verdict, report: DriftReport) -> None:
@@ -164,23 +172,52 @@ def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
 
 
 def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Timestamp) -> None:
-    data, start = settings.data, pd.Timestamp(batch.name)
+    start = pd.Timestamp(batch.name)
     end = start + pd.Timedelta(settings.monitoring.batch)
     rows = check(settings, _live(settings, start, end), f"batch {batch.name}".replace(":", ""))
-    if data.target not in rows.valid.columns:
-        return
-    known = labelled(rows.valid, data, as_of=as_of)
+    number = batch.verdict.evidence.version
+    history = [one for one in registry.batches() if one.name < batch.name]
+    earlier = _settled(history, number)
+    judged = _realised(
+        settings, registry, number, rows.valid, name=batch.name, as_of=as_of, earlier=earlier
+    )
+    if judged is not None:
+        step = _step(settings, registry, start)
+        registry.record_performance(batch, judged, end=end, step=step)
+
+
+def _realised(
+    settings: Settings,
+    registry: Registry,
+    number: int,
+    rows: pd.DataFrame,
+    *,
+    name: str,
+    as_of: pd.Timestamp,
+    earlier: Sequence[Performance],
+) -> Performance | None:
+    """Performance of a version on the rows whose labels have arrived; None without any."""
+    data, bundle = settings.data, registry.bundle(number)
+    known = labelled(rows, data, as_of=as_of) if data.target in rows else rows[:0]
     if known.empty:
-        return
-    bundle = registry.bundle(batch.verdict.evidence.version)
+        return None
     target = known[data.target].to_numpy(dtype=np.float64)
     predicted = bundle.model.predict(known)
-    judged = performance.realised(
-        batch=batch.name,
+    return realised(
+        batch=name,
         scores=score(settings.task, target, predicted),
         current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
         heldout=bundle.heldout.set_index(data.time)["loss"],
         length=pd.Timedelta(settings.monitoring.batch),
         allowed=settings.monitoring.performance_loss,
+        earlier=earlier[1 - settings.monitoring.persistence :],
     )
-    registry.record_performance(batch, judged, end=end, step=_step(settings, registry, start))
+
+
+def _settled(history: Sequence[Batch], version: int) -> list[Performance]:
+    """Realised performance of a version's batches, oldest first."""
+    return [
+        one.performance
+        for one in history
+        if one.performance is not None and one.verdict.evidence.version == version
+    ]

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -140,20 +141,31 @@ def main() -> int:
 def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
     api, listen = f"http://{HOST}:{prefect}/api", ("--host", HOST, "--port")
     store = f"--backend-store-uri=sqlite:///{state}/mlflow.db"
-    artifacts = f"--artifacts-destination={state}/artifacts"
+    # Plain paths, so that the same runs can be read without a server as well.
+    artifacts = f"--default-artifact-root={(state / 'artifacts').as_uri()}"
     children.start("prefect", "prefect", "server", "start", *listen, str(prefect))
     children.start(
-        "mlflow", "mlflow", "server", *listen, str(mlflow), "--workers=1", store, artifacts
+        "mlflow", "mlflow", "server", *listen, str(mlflow), "--workers=1", store, artifacts, "--no-serve-artifacts"
     )
     children.wait("prefect", lambda: bool(_ask(f"{api}/health")))
     pool = ("work-pool", "create", POOL, "--type=process", "--overwrite")
     children.run("pool", "prefect", "--no-prompt", *pool)
     children.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
+    _bury_runs(api)
     name = f"up-{time.time_ns()}"  # an earlier worker counts as online for a while
     children.start("worker", "prefect", "worker", "start", f"--pool={POOL}", f"--name={name}")
     workers = f"{api}/work_pools/{POOL}/workers/filter"
     children.wait("worker", lambda: name.encode() in _ask(workers, b"{}"))
     children.wait("mlflow", lambda: bool(_ask(f"http://{HOST}:{mlflow}/health")))
+
+
+def _bury_runs(api: str) -> None:
+    # Whatever an earlier worker left unfinished is dead, and would keep its deployment's only slot.
+    states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    query = {"flow_runs": states, "work_pools": {"name": {"any_": [POOL]}}}
+    crashed = {"state": {"type": "CRASHED", "message": "It ended with its worker."}}
+    for run in json.loads(_ask(f"{api}/flow_runs/filter", json.dumps(query).encode()) or b"[]"):
+        _ask(f"{api}/flow_runs/{run['id']}/set_state", json.dumps(crashed).encode())
 
 
 def _ask(url: str, body: bytes | None = None) -> bytes:

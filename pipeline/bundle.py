@@ -62,8 +62,9 @@ class Bundle:
             reference = Reference.from_dict(json.loads((folder / "reference.json").read_text()))
             heldout = pd.read_parquet(folder / "heldout.parquet")
             manifest = json.loads((folder / MANIFEST).read_text())
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            message = f"The version in {folder} must be whole. Got: {error}. Train it again."
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            got = next(iter(str(error).splitlines()), type(error).__name__)
+            message = f"The version in {folder} must be whole. Got: {got}. Train it again."
             raise RegistryError(message) from error
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)

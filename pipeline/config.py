@@ -234,10 +234,11 @@ class Training(_Section):
 class Promotion(_Section):
     """What a challenger has to show."""
 
-    min_gain: float = 0.0
-    """Smallest relative gain in the loss over the champion."""
+    min_gain: float = Field(default=-0.02, gt=-1, lt=1)
+    """Smallest relative gain in the loss over the champion. What is judged lacks the newest rows
+    that the served fit has, so that a small loss may be accepted; a larger one is none."""
     confidence: float = Field(default=0.8, gt=0.5, lt=1)
-    """How sure the gain has to be, by paired bootstrap over days."""
+    """How sure the gain has to be, by paired bootstrap over parts of a batch."""
     min_rows: int = Field(default=200, ge=20)
     """Fewest labelled rows to judge on."""
 

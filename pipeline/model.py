@@ -214,3 +214,8 @@ def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
         ]
     )
     return make_pipeline(steps, estimator)
+
+
+def _load_pyfunc(path: str) -> Model:
+    """What MLflow calls to load a registered version by itself."""
+    return Model.load(Path(path) / "model")

@@ -94,15 +94,22 @@ def decide(
             f"model was fitted on. Got {len(losses)}. Wait for more labels."
         )
         return Decision(promoted=False, reason=reason, rows=len(losses), gains=())
+    group = ((times - times.min()) // part).to_numpy()
+    if len(np.unique(group)) < 2:  # noqa: PLR2004 -- one part has no spread
+        reason = (
+            f"A challenger must be judged on at least 2 stretches of {part}, or its interval is "
+            "not known. Got 1. Wait for more labels."
+        )
+        return Decision(promoted=False, reason=reason, rows=len(losses), gains=())
     others = [name for name in ("baseline", "champion") if name in losses]
-    gains = tuple(_gain(losses[["challenger", name]], times, part, policy, seed) for name in others)
+    gains = tuple(_gain(losses[["challenger", name]], group, policy, seed) for name in others)
     problems = [
         problem for gain in gains if (problem := _problem(gain, policy, first=len(gains) == 1))
     ]
     if problems:
         return Decision(promoted=False, reason=problems[0], rows=len(losses), gains=gains)
-    told = f"{gains[-1].mean:.1%} less loss than the {gains[-1].over}"
-    reason = f"The challenger has {told}, at least {gains[-1].low:.1%}."
+    last = gains[-1]
+    reason = f"The gain over the {last.over} is {last.mean:+.2%}, at least {last.low:+.2%}."
     return Decision(promoted=True, reason=reason, rows=len(losses), gains=gains)
 
 
@@ -120,15 +127,19 @@ def _problem(gain: Gain, policy: Promotion, *, first: bool) -> str:
     return "" if gain.high > 0 else f"{rule} {got}"
 
 
-def _gain(
-    losses: pd.DataFrame, times: pd.Series, part: pd.Timedelta, policy: Promotion, seed: int
-) -> Gain:
-    group = ((times - times.min()) // part).to_numpy()
+def _gain(losses: pd.DataFrame, group: NDArray[Any], policy: Promotion, seed: int) -> Gain:
     sums = losses.groupby(group).sum().to_numpy()
     random = np.random.default_rng(seed)
     drawn = random.integers(len(sums), size=(_RESAMPLES, len(sums)))
     resampled: Any = sums[drawn].sum(axis=1)
-    gains = 1 - resampled[:, 0] / resampled[:, 1]
+    gains = _relative(resampled[:, 0], resampled[:, 1])
     low, high = np.quantile(gains, [1 - policy.confidence, policy.confidence])
-    challenger, other = losses.mean()
-    return Gain(str(losses.columns[1]), float(1 - challenger / other), float(low), float(high))
+    mean = _relative(*losses.mean().to_numpy()[:, np.newaxis])[0]
+    return Gain(str(losses.columns[1]), float(mean), float(low), float(high))
+
+
+def _relative(challenger: Floats, other: Floats) -> Floats:
+    """Relative gain; over a model without loss there is none, and any loss loses everything."""
+    gains = np.where(challenger > 0, -1.0, 0.0)
+    shares: Floats = np.divide(challenger, other, out=1 - gains, where=other > 0)
+    return 1 - shares

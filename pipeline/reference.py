@@ -238,17 +238,28 @@ def _numeric(values: pd.Series, parts: list[NDArray[np.intp]]) -> NumericProfile
         )
         distances.append(p)
     below, upto = cumulative(known, grid)
+    mean, sd = _moments(known)
     return NumericProfile(
         n=len(known),
         missing=len(x) - len(known),
-        mean=float(known.mean()) if len(known) else 0.0,
-        sd=float(known.std()) if len(known) else 0.0,
+        mean=mean,
+        sd=sd,
         grid=grid.tolist(),
         below=below.tolist(),
         upto=upto.tolist(),
         values=Effect(*design_effect(distances)),
         nulls=_null_effect(~finite, parts),
     )
+
+
+def _moments(known: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of sorted values; a constant has exactly none."""
+    if len(known) == 0:
+        return 0.0, 0.0
+    if known[0] == known[-1]:
+        return float(known[0]), 0.0
+    largest = np.abs(known[[0, -1]]).max()  # divided out, or squares overflow
+    return float((known / largest).mean() * largest), float((known / largest).std() * largest)
 
 
 def _categorical(values: pd.Series, parts: list[NDArray[np.intp]]) -> CategoricalProfile:
@@ -307,9 +318,10 @@ def _numeric_summary(name: str, profile: NumericProfile, values: Floats) -> Summ
     summary = {} if len(values) == 0 else {f"{name}|missing": 1 - len(known) / len(values)}
     if len(known) == 0 or profile.sd == 0:
         return summary
-    scores = np.clip((known - profile.mean) / profile.sd, -CLIP, CLIP)
+    with np.errstate(over="ignore"):
+        scores = np.clip((known - profile.mean) / profile.sd, -CLIP, CLIP)
     summary[f"{name}|location"] = float(scores.mean())
-    spread = float(scores.std())
+    spread = float(scores.std()) if scores.min() < scores.max() else 0.0
     return summary | ({f"{name}|spread": float(np.log(spread))} if spread > 0 else {})
 
 

@@ -118,6 +118,19 @@ def _translated() -> Iterator[None]:
         raise RegistryError(message) from error
 
 
+@contextmanager
+def _environment_kept(*names: str) -> Iterator[None]:
+    """MLflow writes its address to the environment, where the next model would find it."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
 
@@ -151,7 +164,7 @@ class Registry:
         """MLflow's client, its global address set, because sources resolve through it."""
         if self.uri.startswith("sqlite"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _translated():
+        with _translated(), _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             client = mlflow.MlflowClient(self.uri)
@@ -603,9 +616,13 @@ def _batch(run: Run) -> Batch | None:
         rows=int(run.data.metrics["rows"]),
         quarantined=int(run.data.metrics["quarantined"]),
         drifted=tuple(json.loads(tags["drifted"])),
-        performance=None if performance is None else Performance(**json.loads(performance)),
+        performance=None if performance is None else _performance(json.loads(performance)),
         run_id=run.info.run_id,
     )
+
+
+def _performance(values: dict[str, Any]) -> Performance:
+    return Performance(**{**values, "parts": tuple(values["parts"])})
 
 
 def _milliseconds(at: pd.Timestamp) -> int:

@@ -4,13 +4,15 @@ The window is split by time: a first fit on the older part is judged on the newe
 part, which no fit has seen; the model that serves is then fitted again on both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import (
     brier_score_loss,
@@ -23,7 +25,7 @@ from sklearn.metrics import (
 
 from pipeline.columns import Matrix, as_text, known_categories, require
 from pipeline.config import Data, Training
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.model import Model, Predictions, build_estimator
 
 Floats = NDArray[np.float64]
@@ -99,8 +101,8 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.Data
         If the labels lack the key or the target.
     """
     require(labels, [data.key, data.target])
-    newest = labels[[data.key, data.target]].drop_duplicates(data.key, keep="last")
-    newest = newest.assign(**{data.key: as_text(newest[data.key])})
+    keyed = labels[[data.key, data.target]].assign(**{data.key: as_text(labels[data.key])})
+    newest = keyed.drop_duplicates(data.key, keep="last")
     return rows.drop(columns=data.target, errors="ignore").merge(newest, on=data.key, how="left")
 
 
@@ -143,7 +145,8 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     ConfigError
         If the estimator or its parameters are wrong.
     """
-    _check_target(rows[data.target] if data.target in rows else pd.Series(), data, task)
+    require(rows, [data.time, data.target])
+    _check_target(rows, data, task)
     newest = rows[data.time] >= rows[data.time].max() - pd.Timedelta(training.holdout)
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
@@ -152,6 +155,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
             f"Got {len(older)} rows before it and {len(heldout)} in it. Give more history."
         )
         raise DataError(message)
+    _check_variety(older, data, "before training.holdout")
     judged, curve = _fit_judged(older, heldout, data, training, task)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
@@ -169,47 +173,97 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     )
 
 
-def _check_target(target: pd.Series, data: Data, task: str) -> None:
-    if target.empty:
+def _check_target(rows: pd.DataFrame, data: Data, task: str) -> None:
+    if rows.empty:
         message = "The training rows must hold labelled rows. Got none. Check data.label_delay."
         raise DataError(message)
-    wrong = sorted(set(target.unique()) - {0, 1})[:5] if task == "classification" else []
+    target = rows[data.target]
+    text = pd.api.types.is_string_dtype(target)
+    if task == "classification":
+        rule, right = "0 and 1 only", target.isin([0, 1]) & (not text)
+    else:
+        numbers = pd.to_numeric(target, errors="coerce").to_numpy("float64", na_value=np.nan)
+        rule, right = "finite numbers only", np.isfinite(numbers) & (not text)
+    wrong = [repr(value) for value in target[~right].drop_duplicates()[:5].tolist()]
     if wrong:
         message = (
-            f"Target {data.target!r} must hold 0 and 1 only. Got {', '.join(map(str, wrong))}. "
-            "Fix the source."
+            f"Target {data.target!r} must hold {rule}. Got {', '.join(wrong)}. Fix the source."
         )
         raise DataError(message)
+    _check_variety(rows, data, "of the training window")
+
+
+def _check_variety(rows: pd.DataFrame, data: Data, where: str) -> None:
+    target = rows[data.target]
     if target.nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
         message = (
-            f"Target {data.target!r} must hold at least two values. "
-            f"Got {target.iloc[0]!r} in all {len(target)} rows. Give more history."
+            f"Target {data.target!r} must hold at least two values in the rows {where}. "
+            f"Got {target.iloc[0]} in all {len(target)}. Give more history."
         )
         raise DataError(message)
 
 
-def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+def _unfitted(data: Data, training: Training, task: str) -> Any:
     estimator = build_estimator(
         training.estimator, training.params, data.features, seed=training.seed
     )
+    if getattr(estimator, "early_stopping_rounds", None) is not None:
+        message = (
+            "training.params must not hold early_stopping_rounds: held-out rows would choose the "
+            f"rounds. Got {estimator.early_stopping_rounds}. Set n_estimators."
+        )
+        raise ConfigError(message)
+    suits = is_regressor if task == "regression" else is_classifier
+    if suits(estimator) and (task == "regression" or hasattr(estimator, "predict_proba")):
+        return estimator
+    wanted = "a regressor" if task == "regression" else "a classifier with predict_proba"
+    message = (
+        f"training.estimator must be {wanted} for the task {task}. Got {training.estimator}. "
+        "Name another or change task."
+    )
+    raise ConfigError(message)
+
+
+@contextmanager
+def _fitting(training: Training) -> Iterator[None]:
+    """Rows and target were checked, so what an estimator still refuses is its parameters."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        got = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        message = (
+            f"training.params must suit {training.estimator}. Got: {got}. See its documentation."
+        )
+        raise ConfigError(message) from error
+
+
+def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    estimator = _unfitted(data, training, task)
     model = Model(task, data.features, known_categories(rows, data.features), estimator)
-    estimator.fit(model.encode(rows), rows[data.target].to_numpy(dtype=np.float64))
+    x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
+    with _fitting(training):
+        estimator.fit(x, y)
     return model
 
 
 def _fit_judged(
     older: pd.DataFrame, heldout: pd.DataFrame, data: Data, training: Training, task: str
 ) -> tuple[Model, Curve]:
-    estimator = build_estimator(
-        training.estimator, training.params, data.features, seed=training.seed
-    )
+    estimator = _unfitted(data, training, task)
     model = Model(task, data.features, known_categories(older, data.features), estimator)
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):
-        return model, _sizes(model, (x, y), (ahead, truth))
-    estimator.fit(x, y, eval_set=[(x, y), (ahead, truth)], verbose=False)
-    fitted, tested = (next(iter(log.values())) for log in estimator.evals_result().values())
+        with _fitting(training):
+            return model, _sizes(model, (x, y), (ahead, truth))
+    metric, power = ("rmse", 2) if task == "regression" else ("logloss", 1)
+    estimator.set_params(eval_metric=metric)
+    with _fitting(training):
+        estimator.fit(x, y, eval_set=[(x, y), (ahead, truth)], verbose=False)
+    fitted, tested = (
+        [float(value) ** power for value in log[metric]]
+        for log in estimator.evals_result().values()
+    )
     return model, Curve("boosting rounds", list(range(1, len(fitted) + 1)), fitted, tested)
 
 
@@ -219,7 +273,7 @@ def _sizes(model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Flo
     steps, fitted, tested = [], [], []
     for share in (4, 2, 1):
         n = len(x) // share
-        if len(np.unique(y[-n:])) < 2:  # noqa: PLR2004 -- one class cannot be fitted
+        if n == 0 or len(np.unique(y[-n:])) < 2:  # noqa: PLR2004 -- one class cannot be fitted
             continue
         model.estimator.fit(x[-n:], y[-n:])
         steps.append(n)

@@ -7,7 +7,6 @@ one observation of every summary, against the blocks of the reference; this is p
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -16,18 +15,20 @@ import pandas as pd
 from pipeline.columns import as_number, as_text, require
 from pipeline.monitoring.statistics import (
     blocks_p,
+    blocks_reach,
     calibrated,
-    holm,
     homogeneity_p,
     kolmogorov_p,
     novelty_p,
     proportions_p,
     psi,
+    total_variation_reach,
 )
 from pipeline.reference import (
     CategoricalProfile,
     Effect,
     NumericProfile,
+    Profile,
     Reference,
     Summary,
     grid_distance,
@@ -45,8 +46,21 @@ FLOORS = {
     "share": 0.05,  # share of rows
 }
 """Smallest effect of each kind that a person would want to hear of."""
-LEVEL_SHARE: dict[Level, float] = {"rows": 0.5, "blocks": 0.5}
-"""How the false-alarm budget is divided between the two levels."""
+BUDGET = {
+    "location": 0.5,
+    "spread": 0.1,
+    "share": 0.1,
+    "missing in blocks": 0.1,
+    "distribution": 0.08,
+    "labels": 0.06,
+    "missing": 0.04,
+    "unseen": 0.02,
+}
+"""Parts of the false-alarm budget, shared out again over the families that were tested.
+
+Most goes where observations are few: a handful of batches needs a mild level to say anything,
+while thousands of rows reach the strictest one when something is wrong.
+"""
 FEWEST_BLOCKS = 4
 """Blocks of the reference below which the last batches get no verdict."""
 
@@ -67,10 +81,12 @@ class Finding:
         Size of the difference, in the unit of its floor; signed for locations and shares.
     p_value : float
         Calibrated, for this test alone.
-    adjusted : float
-        The same, so corrected that at most `alpha` of batches with nothing wrong alarm.
     floor : float
         Smallest difference that counts.
+    reach : float
+        Chance that a batch with nothing wrong differs by the floor or more.
+    adjusted : float
+        `p_value`, so corrected that at most `alpha` of batches with nothing wrong alarm.
     drifted : bool
         Whether it is both significant and larger than the floor.
     """
@@ -81,13 +97,15 @@ class Finding:
     statistic: float
     p_value: float
     floor: float
+    reach: float
     adjusted: float = float("nan")
     drifted: bool = False
 
     @property
     def family(self) -> str:
-        """The kind without its label."""
-        return self.kind.split(" of ")[0]
+        """The part of the budget it draws on, a key of `BUDGET`."""
+        kind = self.kind.split(" of ")[0]
+        return f"{kind} in blocks" if kind == "missing" and self.level == "blocks" else kind
 
 
 @dataclass(frozen=True)
@@ -223,10 +241,7 @@ def compare(
     observed = [*recent, summary][-persistence:]
     note = _no_verdict(reference, observed, persistence)
     blocks = [] if note else list(_blocks(reference, observed))
-    findings = [
-        *_decide(_rows(reference, current), alpha * LEVEL_SHARE["rows"]),
-        *_decide(blocks, alpha * LEVEL_SHARE["blocks"]),
-    ]
+    findings = _decide([*_rows(reference, current), *blocks], alpha)
     findings.sort(key=lambda found: (not found.drifted, _largest(found.adjusted), found.column))
     return DriftReport(
         rows=len(current),
@@ -254,17 +269,34 @@ def _largest(p_value: float) -> float:
     return p_value if np.isfinite(p_value) else 2.0
 
 
-def _decide(findings: Iterable[Finding], alpha: float) -> list[Finding]:
-    """Divide `alpha` equally over the families that are present, Holm within each."""
-    ordered = sorted(findings, key=lambda found: found.family)
-    families = [list(group) for _, group in groupby(ordered, key=lambda found: found.family)]
+def _decide(findings: Sequence[Finding], alpha: float) -> list[Finding]:
+    """Share `alpha` out over the families that were tested."""
+    tested = {found.family for found in findings if np.isfinite(found.p_value)}
+    whole = sum(BUDGET[family] for family in tested)
     decided = []
-    for family in families:
-        adjusted = holm([found.p_value for found in family])
-        for found, p_value in zip(family, adjusted, strict=True):
-            significant = p_value <= alpha / len(families)
-            drifted = bool(significant and abs(found.statistic) >= found.floor)
-            decided.append(replace(found, adjusted=float(p_value), drifted=drifted))
+    for family in sorted({found.family for found in findings}):
+        members = [found for found in findings if found.family == family]
+        share = BUDGET[family] / whole if family in tested else 0.0
+        decided += _decide_family(members, alpha, share)
+    return decided
+
+
+def _decide_family(members: Sequence[Finding], alpha: float, share: float) -> list[Finding]:
+    """Spend a family's budget on the tests that could reach their floor by chance.
+
+    A test with nothing wrong is called drifted with chance min(reach, p) at the level p, so
+    the sum of that over all tests bounds the chance that any is: Bonferroni's bound, made
+    sharper by what the floors already exclude.
+    """
+    reach = np.sort([found.reach for found in members if np.isfinite(found.p_value)])
+    spent = np.concatenate([[0.0], np.cumsum(reach)])
+    decided = []
+    for found in members:
+        below = int(np.searchsorted(reach, found.p_value))
+        chance = float(spent[below] + (len(reach) - below) * found.p_value)
+        adjusted = min(chance / share, 1.0) if share else float("nan")
+        drifted = bool(adjusted <= alpha and abs(found.statistic) >= found.floor)
+        decided.append(replace(found, adjusted=adjusted, drifted=drifted))
     return decided
 
 
@@ -272,47 +304,64 @@ def _rows(reference: Reference, current: pd.DataFrame) -> list[Finding]:
     findings: list[Finding] = []
     n_blocks = len(reference.blocks)
 
-    def add(column: str, kind: str, statistic: float, p_value: float, effect: Effect) -> None:
-        p_value = calibrated(
-            p_value, effect=effect.effect, dependent=effect.dependent, n_blocks=n_blocks
+    def add(column: str, kind: str, statistic: float, levels: Levels, effect: Effect) -> None:
+        p_value, reach = (
+            calibrated(level, effect=effect.effect, dependent=effect.dependent, n_blocks=n_blocks)
+            for level in levels
         )
-        findings.append(Finding(column, "rows", kind, statistic, p_value, FLOORS[kind]))
+        found = Finding(column, "rows", kind, statistic, p_value, FLOORS[kind], reach)
+        findings.append(found)
 
     for name, profile in reference.columns.items():
         if isinstance(profile, NumericProfile):
             missing = _compare_numbers(name, profile, current[name], add)
         else:
             missing = _compare_labels(name, profile, current[name], add)
-        rows = profile.n + profile.missing
-        p_value = proportions_p(
-            reference=profile.missing, n_reference=rows, current=missing, n_current=len(current)
-        )
-        difference = missing / max(len(current), 1) - profile.missing / max(rows, 1)
-        add(name, "missing", difference, p_value, profile.nulls)
+        _compare_missing(name, profile, missing, len(current), add)
     return findings
 
 
-Add = Callable[[str, str, float, float, Effect], None]
+Levels = tuple[float, float]
+"""Textbook p-values: of what was seen, and of a difference as large as the floor."""
+Add = Callable[[str, str, float, Levels, Effect], None]
 
 
 def _compare_numbers(name: str, profile: NumericProfile, values: pd.Series, add: Add) -> int:
     known = _known(values)
     distance = _distance(profile, known)
-    p_value = kolmogorov_p(distance, n_reference=profile.n, n_current=len(known))
-    add(name, "distribution", distance, p_value, profile.values)
+    seen, floor = (
+        kolmogorov_p(size, n_reference=profile.n, n_current=len(known))
+        for size in (distance, FLOORS["distribution"])
+    )
+    add(name, "distribution", distance, (seen, floor), profile.values)
     return len(values) - len(known)
 
 
 def _compare_labels(name: str, profile: CategoricalProfile, values: pd.Series, add: Add) -> int:
     before, now, unseen = _counts(profile, values)
-    p_value = homogeneity_p(before, now)
-    add(name, "labels", _total_variation(before, now), p_value, profile.values)
+    levels = homogeneity_p(before, now), total_variation_reach(before, now, FLOORS["labels"])
+    add(name, "labels", _total_variation(before, now), levels, profile.values)
     n = int(now.sum()) + unseen
     singletons = sum(count == 1 for count in profile.counts.values())
-    p_value = novelty_p(unseen=unseen, n_current=n, singletons=singletons, n_reference=profile.n)
+    seen, floor = (
+        novelty_p(unseen=count, n_current=n, singletons=singletons, n_reference=profile.n)
+        for count in (unseen, int(np.ceil(FLOORS["unseen"] * n)))
+    )
     # A new label has no spread between blocks to be judged by.
-    add(name, "unseen", unseen / max(n, 1), p_value, Effect(float("nan"), dependent=False))
+    add(name, "unseen", unseen / max(n, 1), (seen, floor), Effect(float("nan"), dependent=False))
     return len(values) - n
+
+
+def _compare_missing(name: str, profile: Profile, missing: int, n: int, add: Add) -> None:
+    rows = profile.n + profile.missing
+    share = profile.missing / max(rows, 1)
+    nearest = [round((share + step * FLOORS["missing"]) * n) for step in (1, -1)]
+    seen, *floors = (
+        proportions_p(reference=profile.missing, n_reference=rows, current=count, n_current=n)
+        for count in (missing, *(count for count in nearest if 0 <= count <= n))
+    )
+    floor = max(floors, default=0.0)
+    add(name, "missing", missing / max(n, 1) - share, (seen, floor), profile.nulls)
 
 
 def _known(values: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -348,18 +397,19 @@ def _blocks(reference: Reference, observed: Sequence[Summary]) -> Iterable[Findi
         before = np.asarray([block.get(key, np.nan) for block in reference.blocks])
         now = np.asarray([batch.get(key, np.nan) for batch in observed])
         column, _, kind = key.rpartition("|")
-        family = kind.split(" of ")[0]
-        p_value, difference = blocks_p(
-            before, now, sampling_variance=_sampling_variance(family, before, rows)
-        )
-        yield Finding(column, "blocks", kind, difference, p_value, FLOORS[family])
+        plain = kind.split(" of ")[0]
+        floor = FLOORS[plain]
+        variance = _sampling_variance(plain, before, rows)
+        p_value, difference = blocks_p(before, now, sampling_variance=variance)
+        reach = blocks_reach(before, len(now), floor, sampling_variance=variance)
+        yield Finding(column, "blocks", kind, difference, p_value, floor, reach)
 
 
-def _sampling_variance(family: str, before: np.ndarray[Any, Any], rows: float) -> float:
+def _sampling_variance(kind: str, before: np.ndarray[Any, Any], rows: float) -> float:
     """Variance of one summary if rows were independent and, for numbers, normal."""
-    if family == "location":
+    if kind == "location":
         return 1 / rows
-    if family == "spread":
+    if kind == "spread":
         return 1 / (2 * rows)
     share = float(np.nanmean(before))
     return max(share * (1 - share), 1 / rows) / rows

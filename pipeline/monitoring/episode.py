@@ -4,7 +4,7 @@ An episode opens when drift persists or performance is lost. It asks for one ret
 champion closes it; a refused challenger closes it too, and the next may open after a cooldown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,13 +105,14 @@ def decide(
     if not trouble:
         reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
         return Decision("none", reason)
-    refused = _refused_in_a_row(attempts)
-    if refused >= REFUSALS:
-        reason = f"{trouble}, but {refused} challengers in a row were refused: people must look."
-        return Decision("halt", reason)
     earlier = sorted(
         (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
     )
+    own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
+    refused = _refused_in_a_row(attempts, own)
+    if refused >= REFUSALS:
+        reason = f"{trouble}, but {refused} challengers in a row were refused: people must look."
+        return Decision("halt", reason)
     asked = [v for v in earlier if v.decision.action == "retrain"]
     last = asked[-1] if asked else None
     answered = {attempt.episode for attempt in attempts}
@@ -135,10 +136,11 @@ def _trouble(evidence: Evidence) -> str:
     return " and ".join(found)
 
 
-def _refused_in_a_row(attempts: Sequence[Attempt]) -> int:
+def _refused_in_a_row(attempts: Sequence[Attempt], own: Collection[str]) -> int:
+    """Under this champion: one put in place by hand starts afresh."""
     count = 0
     for attempt in reversed(attempts):
-        if attempt.promoted:
+        if attempt.promoted or attempt.episode not in own:
             break
         count += 1
     return count

@@ -1,5 +1,6 @@
 """Realised performance of a batch, once its labels have arrived, beside the held-out baseline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,11 @@ class Performance:
         Rows whose label arrived.
     scores : dict of str to float
         Realised scores, as at training.
+    parts : tuple of float
+        Mean loss of each seventh of the batch that holds rows.
     change : float
-        Relative change of the loss; 0.05 is 5% worse than held out.
+        Relative change of the loss of the last batches together; 0.05 is 5% worse than held
+        out.
     at_least : float
         Lower end of the one-sided 95% interval of `change`.
     worse : bool
@@ -36,6 +40,7 @@ class Performance:
     batch: str
     rows: int
     scores: dict[str, float]
+    parts: tuple[float, ...]
     change: float
     at_least: float
     worse: bool
@@ -49,11 +54,13 @@ def realised(
     heldout: pd.Series,
     length: pd.Timedelta,
     allowed: float,
+    earlier: Sequence[Performance] = (),
 ) -> Performance:
-    """Judge a batch's losses against the held-out ones.
+    """Judge the losses of a batch, and of the last ones with it, against the held-out ones.
 
     Rows that share a day share its weather, so the mean of each seventh of a batch is one
-    observation, and the two sides are compared by Welch's t.
+    observation, and the two sides are compared by Welch's t. One bad day in one batch proves
+    little; the same loss in every batch adds up.
 
     Parameters
     ----------
@@ -67,14 +74,23 @@ def realised(
         Length of a batch.
     allowed : float
         Relative worsening that is still accepted.
+    earlier : sequence of Performance
+        Of the same champion's last batches, judged together with this one.
     """
-    before, now = part_means(heldout, length / PARTS), part_means(current, length / PARTS)
-    base = float(heldout.mean())
-    difference = float(current.mean()) - base
+    before, own = part_means(heldout, length / PARTS), part_means(current, length / PARTS)
+    now = np.concatenate([*(one.parts for one in earlier), own])
+    base = float(before.mean())
+    difference = float(now.mean()) - base
     change = difference / base if base > 0 else float("nan")
     at_least = (difference - _margin(before, now)) / base if base > 0 else float("nan")
     return Performance(
-        batch, len(current), scores, change, at_least, worse=bool(at_least > allowed)
+        batch=batch,
+        rows=len(current),
+        scores=scores,
+        parts=tuple(own.tolist()),
+        change=change,
+        at_least=at_least,
+        worse=bool(at_least > allowed),
     )
 
 

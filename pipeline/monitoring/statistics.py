@@ -34,8 +34,9 @@ def kolmogorov_p(distance: float, *, n_reference: int, n_current: int) -> float:
 def homogeneity_p(reference: Floats, current: Floats) -> float:
     """Chance of label counts this different from one source, by Pearson's chi-square.
 
-    Labels with fewer than five expected rows on either side are counted together, so that
-    the asymptotic distribution holds.
+    Labels with fewer than five expected rows on either side are counted together, and with
+    the next rarest label while they are still too few, so that the asymptotic distribution
+    holds.
 
     Parameters
     ----------
@@ -50,7 +51,10 @@ def homogeneity_p(reference: Floats, current: Floats) -> float:
     if (table.sum(axis=1) == 0).any():
         return float("nan")
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    rare = (expected < 5).any(axis=0)  # noqa: PLR2004 -- Cochran's rule
+    fewest = expected.min(axis=0)
+    rare = fewest < 5  # noqa: PLR2004 -- Cochran's rule
+    if 0 < fewest[rare].sum() < 5 and not rare.all():  # noqa: PLR2004 -- the same
+        rare[np.argmin(np.where(rare, np.inf, fewest))] = True
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:  # noqa: PLR2004 -- one label cannot differ
@@ -58,16 +62,30 @@ def homogeneity_p(reference: Floats, current: Floats) -> float:
     return float(stats.chi2_contingency(table, correction=False).pvalue)
 
 
+def total_variation_reach(reference: Floats, current: Floats, floor: float) -> float:
+    """Bound of the chance that label shares of one source differ by `floor` or more.
+
+    Half the sum of absolute differences is at most half the root of chi-square over the
+    effective number of rows (Cauchy and Schwarz), whose distribution is known.
+    """
+    n, m = reference.sum(), current.sum()
+    labels = int((reference + current > 0).sum())
+    if n == 0 or m == 0:
+        return float("nan")
+    return float(stats.chi2.sf(4 * n * m / (n + m) * floor**2, max(labels - 1, 1)))
+
+
 def proportions_p(*, reference: int, n_reference: int, current: int, n_current: int) -> float:
     """Chance of two shares this different from one source.
 
-    Fisher's exact test, two-sided, as scipy has it; NaN when a side is empty.
+    Fisher's exact test, two-sided, as scipy has it, and where all counts are large the
+    chi-square with Yates' correction, which agrees; NaN when a side is empty.
     """
     if n_reference == 0 or n_current == 0:
         return float("nan")
     table = [[reference, n_reference - reference], [current, n_current - current]]
     if min(min(row) for row in table) > 20:  # noqa: PLR2004 -- exact and normal agree by then
-        return float(stats.chi2_contingency(table, correction=False).pvalue)
+        return float(stats.chi2_contingency(table, correction=True).pvalue)
     return float(stats.fisher_exact(table).pvalue)
 
 
@@ -75,13 +93,18 @@ def novelty_p(*, unseen: int, n_current: int, singletons: int, n_reference: int)
     """Chance of this many rows with labels that the reference never held.
 
     The chance that one more row of the same source brings a new label is about the share of
-    labels seen once (Good 1953); one is added to that count, so that a reference without
-    singletons leaves room for one.
+    labels seen once (Good 1953). That share is estimated as well, so the count is predicted
+    by a negative binomial; one is added to the singletons, so that a reference without them
+    leaves room for one.
+
+    References
+    ----------
+    Good (1953), Biometrika 40(3-4): 237-264.
     """
     if n_reference == 0 or n_current == 0:
         return float("nan")
-    share = min(1.0, (singletons + 1) / n_reference)
-    return float(stats.binom.sf(unseen - 1, n_current, share)) if unseen else 1.0
+    share = n_reference / (n_reference + n_current)
+    return float(stats.nbinom.sf(unseen - 1, singletons + 1, share)) if unseen else 1.0
 
 
 def design_effect(p_values: Sequence[float]) -> tuple[float, bool]:
@@ -160,6 +183,22 @@ def blocks_p(
     if variance == 0:
         return (1.0 if difference == 0 else 0.0), difference
     return float(2 * stats.t.sf(abs(difference) / np.sqrt(variance), freedom)), difference
+
+
+def blocks_reach(
+    reference: Floats, n_current: int, floor: float, *, sampling_variance: float
+) -> float:
+    """Chance that the mean of `n_current` ordinary batches differs by `floor` or more.
+
+    Judged by the spread of the reference's blocks alone, with Student's t; 1 when there are
+    fewer than two.
+    """
+    reference = reference[np.isfinite(reference)]
+    b = len(reference)
+    if b < 2:  # noqa: PLR2004 -- a variance needs two
+        return 1.0
+    variance = max(float(reference.var(ddof=1)), sampling_variance) * (1 / b + 1 / n_current)
+    return float(2 * stats.t.sf(floor / np.sqrt(variance), b - 1)) if variance > 0 else 0.0
 
 
 def psi(*, reference: Floats, current: Floats) -> float:

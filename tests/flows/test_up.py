@@ -86,7 +86,7 @@ def folder(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "flows" / "hello.py").write_text(HELLO)
     project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    hello = project["deployments"][0] | {"entrypoint": "flows/hello.py:hello"}
+    hello = project["deployments"][1] | {"entrypoint": "flows/hello.py:hello"}
     project["deployments"].append(hello)
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(project))
     return tmp_path
@@ -141,6 +141,19 @@ def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
         assert up.process.wait(PATIENCE) == 1
         assert "worker ended with exit code -9. Its last lines:\n" in up.said
         wait(lambda: up.pids() == [])
+
+
+def test_a_run_that_died_with_its_worker_does_not_hold_up_the_next(folder):
+    with Up(folder) as up:
+        start_hello(up, up.addresses())
+        for pid in up.pids():
+            os.kill(pid, signal.SIGKILL)
+    (folder / "said").unlink()
+
+    with Up(folder) as up:
+        start_hello(up, up.addresses())
+
+    assert (folder / "said").exists()
 
 
 def test_a_second_interrupt_does_not_wait(folder):

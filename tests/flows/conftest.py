@@ -1,0 +1,126 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
+
+WEEKS = 12
+DRIFT = 8
+"""The week from which `amount` is shifted, in rows of an hourly shop."""
+
+
+@pytest.fixture(scope="session")
+def prefect():
+    # The heartbeat's thread takes a second to join at the end of each flow.
+    with (
+        prefect_test_harness(server_startup_timeout=90),
+        temporary_settings(
+            {
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+            }
+        ),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_shop_rows():
+    return shop_rows
+
+
+@pytest.fixture
+def make_conf(tmp_path, prefect):
+    del prefect
+    return lambda **changes: write_conf(tmp_path, **changes)
+
+
+@pytest.fixture
+def shop(tmp_path, prefect):
+    """Writes conf and rows of a small shop; the path of the conf."""
+    del prefect
+    shop_rows().to_parquet(tmp_path / "rows.parquet")
+    return write_conf(tmp_path)
+
+
+def shop_rows(seed=0):
+    random = np.random.default_rng(seed)
+    at = pd.date_range("2026-01-05", periods=WEEKS * 7 * 24 * 2, freq="30min", unit="us")
+    week = (at - at[0]).days // 7
+    amount = random.normal(50, 10, len(at)) + np.where(week >= DRIFT, 25, 0)
+    age = np.where(random.random(len(at)) < 0.1, np.nan, random.normal(40, 10, len(at)))
+    plan = random.choice(["free", "pro"], len(at))
+    # What amount means turns round with the drift, so that only a new model can follow.
+    direction = np.where(week >= DRIFT, -1, 1)
+    score = direction * (amount - np.where(week >= DRIFT, 75, 50)) / 10 + (plan == "pro")
+    return pd.DataFrame(
+        {
+            "id": [f"r{i}" for i in range(len(at))],
+            "at": at,
+            "amount": amount,
+            "age": age,
+            "plan": plan,
+            "churned": (score + random.normal(size=len(at)) > 0.5).astype(float),
+        }
+    )
+
+
+def write_conf(folder, **changes):
+    conf = {
+        "name": "shop",
+        "task": "classification",
+        "data": {
+            "train": {"kind": "file", "path": str(folder / "rows.parquet")},
+            "key": "id",
+            "time": "at",
+            "target": "churned",
+            "label_delay": "1D",
+            "features": {
+                "amount": {"type": "numeric", "min": -100, "max": 200},
+                "age": {"type": "numeric", "nullable": True},
+                "plan": {"type": "categorical", "values": ["free", "pro"]},
+            },
+        },
+        "training": {
+            "params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1},
+            "until": "2026-02-16",
+            "holdout": "7D",
+        },
+        "tracking": {"folder": str(folder / "state")},
+    }
+    path = Path(folder) / "shop.yaml"
+    path.write_text(yaml.safe_dump(conf | changes))
+    return str(path)
+
+
+@pytest.fixture
+def receiver():
+    """A real HTTP server; the pages it got, and its Apprise address."""
+    got = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield got, f"json://127.0.0.1:{server.server_port}/page"
+    server.shutdown()
+    thread.join()
+    server.server_close()

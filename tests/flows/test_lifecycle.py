@@ -1,0 +1,233 @@
+import mlflow
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.monitor import judge, monitor
+from flows.register import register, rollback
+from flows.replay import replay
+from flows.steps import opened
+from flows.train import train
+from flows.validate import validate
+from pipeline.errors import ConfigError, DataError, RegistryError
+
+pytestmark = pytest.mark.integration
+
+
+def points(registry, version, metric):
+    runs = registry._search(f"tags.kind = 'timeline' and tags.version = '{version}'")
+    return registry.client.get_metric_history(runs[0].info.run_id, metric)
+
+
+def test_replay_trains_finds_the_drift_retrains_and_promotes(shop):
+    story = replay(shop)
+
+    actions = [row["action"] for row in story]
+    assert len(story) == 6
+    assert actions[:2] == ["none", "none"]
+    assert "retrain" in actions
+    assert story[-1]["version"] > 1
+    last = story[-1]
+    assert last["maintained"]["log_loss"] < last["alone"]["log_loss"]
+
+
+def test_replaying_again_adds_nothing_and_tells_the_same_story(shop):
+    story = replay(shop)
+    _, registry = opened(shop)
+    runs, versions = len(registry._search("")), len(registry.versions())
+    measured = points(registry, 1, "psi/amount")
+
+    assert replay(shop) == story
+    assert len(registry._search("")) == runs
+    assert len(registry.versions()) == versions
+    assert points(registry, 1, "psi/amount") == measured
+
+
+def test_a_timeline_has_one_point_a_batch_at_the_end_of_its_window(shop):
+    story = replay(shop)
+    _, registry = opened(shop)
+
+    drawn = points(registry, 1, "psi/amount")
+
+    ends = [pd.Timestamp(row["batch"]) + pd.Timedelta("7D") for row in story if row["version"] == 1]
+    assert [point.timestamp for point in drawn] == [int(end.timestamp() * 1000) for end in ends]
+    assert [point.step for point in drawn] == list(range(len(ends)))
+
+
+def test_a_batch_judged_again_after_its_verdict_was_lost_ends_as_before(shop):
+    train(shop)
+    settings, registry = opened(shop)
+    start = registry.champion().until
+    first = judge(settings, registry, start)
+    registry.client.delete_tag(first.run_id, "verdict")
+
+    again = judge(settings, registry, start)
+
+    assert again == first
+    assert len(points(registry, 1, "psi/amount")) == 1
+
+
+def test_an_episode_that_has_its_version_trains_no_other(shop):
+    train(shop)
+
+    first = train(shop, until="2026-03-16", episode="v1-x")
+    second = train(shop, until="2026-03-16", episode="v1-x")
+
+    assert first == second
+    assert len(opened(shop)[1].versions()) == 2
+
+
+def test_rollback_goes_to_the_previous_champion_and_register_comes_back(shop):
+    replay(shop)
+    _, registry = opened(shop)
+    champion, previous = registry.champion().number, registry.alias("previous").number
+
+    assert rollback(shop, reason="a test") == {"from": champion, "to": previous}
+    assert registry.champion().number == previous
+    assert registry.alias("previous").number == champion
+
+
+def test_mlflow_loads_the_champion_by_itself_and_predicts_the_same(shop, make_shop_rows):
+    train(shop)
+    _, registry = opened(shop)
+    rows = make_shop_rows().head(50)[["amount", "age", "plan"]]
+
+    loaded = mlflow.pyfunc.load_model("models:/shop@champion")
+
+    assert loaded.predict(rows).tolist() == registry.bundle(1).model.predict(rows).tolist()
+
+
+def test_rollback_refuses_when_there_is_nothing_to_go_back_to(shop):
+    train(shop)
+
+    with pytest.raises(RegistryError, match="must have a previous champion"):
+        rollback(shop)
+
+
+def test_the_champion_is_not_judged_against_itself(shop):
+    train(shop)
+
+    with pytest.raises(RegistryError, match="must be a challenger"):
+        register(shop, version=1)
+
+
+def test_a_version_that_is_not_there_is_named(shop):
+    train(shop)
+
+    with pytest.raises(RegistryError, match="must have version 9"):
+        register(shop, version=9)
+
+
+def test_a_stale_promotion_is_refused(shop):
+    train(shop)
+    _, registry = opened(shop)
+    other = train(shop, until="2026-02-23", episode="v1-x")["version"]
+    registry.tag(other, {"gate": "passed"})
+    registry.tag(1, {"gate": "passed"})
+    champion = registry.champion().number
+    loser = 1 if champion == other else other
+
+    with pytest.raises(RegistryError, match=f"must still be version 99.*It is {champion}"):
+        registry.promote(loser, expected=99, reason="late")
+    assert registry.champion().number == champion
+
+
+def test_a_version_that_has_not_passed_is_not_promoted(shop):
+    train(shop)
+    _, registry = opened(shop)
+    registry.tag(1, {"gate": "refused"})
+
+    with pytest.raises(RegistryError, match="must have passed the gate"):
+        registry.promote(1, expected=1, reason="by hand")
+    with pytest.raises(RegistryError, match="must have passed the gate"):
+        registry.champion()
+
+
+def test_a_batch_without_a_champion_is_refused_with_a_sentence(shop):
+    with pytest.raises(RegistryError, match="must have a champion"):
+        monitor(shop)
+
+
+def test_an_empty_batch_is_refused_with_a_sentence(shop):
+    train(shop)
+
+    with pytest.raises(DataError, match="must hold rows"):
+        monitor(shop, batch="2030-01-01")
+
+
+def test_with_a_server_a_retrain_is_asked_for_once(shop):
+    train.to_deployment(name="shop").apply()
+    train(shop)
+    settings, registry = opened(shop)
+    start = registry.champion().until
+    asked = [monitor(shop) for _ in range(5)]
+    again = monitor(shop, batch=asked[-1]["batch"])
+
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs() if run.parameters.get("episode")]
+        runs = [run for run in runs if run.parameters["conf"] == shop and run.deployment_id]
+    assert asked[-1]["action"] == "retrain"
+    assert again == asked[-1]
+    assert len({run.parameters["episode"] for run in runs}) == 1
+    assert judge(settings, registry, start).name == asked[0]["batch"]
+
+
+def test_refused_rows_are_kept_with_their_reason_and_shown(shop, tmp_path, make_shop_rows):
+    rows = make_shop_rows()
+    rows.loc[:9, "amount"] = 1e6
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    told = validate(shop)
+
+    assert told["quarantined"] == 10
+    kept = pd.concat(pd.read_parquet(path) for path in (tmp_path / "state").rglob("*.parquet"))
+    assert kept["quarantine_reason"].unique().tolist() == ["amount must lie in -100 .. 200"]
+    with get_client(sync_client=True) as client:
+        shown = client.request("POST", "/artifacts/filter", json={}).json()
+    assert any(one["key"] == "shop-refused" for one in shown)
+
+
+def test_a_failed_flow_pages(shop, receiver, monkeypatch):
+    pages, address = receiver
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
+
+    with pytest.raises(RegistryError):
+        monitor(shop)
+
+    assert len(pages) == 1
+    assert "must have a champion" in pages[0]["message"]
+
+
+def test_persisted_drift_pages(shop, receiver, monkeypatch):
+    pages, address = receiver
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
+
+    replay(shop)
+
+    assert any("amount" in page["message"] and "retrain" in page["title"] for page in pages)
+
+
+def test_a_half_written_store_is_one_sentence(shop, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "mlflow.db").write_bytes(b"SQLite format 3\x00" + b"\x01" * 500)
+
+    with pytest.raises(RegistryError, match="must have a whole store") as caught:
+        train(shop)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_that_is_not_there_promotes_nothing(make_conf):
+    conf = make_conf()
+
+    with pytest.raises(DataError, match="must match at least one file"):
+        train(conf)
+
+    assert opened(conf)[1].versions() == []
+
+
+def test_a_typo_in_the_config_fails_the_flow_with_the_dotted_key(make_conf):
+    conf = make_conf(monitoring={"alfa": 0.1})
+
+    with pytest.raises(ConfigError, match=r"monitoring\.alfa"):
+        monitor(conf)

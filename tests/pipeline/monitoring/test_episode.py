@@ -1,0 +1,141 @@
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from pipeline.monitoring.episode import REFUSALS, Attempt, Decision, Evidence, Verdict, decide
+
+TROUBLE = Evidence("05", 1, alarm=True, persisted=("age",))
+
+
+def asked(batch, version=1, episode=None):
+    decision = Decision("retrain", "", episode or f"v{version}-{batch}")
+    return Verdict(Evidence(batch, version, persisted=("age",)), decision)
+
+
+def refused(*batches):
+    return [Attempt(f"v1-{batch}", promoted=False) for batch in batches]
+
+
+def test_a_quiet_batch_asks_for_nothing():
+    assert decide(Evidence("05", 1), history=[], attempts=[], cooldown=2).action == "none"
+
+
+def test_an_alarm_that_has_not_persisted_asks_for_nothing_and_says_so():
+    decision = decide(Evidence("05", 1, alarm=True), history=[], attempts=[], cooldown=2)
+
+    assert (decision.action, decision.reason) == ("none", "This batch alarms; not persistent yet.")
+
+
+def test_persistent_drift_asks_for_one_retrain_and_names_the_columns():
+    decision = decide(TROUBLE, history=[], attempts=[], cooldown=2)
+
+    assert (decision.action, decision.episode) == ("retrain", "v1-05")
+    assert decision.reason == "Drift of age persists."
+
+
+def test_lost_performance_alone_opens_an_episode():
+    decision = decide(Evidence("05", 1, worse="03"), history=[], attempts=[], cooldown=2)
+
+    assert decision == Decision("retrain", "Performance was lost in batch 03.", "v1-05")
+
+
+def test_a_request_whose_training_was_lost_is_asked_again_in_its_own_episode():
+    decision = decide(TROUBLE, history=[asked("04")], attempts=[], cooldown=2)
+
+    assert (decision.action, decision.episode) == ("retrain", "v1-04")
+
+
+def test_a_refused_challenger_is_followed_by_a_cooldown():
+    quiet = Verdict(Evidence("04", 1), Decision("none", ""))
+    attempts = refused("03")
+
+    early = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=2)
+    late = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=1)
+    assert (early.action, late.action, late.episode) == ("none", "retrain", "v1-05")
+
+
+def test_two_challengers_refused_in_a_row_halt_and_call_for_people():
+    history = [asked("01"), asked("03")]
+    decision = decide(TROUBLE, history=history, attempts=refused("01", "03"), cooldown=0)
+
+    assert decision.action == "halt"
+    assert "people must look" in decision.reason
+
+
+def test_a_champion_put_in_place_by_hand_ends_the_halt():
+    evidence = Evidence("05", 2, persisted=("age",))
+    history = [asked("01"), asked("03")]
+
+    decision = decide(evidence, history=history, attempts=refused("01", "03"), cooldown=2)
+    assert (decision.action, decision.episode) == ("retrain", "v2-05")
+
+
+class World(RuleBasedStateMachine):
+    """Batches arrive; requests lead to challengers that are promoted, refused or lost."""
+
+    @initialize(cooldown=st.integers(0, 3))
+    def start(self, cooldown):
+        self.cooldown = cooldown
+        self.version = 1
+        self.history, self.known, self.attempts = [], [], []
+        self.open = ""
+        self.in_a_row, self.since = 0, 0  # refusals; batches since the last request
+
+    def judge(self, evidence, history, attempts):
+        return decide(evidence, history=history, attempts=attempts, cooldown=self.cooldown)
+
+    @rule(persisted=st.booleans(), worse=st.booleans())
+    def batch_arrives(self, persisted, worse):
+        evidence = Evidence(
+            f"{len(self.history):04d}",
+            self.version,
+            persisted=("age",) if persisted else (),
+            worse="0000" if worse else "",
+        )
+        decision = self.judge(evidence, self.history, self.attempts)
+        self.check(decision, trouble=persisted or worse)
+        self.history.append(Verdict(evidence, decision))
+        self.known.append(tuple(self.attempts))
+        self.since += 1
+        if decision.action == "retrain":
+            self.open, self.since = decision.episode, 0
+
+    def check(self, decision, *, trouble):
+        if not trouble:
+            assert decision.action == "none"
+        elif self.in_a_row >= REFUSALS:
+            assert decision.action == "halt"
+        elif self.open:
+            assert (decision.action, decision.episode) == ("retrain", self.open)
+        elif self.in_a_row and self.since < self.cooldown:
+            assert decision.action == "none"
+        else:
+            assert decision.action == "retrain"
+            assert decision.episode not in {attempt.episode for attempt in self.attempts}
+
+    @precondition(lambda self: self.open)
+    @rule(promoted=st.booleans())
+    def training_ends(self, promoted):
+        assert self.open not in {attempt.episode for attempt in self.attempts}
+        self.attempts.append(Attempt(self.open, promoted))
+        self.open = ""
+        self.version += promoted
+        self.in_a_row = 0 if promoted else self.in_a_row + 1
+
+    @precondition(lambda self: not self.open)
+    @rule()
+    def champion_is_put_in_place_by_hand(self):
+        self.version += 1
+        self.in_a_row = 0
+
+    @precondition(lambda self: self.history)
+    @rule(data=st.data())
+    def batch_is_judged_again(self, data):
+        i = data.draw(st.integers(0, len(self.history) - 1))
+        verdict, mixed = self.history[i], data.draw(st.permutations(self.history))
+
+        assert self.judge(verdict.evidence, mixed, self.known[i]) == verdict.decision
+
+
+World.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestWorld = World.TestCase
