@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.steps import check, opened, page_failure, read
 from flows.train import train
-from pipeline.alerts import Event, page
+from pipeline.alerts import Event, Kind, page
 from pipeline.config import Settings
 from pipeline.monitoring import episode
 from pipeline.monitoring.drift import DriftReport, compare
@@ -27,10 +27,11 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
     """Judge one batch, the next one if none is named, and act on the decision."""
     settings, registry = opened(conf)
     start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
+    # A request that was lost with its server or process is found here, and sent again.
+    for last in registry.batches()[-1:]:
+        _act(conf, settings, registry, last)
     judged = judge(settings, registry, start)
-    asked = retrain_parameters(conf, settings, registry, judged)
-    if asked is not None:
-        _request(settings, asked)
+    _act(conf, settings, registry, judged)
     decision = judged.verdict.decision
     return {"batch": judged.name, "rows": judged.rows, "drifted": list(judged.drifted)} | {
         "action": decision.action,
@@ -58,8 +59,11 @@ def retrain_parameters(
     return {"conf": conf, "until": end.isoformat(), "episode": decision.episode}
 
 
-def _request(settings: Settings, asked: dict[str, Any]) -> None:
-    """Through the API where there is a server, else here and now."""
+def _act(conf: str, settings: Settings, registry: Registry, batch: Batch) -> None:
+    """Ask for a retrain through the API where there is a server, else train here and now."""
+    asked = retrain_parameters(conf, settings, registry, batch)
+    if asked is None:
+        return
     if PREFECT_API_URL.value() is None:
         train(**asked)
         return
@@ -96,7 +100,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         batch=name,
         version=champion.number,
         alarm=report.alarm,
-        persisted=report.drifted if report.persisted else (),
+        persisted=report.persistent,
         worse=_worse(settings, registry, history, validated.valid, start),
     )
     decision = episode.decide(
@@ -153,12 +157,12 @@ def _worse(
 
 def _page(settings: Settings, verdict: Verdict, report: DriftReport) -> None:
     evidence, decision = verdict.evidence, verdict.decision
-    subject = f"{settings.name}, batch {evidence.batch}: {decision.action}"
+    if decision.action == "none":
+        return
     drifted = f" Drifted: {', '.join(report.drifted)}." if report.drifted else ""
-    if evidence.worse:
-        page(Event("performance", subject, decision.reason), settings.alerts.urls)
-    if evidence.persisted:
-        page(Event("drift", subject, decision.reason + drifted), settings.alerts.urls)
+    subject = f"{settings.name}, batch {evidence.batch}: {decision.action}"
+    kind: Kind = "performance" if evidence.worse else "drift"
+    page(Event(kind, subject, decision.reason + drifted), settings.alerts.urls)
 
 
 def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:

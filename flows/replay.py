@@ -15,18 +15,21 @@ from rich.table import Table
 from flows.monitor import judge, next_batch, retrain_parameters, settle
 from flows.steps import check, opened, page_failure, read
 from flows.train import train
+from pipeline.alerts import Event, page
 from pipeline.config import Settings
-from pipeline.errors import PipelineError
+from pipeline.errors import DataError, PipelineError
 from pipeline.model import Model
 from pipeline.registry import CHAMPION, Registry
 from pipeline.training import LOSS, labelled, score
 
 Tell = Callable[[str], None]
+WIDTH = 110
+"""Of the table where the output is no terminal."""
 
 
 @flow(name="replay", on_failure=[page_failure])
-def replay(conf: str) -> list[dict[str, Any]]:
-    """Train the first version if there is none, then judge every batch there is."""
+def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
+    """Train the first version if there is none, then judge every batch, or the next so many."""
     settings, registry = opened(conf)
     with Progress(
         TextColumn("{task.description}", table_column=None),
@@ -47,15 +50,30 @@ def replay(conf: str) -> list[dict[str, Any]]:
         last = _last_end(settings)
         length = pd.Timedelta(settings.monitoring.batch)
         start = next_batch(settings, registry)
-        left = int((last - start) // length)
+        left = max(int((last - start) // length), 0)
+        left = left if batches is None else min(left, batches)
+        finish_outstanding(conf, settings, registry)
         done = len(registry.batches())
         progress.update(bar, total=done + left, completed=done)
         for k in range(left):
-            _step(conf, settings, registry, start + k * length, tell)
+            try:
+                _step(conf, settings, registry, start + k * length, tell)
+            except DataError as error:  # one unusable batch is no reason to stop the history
+                progress.console.print(f"Not judged: {error}")
+                subject = f"{settings.name}, batch {start + k * length:%Y-%m-%d}: not judged"
+                page(Event("quarantine", subject, str(error)), settings.alerts.urls)
             progress.advance(bar)
         settle(settings, registry, last + pd.Timedelta(settings.data.label_delay))
         tell("comparing with the first version left alone")
         return _story(settings, registry)
+
+
+def finish_outstanding(conf: str, settings: Settings, registry: Registry) -> None:
+    """Train for the last batch, where an earlier replay was stopped before it could."""
+    for batch in registry.batches()[-1:]:
+        asked = retrain_parameters(conf, settings, registry, batch)
+        if asked is not None:
+            train(**asked)
 
 
 def _step(
@@ -112,12 +130,14 @@ def _alone(settings: Settings, model: Model, start: pd.Timestamp) -> dict[str, f
 def table(story: list[dict[str, Any]], task: str) -> Table:
     """The story of a replay as a person reads it."""
     shown = SHOWN[task]
-    drawn = Table(title="Week by week: the maintained model beside the first one left alone")
-    for heading in ("batch", "rows", "drifted columns", "decision", "champion"):
-        drawn.add_column(heading, justify="right" if heading == "rows" else "left")
-    for name in shown:
-        drawn.add_column(f"{name}\nmaintained", justify="right")
-        drawn.add_column(f"{name}\nleft alone", justify="right")
+    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
+    drawn.add_column("batch", no_wrap=True)
+    drawn.add_column("rows", justify="right")
+    for heading in ("drifted columns", "decision", "champion"):
+        drawn.add_column(heading)
+    for heading in shown.values():
+        drawn.add_column(f"{heading}\nmaintained", justify="right")
+        drawn.add_column(f"{heading}\nleft alone", justify="right")
     for row in story:
         few = ", ".join(row["drifted"][:4]) + (" ..." if len(row["drifted"]) > 4 else "")  # noqa: PLR2004 -- as fits
         cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
@@ -127,7 +147,10 @@ def table(story: list[dict[str, Any]], task: str) -> Table:
     return drawn
 
 
-SHOWN = {"classification": ("roc_auc", "log_loss"), "regression": ("r2", "rmse")}
+SHOWN = {
+    "classification": {"roc_auc": "AUC", "log_loss": "log-loss"},
+    "regression": {"r2": "R2", "rmse": "RMSE"},
+}
 
 
 def _decision(row: dict[str, Any]) -> str:
@@ -155,7 +178,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.replay", description=__doc__)
     parser.add_argument("conf", help="a model's YAML file")
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
         settings = Settings.load(arguments.conf)
         story = replay(arguments.conf)
@@ -163,7 +186,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     console.print(table(story, settings.task))
-    console.print(closing(story, settings))
+    console.print(closing(story, settings), soft_wrap=True)
     console.print("Look at the runs, charts and versions: [bold]make ui[/]")
     return 0
 

@@ -145,7 +145,15 @@ def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
     artifacts = f"--default-artifact-root={(state / 'artifacts').as_uri()}"
     children.start("prefect", "prefect", "server", "start", *listen, str(prefect))
     children.start(
-        "mlflow", "mlflow", "server", *listen, str(mlflow), "--workers=1", store, artifacts, "--no-serve-artifacts"
+        "mlflow",
+        "mlflow",
+        "server",
+        *listen,
+        str(mlflow),
+        "--workers=1",
+        store,
+        artifacts,
+        "--no-serve-artifacts",
     )
     children.wait("prefect", lambda: bool(_ask(f"{api}/health")))
     pool = ("work-pool", "create", POOL, "--type=process", "--overwrite")

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pandas import Timedelta, Timestamp, isna
-from pandas.tseries.frequencies import to_offset
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -43,7 +42,7 @@ ENV_PREFIX = "HOLDFAST__"
 
 def _duration(text: str) -> str:
     try:
-        length = Timedelta(to_offset(text))  # type: ignore[arg-type]
+        length = Timedelta(text)
     except (TypeError, ValueError) as error:
         rule = f"must be a length of time such as 7D or 12h. Got {text!r}"
         raise ValueError(rule) from error
@@ -54,7 +53,7 @@ def _duration(text: str) -> str:
 
 
 def _length(text: str) -> str:
-    if Timedelta(to_offset(_duration(text))) == Timedelta(0):  # type: ignore[arg-type]
+    if Timedelta(_duration(text)) == Timedelta(0):
         rule = f"must be longer than nothing. Got {text!r}"
         raise ValueError(rule)
     return text

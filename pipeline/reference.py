@@ -42,10 +42,13 @@ class Effect:
         Design effect; 1 for independent rows, NaN with fewer than two blocks.
     dependent : bool
         Whether it is too large for independent rows.
+    blocks : int
+        Blocks it was estimated from.
     """
 
     effect: float
     dependent: bool
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def _profile(values: dict[str, Any]) -> Profile:
         test: Effect(
             float("nan") if values[test]["effect"] is None else values[test]["effect"],
             values[test]["dependent"],
+            values[test]["blocks"],
         )
         for test in ("values", "nulls")
     }
@@ -247,7 +251,7 @@ def _numeric(values: pd.Series, parts: list[NDArray[np.intp]]) -> NumericProfile
         grid=grid.tolist(),
         below=below.tolist(),
         upto=upto.tolist(),
-        values=Effect(*design_effect(distances)),
+        values=_effect(distances),
         nulls=_null_effect(~finite, parts),
     )
 
@@ -274,15 +278,20 @@ def _categorical(values: pd.Series, parts: list[NDArray[np.intp]]) -> Categorica
         n=int(whole.sum()),
         missing=int(values.isna().sum()),
         counts={str(label): int(n) for label, n in counts.items()},
-        values=Effect(*design_effect(p_values)),
+        values=_effect(p_values),
         nulls=_null_effect(values.isna().to_numpy(), parts),
     )
+
+
+def _effect(p_values: list[float]) -> Effect:
+    effect, dependent = design_effect(p_values)
+    return Effect(effect, dependent, int(np.isfinite(p_values).sum()))
 
 
 def _null_effect(missing: NDArray[np.bool_], parts: list[NDArray[np.intp]]) -> Effect:
     whole = int(missing.sum())
     if whole in (0, len(missing)):
-        return Effect(float("nan"), dependent=False)
+        return Effect(float("nan"), dependent=False, blocks=0)
     p_values = []
     for part in parts:
         inside = int(missing[part].sum())
@@ -294,7 +303,7 @@ def _null_effect(missing: NDArray[np.bool_], parts: list[NDArray[np.intp]]) -> E
                 n_current=len(part),
             )
         )
-    return Effect(*design_effect(p_values))
+    return _effect(p_values)
 
 
 def cumulative(ordered: Floats, grid: Floats) -> tuple[Floats, Floats]:

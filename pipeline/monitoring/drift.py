@@ -176,7 +176,13 @@ class DriftReport:
     @property
     def persisted(self) -> bool:
         """Whether the last batches together differ from the reference."""
-        return any(finding.drifted and finding.level == "blocks" for finding in self.findings)
+        return bool(self.persistent)
+
+    @property
+    def persistent(self) -> tuple[str, ...]:
+        """Names of the columns in which the last batches together differ from the reference."""
+        blocks = (f for f in self.findings if f.drifted and f.level == "blocks")
+        return tuple(dict.fromkeys(finding.column for finding in blocks))
 
     @property
     def outcome(self) -> Literal["quiet", "moved"]:
@@ -302,11 +308,12 @@ def _decide_family(members: Sequence[Finding], alpha: float, share: float) -> li
 
 def _rows(reference: Reference, current: pd.DataFrame) -> list[Finding]:
     findings: list[Finding] = []
-    n_blocks = len(reference.blocks)
 
     def add(column: str, kind: str, statistic: float, levels: Levels, effect: Effect) -> None:
         p_value, reach = (
-            calibrated(level, effect=effect.effect, dependent=effect.dependent, n_blocks=n_blocks)
+            calibrated(
+                level, effect=effect.effect, dependent=effect.dependent, n_blocks=effect.blocks
+            )
             for level in levels
         )
         found = Finding(column, "rows", kind, statistic, p_value, FLOORS[kind], reach)
@@ -348,7 +355,13 @@ def _compare_labels(name: str, profile: CategoricalProfile, values: pd.Series, a
         for count in (unseen, int(np.ceil(FLOORS["unseen"] * n)))
     )
     # A new label has no spread between blocks to be judged by.
-    add(name, "unseen", unseen / max(n, 1), (seen, floor), Effect(float("nan"), dependent=False))
+    add(
+        name,
+        "unseen",
+        unseen / max(n, 1),
+        (seen, floor),
+        Effect(float("nan"), dependent=False, blocks=0),
+    )
     return len(values) - n
 
 

@@ -123,7 +123,7 @@ def decide(
         waited = sum(v.evidence.batch > last.evidence.batch for v in earlier)
         if waited < cooldown:
             reason = f"{trouble}; the last challenger was refused, cooling down."
-            return Decision("none", reason)
+            return Decision("page", reason)
     return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
 
 

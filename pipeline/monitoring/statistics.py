@@ -217,19 +217,3 @@ def psi(*, reference: Floats, current: Floats) -> float:
     0.0405
     """
     return float(np.sum((current - reference) * np.log(current / reference)))
-
-
-def holm(p_values: Sequence[float]) -> Floats:
-    """Holm's adjusted p-values; NaN stays NaN and counts as no test.
-
-    References
-    ----------
-    Holm (1979), Scand. J. Stat. 6(2): 65-70.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(len(p), np.nan)
-    tested = np.flatnonzero(np.isfinite(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = (len(order) - np.arange(len(order))) * p[order]
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted

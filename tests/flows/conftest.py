@@ -14,7 +14,7 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
-WEEKS = 12
+WEEKS = 13
 DRIFT = 8
 """The week from which `amount` is shifted, in rows of an hourly shop."""
 

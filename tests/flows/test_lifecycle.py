@@ -23,7 +23,7 @@ def test_replay_trains_finds_the_drift_retrains_and_promotes(shop):
     story = replay(shop)
 
     actions = [row["action"] for row in story]
-    assert len(story) == 6
+    assert len(story) == 7
     assert actions[:2] == ["none", "none"]
     assert "retrain" in actions
     assert story[-1]["version"] > 1

@@ -51,7 +51,7 @@ def test_a_refused_challenger_is_followed_by_a_cooldown():
 
     early = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=2)
     late = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=1)
-    assert (early.action, late.action, late.episode) == ("none", "retrain", "v1-05")
+    assert (early.action, late.action, late.episode) == ("page", "retrain", "v1-05")
 
 
 def test_two_challengers_refused_in_a_row_halt_and_call_for_people():
@@ -108,7 +108,7 @@ class World(RuleBasedStateMachine):
         elif self.open:
             assert (decision.action, decision.episode) == ("retrain", self.open)
         elif self.in_a_row and self.since < self.cooldown:
-            assert decision.action == "none"
+            assert decision.action == "page"
         else:
             assert decision.action == "retrain"
             assert decision.episode not in {attempt.episode for attempt in self.attempts}

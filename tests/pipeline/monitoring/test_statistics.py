@@ -6,14 +6,15 @@ from scipy import signal, stats
 
 from pipeline.monitoring.statistics import (
     blocks_p,
+    blocks_reach,
     calibrated,
     design_effect,
-    holm,
     homogeneity_p,
     kolmogorov_p,
     novelty_p,
     proportions_p,
     psi,
+    total_variation_reach,
 )
 
 counts = st.integers(0, 400)
@@ -249,13 +250,24 @@ def test_psi_is_symmetric_and_zero_for_the_same(one, other):
     assert psi(reference=one, current=one) == 0
 
 
-@given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=12))
-def test_holm_rejects_what_the_step_down_procedure_rejects(p_values):
-    tested = sorted(p for p in p_values if not np.isnan(p))
-    by_hand = {}
-    for i, p in enumerate(tested):
-        corrected = [min(1.0, (len(tested) - j) * q) for j, q in enumerate(tested[: i + 1])]
-        by_hand.setdefault(p, max(corrected))
-    expected = [by_hand.get(p, np.nan) for p in p_values]
+def test_total_variation_reach_bounds_how_often_the_floor_is_reached():
+    random = np.random.default_rng(5)
+    shares, floor = np.full(4, 0.25), 0.06
+    one, other = (random.multinomial(500, shares, size=4_000) for _ in range(2))
 
-    np.testing.assert_allclose(holm(p_values), expected)
+    reached = (np.abs(one / 500 - other / 500).sum(axis=1) / 2 >= floor).mean()
+
+    bound = total_variation_reach(np.full(4, 125.0), np.full(4, 125.0), floor)
+    assert reached <= bound <= 6 * reached
+
+
+def test_blocks_reach_is_how_often_ordinary_batches_differ_by_the_floor():
+    random = np.random.default_rng(6)
+    worlds = random.normal(size=(4_000, 11))
+    blocks, batches = worlds[:, :8], worlds[:, 8:]
+
+    said = [blocks_reach(row, 3, 1.0, sampling_variance=0.0) for row in blocks]
+
+    # The bound judges each spread by its own blocks, so that it is right on the whole.
+    reached = (np.abs(batches.mean(axis=1) - blocks.mean(axis=1)) >= 1.0).mean()
+    assert reached <= np.mean(said) <= 1.5 * reached
