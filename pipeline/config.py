@@ -251,8 +251,8 @@ class Monitoring(_Section):
     """Chance that a batch with nothing wrong alarms, over all tests together."""
     persistence: int = Field(default=3, ge=2)
     """Batches that are judged together before drift counts as persistent."""
-    cooldown: int = Field(default=2, ge=0)
-    """Batches after a refused challenger before the next request."""
+    cooldown: int = Field(default=4, ge=0)
+    """Batches after a request for a retrain before the next one."""
     performance_loss: float = Field(default=0.05, ge=0)
     """Relative worsening of the loss below the held-out baseline that opens an episode."""
 

@@ -43,7 +43,7 @@ FLOORS = {
     "unseen": 0.005,  # share of rows
     "location": 0.25,  # reference standard deviations
     "spread": 0.25,  # logarithm of the ratio of standard deviations
-    "share": 0.05,  # share of rows
+    "share": 0.03,  # share of rows
 }
 """Smallest effect of each kind that a person would want to hear of."""
 BUDGET = {

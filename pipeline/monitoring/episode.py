@@ -1,7 +1,7 @@
 """From evidence to action: a pure fold over the recorded history, no state of its own.
 
-An episode opens when drift persists or performance is lost. It asks for one retrain. A new
-champion closes it; a refused challenger closes it too, and the next may open after a cooldown.
+An episode opens when drift persists or performance is lost. It asks for one retrain, whose
+champion or refused challenger closes it. The next may open after a cooldown.
 """
 
 from collections.abc import Collection, Sequence
@@ -99,7 +99,7 @@ def decide(
     attempts : sequence of Attempt
         Challengers so far, oldest first.
     cooldown : int
-        Batches to wait after a refused challenger.
+        Batches to wait after a request before the next one.
     """
     trouble = _trouble(evidence)
     if not trouble:
@@ -119,11 +119,10 @@ def decide(
     if last is not None and last.decision.episode not in answered:
         reason = f"{trouble}; the retrain already asked for has not finished."
         return Decision("retrain", reason, last.decision.episode)
-    if last is not None and refused:
-        waited = sum(v.evidence.batch > last.evidence.batch for v in earlier)
-        if waited < cooldown:
-            reason = f"{trouble}; the last challenger was refused, cooling down."
-            return Decision("page", reason)
+    waited = sum(last is not None and v.evidence.batch > last.evidence.batch for v in earlier)
+    if last is not None and waited < cooldown:
+        reason = f"{trouble}; {waited} of {cooldown} batches since the last request have passed."
+        return Decision("page" if evidence.worse else "none", reason)
     return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
 
 

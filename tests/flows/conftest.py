@@ -96,6 +96,7 @@ def write_conf(folder, **changes):
             "until": "2026-02-16",
             "holdout": "7D",
         },
+        "monitoring": {"cooldown": 2},
         "tracking": {"folder": str(folder / "state")},
     }
     path = Path(folder) / "shop.yaml"

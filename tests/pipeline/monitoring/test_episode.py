@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -45,13 +46,21 @@ def test_a_request_whose_training_was_lost_is_asked_again_in_its_own_episode():
     assert (decision.action, decision.episode) == ("retrain", "v1-04")
 
 
-def test_a_refused_challenger_is_followed_by_a_cooldown():
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_request_is_followed_by_a_cooldown(promoted):
     quiet = Verdict(Evidence("04", 1), Decision("none", ""))
-    attempts = refused("03")
+    attempts = [Attempt("v1-03", promoted)]
 
     early = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=2)
     late = decide(TROUBLE, history=[asked("03"), quiet], attempts=attempts, cooldown=1)
-    assert (early.action, late.action, late.episode) == ("page", "retrain", "v1-05")
+    assert (early.action, late.action, late.episode) == ("none", "retrain", "v1-05")
+
+
+def test_performance_that_is_lost_during_the_cooldown_calls_for_people():
+    worse = Evidence("05", 1, worse="05")
+
+    decision = decide(worse, history=[asked("04")], attempts=refused("04"), cooldown=2)
+    assert decision.action == "page"
 
 
 def test_two_challengers_refused_in_a_row_halt_and_call_for_people():
@@ -66,7 +75,7 @@ def test_a_champion_put_in_place_by_hand_ends_the_halt():
     evidence = Evidence("05", 2, persisted=("age",))
     history = [asked("01"), asked("03")]
 
-    decision = decide(evidence, history=history, attempts=refused("01", "03"), cooldown=2)
+    decision = decide(evidence, history=history, attempts=refused("01", "03"), cooldown=0)
     assert (decision.action, decision.episode) == ("retrain", "v2-05")
 
 
@@ -79,6 +88,7 @@ class World(RuleBasedStateMachine):
         self.version = 1
         self.history, self.known, self.attempts = [], [], []
         self.open = ""
+        self.asked = False
         self.in_a_row, self.since = 0, 0  # refusals; batches since the last request
 
     def judge(self, evidence, history, attempts):
@@ -98,7 +108,7 @@ class World(RuleBasedStateMachine):
         self.known.append(tuple(self.attempts))
         self.since += 1
         if decision.action == "retrain":
-            self.open, self.since = decision.episode, 0
+            self.open, self.since, self.asked = decision.episode, 0, True
 
     def check(self, decision, *, trouble):
         if not trouble:
@@ -107,8 +117,8 @@ class World(RuleBasedStateMachine):
             assert decision.action == "halt"
         elif self.open:
             assert (decision.action, decision.episode) == ("retrain", self.open)
-        elif self.in_a_row and self.since < self.cooldown:
-            assert decision.action == "page"
+        elif self.asked and self.since < self.cooldown:
+            assert decision.action in {"none", "page"}
         else:
             assert decision.action == "retrain"
             assert decision.episode not in {attempt.episode for attempt in self.attempts}
