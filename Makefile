@@ -31,7 +31,7 @@ setup: $(READY)  ## make .venv from uv.lock (every target does this when it has 
 demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 starts over
 	$(if $(FRESH),rm -rf "$(STATE)")
 	@mkdir -p "$(STATE)"
-	@PREFECT_LOGGING_LEVEL=WARNING $(RUN) -m flows.replay $(CONF)
+	@PREFECT_LOGGING_LEVEL=CRITICAL $(RUN) -m flows.replay $(CONF)
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(RUN) -m pytest $(ARGS)

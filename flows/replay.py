@@ -167,10 +167,16 @@ def closing(story: list[dict[str, Any]], settings: Settings) -> str:
         for side in ("maintained", "alone")
     }
     return (
-        f"{len(story)} batches judged, {retrains} retrains asked for, {versions} champions served. "
+        f"{_count(len(story), 'batch', 'batches')} judged, "
+        f"{_count(retrains, 'retrain', 'retrains')} asked for, "
+        f"{_count(versions, 'champion', 'champions')} served. "
         f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "
         f"{means['alone']:.4f} left alone."
     )
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def main() -> int:

@@ -3,13 +3,14 @@ import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.monitor import judge, monitor
+from flows.monitor import judge, monitor, settle
 from flows.register import register, rollback
 from flows.replay import replay
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
 from pipeline.errors import ConfigError, DataError, RegistryError
+from pipeline.serving.capture import Captures
 
 pytestmark = pytest.mark.integration
 
@@ -231,3 +232,34 @@ def test_a_typo_in_the_config_fails_the_flow_with_the_dotted_key(make_conf):
 
     with pytest.raises(ConfigError, match=r"monitoring\.alfa"):
         monitor(conf)
+
+
+def test_what_the_served_api_answered_is_the_live_batch(shop, tmp_path, make_conf, make_shop_rows):
+    train(shop)
+    settings, _ = opened(shop)
+    rows = make_shop_rows()
+    batch = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")]
+    features = batch[list(settings.data.features)].astype(object).where(batch.notna(), None)
+    with Captures(settings.captures) as captures:
+        for key, at, row in zip(batch["id"], batch["at"], features.to_dict("records"), strict=True):
+            captures.append(
+                rows=[row],
+                predictions=[0.5],
+                keys=[key],
+                version="1",
+                request_id=key,
+                at=at.tz_localize("UTC"),
+            )
+    data = settings.model_dump(mode="json")["data"] | {"live": {"kind": "capture"}}
+    labels = rows[["id", "churned"]]
+    labels.to_parquet(tmp_path / "labels.parquet")
+    data["labels"] = {"kind": "file", "path": str(tmp_path / "labels.parquet")}
+
+    conf = make_conf(data=data)
+    told = monitor(conf)
+
+    assert told["rows"] == len(batch)
+    assert told["drifted"] == []
+    settle(*opened(conf), pd.Timestamp("2026-03-02"))
+    settled = opened(conf)[1].batches()[0].performance
+    assert settled.rows == len(batch)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.replay import closing, replay, table
+from flows.steps import opened
+from pipeline.config import Settings
+
+pytestmark = pytest.mark.integration
+
+SLICE = """
+from examples import flights
+
+
+def rows(start, end):
+    return flights.rows(start, end).iloc[::6].reset_index(drop=True)
+"""
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch, prefect):
+    del prefect
+    (tmp_path / "slice_of_flights.py").write_text(SLICE)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = yaml.safe_load(Path("conf/flights.yaml").read_text(encoding="utf-8"))
+    settings["data"]["train"]["function"] = "slice_of_flights:rows"
+    settings["training"]["params"] |= {"n_estimators": 60, "min_child_weight": 10, "n_jobs": 1}
+    settings["tracking"] = {"folder": str(tmp_path / "state")}
+    path = tmp_path / "flights.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_a_sixth_of_the_flights_trains_drifts_retrains_and_promotes(conf):
+    story = replay(conf, batches=14)
+
+    asked = [row for row in story if row["action"] == "retrain"]
+    assert len(story) == 14
+    assert "temp" in asked[0]["drifted"]
+    assert "2013-04-09" <= asked[0]["batch"] <= "2013-05-14"
+    assert story[-1]["version"] > 1
+    assert opened(conf)[1].champion().tags["episode"]
+
+
+def test_a_replay_in_pieces_tells_the_story_of_one_in_one_go(conf, tmp_path):
+    pieces = [replay(conf, batches=n) for n in (3, 1, 5)][-1]
+
+    whole = tmp_path / "whole.yaml"
+    changed = yaml.safe_load(Path(conf).read_text(encoding="utf-8"))
+    changed["tracking"]["folder"] = str(tmp_path / "other")
+    whole.write_text(yaml.safe_dump(changed))
+    assert replay(str(whole), batches=9) == pieces
+
+
+def test_the_table_and_the_closing_line_tell_what_happened(conf):
+    story = replay(conf, batches=2)
+    settings = Settings.load(conf)
+
+    assert table(story, settings.task).row_count == 2
+    assert closing(story, settings).startswith(
+        "2 batches judged, 0 retrains asked for, 1 champion served"
+    )
