@@ -20,6 +20,9 @@ export OMP_WAIT_POLICY ?= passive
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
+# Prefect makes its folder in this one, but not this one.
+_ := $(shell mkdir -p "$(STATE)")
+
 .PHONY: help setup demo test up ui serve lint bench clean
 .DELETE_ON_ERROR:
 
