@@ -100,7 +100,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         batch=name,
         version=champion.number,
         alarm=report.alarm,
-        persisted=report.persistent,
+        persisted=report.persistent[:20],
         worse=_worse(settings, registry, history, validated.valid, start),
     )
     decision = episode.decide(

@@ -8,6 +8,7 @@ twice adds nothing.
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -417,7 +418,9 @@ class Registry:
         mlflow.log_params({"until": tags["until"], "rows": trained.fitted_rows})
         mlflow.log_metrics({f"heldout_{key}": value for key, value in trained.scores.items()})
         mlflow.log_metrics({f"baseline_{key}": value for key, value in trained.baseline.items()})
-        mlflow.log_metrics({f"importance/{key}": v for key, v in trained.importance.items()})
+        mlflow.log_metrics(
+            {_key(f"importance/{name}"): v for name, v in trained.importance.items()}
+        )
         columns = [*data.features, data.target]
         for context, part in (("training", rows), ("heldout", trained.heldout)):
             dataset = mlflow.data.from_pandas(part[columns], name=context, targets=data.target)  # type: ignore[attr-defined]
@@ -577,7 +580,7 @@ class Registry:
 
     def _log(self, run_id: str, values: Mapping[str, float], at: pd.Timestamp, step: int) -> None:
         metrics = [
-            Metric(key, float(value), _milliseconds(at), step)
+            Metric(_key(key), float(value), _milliseconds(at), step)
             for key, value in values.items()
             if np.isfinite(value)
         ]
@@ -623,6 +626,11 @@ def _batch(run: Run) -> Batch | None:
 
 def _performance(values: dict[str, Any]) -> Performance:
     return Performance(**{**values, "parts": tuple(values["parts"])})
+
+
+def _key(name: str) -> str:
+    """A column may be called anything, a metric may not."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def _milliseconds(at: pd.Timestamp) -> int:
