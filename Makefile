@@ -14,6 +14,8 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export PREFECT_HOME ?= $(STATE)/prefect
 export PREFECT_LOGGING_EXTRA_LOGGERS ?= pipeline
+# What is logged outside of a run has no run to belong to, and that is no mistake.
+export PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW ?= ignore
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 90
 # Threads that wait must not burn the cores that others need.
 export OMP_WAIT_POLICY ?= passive
