@@ -156,6 +156,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
+    # Arrow's own errors, and those of pandas types that have no form in Arrow.
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError):
         return False
     return True
