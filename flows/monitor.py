@@ -15,11 +15,16 @@ from flows.train import train
 from pipeline.alerts import Event, Kind, page
 from pipeline.config import Settings
 from pipeline.monitoring import episode
-from pipeline.monitoring.drift import DriftReport, compare
+from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Evidence, Verdict
+from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import Batch, Registry
-from pipeline.training import labelled, losses, score
+from pipeline.training import PREDICTION, labelled, losses, score
+from pipeline.traits import Summary
+
+MOST_RECENT = 52
+"""Batches of a champion that evidence of slow decay is gathered over."""
 
 
 @flow(name="monitor", on_failure=[page_failure])
@@ -89,12 +94,14 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     validated = check(settings, _live(settings, start, end), f"batch {name}".replace(":", ""))
     settle(settings, registry, end)
     history = [one for one in registry.batches() if one.name < name]
+    predicted = bundle.model.predict(validated.valid)
     report = compare(
         reference=bundle.reference,
-        current=validated.valid,
-        recent=_recent(settings, registry, history, champion.number),
+        current=validated.valid.assign(**{PREDICTION: predicted}),
+        recent=_recent(registry, history, champion.number),
         alpha=settings.monitoring.alpha,
         persistence=settings.monitoring.persistence,
+        importance=bundle.manifest["importance"],
     )
     evidence = Evidence(
         batch=name,
@@ -114,7 +121,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         verdict=verdict,
         report=report,
         quarantined=len(validated.quarantined),
-        predicted=float(np.mean(bundle.model.predict(validated.valid))),
+        predicted=float(np.mean(predicted)),
         window=(start, end),
         step=_step(settings, registry, start),
     )
@@ -132,11 +139,9 @@ def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
     return int((start - first) // pd.Timedelta(settings.monitoring.batch))
 
 
-def _recent(
-    settings: Settings, registry: Registry, history: Sequence[Batch], version: int
-) -> list[dict[str, float]]:
+def _recent(registry: Registry, history: Sequence[Batch], version: int) -> list[Summary]:
     own = [one for one in history if one.verdict.evidence.version == version]
-    return registry.summaries(own[1 - settings.monitoring.persistence :])
+    return registry.summaries(own[-MOST_RECENT:])
 
 
 def _worse(

@@ -13,7 +13,7 @@ from flows.register import gate
 from flows.steps import check, opened, page_failure, read
 from pipeline import environment, parity, training
 from pipeline.bundle import Bundle
-from pipeline.config import Settings
+from pipeline.config import Numeric, Settings
 from pipeline.reference import Reference
 from pipeline.registry import Registry, Version
 from pipeline.training import PREDICTION, Trained, losses
@@ -66,7 +66,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: st
         "rows": str(trained.fitted_rows),
         "episode": episode,
     }
-    bundle = _bundle(settings, trained, valid.valid, tags)
+    bundle = _bundle(settings, trained, known=rows, valid=valid.valid, tags=tags)
     features = valid.valid[list(data.features)]
     private = [name for name, column in data.features.items() if column.private]
     sample = features.drop(columns=private).sample(
@@ -79,13 +79,32 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: st
 
 
 def _bundle(
-    settings: Settings, trained: Trained, valid: pd.DataFrame, tags: dict[str, str]
+    settings: Settings,
+    trained: Trained,
+    *,
+    known: pd.DataFrame,
+    valid: pd.DataFrame,
+    tags: dict[str, str],
 ) -> Bundle:
     data = settings.data
     heldout = trained.heldout[[data.key, data.time, data.target, PREDICTION]]
     target = heldout[data.target].to_numpy(dtype=np.float64)
     predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
-    reference = Reference.fit(valid, data.features, time=data.time, block=settings.monitoring.batch)
+    block = settings.monitoring.batch
+    reference = Reference.fit(
+        valid.assign(
+            **{
+                PREDICTION: training.out_of_sample(
+                    trained.model, known, valid, settings, length=block
+                )
+            }
+        ),
+        {**data.features, PREDICTION: Numeric()},
+        time=data.time,
+        block=block,
+        seed=settings.training.seed,
+        prediction=PREDICTION,
+    )
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
@@ -93,5 +112,10 @@ def _bundle(
         heldout=heldout.assign(
             baseline=trained.trivial, loss=losses(settings.task, target, predicted)
         ),
-        manifest={"name": settings.name, **tags, **environment.describe()},
+        manifest={
+            "name": settings.name,
+            "importance": trained.importance,
+            **tags,
+            **environment.describe(),
+        },
     )

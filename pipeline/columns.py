@@ -39,6 +39,17 @@ def as_text(values: pd.Series) -> pd.Series:
     )
 
 
+def as_codes(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    """Labels as `as_text` writes them, as places in a list of them; -1 where there is none."""
+    if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
+        places, found = pd.factorize(as_text(values))
+        return places, [str(label) for label in found]
+    places, found = pd.factorize(values)
+    texts = as_text(pd.Series(found))
+    again, labels = pd.factorize(texts)
+    return np.append(again, -1)[places], [str(label) for label in labels]
+
+
 def _label(value: Any) -> str:
     whole = isinstance(value, float | np.floating) and value.is_integer()
     return str(int(value) if whole else value)
@@ -49,6 +60,8 @@ def as_number(values: pd.Series) -> pd.Series:
 
     Times are seconds since 1970 (UTC where they name no zone), lengths of time are seconds.
     """
+    if values.dtype == np.float64:
+        return values
     if isinstance(values.dtype, pd.CategoricalDtype):
         known = as_number(pd.Series(values.cat.categories)).to_numpy()
         return pd.Series(np.append(known, np.nan)[values.cat.codes], index=values.index)

@@ -1,105 +1,66 @@
 """The frozen description of the training rows, against which live batches are compared.
 
-A profile per column (grid of quantiles or counts of labels), and the same few numbers for
-every block of a live batch's length: how far apart two ordinary batches are.
+A profile per column, a sample of the rows, and the same few numbers for every block of a
+live batch's length: how far apart two ordinary batches are.
 """
 
-from dataclasses import asdict, dataclass
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
-from pipeline.columns import as_number, as_text, conform
+from pipeline.columns import as_codes, as_number, require
 from pipeline.config import Columns, Numeric
-from pipeline.monitoring.statistics import (
-    design_effect,
-    homogeneity_p,
-    kolmogorov_p,
-    proportions_p,
-)
+from pipeline.merging import carried, merged_profiles, merged_sample
+from pipeline.monitoring.batches import Observed, Yardstick, chi_square_yardstick, yardstick
+from pipeline.monitoring.classifier import CLASSIFIED, separate
+from pipeline.monitoring.scores import Scores
+from pipeline.monitoring.statistics import hotelling_p
+from pipeline.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
+from pipeline.sample import NO_CODES, canonical, draw, read_codes, to_cells
+from pipeline.traits import Summary, Trait, Traits
 
-GRID = 512
-"""Quantiles kept of a numeric column; the distance is then exact to about 1/512."""
-LABELS = 5
-"""Most frequent labels of a column whose shares are followed from batch to batch."""
-CLIP = 5.0
-"""Reference standard deviations beyond which a value counts as that far in a block's mean."""
-
-Floats = NDArray[np.float64]
-Summary = dict[str, float]
-"""One batch as one observation: `column|statistic` to value, and `|rows`."""
+_CLASSIFIED_BLOCKS = 12
+"""Blocks that the classifier is tried on, spread over the reference."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """How much the blocks of the reference differ, for one column and one test.
+class Tally:
+    """One batch, counted through the profiles of a reference.
 
     Attributes
     ----------
-    effect : float
-        Design effect; 1 for independent rows, NaN with fewer than two blocks.
-    dependent : bool
-        Whether it is too large for independent rows.
-    blocks : int
-        Blocks it was estimated from.
+    rows : int
+        Rows of the batch.
+    counts : dict of str to array of float
+        Rows per cell, or per label of the reference and then with any other label.
+    beyond : dict of str to float
+        Mean distance of a numeric column's values outside of the reference's range.
+    absent, extra : tuple of str
+        Columns the batch lacks, and those the reference does not know.
+    cells : array of uint16, shape (n_rows or `SAMPLE`, n_columns)
+        Rows drawn at random, columns in alphabetical order.
+    correlation : array of float, shape (n_scores, n_scores)
+        Of the scores of those rows; NaN where one is constant.
     """
 
-    effect: float
-    dependent: bool
-    blocks: int
+    rows: int
+    counts: dict[str, Floats]
+    beyond: dict[str, float]
+    absent: tuple[str, ...]
+    extra: tuple[str, ...]
+    cells: Cells
+    correlation: Floats
 
-
-@dataclass(frozen=True)
-class NumericProfile:
-    """One numeric column of the reference.
-
-    Attributes
-    ----------
-    n, missing : int
-        Rows with and without a finite value.
-    mean, sd : float
-        Of the finite values, in the column's unit.
-    grid, below, upto : list of float
-        Quantiles, and the share of rows below and up to each.
-    values, nulls : Effect
-        Design effects of the distribution and of the missing share.
-    """
-
-    n: int
-    missing: int
-    mean: float
-    sd: float
-    grid: list[float]
-    below: list[float]
-    upto: list[float]
-    values: Effect
-    nulls: Effect
-
-
-@dataclass(frozen=True)
-class CategoricalProfile:
-    """One categorical column of the reference.
-
-    Attributes
-    ----------
-    n, missing : int
-        Rows with and without a label.
-    counts : dict of str to int
-        Rows per label, most frequent first.
-    values, nulls : Effect
-        Design effects of the shares and of the missing share.
-    """
-
-    n: int
-    missing: int
-    counts: dict[str, int]
-    values: Effect
-    nulls: Effect
-
-
-Profile = NumericProfile | CategoricalProfile
+    def known(self, name: str) -> float:
+        """Rows with a value in a column."""
+        return float(self.counts[name].sum())
 
 
 @dataclass(frozen=True)
@@ -114,11 +75,23 @@ class Reference:
         By name, in declared order.
     blocks : tuple of Summary
         One per block of a live batch's length, oldest first; empty when none was named.
+    separations : tuple of float
+        P-value of the classifier that tells a block from the other rows, for some blocks.
+    sample : bytes
+        Cells of rows drawn at random, 16 bits each, columns in alphabetical order.
+    prediction : str or None
+        The column that holds the model's answer; it is no input of the classifier or pairs.
+    seed : int
+        Of the samples and of the classifier.
     """
 
     rows: int
     columns: dict[str, Profile]
     blocks: tuple[Summary, ...]
+    separations: tuple[float, ...] = ()
+    sample: bytes = field(default=b"", repr=False)
+    prediction: str | None = None
+    seed: int = 0
 
     @classmethod
     def fit(
@@ -128,6 +101,8 @@ class Reference:
         *,
         time: str | pd.Series | None = None,
         block: str | int | None = None,
+        seed: int = 0,
+        prediction: str | None = None,
     ) -> "Reference":
         """Describe rows.
 
@@ -141,76 +116,343 @@ class Reference:
             Orders the rows; without it they are taken as they lie.
         block : str or int, optional
             Length of a live batch, as a pandas offset (needs `time`) or a number of rows.
+        seed : int
+            Of the stored sample and of the classifier.
+        prediction : str, optional
+            The declared column that holds the model's answer.
 
         Raises
         ------
         DataError
             If declared columns are missing or a name stands twice.
         """
-        rows = conform(frame, columns)
-        order = frame[time] if isinstance(time, str) else time
-        parts = _blocks(len(rows), order, block)
-        profiles = {
-            name: _numeric(rows[name], parts)
+        require(frame, list(columns))
+        profiles: dict[str, Profile] = {
+            name: NumericProfile.fit(as_number(frame[name]).to_numpy())
             if isinstance(column, Numeric)
-            else _categorical(rows[name], parts)
+            else CategoricalProfile.fit(*_label_counts(frame[name]))
             for name, column in columns.items()
         }
-        bare = cls(len(rows), profiles, ())
-        return cls(len(rows), profiles, tuple(bare.summarise(rows.iloc[part]) for part in parts))
+        codes = read_codes(frame, profiles)
+        order = canonical(frame, profiles, codes)
+        chosen = order[draw(len(frame), seed)]
+        sample = to_cells(frame, profiles, codes, chosen).tobytes()
+        whole = cls(len(frame), profiles, (), (), sample, prediction, seed)
+        parts = _blocks(frame[time] if isinstance(time, str) else time, block, order)
+        tallies = [whole.tally(frame.iloc[part]) for part in parts]
+        every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
+        separations = [
+            separate(
+                whole.ranks(whole.cells[~np.isin(chosen, part)][:CLASSIFIED]),
+                whole.ranks(tally.cells[:CLASSIFIED]),
+                seed=seed,
+            ).p_value
+            for part, tally in list(zip(parts, tallies, strict=True))[::every]
+        ]
+        blocks = [whole.summarise(tally) for tally in tallies]
+        return replace(whole, blocks=tuple(blocks), separations=tuple(separations))
 
-    def summarise(self, frame: pd.DataFrame) -> Summary:
-        """A batch as one observation: location, spread, missing share, shares of labels.
+    @cached_property
+    def names(self) -> list[str]:
+        """Columns in alphabetical order, so that no result depends on the declared one."""
+        return sorted(self.columns)
 
-        Locations and spreads are in standard deviations of the reference, spreads as
-        logarithms. A value that is undefined (no row, no spread) is left out.
+    @cached_property
+    def features(self) -> list[int]:
+        """Places in `names` of the columns that a model is given."""
+        return [i for i, name in enumerate(self.names) if name != self.prediction]
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The stored sample, shape (n_rows, n_columns)."""
+        flat = np.frombuffer(self.sample, dtype="<u2")
+        return flat.reshape(-1, len(self.columns)) if self.columns else flat.reshape(0, 0)
+
+    def ranks(self, cells: Cells) -> NDArray[np.float32]:
+        """Cells of the features as a classifier sees them, shape (n_rows, n_features)."""
+        ranks = np.empty((len(cells), len(self.features)), dtype=np.float32)
+        for j, i in enumerate(self.features):
+            ranks[:, j] = self.columns[self.names[i]].ranks(cells[:, i])
+        return ranks
+
+    @cached_property
+    def ranked(self) -> NDArray[np.float32]:
+        """The stored sample as a classifier sees it."""
+        return self.ranks(self.cells[:CLASSIFIED])
+
+    @cached_property
+    def scores(self) -> Scores:
+        """What pairs and joint locations are computed from."""
+        profiles = {i: self.columns[self.names[i]] for i in self.features}
+        return Scores.fit(profiles, self.cells)
+
+    @cached_property
+    def traits(self) -> Traits:
+        """Every number that a summary may hold."""
+        return Traits({name: self.columns[name] for name in self.names}, self.scores)
+
+    @cached_property
+    def observed(self) -> Observed:
+        """The blocks as observations."""
+        return self.traits.observed(self.blocks)
+
+    @cached_property
+    def block_rows(self) -> float:
+        """Rows of a usual block; 1 when there is none."""
+        return float(np.median([block["|rows"] for block in self.blocks])) if self.blocks else 1.0
+
+    @cached_property
+    def ruler(self) -> Yardstick:
+        """How much ordinary batches differ, per trait; traits of a kind share what they may."""
+        traits, blocks = self.traits, self.observed
+        n = len(traits.all)
+        effect, freedom, measured = np.ones(n), np.full(n, np.inf), np.zeros(n, dtype=bool)
+        for kind in sorted({trait.kind for trait in traits.all}):
+            mask = traits.of_kind(kind)
+            some = Observed(blocks.values[:, mask], blocks.sizes[:, mask])
+            ruler = yardstick(some, traits.units.only(mask))
+            effect[mask], freedom[mask] = ruler.effect, ruler.freedom
+            measured[mask] = ruler.measured
+        return Yardstick(effect, freedom, measured)
+
+    @cached_property
+    def joint_ruler(self) -> Yardstick:
+        """The same for all locations together."""
+        shifts = [
+            self.joint(self.locations(block), block["|rows"], floor=0.0, inside=True)
+            for block in self.blocks
+        ]
+        return _ruler_of([p_value for _, p_value, _ in shifts])
+
+    @cached_property
+    def classifier_ruler(self) -> Yardstick:
+        """The same for the classifier."""
+        return _ruler_of(self.separations)
+
+    def tally(self, frame: pd.DataFrame) -> Tally:
+        """Count a batch, one column at a time.
+
+        Raises
+        ------
+        DataError
+            If a column name stands twice.
         """
-        summary: Summary = {"|rows": float(len(frame))}
-        for name, profile in self.columns.items():
+        require(frame, [])
+        absent = tuple(name for name in self.names if name not in frame.columns)
+        extra = tuple(str(name) for name in frame.columns if name not in self.columns)
+        codes = read_codes(frame, self.columns)
+        counts, beyond = {}, {}
+        for name in self.names:
+            profile = self.columns[name]
             if isinstance(profile, NumericProfile):
-                values = as_number(frame[name]).to_numpy()
-                summary |= _numeric_summary(name, profile, values)
+                known = _known(frame, name)
+                counts[name] = profile.count(known)
+                beyond[name] = _beyond(profile, known)
             else:
-                summary |= _categorical_summary(name, profile, as_text(frame[name]))
+                counts[name] = profile.count(*codes.get(name, NO_CODES))
+        chosen = canonical(frame, self.columns, codes)[draw(len(frame), self.seed)]
+        cells = to_cells(frame, self.columns, codes, chosen)
+        return Tally(
+            rows=len(frame),
+            counts=counts,
+            beyond=beyond,
+            absent=absent,
+            extra=tuple(sorted(extra)),
+            cells=cells,
+            correlation=self.scores.correlations(cells),
+        )
+
+    def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
+        """A batch as one observation: location, spread, missing share, shares of labels, pairs.
+
+        Locations are means of normal scores, so in standard deviations of the reference;
+        spreads are standard deviations of those scores. A value that is undefined (no row) is
+        left out.
+        """
+        tally = batch if isinstance(batch, Tally) else self.tally(batch)
+        summary: Summary = {"|rows": float(tally.rows)}
+        if tally.rows == 0:
+            return summary
+        correlations = iter(self.scores.of_leading(tally.correlation))
+        for trait in self.traits.all:
+            value = next(correlations) if trait.kind == "correlation" else self._value(trait, tally)
+            if np.isfinite(value):
+                summary[trait.key] = float(value)
         return summary
 
+    def _value(self, trait: Trait, tally: Tally) -> float:
+        (name,) = trait.columns
+        profile, counts, known = self.columns[name], tally.counts[name], tally.known(name)
+        if trait.kind == "missing":
+            return 1 - known / tally.rows
+        if known == 0:
+            return float("nan")
+        if isinstance(profile, CategoricalProfile):
+            return float(counts[list(profile.counts).index(trait.label)] / known)
+        if trait.kind == "location":
+            return float(counts @ profile.scores) / known
+        return float(np.sqrt(profile.variance(counts)))
+
+    def locations(self, summary: Summary) -> Floats:
+        """Mean score over all rows of each numeric feature, a missing value counting as 0."""
+        return np.asarray(
+            [
+                summary.get(f"{name}|location", 0.0) * (1 - summary.get(f"{name}|missing", 0.0))
+                for name in self.numeric
+            ]
+        )
+
+    @cached_property
+    def numeric(self) -> list[str]:
+        """Names of the features with normal scores, in the order of `locations`."""
+        return [self.names[self.scores.columns[i]] for i in self.scores.numeric]
+
+    def joint(
+        self, locations: Floats, rows: float, *, floor: float, inside: bool = False
+    ) -> tuple[float, float, float]:
+        """Shift of all locations together.
+
+        Parameters
+        ----------
+        locations : array of float
+            Of a batch.
+        rows : float
+            Rows behind them.
+        floor : float
+            Size whose chance is asked for.
+        inside : bool
+            Whether those rows are part of the reference.
+
+        Returns
+        -------
+        size : float
+            Root mean square over columns of the shift, in standard deviations along the axes
+            of the reference's cloud, less what chance adds.
+        p_value, reach : float
+            Textbook chances of a size as large as this, and as the floor; NaN when there is
+            nothing to judge.
+        """
+        axes = self.scores.axes(min(rows, len(self.cells)))
+        freedom, n = axes.shape[1], len(self.cells)
+        noise = (1 / rows if rows else np.inf) + (-1 if inside else 1) / max(self.rows, 1)
+        if not 0 < freedom < n or not 0 < noise < np.inf:
+            return float("nan"), float("nan"), float("nan")
+        squared = float(((locations @ axes) ** 2).sum())
+        chances = hotelling_p(
+            np.asarray([squared, freedom * (floor**2 + noise)]) / noise,
+            freedom=freedom,
+            n_covariance=n,
+        )
+        size = float(np.sqrt(max(squared / freedom - noise, 0.0)))
+        return size, float(chances[0]), float(chances[1])
+
+    def merge(self, other: "Reference") -> "Reference":
+        """The reference of both sets of rows; `other` holds the newer ones.
+
+        Counts add up exactly, distributions to the steps of their grids. Blocks keep their
+        numbers, carried over to the scores of the whole. The sample is drawn from both in
+        proportion.
+
+        Raises
+        ------
+        DataError
+            If the two do not describe the same columns.
+        """
+        both = (self, other)
+        columns = merged_profiles(self.columns, other.columns)
+        sample = merged_sample(
+            [one.cells for one in both],
+            [one.rows for one in both],
+            [one.columns for one in both],
+            columns,
+            seed=self.seed,
+        )
+        return replace(
+            self,
+            rows=self.rows + other.rows,
+            columns=columns,
+            blocks=tuple(
+                carried(block, one.columns, columns) for one in both for block in one.blocks
+            ),
+            separations=self.separations + other.separations,
+            sample=sample.tobytes(),
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """The reference as JSON-able values; NaN stands as None."""
-        values = asdict(self)
-        for profile in values["columns"].values():
-            profile["type"] = "numeric" if "grid" in profile else "categorical"
-            for test in ("values", "nulls"):
-                effect = profile[test]["effect"]
-                profile[test]["effect"] = effect if np.isfinite(effect) else None
-        return values
+        """The reference as JSON-able values; what is undefined is None."""
+        return {
+            "rows": self.rows,
+            "columns": {
+                name: {"type": "numeric" if isinstance(profile, NumericProfile) else "categorical"}
+                | asdict(profile)
+                for name, profile in self.columns.items()
+            },
+            "blocks": [dict(block) for block in self.blocks],
+            "separations": [p if np.isfinite(p) else None for p in self.separations],
+            "sample": base64.b64encode(self.sample).decode(),
+            "prediction": self.prediction,
+            "seed": self.seed,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Reference":
         """Read what `to_dict` gave."""
-        profiles = {name: _profile(profile) for name, profile in values["columns"].items()}
-        return cls(values["rows"], profiles, tuple(values["blocks"]))
-
-
-def _profile(values: dict[str, Any]) -> Profile:
-    effects = {
-        test: Effect(
-            float("nan") if values[test]["effect"] is None else values[test]["effect"],
-            values[test]["dependent"],
-            values[test]["blocks"],
+        return cls(
+            rows=values["rows"],
+            columns={name: _profile(profile) for name, profile in values["columns"].items()},
+            blocks=tuple(values["blocks"]),
+            separations=tuple(np.nan if p is None else p for p in values["separations"]),
+            sample=base64.b64decode(values["sample"]),
+            prediction=values["prediction"],
+            seed=values["seed"],
         )
-        for test in ("values", "nulls")
-    }
-    rest = {key: value for key, value in values.items() if key != "type"} | effects
-    return NumericProfile(**rest) if values["type"] == "numeric" else CategoricalProfile(**rest)
 
 
-def _blocks(n: int, order: pd.Series | None, block: str | int | None) -> list[NDArray[np.intp]]:
+def _ruler_of(p_values: Sequence[float]) -> Yardstick:
+    """A yardstick of one test, from its p-values for the blocks."""
+    finite = np.asarray([p for p in p_values if np.isfinite(p)])
+    squares = special.chdtri(1, np.clip(finite, 1e-300, 1.0))
+    return chi_square_yardstick(np.asarray([squares.sum()]), np.asarray([len(finite)]))
+
+
+def _known(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame.columns:
+        return np.empty(0)
+    values = as_number(frame[name]).to_numpy()
+    return np.sort(values[np.isfinite(values)])
+
+
+def _beyond(profile: NumericProfile, known: Floats) -> float:
+    if len(known) == 0 or profile.n == 0:
+        return 0.0
+    low, high = profile.points[0], profile.points[-1]
+    with np.errstate(over="ignore"):
+        below, above = known[known < low], known[known > high]
+        return float(((low - below).sum() + (above - high).sum()) / len(known))
+
+
+def _label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
+    """Rows per label, and rows without one."""
+    codes, labels = as_codes(values)
+    counts = np.bincount(codes + 1, minlength=len(labels) + 1)
+    return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])
+
+
+def _blocks(
+    order: pd.Series | None, block: str | int | None, canonical: NDArray[np.intp]
+) -> list[NDArray[np.intp]]:
     """Positions of the rows of each block, in time; a block under half the usual is left out."""
+    n = len(canonical)
     if block is None or n == 0:
         return []
     if isinstance(block, int):
-        rank = np.arange(n) if order is None else order.argsort(kind="stable").argsort()
-        number = np.asarray(rank) // block
+        if order is None:
+            rank = np.arange(n)
+        else:
+            # Rows of one time lie in canonical order.
+            rank = np.empty(n, dtype=np.intp)
+            rank[canonical[order.iloc[canonical].argsort(kind="stable")]] = np.arange(n)
+        number = rank // block
     elif order is None:
         message = "A block given as a length of time needs the time of each row."
         raise ValueError(message)
@@ -222,127 +464,6 @@ def _blocks(n: int, order: pd.Series | None, block: str | int | None) -> list[ND
     return [part for part in parts if len(part) >= usual / 2]
 
 
-def _numeric(values: pd.Series, parts: list[NDArray[np.intp]]) -> NumericProfile:
-    x = values.to_numpy()
-    finite = np.isfinite(x)
-    known = np.sort(x[finite])
-    steps = np.linspace(0, 1, GRID)
-    grid = np.unique(np.quantile(known, steps, method="nearest")) if len(known) else np.empty(0)
-    distances = []
-    for part in parts:
-        inside = np.sort(x[part][finite[part]])
-        distance = grid_distance(grid, *cumulative(known, grid), inside)
-        # Against the other blocks: the block is a part of the whole.
-        share = 1 - len(inside) / max(len(known), 1)
-        others = len(known) - len(inside)
-        p = (
-            kolmogorov_p(distance / share, n_reference=others, n_current=len(inside))
-            if others
-            else float("nan")
-        )
-        distances.append(p)
-    below, upto = cumulative(known, grid)
-    mean, sd = _moments(known)
-    return NumericProfile(
-        n=len(known),
-        missing=len(x) - len(known),
-        mean=mean,
-        sd=sd,
-        grid=grid.tolist(),
-        below=below.tolist(),
-        upto=upto.tolist(),
-        values=_effect(distances),
-        nulls=_null_effect(~finite, parts),
-    )
-
-
-def _moments(known: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of sorted values; a constant has exactly none."""
-    if len(known) == 0:
-        return 0.0, 0.0
-    if known[0] == known[-1]:
-        return float(known[0]), 0.0
-    largest = np.abs(known[[0, -1]]).max()  # divided out, or squares overflow
-    return float((known / largest).mean() * largest), float((known / largest).std() * largest)
-
-
-def _categorical(values: pd.Series, parts: list[NDArray[np.intp]]) -> CategoricalProfile:
-    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    codes = pd.Categorical(values, categories=counts.index).codes
-    whole = counts.to_numpy(dtype=np.float64)
-    p_values = []
-    for part in parts:
-        inside = np.bincount(codes[part][codes[part] >= 0], minlength=len(whole)).astype(float)
-        p_values.append(homogeneity_p(whole - inside, inside) if len(whole) else float("nan"))
-    return CategoricalProfile(
-        n=int(whole.sum()),
-        missing=int(values.isna().sum()),
-        counts={str(label): int(n) for label, n in counts.items()},
-        values=_effect(p_values),
-        nulls=_null_effect(values.isna().to_numpy(), parts),
-    )
-
-
-def _effect(p_values: list[float]) -> Effect:
-    effect, dependent = design_effect(p_values)
-    return Effect(effect, dependent, int(np.isfinite(p_values).sum()))
-
-
-def _null_effect(missing: NDArray[np.bool_], parts: list[NDArray[np.intp]]) -> Effect:
-    whole = int(missing.sum())
-    if whole in (0, len(missing)):
-        return Effect(float("nan"), dependent=False, blocks=0)
-    p_values = []
-    for part in parts:
-        inside = int(missing[part].sum())
-        p_values.append(
-            proportions_p(
-                reference=whole - inside,
-                n_reference=len(missing) - len(part),
-                current=inside,
-                n_current=len(part),
-            )
-        )
-    return _effect(p_values)
-
-
-def cumulative(ordered: Floats, grid: Floats) -> tuple[Floats, Floats]:
-    """Shares of sorted values below and up to each point of a grid."""
-    n = max(len(ordered), 1)
-    below = np.searchsorted(ordered, grid, side="left") / n
-    upto = np.searchsorted(ordered, grid, side="right") / n
-    return below, upto
-
-
-def grid_distance(grid: Floats, below: Floats, upto: Floats, ordered: Floats) -> float:
-    """Kolmogorov-Smirnov distance at the points of a grid, on both sides of each."""
-    if len(grid) == 0 or len(ordered) == 0:
-        return float("nan")
-    low, high = cumulative(ordered, grid)
-    return float(max(np.abs(low - below).max(), np.abs(high - upto).max()))
-
-
-def _numeric_summary(name: str, profile: NumericProfile, values: Floats) -> Summary:
-    known = values[np.isfinite(values)]
-    summary = {} if len(values) == 0 else {f"{name}|missing": 1 - len(known) / len(values)}
-    if len(known) == 0 or profile.sd == 0:
-        return summary
-    with np.errstate(over="ignore"):
-        scores = np.clip((known - profile.mean) / profile.sd, -CLIP, CLIP)
-    summary[f"{name}|location"] = float(scores.mean())
-    spread = float(scores.std()) if scores.min() < scores.max() else 0.0
-    return summary | ({f"{name}|spread": float(np.log(spread))} if spread > 0 else {})
-
-
-def _categorical_summary(name: str, profile: CategoricalProfile, values: pd.Series) -> Summary:
-    if len(values) == 0:
-        return {}
-    known = values.dropna()
-    summary = {f"{name}|missing": 1 - len(known) / len(values)}
-    followed = list(profile.counts)[:LABELS]
-    if len(known) == 0 or len(profile.counts) < 2:  # noqa: PLR2004 -- one label has no share
-        return summary
-    counts = known.value_counts()
-    return summary | {
-        f"{name}|share of {label}": float(counts.get(label, 0)) / len(known) for label in followed
-    }
+def _profile(values: dict[str, Any]) -> Profile:
+    rest = {key: value for key, value in values.items() if key != "type"}
+    return NumericProfile(**rest) if values["type"] == "numeric" else CategoricalProfile(**rest)

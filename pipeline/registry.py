@@ -31,12 +31,12 @@ from pipeline import report as report_of
 from pipeline.bundle import MANIFEST, Bundle
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.monitoring.drift import DriftReport
 from pipeline.monitoring.episode import Attempt, Decision, Evidence, Verdict
+from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.promotion import Decision as GateDecision
-from pipeline.reference import Summary
 from pipeline.training import LOSS, Trained
+from pipeline.traits import Summary
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _DATA = Path("data") / "bundle"
@@ -531,7 +531,9 @@ class Registry:
         drifted = json.dumps(report.drifted[:20])
         facts = {
             "mlflow.parentRunId": parent,
-            "mlflow.note.content": report_of.batch_note(verdict, report, quarantined),
+            "mlflow.note.content": report_of.batch_note(
+                verdict, report, quarantined, window[1] - window[0]
+            ),
             "version": str(evidence.version),
             "action": verdict.decision.action,
             "episode": verdict.decision.episode,

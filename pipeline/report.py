@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.monitoring.drift import DriftReport
+import pandas as pd
+
 from pipeline.monitoring.episode import Verdict
+from pipeline.monitoring.findings import DriftReport
 from pipeline.training import Trained
 
 
@@ -24,25 +26,34 @@ def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
     )
 
 
-def batch_note(verdict: Verdict, report: DriftReport, quarantined: int) -> str:
-    """A batch in a sentence, and a table of what drifted."""
+def batch_note(
+    verdict: Verdict, report: DriftReport, quarantined: int, length: pd.Timedelta
+) -> str:
+    """A batch in a sentence, what to expect when nothing is wrong, and a table of what drifted."""
     evidence, decision = verdict.evidence, verdict.decision
+    batches = pd.Timedelta(days=365.25) / length
     lines = [
         f"**{report.outcome.capitalize()}**: {decision.reason} Action: **{decision.action}**.",
         "",
         f"{report.rows:,} rows judged against version {evidence.version}, {quarantined} refused.",
-        report.note,
+        *report.notes,
+        "",
+        (
+            f"When nothing is wrong, at most {report.alpha * batches:.1f} of a year's "
+            f"{batches:,.0f} batches alarm, and at most {report.false_persisted * batches:.1f} "
+            "count as persisting."
+        ),
         "",
     ]
     drifted = [found for found in report.findings if found.drifted]
     if drifted:
         lines += [
-            "| column | level | what | size | floor | corrected p |",
-            "|---|---|---|---|---|---|",
+            "| what | level | change | size | floor | corrected p | batches so far | importance |",
+            "|---|---|---|---|---|---|---|---|",
         ]
     lines += [
-        f"| {found.column} | {found.level} | {found.kind} | {found.statistic:.3g} "
-        f"| {found.floor:g} | {found.adjusted:.2g} |"
+        f"| {found.name} | {found.level} | {found.kind} | {found.statistic:.3g} "
+        f"| {found.floor:g} | {found.adjusted:.2g} | {found.since} | {found.importance:.2g} |"
         for found in drifted[:30]
     ]
     return "\n".join(lines)
@@ -53,7 +64,8 @@ def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> di
     metrics = {
         "rows": float(report.rows),
         "quarantined": float(quarantined),
-        "drifted_columns": float(len(report.drifted)),
+        "drifted_columns": float(sum(column.drifted for column in report.columns)),
+        "drifted_pairs": float(sum(pair.drifted for pair in report.pairs)),
         "alarm": float(report.alarm),
         "mean_prediction": predicted,
     }

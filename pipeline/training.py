@@ -24,7 +24,7 @@ from sklearn.metrics import (
 )
 
 from pipeline.columns import Matrix, as_text, known_categories, require
-from pipeline.config import Data, Training
+from pipeline.config import Data, Settings, Training
 from pipeline.errors import ConfigError, DataError
 from pipeline.model import Model, Predictions, build_estimator
 
@@ -244,6 +244,43 @@ def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model
     with _fitting(training):
         estimator.fit(x, y)
     return model
+
+
+def out_of_sample(
+    model: Model, known: pd.DataFrame, rows: pd.DataFrame, settings: Settings, *, length: str
+) -> Predictions:
+    """What the model answers for rows it was not fitted on, as it will for live ones.
+
+    Every other stretch of `length` is predicted by a fit of the stretches between: answers to
+    rows that a model has learnt are more extreme than to any others. A half that cannot be
+    fitted alone leaves the model's own answers.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted on `known`.
+    known : DataFrame
+        Labelled rows of the window.
+    rows : DataFrame
+        Rows to be predicted, those of `known` among them.
+    settings : Settings
+        Columns, estimator and task.
+    length : str
+        Of a stretch, as a pandas offset.
+    """
+    data = settings.data
+    start, step = rows[data.time].min().normalize(), pd.Timedelta(length)
+    of_rows, of_known = (
+        ((frame[data.time] - start) // step % 2).to_numpy() for frame in (rows, known)
+    )
+    fits = [known[of_known != half] for half in (0, 1)]
+    predictions = model.predict(rows)
+    if any(fit[data.target].nunique() < 2 for fit in fits):  # noqa: PLR2004 -- nothing to learn
+        return predictions
+    for half, fit in enumerate(fits):
+        other = _fit(fit, data, settings.training, settings.task)
+        predictions[of_rows == half] = other.predict(rows[of_rows == half])
+    return predictions
 
 
 def _fit_judged(

@@ -1,21 +1,65 @@
 """Two-sample statistics and their null distributions, each with its source.
 
 Every test returns a p-value that is uniform, or larger, when rows are independent draws.
-Real batches are not: `calibrated` corrects for that with the reference's own blocks.
+Real batches are not: `calibrated` corrects for that with the reference's own blocks. All
+functions take arrays of tests at once and broadcast.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special, stats
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
-_DEPENDENT = 0.05
-"""Level of the test that decides whether blocks differ more than independent rows would."""
+_SYMMETRIC = 1e-3
+"""Skewness below which the gamma's shape would be millions, and the normal is the same."""
+_LARGE = 20
+"""Expected rows of the rarer outcome on the smaller side above which few is no more the word."""
 
 
-def kolmogorov_p(distance: float, *, n_reference: int, n_current: int) -> float:
+def mean_tails(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> tuple[Floats, Floats]:
+    """Chances of a standardised mean at most, and at least, as large as this.
+
+    A Pearson III distribution (a shifted gamma) of the mean's own skewness, which is the
+    normal one when that is zero: sums of skewed values, counts of rare rows above all, have
+    one long tail, and levels as small as a family of hundreds of tests needs lie far out in it.
+
+    Parameters
+    ----------
+    z : array of float
+        Differences over their standard errors.
+    skewness : array of float
+        Third standardised moment of `z` when nothing is wrong.
+
+    References
+    ----------
+    Pearson (1916), Phil. Trans. A 216: 429-457.
+    """
+    z, skewness = np.broadcast_arrays(np.asarray(z, float), np.asarray(skewness, float))
+    flat = np.abs(skewness) < _SYMMETRIC
+    shape = 4 / np.where(flat, 1.0, skewness) ** 2
+    # A negative skewness is a positive one looked at from the other side.
+    turned = np.where(flat, 0.0, z * np.sign(skewness))
+    x = np.maximum(shape + turned * np.sqrt(shape), 0.0)
+    long, short = special.gammaincc(shape, x), special.gammainc(shape, x)
+    mirrored = skewness < 0
+    below = np.where(flat, special.ndtr(z), np.where(mirrored, long, short))
+    above = np.where(flat, special.ndtr(-z), np.where(mirrored, short, long))
+    unknown = ~np.isfinite(z)
+    tails: tuple[Floats, Floats] = (
+        np.where(unknown, np.nan, below),
+        np.where(unknown, np.nan, above),
+    )
+    return tails
+
+
+def mean_p(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> Floats:
+    """Chance of a standardised mean this far from zero, in either direction: `mean_tails`."""
+    below, above = mean_tails(z, skewness=skewness)
+    p_values: Floats = np.minimum(2 * np.minimum(below, above), 1.0)
+    return p_values
+
+
+def kolmogorov_p(distance: ArrayLike, *, n_reference: ArrayLike, n_current: ArrayLike) -> Floats:
     """Chance of a Kolmogorov-Smirnov distance this large between samples of one source.
 
     The asymptotic distribution with Stephens' correction for small samples; ties make it
@@ -25,18 +69,19 @@ def kolmogorov_p(distance: float, *, n_reference: int, n_current: int) -> float:
     ----------
     Stephens (1970), J. R. Stat. Soc. B 32(1): 115-122.
     """
-    if n_reference == 0 or n_current == 0:
-        return float("nan")
-    root = np.sqrt(n_reference * n_current / (n_reference + n_current))
-    return float(special.kolmogorov((root + 0.12 + 0.11 / root) * distance))
+    n, m = np.asarray(n_reference, float), np.asarray(n_current, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        root = np.sqrt(n * m / (n + m))
+        p_values = special.kolmogorov((root + 0.12 + 0.11 / root) * np.asarray(distance))
+    return np.where((n > 0) & (m > 0), p_values, np.nan)
 
 
-def homogeneity_p(reference: Floats, current: Floats) -> float:
-    """Chance of label counts this different from one source, by Pearson's chi-square.
+def homogeneity(reference: Floats, current: Floats) -> tuple[float, int]:
+    """Pearson's chi-square of two sets of label counts, and its degrees of freedom.
 
     Labels with fewer than five expected rows on either side are counted together, and with
     the next rarest label while they are still too few, so that the asymptotic distribution
-    holds.
+    holds. NaN when a side is empty, zero degrees when one label is left.
 
     Parameters
     ----------
@@ -48,45 +93,62 @@ def homogeneity_p(reference: Floats, current: Floats) -> float:
     Cochran (1954), Biometrics 10(4): 417-451, for the rule of five.
     """
     table = np.vstack([reference, current])
-    if (table.sum(axis=1) == 0).any():
-        return float("nan")
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    sides = table.sum(axis=1)
+    if (sides == 0).any():
+        return float("nan"), 0
+    expected = np.outer(sides, table.sum(axis=0)) / table.sum()
     fewest = expected.min(axis=0)
     rare = fewest < 5  # noqa: PLR2004 -- Cochran's rule
     if 0 < fewest[rare].sum() < 5 and not rare.all():  # noqa: PLR2004 -- the same
         rare[np.argmin(np.where(rare, np.inf, fewest))] = True
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
     table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2:  # noqa: PLR2004 -- one label cannot differ
-        return 1.0
-    return float(stats.chi2_contingency(table, correction=False).pvalue)
+    expected = np.outer(sides, table.sum(axis=0)) / table.sum()
+    return float(((table - expected) ** 2 / expected).sum()), table.shape[1] - 1
 
 
-def total_variation_reach(reference: Floats, current: Floats, floor: float) -> float:
-    """Bound of the chance that label shares of one source differ by `floor` or more.
-
-    Half the sum of absolute differences is at most half the root of chi-square over the
-    effective number of rows (Cauchy and Schwarz), whose distribution is known.
-    """
-    n, m = reference.sum(), current.sum()
-    labels = int((reference + current > 0).sum())
-    if n == 0 or m == 0:
+def total_variation(*, reference: Floats, current: Floats) -> float:
+    """Half the sum of absolute differences of shares, from 0 to 1; NaN when a side is empty."""
+    if reference.sum() == 0 or current.sum() == 0:
         return float("nan")
-    return float(stats.chi2.sf(4 * n * m / (n + m) * floor**2, max(labels - 1, 1)))
+    shares = reference / reference.sum() - current / current.sum()
+    return float(np.abs(shares).sum() / 2)
 
 
-def proportions_p(*, reference: int, n_reference: int, current: int, n_current: int) -> float:
+def proportions_p(
+    *, reference: ArrayLike, n_reference: ArrayLike, current: ArrayLike, n_current: ArrayLike
+) -> Floats:
     """Chance of two shares this different from one source.
 
-    Fisher's exact test, two-sided, as scipy has it, and where all counts are large the
-    chi-square with Yates' correction, which agrees; NaN when a side is empty.
+    Given the rows of both sides together, those of the current side are hypergeometric: the
+    binomial bounds it where few rows are expected, and elsewhere `mean_tails` with its skewness
+    and Yates' correction is used. NaN when a side is empty.
+
+    References
+    ----------
+    Fisher (1935), J. R. Stat. Soc. 98(1): 39-82, for conditioning on the total.
     """
-    if n_reference == 0 or n_current == 0:
-        return float("nan")
-    table = [[reference, n_reference - reference], [current, n_current - current]]
-    if min(min(row) for row in table) > 20:  # noqa: PLR2004 -- exact and normal agree by then
-        return float(stats.chi2_contingency(table, correction=True).pvalue)
-    return float(stats.fisher_exact(table).pvalue)
+    k, n, j, m = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (reference, n_reference, current, n_current))
+    )
+    flip = k + j > (n + m) / 2  # the rarer of the two outcomes
+    total = np.where(flip, n + m - k - j, k + j)
+    mine = np.where(flip, m - j, j)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = m / (n + m)
+        above = special.betainc(np.maximum(mine, 1), total - mine + 1, share)
+        above = np.where(mine == 0, 1.0, above)  # at least as many
+        below = special.betaincc(mine + 1, np.maximum(total - mine, 1), share)
+        below = np.where(mine == total, 1.0, below)  # at most as many
+        exact = np.minimum(2 * np.minimum(above, below), 1.0)
+        pooled = total / (n + m)
+        large = pooled * np.minimum(n, m) > _LARGE
+        gap = np.maximum(np.abs(mine - m * pooled) - 0.5, 0) * np.sign(mine - m * pooled)
+        variance = m * pooled * (1 - pooled) * (1 - share)
+        skewness = (1 - 2 * pooled) * (1 - 2 * share) / np.sqrt(variance)
+        normal = mean_p(gap / np.sqrt(variance), skewness=np.where(large, skewness, 0.0))
+    p_values = np.where(large, normal, exact)
+    return np.where((n > 0) & (m > 0), p_values, np.nan)
 
 
 def novelty_p(*, unseen: int, n_current: int, singletons: int, n_reference: int) -> float:
@@ -104,101 +166,73 @@ def novelty_p(*, unseen: int, n_current: int, singletons: int, n_reference: int)
     if n_reference == 0 or n_current == 0:
         return float("nan")
     share = n_reference / (n_reference + n_current)
-    return float(stats.nbinom.sf(unseen - 1, singletons + 1, share)) if unseen else 1.0
+    return float(special.nbdtrc(unseen - 1, singletons + 1, share)) if unseen else 1.0
 
 
-def design_effect(p_values: Sequence[float]) -> tuple[float, bool]:
-    """How much more the reference's blocks differ from one another than independent rows do.
+def separation(labels: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
+    """Area under the ROC curve, and the chance of one this large when scores say nothing.
+
+    Given the scores, every labelling is as likely as any other, so the area is a rank sum
+    whose mean and variance (with ties) are known: no training set, fold or overfit enters.
+
+    References
+    ----------
+    Mann & Whitney (1947), Ann. Math. Stat. 18(1): 50-60. Lopez-Paz & Oquab (2017), ICLR, for
+    the classifier two-sample test.
+    """
+    ones, n = int(labels.sum()), len(labels)
+    zeros = n - ones
+    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    area = (ranks[labels].sum() - ones * (ones + 1) / 2) / (ones * zeros)
+    tied = float((ties.astype(float) ** 3 - ties).sum()) / (n * (n - 1))
+    variance = (n + 1 - tied) / (12 * ones * zeros)
+    if variance <= 0:
+        return 0.5, 1.0
+    return float(area), float(special.ndtr(-(area - 0.5) / np.sqrt(variance)))
+
+
+def hotelling_p(squared: ArrayLike, *, freedom: int, n_covariance: int) -> Floats:
+    """Chance of a squared Mahalanobis length this large.
 
     Parameters
     ----------
-    p_values : sequence of float
-        Textbook p-value of each block against the other blocks.
+    squared : array of float
+        Squared length of the difference of means in units of its own standard error.
+    freedom : int
+        Dimensions of the space it lies in.
+    n_covariance : int
+        Rows the covariance was estimated from; more than `freedom`.
 
-    Returns
-    -------
-    effect : float
-        Mean of the chi-square values with one degree of freedom that the p-values stand for:
-        about 1 for independent rows; NaN with fewer than two blocks.
-    dependent : bool
-        Whether the sum of those values is too large for independent rows.
+    References
+    ----------
+    Hotelling (1931), Ann. Math. Stat. 2(3): 360-378.
+    """
+    rest = n_covariance - freedom
+    p_values: Floats = special.fdtrc(
+        freedom, rest, np.asarray(squared) * rest / (freedom * (n_covariance - 1))
+    )
+    return p_values
+
+
+def calibrated(p_value: ArrayLike, *, effect: ArrayLike, freedom: ArrayLike) -> Floats:
+    """A textbook p-value, judged by the spread of the reference's blocks.
+
+    The chi-square value behind the p-value is divided by the design effect and referred to
+    F(1, freedom), because that effect was estimated from few blocks; an infinite freedom is
+    the chi-square itself.
 
     References
     ----------
     Kish (1965), Survey Sampling, section 8.2, for the design effect.
     """
-    values = _chi_square(np.asarray([p for p in p_values if np.isfinite(p)]))
-    if len(values) < 2:  # noqa: PLR2004 -- one block has no spread
-        return float("nan"), False
-    dependent = bool(stats.chi2.sf(values.sum(), len(values)) < _DEPENDENT)
-    return float(values.mean()), dependent
-
-
-def calibrated(p_value: float, *, effect: float, dependent: bool, n_blocks: int) -> float:
-    """A textbook p-value, judged by the spread of the reference's blocks where rows depend.
-
-    The chi-square value behind the p-value is divided by the design effect and referred to
-    F(1, n_blocks - 1), because that effect was estimated from few blocks.
-    """
-    if not dependent or not np.isfinite(p_value):
-        return p_value
-    value = float(_chi_square(np.asarray([p_value]))[0])
-    return float(stats.f.sf(value / effect, 1, n_blocks - 1))
-
-
-def _chi_square(p_values: Floats) -> Floats:
-    values: Floats = stats.chi2.isf(np.clip(p_values, 1e-300, 1.0), 1)
-    return values
-
-
-def blocks_p(
-    reference: Floats, current: Floats, *, sampling_variance: float
-) -> tuple[float, float]:
-    """Two-sample t test in which a batch is one observation.
-
-    Parameters
-    ----------
-    reference, current : array of float
-        One value per block and per recent batch.
-    sampling_variance : float
-        Variance of one value if its rows were independent; the pooled variance is not taken
-        below it, so that blocks that happen to agree do not make a certainty.
-
-    Returns
-    -------
-    p_value : float
-        Two-sided; NaN with fewer than two values on either side.
-    difference : float
-        Mean of `current` less mean of `reference`.
-    """
-    reference = reference[np.isfinite(reference)]
-    current = current[np.isfinite(current)]
-    b, m = len(reference), len(current)
-    if min(b, m) < 2:  # noqa: PLR2004 -- a variance needs two
-        return float("nan"), float("nan")
-    difference = float(current.mean() - reference.mean())
-    freedom = b + m - 2
-    pooled = ((b - 1) * reference.var(ddof=1) + (m - 1) * current.var(ddof=1)) / freedom
-    variance = max(pooled, sampling_variance) * (1 / b + 1 / m)
-    if variance == 0:
-        return (1.0 if difference == 0 else 0.0), difference
-    return float(2 * stats.t.sf(abs(difference) / np.sqrt(variance), freedom)), difference
-
-
-def blocks_reach(
-    reference: Floats, n_current: int, floor: float, *, sampling_variance: float
-) -> float:
-    """Chance that the mean of `n_current` ordinary batches differs by `floor` or more.
-
-    Judged by the spread of the reference's blocks alone, with Student's t; 1 when there are
-    fewer than two.
-    """
-    reference = reference[np.isfinite(reference)]
-    b = len(reference)
-    if b < 2:  # noqa: PLR2004 -- a variance needs two
-        return 1.0
-    variance = max(float(reference.var(ddof=1)), sampling_variance) * (1 / b + 1 / n_current)
-    return float(2 * stats.t.sf(floor / np.sqrt(variance), b - 1)) if variance > 0 else 0.0
+    p_value, effect, freedom = np.broadcast_arrays(p_value, effect, freedom)
+    value = special.chdtri(1, np.clip(p_value, 1e-300, 1.0)) / effect
+    known = np.isinf(freedom)
+    few: Floats = special.fdtrc(1, np.where(known, 1.0, freedom), value)
+    adjusted = np.where(known, special.chdtrc(1, value), few)
+    unchanged = (known & (effect == 1)) | ~np.isfinite(p_value)
+    return np.where(unchanged, p_value, adjusted)
 
 
 def psi(*, reference: Floats, current: Floats) -> float:
@@ -217,3 +251,22 @@ def psi(*, reference: Floats, current: Floats) -> float:
     0.0405
     """
     return float(np.sum((current - reference) * np.log(current / reference)))
+
+
+def jensen_shannon(*, reference: Floats, current: Floats) -> float:
+    """Jensen-Shannon distance of bin shares, from 0 (the same) to 1 (nothing in common).
+
+    The square root of the divergence in bits.
+
+    References
+    ----------
+    Endres & Schindelin (2003), IEEE Trans. Inf. Theory 49(7): 1858-1860.
+
+    Examples
+    --------
+    >>> jensen_shannon(reference=np.array([1.0, 0.0]), current=np.array([0.0, 1.0]))
+    1.0
+    """
+    middle = (reference + current) / 2
+    bits = special.rel_entr(reference, middle).sum() + special.rel_entr(current, middle).sum()
+    return float(np.sqrt(max(bits, 0.0) / (2 * np.log(2))))

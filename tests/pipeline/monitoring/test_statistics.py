@@ -2,28 +2,73 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import signal, stats
+from scipy import stats
+from scipy.spatial import distance
+from sklearn.metrics import roc_auc_score
 
 from pipeline.monitoring.statistics import (
-    blocks_p,
-    blocks_reach,
     calibrated,
-    design_effect,
-    homogeneity_p,
+    homogeneity,
+    hotelling_p,
+    jensen_shannon,
     kolmogorov_p,
+    mean_p,
+    mean_tails,
     novelty_p,
     proportions_p,
     psi,
-    total_variation_reach,
+    separation,
+    total_variation,
 )
 
 counts = st.integers(0, 400)
 shares = st.lists(st.floats(0.01, 1), min_size=2, max_size=8).map(lambda x: np.array(x) / sum(x))
+rows_per_label = st.lists(st.integers(0, 50), min_size=2, max_size=6).map(
+    lambda x: np.array(x, dtype=float)
+)
+LENGTHS = np.linspace(-6, 6, 49)
 
 
 def at_most(alpha, trials):
     """Largest share of rejections that a test of size alpha shows in 99.9% of simulations."""
     return stats.binom.ppf(0.999, trials, alpha) / trials
+
+
+def test_a_mean_without_skewness_has_normal_tails():
+    below, above = mean_tails(LENGTHS)
+
+    np.testing.assert_allclose(below, stats.norm.cdf(LENGTHS), rtol=1e-12)
+    np.testing.assert_allclose(above, stats.norm.sf(LENGTHS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("skewness", [-3, -1, -0.1, -0.002, 0.002, 0.5, 2, 5])
+def test_a_skewed_mean_has_the_tails_of_scipys_pearson3(skewness):
+    below, above = mean_tails(LENGTHS, skewness=skewness)
+
+    theirs = stats.pearson3(skewness)
+    np.testing.assert_allclose(below, theirs.cdf(LENGTHS), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(above, theirs.sf(LENGTHS), rtol=1e-9, atol=1e-300)
+
+
+@given(st.floats(-30, 30), st.floats(-5, 5))
+def test_the_two_tails_of_a_mean_make_one_and_swap_with_the_sign(z, skewness):
+    below, above = mean_tails(z, skewness=skewness)
+
+    assert below + above == pytest.approx(1)
+    assert mean_tails(-z, skewness=-skewness) == (above, below)
+    assert mean_p(z, skewness=skewness) == min(2 * min(below, above), 1)
+
+
+@pytest.mark.parametrize(("n", "share"), [(1000, 0.002), (2000, 0.005), (10_000, 0.002)])
+def test_the_tail_of_rare_rows_is_within_a_factor_of_two_of_the_binomial_one(n, share):
+    rows = np.arange(int(n * share) + 1, 60)
+    exact = stats.binom.sf(rows - 1, n, share)
+    spread = np.sqrt(n * share * (1 - share))
+
+    _, above = mean_tails((rows - n * share) / spread, skewness=(1 - 2 * share) / spread)
+    ratio = (above / exact)[exact > 1e-6]
+    assert 0.5 < ratio.min() <= ratio.max() < 2
+    assert (stats.norm.sf((rows - n * share) / spread) / exact)[exact > 1e-6].min() < 0.1
 
 
 @pytest.mark.parametrize(("n", "m", "off"), [(50, 50, 0.4), (400, 100, 0.2), (4000, 500, 0.05)])
@@ -44,7 +89,7 @@ def test_kolmogorov_p_keeps_its_size_without_drift(alpha):
         stats.ks_2samp(random.normal(size=800), random.normal(size=200), method="asymp").statistic
         for _ in range(1000)
     ]
-    p_values = np.array([kolmogorov_p(d, n_reference=800, n_current=200) for d in distances])
+    p_values = kolmogorov_p(distances, n_reference=800, n_current=200)
 
     assert (p_values <= alpha).mean() <= at_most(alpha, 1000)
 
@@ -55,62 +100,89 @@ def test_ties_make_kolmogorov_p_larger_never_smaller():
         stats.ks_2samp(random.poisson(1, 800), random.poisson(1, 200), method="asymp").statistic
         for _ in range(500)
     ]
-    p_values = np.array([kolmogorov_p(d, n_reference=800, n_current=200) for d in rounded])
+    p_values = kolmogorov_p(rounded, n_reference=800, n_current=200)
 
     assert (p_values <= 0.05).mean() <= 0.05
 
 
-def test_homogeneity_p_is_pearsons_where_no_label_is_rare():
+def test_homogeneity_is_pearsons_where_no_label_is_rare():
     table = np.array([[300.0, 500.0, 200.0], [40.0, 40.0, 20.0]])
 
-    assert homogeneity_p(*table) == pytest.approx(stats.chi2_contingency(table).pvalue)
+    theirs = stats.chi2_contingency(table, correction=False)
+    assert homogeneity(*table) == pytest.approx((theirs.statistic, theirs.dof))
 
 
-def test_homogeneity_p_pools_labels_until_five_rows_are_expected():
+def test_homogeneity_pools_labels_until_five_rows_are_expected():
     reference, current = np.array([500.0, 480.0, 12.0, 8.0]), np.array([90.0, 106.0, 1.0, 3.0])
     pooled = np.array([[500.0, 500.0], [90.0, 110.0]])
 
-    expected = stats.chi2_contingency(pooled, correction=False).pvalue
-    assert homogeneity_p(reference, current) == pytest.approx(expected)
+    theirs = stats.chi2_contingency(pooled, correction=False)
+    assert homogeneity(reference, current) == pytest.approx((theirs.statistic, theirs.dof))
 
 
 @pytest.mark.parametrize("rows", [50, 200, 500])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
-def test_homogeneity_p_keeps_its_size_with_a_very_rare_label(rows, alpha):
+def test_homogeneity_keeps_its_size_with_a_very_rare_label(rows, alpha):
     random, chances = np.random.default_rng(rows), [0.5, 0.499, 0.001]
     tables = zip(
         random.multinomial(4000, chances, size=2000).astype(float),
         random.multinomial(rows, chances, size=2000).astype(float),
         strict=True,
     )
-    p_values = np.array([homogeneity_p(before, now) for before, now in tables])
+    p_values = np.array([stats.chi2.sf(*homogeneity(before, now)) for before, now in tables])
 
     # Pearson's statistic takes steps: half as much again is granted to five expected rows.
     assert (p_values <= alpha).mean() <= at_most(1.5 * alpha, 2000)
 
 
 def test_one_label_cannot_differ():
-    assert homogeneity_p(np.array([90.0]), np.array([10.0])) == 1
+    assert homogeneity(np.array([90.0]), np.array([10.0])) == (0, 0)
 
 
-@given(counts, counts, counts, counts)
-def test_proportions_p_is_fishers_within_a_factor_of_three_and_exactly_with_small_counts(
-    a, b, c, d
-):
+@given(rows_per_label, rows_per_label)
+def test_total_variation_is_the_largest_difference_of_any_set_of_labels(one, other):
+    size = min(len(one), len(other))
+    one, other = one[:size], other[:size]
+    assume(one.sum() > 0 and other.sum() > 0)
+
+    apart = one / one.sum() - other / other.sum()
+    assert total_variation(reference=one, current=other) == pytest.approx(apart[apart > 0].sum())
+
+
+def both_tails_of_fisher(table):
+    one_sided = (stats.fisher_exact(table, side).pvalue for side in ("less", "greater"))
+    return min(2 * min(one_sided), 1)
+
+
+@given(st.tuples(st.integers(0, 20), counts, counts, counts).flatmap(st.permutations))
+def test_proportions_p_is_never_below_fishers_when_a_count_is_small(table):
+    a, b, c, d = table
     assume(a + b > 0 and c + d > 0)
     ours = proportions_p(reference=a, n_reference=a + b, current=c, n_current=c + d)
-    exact = stats.fisher_exact([[a, b], [c, d]]).pvalue
+    exact = both_tails_of_fisher([[a, b], [c, d]])
 
-    assert exact / 3 - 1e-4 <= ours <= 3 * exact + 1e-4
-    assert ours == exact or min(a, b, c, d) > 20
+    # The binomial bounds the tails; next to the middle the two cross.
+    assert ours >= exact * (0.98 if exact < 0.02 else 0.75)
+
+
+@pytest.mark.parametrize("current", [10, 20, 21, 22, 30, 40, 60])
+@pytest.mark.parametrize(("reference", "n"), [(250, 10_000), (50, 10_000), (500, 100_000)])
+def test_proportions_p_is_twice_the_hypergeometric_tail(reference, n, current):
+    ours = proportions_p(reference=reference, n_reference=n, current=current, n_current=1000)
+
+    rows = stats.hypergeom(n + 1000, reference + current, 1000)
+    exact = min(2 * min(rows.sf(current - 1), rows.cdf(current)), 1)
+    assert 0.9 * exact <= ours <= 5 * exact
 
 
 @pytest.mark.parametrize("share", [0.002, 0.06, 0.5])
 def test_proportions_p_keeps_its_size(share):
     random = np.random.default_rng(3)
-    pairs = zip(random.binomial(4000, share, 2000), random.binomial(500, share, 2000), strict=True)
-    p_values = np.array(
-        [proportions_p(reference=a, n_reference=4000, current=b, n_current=500) for a, b in pairs]
+    p_values = proportions_p(
+        reference=random.binomial(4000, share, 2000),
+        n_reference=4000,
+        current=random.binomial(500, share, 2000),
+        n_current=500,
     )
 
     assert (p_values <= 0.01).mean() <= at_most(0.01, 2000)
@@ -138,98 +210,71 @@ def test_two_percent_of_unseen_rows_are_found():
     assert novelty_p(unseen=0, n_current=1000, singletons=0, n_reference=4000) == 1
 
 
+@given(st.integers(0, 1000), st.integers(2, 60), st.integers(2, 60), st.integers(1, 40))
+def test_separation_is_the_area_of_scikit_learn_and_scipys_rank_sum(seed, zeros, ones, values):
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat([False, True], [zeros, ones]))
+    scores = random.integers(values + 1, size=len(labels)).astype(float)
+    assume(len(np.unique(scores)) > 1)
+
+    area, p_value = separation(labels, scores)
+    theirs = stats.mannwhitneyu(
+        scores[labels],
+        scores[~labels],
+        alternative="greater",
+        method="asymptotic",
+        use_continuity=False,
+    )
+    assert area == pytest.approx(roc_auc_score(labels, scores))
+    assert p_value == pytest.approx(theirs.pvalue)
+
+
+def test_scores_that_are_all_the_same_separate_nothing():
+    assert separation(np.array([True, False, True]), np.zeros(3)) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(("freedom", "rows"), [(3, 12), (10, 40)])
+def test_hotelling_p_is_uniform_when_the_covariance_is_estimated(freedom, rows):
+    random = np.random.default_rng(freedom)
+    difference = random.normal(size=(2000, freedom))
+    sample = random.normal(size=(2000, rows, freedom))
+    covariance = np.stack([np.cov(one, rowvar=False) for one in sample])
+    solved = np.linalg.solve(covariance, difference[:, :, None])[:, :, 0]
+
+    p_values = hotelling_p((difference * solved).sum(axis=1), freedom=freedom, n_covariance=rows)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+@given(st.floats(1e-6, 1), st.floats(1, 50), st.integers(1, 30))
+def test_calibrated_refers_the_chi_square_over_its_effect_to_f(p_value, effect, freedom):
+    ours = calibrated(p_value, effect=effect, freedom=freedom)
+    known = calibrated(p_value, effect=effect, freedom=np.inf)
+
+    value = stats.chi2.isf(p_value, 1) / effect
+    assert ours == pytest.approx(stats.f.sf(value, 1, freedom))
+    assert known == pytest.approx(stats.chi2.sf(value, 1))
+    assert ours >= known * (1 - 1e-9) >= p_value * (1 - 2e-9)
+
+
+def test_calibrated_leaves_independent_rows_and_undefined_chances_alone():
+    assert calibrated(1e-320, effect=1.0, freedom=np.inf) == 1e-320
+    assert np.isnan(calibrated(float("nan"), effect=9.0, freedom=8))
+
+
 @pytest.mark.parametrize(
-    "p_value",
+    "value",
     [
+        mean_p(np.nan),
+        mean_p(np.nan, skewness=2.0),
         kolmogorov_p(0.5, n_reference=0, n_current=5),
-        homogeneity_p(np.array([5.0]), np.array([0.0])),
+        homogeneity(np.array([5.0]), np.array([0.0]))[0],
+        total_variation(reference=np.array([0.0]), current=np.array([1.0])),
         proportions_p(reference=0, n_reference=5, current=0, n_current=0),
         novelty_p(unseen=0, n_current=0, singletons=0, n_reference=5),
-        design_effect([0.5])[0],
-        blocks_p(np.array([1.0, 2.0]), np.array([1.0]), sampling_variance=0.0)[0],
     ],
 )
-def test_what_an_empty_side_leaves_undefined_is_nan(p_value):
-    assert np.isnan(p_value)
-
-
-def test_the_design_effect_of_independent_blocks_is_about_one():
-    random = np.random.default_rng(4)
-    effects, dependent = zip(*(design_effect(random.random(8)) for _ in range(2000)), strict=True)
-
-    assert np.mean(effects) == pytest.approx(1, abs=0.05)
-    assert np.mean(dependent) <= at_most(0.05, 2000)
-
-
-def kolmogorov_of_shocked(random, shock):
-    return kolmogorov_of_parts(random.normal(size=(9, 400)) + shock * random.normal(size=(9, 1)))
-
-
-def kolmogorov_of_parts(parts):
-    """A reference's blocks against the others, and one more batch against all of them."""
-    *reference, batch = parts
-    blocks, rows = len(reference), len(batch)
-
-    def p_value(part, others):
-        distance = stats.ks_2samp(np.concatenate(others), part, method="asymp").statistic
-        return kolmogorov_p(distance, n_reference=len(others) * rows, n_current=rows)
-
-    own = [p_value(reference[i], reference[:i] + reference[i + 1 :]) for i in range(blocks)]
-    effect, dependent = design_effect(own)
-    judged = calibrated(
-        p_value(batch, reference), effect=effect, dependent=dependent, n_blocks=blocks
-    )
-    return effect, dependent, judged
-
-
-def test_blocks_with_shocks_of_their_own_are_known_as_dependent():
-    effect, dependent, _ = kolmogorov_of_shocked(np.random.default_rng(5), shock=0.35)
-
-    assert effect > 5
-    assert dependent
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("shock", "size"), [(0.0, 0.01), (0.1, 0.02), (0.35, 0.02)])
-def test_calibrated_p_values_keep_at_most_twice_their_size_under_shocks(shock, size):
-    random = np.random.default_rng(6)
-    found = [kolmogorov_of_shocked(random, shock)[2] <= 0.01 for _ in range(400)]
-
-    assert np.mean(found) <= at_most(size, 400)
-
-
-@pytest.mark.slow
-def test_calibrated_p_values_keep_their_size_when_rows_follow_one_another():
-    random, steps = np.random.default_rng(7), np.sqrt(1 - 0.9**2)
-
-    def following(size):
-        return signal.lfilter([steps], [1, -0.9], random.normal(size=size), axis=1)
-
-    found = [kolmogorov_of_parts(following((9, 500))[:, 100:])[2] <= 0.01 for _ in range(400)]
-    assert np.mean(found) <= at_most(0.01, 400)
-
-
-def test_calibrated_leaves_the_p_values_of_independent_blocks_alone():
-    assert calibrated(0.001, effect=1.4, dependent=False, n_blocks=8) == 0.001
-    assert np.isnan(calibrated(float("nan"), effect=9.0, dependent=True, n_blocks=8))
-
-
-@given(st.integers(2, 12), st.integers(2, 6), st.integers(0, 1000))
-def test_blocks_p_is_students_t_above_the_sampling_floor(b, m, seed):
-    random = np.random.default_rng(seed)
-    reference, current = random.normal(size=b), random.normal(0.5, size=m)
-    p_value, difference = blocks_p(reference, current, sampling_variance=0.0)
-
-    assert p_value == pytest.approx(stats.ttest_ind(current, reference, equal_var=True).pvalue)
-    assert difference == pytest.approx(current.mean() - reference.mean())
-
-
-def test_blocks_that_happen_to_agree_do_not_make_a_certainty():
-    reference, current = np.zeros(8), np.full(3, 0.01)
-
-    assert blocks_p(reference, current, sampling_variance=0.01)[0] > 0.5
-    assert blocks_p(reference, current, sampling_variance=0.0)[0] == 0
-    assert blocks_p(reference, reference, sampling_variance=0.0)[0] == 1
+def test_what_an_empty_side_leaves_undefined_is_nan(value):
+    assert np.isnan(value)
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
@@ -250,24 +295,12 @@ def test_psi_is_symmetric_and_zero_for_the_same(one, other):
     assert psi(reference=one, current=one) == 0
 
 
-def test_total_variation_reach_bounds_how_often_the_floor_is_reached():
-    random = np.random.default_rng(5)
-    shares, floor = np.full(4, 0.25), 0.06
-    one, other = (random.multinomial(500, shares, size=4_000) for _ in range(2))
+@given(rows_per_label, rows_per_label)
+def test_jensen_shannon_is_scipys_in_bits(one, other):
+    size = min(len(one), len(other))
+    one, other = one[:size], other[:size]
+    assume(one.sum() > 0 and other.sum() > 0)
+    one, other = one / one.sum(), other / other.sum()
 
-    reached = (np.abs(one / 500 - other / 500).sum(axis=1) / 2 >= floor).mean()
-
-    bound = total_variation_reach(np.full(4, 125.0), np.full(4, 125.0), floor)
-    assert reached <= bound <= 6 * reached
-
-
-def test_blocks_reach_is_how_often_ordinary_batches_differ_by_the_floor():
-    random = np.random.default_rng(6)
-    worlds = random.normal(size=(4_000, 11))
-    blocks, batches = worlds[:, :8], worlds[:, 8:]
-
-    said = [blocks_reach(row, 3, 1.0, sampling_variance=0.0) for row in blocks]
-
-    # The bound judges each spread by its own blocks, so that it is right on the whole.
-    reached = (np.abs(batches.mean(axis=1) - blocks.mean(axis=1)) >= 1.0).mean()
-    assert reached <= np.mean(said) <= 1.5 * reached
+    ours = jensen_shannon(reference=one, current=other)
+    assert ours == pytest.approx(distance.jensenshannon(one, other, base=2), abs=1e-7)

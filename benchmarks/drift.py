@@ -1,0 +1,319 @@
+"""The drift statistics against theory and against other tools: false alarms, power, speed."""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks import draws, peers
+from pipeline.columns import infer_columns
+from pipeline.monitoring.drift import compare
+from pipeline.monitoring.findings import DriftReport
+from pipeline.reference import Reference
+from pipeline.traits import Summary
+
+ALPHA, WORKERS = 0.05, 2
+Goal = dict[str, Any]
+Told = tuple[dict[str, Any], list[Goal]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--quick", action="store_true", help="fewer trials and no other tools")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    unknown = sorted(set(given.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown parts {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    os.environ["OMP_NUM_THREADS"] = "1"  # CPU time is compared, and trials run side by side
+    figures: dict[str, Any] = {}
+    goals: list[Goal] = []
+    for name in given.parts or PARTS:
+        told, met = PARTS[name](given.seed, quick=given.quick)
+        figures[name] = told
+        goals += met
+        print(f"{name}:", json.dumps(told, indent=1), flush=True)
+    for goal in goals:
+        print("met " if goal["met"] else "MISSED", goal["goal"], goal["value"], goal["limit"])
+    if given.json:
+        print(json.dumps({"figures": figures, "goals": goals}))
+    return 0
+
+
+def at_most(goal: str, value: float, limit: float) -> Goal:
+    return {"goal": goal, "value": value, "limit": limit, "met": bool(value <= limit)}
+
+
+def at_least(goal: str, value: float, limit: float) -> Goal:
+    return {"goal": goal, "value": value, "limit": limit, "met": bool(value >= limit)}
+
+
+def side_by_side(trial: Callable[[int], Any], seeds: Iterable[int]) -> list[Any]:
+    with ProcessPoolExecutor(WORKERS) as pool:
+        return list(pool.map(trial, seeds))
+
+
+def judged(reference: Reference, current: pd.DataFrame, **given: Any) -> DriftReport:
+    return compare(reference=reference, current=current, alpha=ALPHA, **given)
+
+
+def false_alarms(seed: int, *, quick: bool) -> Told:
+    """Nothing is wrong: how often does a batch alarm?"""
+    independent = [
+        (rows, columns, "independent rows", max(10_000, rows), 5 if rows < 100_000 else 3)
+        for rows in (50, 500, 5_000, 100_000)
+        for columns in (5, 50, 200)
+    ]
+    dependent = [(500, 10, name, 0, 4) for name in draws.DEPENDENCE]
+    dependent += [(5_000, 10, name, 0, 4) for name in draws.DEPENDENCE]
+    cells = [*independent, *dependent]
+    if quick:
+        cells = [(500, 10, name, 0, 4) for name in draws.DEPENDENCE][:3] + independent[:2]
+    figures, goals = {}, []
+    for rows, columns, name, history, batches in cells:
+        trials = 20 if quick else _references(rows, columns)
+        trial = partial(_nothing_wrong, (rows, columns, name, history, batches))
+        found = [one for many in side_by_side(trial, range(seed, seed + trials)) for one in many]
+        alarms, naive = (float(np.mean([one[k] for one in found])) for k in (0, 1))
+        limit = float(stats.binom.ppf(0.995, len(found), ALPHA) / len(found))
+        label = f"{rows} rows, {columns} columns, {name}"
+        figures[label] = {"batches": len(found), "alarms": alarms, "ks_loop_alarms": naive}
+        goals.append(at_most(f"false alarms: {label}", alarms, limit))
+    return figures, goals
+
+
+def _references(rows: int, columns: int) -> int:
+    """Fewer where one takes long."""
+    return int(np.clip(8_000 // columns, 40, 80)) if rows < 5_000 else max(8, 400 // columns)
+
+
+def _nothing_wrong(cell: tuple[int, int, str, int, int], seed: int) -> list[tuple[bool, bool]]:
+    """Batches against one reference of `history` independent rows, or of ten blocks."""
+    rows, columns, dependence, history, batches = cell
+    random = np.random.default_rng([seed, rows, columns])
+    draw = partial(draws.messy, random, columns=columns, rows=draws.DEPENDENCE[dependence])
+    if history:
+        before, block = draw(history), None
+    else:
+        before = pd.concat([draw(rows) for _ in range(10)], ignore_index=True)
+        block = rows
+    reference = Reference.fit(before, infer_columns(before), block=block)
+    found = []
+    for _ in range(batches):
+        recent = [] if history else [reference.summarise(draw(rows)) for _ in range(2)]
+        now = draw(rows)
+        alarm = judged(reference, now, recent=recent).alarm
+        found.append((alarm, _ks_loop(before, now)))
+    return found
+
+
+def _ks_loop(before: pd.DataFrame, now: pd.DataFrame) -> bool:
+    """The loop that most people write first."""
+    numbers = before.select_dtypes("number").columns
+    return any(
+        stats.ks_2samp(before[name].dropna(), now[name].dropna()).pvalue < ALPHA
+        for name in numbers
+        if now[name].notna().any()
+    )
+
+
+def dependent_peers(seed: int, *, quick: bool) -> Told:
+    """Evidently on the same dependent batches; a few, because each takes seconds."""
+    if quick:
+        return {"left out": "--quick runs no other tool"}, []
+    figures: dict[str, Any] = {}
+    goals = []
+    with tempfile.TemporaryDirectory() as folder, peers.worker("evidently") as evidently:
+        for name in draws.DEPENDENCE:
+            alarms: dict[str, list[bool]] = {"evidently": [], "ours": []}
+            for trial in range(15):
+                random = np.random.default_rng([seed, trial])
+                draw = partial(draws.plain, random, columns=10, rows=draws.DEPENDENCE[name])
+                before = pd.concat([draw(500) for _ in range(10)], ignore_index=True)
+                now = draw(500)
+                reference = Reference.fit(before, infer_columns(before), block=500)
+                alarms["ours"].append(judged(reference, now).alarm)
+                for message, frame in (("reference", before), ("check", now)):
+                    path = str(Path(folder) / f"{message}.parquet")
+                    frame.to_parquet(path)
+                    told = evidently.ask({"do": message, "path": path})
+                alarms["evidently"].append(bool(told["alarm"]))
+            figures[name] = {tool: float(np.mean(found)) for tool, found in alarms.items()}
+            if name != "independent rows" and "day" not in name:
+                more = figures[name]["evidently"] - figures[name]["ours"]
+                goals.append(at_least(f"Evidently's alarms less ours: {name}", more, 0.0))
+    return figures, goals
+
+
+def power(seed: int, *, quick: bool) -> Told:
+    """One thing changed, in 1,000 rows against 10,000: how often is it found?"""
+    trials = 10 if quick else 200
+    found = side_by_side(_changed, range(seed, seed + trials))
+    figures, goals = {}, []
+    for name, (_, asked) in draws.CHANGES.items():
+        alarms = 100 * float(np.mean([one[name][0] for one in found]))
+        families = sorted({kind for one in found for kind in one[name][1]})
+        by = {kind: sum(kind in one[name][1] for one in found) for kind in families}
+        figures[name] = {"found_percent": alarms, "asked_percent": asked, "by": by}
+        goals.append(at_least(f"power: {name}", alarms, asked))
+    return figures, goals
+
+
+def _changed(seed: int) -> dict[str, tuple[bool, list[str]]]:
+    random = np.random.default_rng([seed, 1])
+    before = draws.table(random, 10_000)
+    reference = Reference.fit(before, infer_columns(before))
+    told = {}
+    for name, (draw, _) in draws.CHANGES.items():
+        report = judged(reference, draw(random, 1_000))
+        told[name] = (report.alarm, sorted({f.kind for f in report.findings if f.drifted}))
+    return told
+
+
+def decay(seed: int, *, quick: bool) -> Told:
+    """Simulated years of weekly batches of 2,000 rows: when does an episode open?"""
+    years = {"stationary": 4, "covariate": 2, "correlation": 2}
+    if not quick:
+        years = {"stationary": 100, "covariate": 20, "correlation": 20}
+    figures: dict[str, Any] = {}
+    goals = []
+    for kind, count in years.items():
+        told = side_by_side(partial(_year, kind), range(seed, seed + count))
+        first = [next((week for week, on in enumerate(one, 1) if on), 99) for one in told]
+        figures[kind] = {"years": count, "median_first_week": float(np.median(first))}
+        if kind == "stationary":
+            opened = [
+                sum(b and not a for a, b in zip([False, *one], one, strict=False)) for one in told
+            ]
+            figures[kind] = {"years": count, "false_episodes_a_year": float(np.mean(opened))}
+            goals.append(at_most("false episodes a year", float(np.mean(opened)), 0.1))
+        else:
+            goals.append(at_most(f"first week: {kind}", float(np.median(first)), 5))
+    return figures, goals
+
+
+def _year(kind: str, seed: int) -> list[bool]:
+    """Whether drift persists, week by week, until it was found (or to the end of the year)."""
+    random = np.random.default_rng([seed, 2])
+    before = draws.table(random, 20_000)
+    reference = Reference.fit(before, infer_columns(before), block=2_000)
+    recent: list[Summary] = []
+    persisted = []
+    for week in range(1, 53):
+        report = judged(reference, draws.YEARS[kind](random, 2_000, week), recent=recent)
+        recent.append(report.summary)
+        persisted.append(report.persisted)
+        if kind != "stationary" and report.persisted:
+            break
+    return persisted
+
+
+def silence(seed: int, *, quick: bool) -> Told:
+    """Everything shifted by 0.01 sd in 100,000 rows against 100,000."""
+    trials = 2 if quick else 20
+    found = side_by_side(_barely, range(seed, seed + trials))
+    told = {"batches": trials, "alarms": float(np.mean(found))}
+    limit = float(stats.binom.ppf(0.995, trials, ALPHA) / trials)
+    return told, [at_most("alarms when all moved by 0.01 sd", told["alarms"], limit)]
+
+
+def _barely(seed: int) -> bool:
+    random = np.random.default_rng([seed, 3])
+    before, now = (random.normal(size=(100_000, 20)) for _ in range(2))
+    names = [f"x{i}" for i in range(20)]
+    frame = pd.DataFrame(before, columns=names)
+    reference = Reference.fit(frame, infer_columns(frame))
+    return judged(reference, pd.DataFrame(now + 0.01, columns=names)).alarm
+
+
+TOOLS: dict[str, tuple[peers.Name, dict[str, Any]]] = {
+    "ours": ("ours", {}),
+    "evidently": ("evidently", {}),
+    "evidently without its report": ("evidently", {"count_only": True}),
+    "nannyml": ("nannyml", {}),
+    "ks_2samp loop": ("ks_loop", {}),
+}
+
+
+def speed(seed: int, *, quick: bool) -> Told:
+    """CPU seconds of one check, one thread, interleaved in one run."""
+    if quick:
+        return {"left out": "--quick runs no other tool"}, []
+    random = np.random.default_rng(seed)
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        paths = {
+            name: _wide(random, rows, Path(folder) / f"{name}.parquet")
+            for name, rows in (("reference", 100_000), ("10k", 10_000), ("1m", 1_000_000))
+        }
+        workers = {}
+        for tool, (name, options) in TOOLS.items():
+            workers[tool] = stack.enter_context(peers.worker(name))
+            workers[tool].ask({"do": "reference", "path": paths["reference"], **options})
+            workers[tool].ask({"do": "check", "path": paths["10k"]})  # late imports
+        for size, repeats in (("10k", 7), ("1m", 3)):
+            figures[size] = _interleaved(workers, paths[size], repeats)
+    ratio = {
+        f"{tool}, {size}": round(figures[size][tool]["cpu"] / figures[size]["ours"]["cpu"], 1)
+        for size in ("10k", "1m")
+        for tool in TOOLS
+        if tool != "ours"
+    }
+    figures["cpu_over_ours"] = ratio
+    return figures, [
+        at_least("Evidently over ours, 1,000,000 rows", ratio["evidently, 1m"], 60),
+        at_least("NannyML over ours, 1,000,000 rows", ratio["nannyml, 1m"], 3),
+        at_least("Evidently over ours, 10,000 rows", ratio["evidently, 10k"], 30),
+        at_most("extra peak MB, 1,000,000 rows", figures["1m"]["ours"]["extra_mb"], 300),
+    ]
+
+
+def _interleaved(workers: dict[str, Any], path: str, repeats: int) -> dict[str, Any]:
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    for _ in range(repeats):
+        for name, one in workers.items():
+            told[name].append(one.ask({"do": "check", "path": path}))
+    return {
+        name: {
+            "cpu": statistics.median(answer["cpu"] for answer in answers),
+            "extra_mb": max((answer["extra_mb"] or 0 for answer in answers), default=0),
+        }
+        for name, answers in told.items()
+    }
+
+
+def _wide(random: np.random.Generator, rows: int, path: Path) -> str:
+    """40 numbers and 10 label columns of eight labels."""
+    frame = pd.DataFrame(random.normal(size=(rows, 40)), columns=[f"x{i}" for i in range(40)])
+    labels = np.asarray([f"label {i}" for i in range(8)], dtype=object)
+    for i in range(10):
+        frame[f"c{i}"] = pd.Series(labels[random.integers(8, size=rows)], dtype="str")
+    frame.to_parquet(path, index=False)
+    return str(path)
+
+
+PARTS: dict[str, Callable[..., Told]] = {
+    "false_alarms": false_alarms,
+    "dependent_peers": dependent_peers,
+    "power": power,
+    "decay": decay,
+    "silence": silence,
+    "speed": speed,
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,296 @@
+"""One batch alone: every test of its rows against the reference."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from pipeline.monitoring.batches import FEWEST_BLOCKS, Yardstick, grown
+from pipeline.monitoring.budget import Group
+from pipeline.monitoring.classifier import CLASSIFIED, separate
+from pipeline.monitoring.findings import FLOORS, Finding
+from pipeline.monitoring.scores import LARGEST_CORRELATION, fisher
+from pipeline.monitoring.statistics import (
+    calibrated,
+    homogeneity,
+    kolmogorov_p,
+    mean_p,
+    novelty_p,
+    proportions_p,
+    total_variation,
+)
+from pipeline.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.reference import Reference, Tally
+from pipeline.sample import SAMPLE
+from pipeline.traits import RARE_PAIRS, Summary
+
+Since = Mapping[str, int]
+"""Batches that a change takes in, by the key of its trait."""
+_FLOORS = FLOORS["rows"]
+_FEWEST_PAIRS = 8
+"""Rows below which there is no correlation to speak of."""
+
+
+class Scale(NamedTuple):
+    """A design effect and its degrees of freedom."""
+
+    effect: float
+    freedom: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A batch beside its reference.
+
+    Attributes
+    ----------
+    reference : Reference
+    tally : Tally
+    summary : Summary
+        The batch, counted and as one observation.
+    since : mapping of str to int
+        Batches that a change takes in, by the key of its trait.
+    """
+
+    reference: Reference
+    tally: Tally
+    summary: Summary
+    since: Since
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {trait.key: i for i, trait in enumerate(self.reference.traits.all)}
+
+    def scale(self, *keys: str, rows: float, beside: str = "") -> Scale:
+        """The largest of the effects of some traits, for a batch of `rows`.
+
+        Rows that share one trait of a column (`beside`) are no independent draws for another.
+        """
+        ruler = self.reference.ruler
+        places = [self._places[key] for key in keys if key in self._places]
+        if not places:
+            return Scale(1.0, np.inf)
+        linked = [*places, self._places[beside]] if beside in self._places else places
+        effect = grown(ruler.effect[places].max(), n=rows, n_block=self.reference.block_rows)
+        return Scale(float(effect), float(ruler.freedom[linked].min()))
+
+    def found(
+        self, name: str, kind: str, size: float, levels: Floats, scale: Scale, *, key: str
+    ) -> Finding:
+        """A test of one column from its textbook chances: of what was seen, and of the floor."""
+        p_value, reach = calibrated(levels, effect=scale.effect, freedom=scale.freedom)
+        since = self.since.get(key, 1)
+        chances = float(p_value), _FLOORS[kind], float(reach)
+        return Finding((name,), "rows", kind, size, *chances, since)
+
+
+def row_tests(batch: Judged) -> Iterator[Group]:
+    """Every test of the rows of one batch, by the part of the budget it draws on."""
+    reference = batch.reference
+    for name in reference.names:
+        profile = reference.columns[name]
+        tests = (
+            _number_tests(batch, name, profile)
+            if isinstance(profile, NumericProfile)
+            else _label_tests(batch, name, profile)
+        )
+        for test in [*tests, _missing_test(batch, name)]:
+            yield Group("prediction" if name == reference.prediction else test.kind, [test])
+    yield Group("pairs", list(_pair_tests(batch)))
+    yield Group("joint", [_joint_test(batch)])
+    yield Group("classifier", [_classifier_test(batch)])
+
+
+def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator[Finding]:
+    counts, n, m = batch.tally.counts[name], batch.tally.known(name), profile.n
+    location, spread = f"{name}|location", f"{name}|spread"
+    if profile.scores.any() and min(n, m) > 1:
+        yield _location_test(batch, name, profile)
+        yield _spread_test(batch, name, profile)
+    distance = profile.distance(counts) if min(n, m) else float("nan")
+    levels = kolmogorov_p(
+        np.asarray([distance, _FLOORS["distribution"]]), n_reference=m, n_current=n
+    )
+    scale = batch.scale(location, spread, rows=n)
+    yield batch.found(name, "distribution", distance, levels, scale, key=location)
+
+
+def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
+    n, m, key = batch.tally.known(name), profile.n, f"{name}|location"
+    noise, skewness = 1 / n + 1 / m, _skewness(n, m) * profile.moments.skewness
+    size = float(batch.tally.counts[name] @ profile.scores) / n
+    z = np.asarray([size, _FLOORS["location"]]) / np.sqrt(noise)
+    scale = batch.scale(key, rows=n)
+    levels = mean_p(z, skewness=skewness)
+    return batch.found(name, "location", size, levels, scale, key=key)
+
+
+def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
+    """The variance of the scores, whose own variance follows from their kurtosis."""
+    n, m, key = batch.tally.known(name), profile.n, f"{name}|spread"
+    noise, skewness = 1 / n + 1 / m, _skewness(n, m) * profile.moments.square_skewness
+    error = np.sqrt(max(profile.moments.kurtosis - 1, 1e-3) * noise)
+    excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) - 1
+    floor = -np.expm1(-2 * _FLOORS["spread"])
+    levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
+    scale = batch.scale(key, rows=n, beside=f"{name}|location")
+    size = float(np.log(max(1 + excess, 1e-12)) / 2)
+    return batch.found(name, "spread", size, levels, scale, key=key)
+
+
+def _skewness(n: float, m: float) -> float:
+    """Skewness of a mean of `n` values less one of `m`, in units of that of one value."""
+    return float((1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5)
+
+
+def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:
+    now, before, floor = batch.tally.counts[name][:-1], profile.rows, _FLOORS["labels"]
+    n, m = float(now.sum()), profile.n
+    keys = [f"{name}|share of {label}" for label in profile.followed]
+    scale = batch.scale(*keys, rows=n)
+    squares, freedom = homogeneity(before, now)
+    # Half the sum of differences is at most half the root of chi-square (Cauchy, Schwarz).
+    edge = 4 * n * m / max(n + m, 1) * floor**2
+    labels = max(int((now + before > 0).sum()) - 1, 1)
+    yield Finding(
+        columns=(name,),
+        level="rows",
+        kind="labels",
+        statistic=total_variation(reference=before, current=now),
+        p_value=_rao_scott(squares, freedom, scale),
+        floor=floor,
+        reach=_rao_scott(edge, labels, scale),
+        since=max((batch.since.get(key, 1) for key in keys), default=1),
+    )
+    yield _unseen_test(batch, name, profile)
+
+
+def _rao_scott(squares: float, freedom: int, scale: Scale) -> float:
+    """Chi-square over the design effect (Rao & Scott 1981, J. Am. Stat. Assoc. 76: 221-230)."""
+    if not np.isfinite(squares):
+        return float("nan")
+    if freedom == 0:
+        return 1.0
+    if np.isinf(scale.freedom):
+        return float(special.chdtrc(freedom, squares / scale.effect))
+    ratio = squares / scale.effect / freedom
+    return float(special.fdtrc(freedom, freedom * scale.freedom, ratio))
+
+
+def _unseen_test(batch: Judged, name: str, profile: CategoricalProfile) -> Finding:
+    """Labels beyond what the reference leads to expect; they have no blocks to be judged by."""
+    n, unseen = int(batch.tally.known(name)), int(batch.tally.counts[name][-1])
+    singletons = int((profile.rows == 1).sum())
+    expected, floor = singletons / max(profile.n, 1), _FLOORS["unseen"]
+    p_value, reach = (
+        novelty_p(unseen=count, n_current=n, singletons=singletons, n_reference=profile.n)
+        for count in (unseen, int(np.ceil((expected + floor) * n)))
+    )
+    size = max(unseen / max(n, 1) - expected, 0.0)
+    return Finding((name,), "rows", "unseen", size, p_value, floor, reach)
+
+
+def _missing_test(batch: Judged, name: str) -> Finding:
+    profile, floor, key = batch.reference.columns[name], _FLOORS["missing"], f"{name}|missing"
+    n, rows = batch.tally.rows, profile.n + profile.missing
+    missing, share = n - round(batch.tally.known(name)), profile.missing / max(rows, 1)
+    near = [round((share + step * floor) * n) for step in (1, -1)]
+    counts = np.asarray([missing, *(count for count in near if 0 <= count <= n)])
+    chances = proportions_p(
+        reference=profile.missing, n_reference=rows, current=counts, n_current=n
+    )
+    seen = 0.0 if name in batch.tally.absent and n else chances[0]  # a fact, not a sample
+    levels = np.asarray([seen, chances[1:].max(initial=0.0)])
+    size = missing / max(n, 1) - share
+    return batch.found(name, "missing", size, levels, batch.scale(key, rows=n), key=key)
+
+
+def _pair_tests(batch: Judged) -> Iterator[Finding]:
+    """One test per pair of columns: the most significant of its labels, corrected for them."""
+    reference, n, m = batch.reference, len(batch.tally.cells), len(batch.reference.cells)
+    i, j, starts = reference.scores.pairs
+    if not len(i) or min(n, m) < _FEWEST_PAIRS:
+        return
+    change, p_values, reach = _correlations(batch, i, j)
+    tests = np.add.reduceat(np.isfinite(p_values).astype(int), starts)
+    filled = np.where(np.isfinite(p_values), p_values, 2.0)
+    ends = np.append(starts[1:], len(i))
+    most = [
+        start + int(filled[start:end].argmin()) for start, end in zip(starts, ends, strict=True)
+    ]
+    # Pairs of columns lie in the order of their traits.
+    kept = reference.traits.of_kind("correlation")
+    ruler, traits = reference.ruler, [t for t in reference.traits.all if t.kind == "correlation"]
+    scale = {
+        "effect": grown(ruler.effect[kept], n=n, n_block=min(reference.block_rows, SAMPLE)),
+        "freedom": ruler.freedom[kept],
+    }
+    seen = calibrated(np.minimum(filled[most], 1.0), **scale) * tests
+    floors = calibrated(np.minimum(np.add.reduceat(reach, starts), 1.0), **scale)
+    blocks = len(reference.blocks) >= FEWEST_BLOCKS
+    tested = (tests > 0) & (ruler.measured[kept] | (not blocks))
+    p_values = np.where(tested, np.minimum(seen, 1.0), np.nan)
+    for trait, k, p_value, chance in zip(
+        traits, most, p_values.tolist(), floors.tolist(), strict=True
+    ):
+        yield Finding(
+            columns=trait.columns,
+            level="rows",
+            kind="correlation",
+            statistic=float(change[k]),
+            p_value=p_value,
+            floor=_FLOORS["correlation"],
+            reach=chance,
+            since=batch.since.get(trait.key, 1),
+        )
+
+
+def _correlations(
+    batch: Judged, i: NDArray[np.intp], j: NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats]:
+    """Change, textbook p-value and chance of the floor, of the correlation of pairs of scores."""
+    scores, n, m = batch.reference.scores, len(batch.tally.cells), len(batch.reference.cells)
+    before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
+    error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
+    skewness = scores.skewness[i] * scores.skewness[j] * _skewness(n, m)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = (fisher(now) - fisher(before)) / error
+        slope = 1 - np.minimum(np.abs(before), LARGEST_CORRELATION) ** 2
+        floor = _FLOORS["correlation"] / (slope * error)
+    rare = scores.rarest[i] * scores.rarest[j] * min(n, m) < RARE_PAIRS
+    p_values = np.where(rare, np.nan, mean_p(z, skewness=skewness))
+    reach = np.where(np.isfinite(p_values), mean_p(floor, skewness=skewness), 0.0)
+    return now - before, p_values, reach
+
+
+def _joint_test(batch: Judged) -> Finding:
+    reference, rows, floor = batch.reference, batch.tally.rows, _FLOORS["joint"]
+    mean = reference.locations(batch.summary)
+    size, *chances = reference.joint(mean, rows, floor=floor)
+    levels = _scaled(chances, reference.joint_ruler, rows, reference.block_rows)
+    order = np.argsort(-np.abs(mean), kind="stable")[:3]
+    most = tuple(reference.numeric[i] for i in order)
+    return Finding(most, "rows", "joint", size, levels[0], floor, levels[1])
+
+
+def _classifier_test(batch: Judged) -> Finding:
+    reference, cells, floor = batch.reference, batch.tally.cells, _FLOORS["classifier"]
+    ranks = reference.ranks(cells[:CLASSIFIED])
+    found = separate(reference.ranked, ranks, seed=reference.seed)
+    chances = [found.p_value, found.chance(floor)]
+    block = min(reference.block_rows, SAMPLE)
+    levels = _scaled(chances, reference.classifier_ruler, len(cells), block)
+    columns = tuple(reference.names[reference.features[i]] for i in found.columns)
+    return Finding(columns, "rows", "classifier", found.area - 0.5, levels[0], floor, levels[1])
+
+
+def _scaled(
+    chances: list[float], ruler: Yardstick, rows: float, block_rows: float
+) -> tuple[float, float]:
+    effect = grown(ruler.effect, n=rows, n_block=block_rows)
+    seen, reach = calibrated(np.asarray(chances), effect=effect, freedom=ruler.freedom)
+    return float(seen), float(reach)

@@ -1,0 +1,325 @@
+"""One column of the reference, and how a batch is counted through it.
+
+A profile cuts its column into cells: the quantiles of a numeric column and the gaps between
+them, the labels of a categorical one. Whatever is compared is a sum over cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+Cells = NDArray[np.uint16]
+
+GRID = 512
+"""Quantiles kept of a numeric column; the distance is then exact to about 1/512."""
+LABELS = 5
+"""Most frequent labels of a column whose shares and pairs are followed."""
+RARE = 20
+"""Rows below which a label is one of many for the classifier."""
+_TWO_VALUED = 1e-3
+"""Excess of the kurtosis over 1; a column of two equally frequent values has none."""
+MISSING = 65_535
+"""Cell of a value that is not there; the highest of 16 bits."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the scores of one column, in its reference.
+
+    Attributes
+    ----------
+    skewness, kurtosis : float
+        Third and fourth standardised moments.
+    square_skewness : float
+        Third standardised moment of the squared scores.
+    """
+
+    skewness: float
+    kurtosis: float
+    square_skewness: float
+
+
+@dataclass(frozen=True)
+class NumericProfile:
+    """One numeric column of the reference.
+
+    Attributes
+    ----------
+    n, missing : int
+        Rows with and without a finite value.
+    mean, sd : float
+        Of the finite values, in the column's unit.
+    grid, below, upto : list of float
+        Quantiles, and the share of rows below and up to each.
+    """
+
+    n: int
+    missing: int
+    mean: float
+    sd: float
+    grid: list[float]
+    below: list[float]
+    upto: list[float]
+
+    @classmethod
+    def fit(cls, values: Floats) -> "NumericProfile":
+        """Describe values; those that are not finite count as missing."""
+        known = np.sort(values[np.isfinite(values)])
+        steps = np.linspace(0, 1, GRID)
+        grid = np.unique(np.quantile(known, steps, method="nearest")) if len(known) else known
+        low, high = (np.searchsorted(known, grid, side=side) for side in ("left", "right"))
+        n = max(len(known), 1)
+        mean, sd = _mean_and_sd(known)
+        return cls(
+            n=len(known),
+            missing=len(values) - len(known),
+            mean=mean,
+            sd=sd,
+            grid=grid.tolist(),
+            below=(low / n).tolist(),
+            upto=(high / n).tolist(),
+        )
+
+    @cached_property
+    def edges(self) -> Floats:
+        """Cumulative shares between the cells, shape (2 * len(grid),)."""
+        return np.column_stack([self.below, self.upto]).ravel()
+
+    @cached_property
+    def points(self) -> Floats:
+        """The grid as an array."""
+        return np.asarray(self.grid, dtype=np.float64)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Share of the reference in each cell, shape (2 * len(grid) + 1,)."""
+        return np.diff(np.concatenate([[0.0], self.edges, [1.0]]))
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Normal score of each cell, with mean 0 and variance 1 over the reference.
+
+        The normal quantile of the middle of the cell's range of ranks (van der Waerden 1952):
+        whatever the distribution, a difference of means is then in standard deviations.
+        A column with one value scores 0.
+        """
+        ends = np.concatenate([[0.0], self.edges, [1.0]])
+        half = 0.5 / max(self.n, 1)
+        raw = special.ndtri(np.clip((ends[:-1] + ends[1:]) / 2, half, 1 - half))
+        centred = raw - self.weights @ raw
+        sd = np.sqrt(self.weights @ centred**2)
+        constant = len(self.grid) < 2  # noqa: PLR2004 -- one value has no spread
+        scores: Floats = np.zeros(len(raw)) if constant or sd == 0 else centred / sd
+        return scores
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the scores."""
+        squares = self.scores**2
+        kurtosis = float(self.weights @ squares**2)
+        third = float(self.weights @ (squares - 1) ** 3)
+        return Moments(
+            skewness=float(self.weights @ self.scores**3),
+            kurtosis=kurtosis,
+            square_skewness=third / max(kurtosis - 1, _TWO_VALUED) ** 1.5,
+        )
+
+    @property
+    def rarest(self) -> float:
+        """Share of rows outside of the most frequent cell, at most one half."""
+        return float(min(0.5, 1 - self.weights.max())) if self.n else 0.0
+
+    def count(self, ordered: Floats) -> Floats:
+        """Rows in each cell, of finite values in ascending order."""
+        low, high = (np.searchsorted(ordered, self.points, side=side) for side in ("left", "right"))
+        ends = np.concatenate([[0], np.column_stack([low, high]).ravel(), [len(ordered)]])
+        return np.diff(ends).astype(np.float64)
+
+    def distance(self, counts: Floats) -> float:
+        """Kolmogorov-Smirnov distance of rows per cell, on both sides of each grid point."""
+        upto = np.cumsum(counts)[:-1] / counts.sum()
+        return float(np.abs(upto - self.edges).max())
+
+    def wasserstein(self, counts: Floats, *, beyond: float) -> float:
+        """Wasserstein-1 distance of rows per cell, in standard deviations of the reference.
+
+        The area between the two distribution functions, by trapezoids between the points of
+        the grid; `beyond` is the mean distance of values outside of it. NaN without a standard
+        deviation.
+        """
+        gap = np.abs(np.cumsum(counts)[:-1] / counts.sum() - self.edges)
+        area = float((gap[1::2][:-1] + gap[::2][1:]) / 2 @ np.diff(self.points))
+        return (area + beyond) / self.sd if self.sd > 0 else float("nan")
+
+    def tenths(self, counts: Floats) -> tuple[Floats, Floats]:
+        """Rows of the reference and of a batch between the tenths of the reference."""
+        cuts = np.unique(np.searchsorted(self.edges, np.linspace(0.1, 0.9, 9)))
+        cuts = cuts[cuts < len(self.edges)]
+        n = counts.sum()
+        before, now = (
+            np.diff(np.concatenate([[0.0], edges[cuts], [1.0]])) * rows
+            for edges, rows in ((self.edges, self.n), (np.cumsum(counts)[:-1] / n, n))
+        )
+        return before, now
+
+    def variance(self, counts: Floats) -> float:
+        """Variance of the scores of rows per cell; 1 for the reference itself."""
+        n = float(counts.sum())
+        mean = float(counts @ self.scores) / n
+        square = float(counts @ self.scores**2) / n
+        return float(max(square - mean**2, 0.0))
+
+    def cells(self, values: Floats) -> Cells:
+        """Cell of each value."""
+        finite = np.isfinite(values)
+        order = np.argsort(values)  # a search for sorted values stays in the cache
+        place = np.empty(len(values), dtype=np.intp)
+        place[order] = np.searchsorted(self.points, values[order])
+        inside = np.minimum(place, max(len(self.points) - 1, 0))
+        exact = self.points[inside] == values if len(self.points) else False
+        return np.where(finite, 2 * place + exact, MISSING).astype(np.uint16)
+
+    def ranks(self, cells: Cells) -> Floats:
+        """Cells as a classifier may see them, NaN where missing.
+
+        A reference lies on its own quantiles and inside its own range, which no other sample
+        does: a value counts with the gap below it, and the outermost gaps with the next.
+        """
+        inside = np.clip(cells >> 1, 1, max(len(self.grid) - 1, 1))
+        return np.where(cells == MISSING, np.nan, inside)
+
+    def values(self, cells: Cells) -> Floats:
+        """A value for each cell: its quantile, or the middle of its gap; NaN where missing."""
+        if not len(self.points):
+            return np.full(len(cells), np.nan)
+        padded = np.concatenate([self.points[:1], self.points, self.points[-1:]])
+        middle = padded[:-1] / 2 + padded[1:] / 2
+        table = np.empty(2 * len(self.points) + 1)
+        table[::2], table[1::2] = middle, self.points
+        there = cells != MISSING
+        return np.where(there, table[np.where(there, cells, 0)], np.nan)
+
+    def merge(self, other: "NumericProfile") -> "NumericProfile":
+        """The profile of both columns' rows together, exact to the steps of the two grids."""
+        n = self.n + other.n
+        if min(self.n, other.n) == 0:
+            known = self if self.n else other
+            missing = self.missing + other.missing
+            return NumericProfile(
+                n, missing, known.mean, known.sd, known.grid, known.below, known.upto
+            )
+        points = np.union1d(self.points, other.points)
+        below, upto = (
+            (self.n * self.share(points, side) + other.n * other.share(points, side)) / n
+            for side in ("below", "upto")
+        )
+        steps = np.linspace(0, 1, GRID)
+        kept = np.unique(np.minimum(np.searchsorted(upto, steps), len(points) - 1))
+        mean = (self.n * self.mean + other.n * other.mean) / n
+        spread = sum(one.n * (one.sd**2 + (one.mean - mean) ** 2) for one in (self, other))
+        return NumericProfile(
+            n=n,
+            missing=self.missing + other.missing,
+            mean=mean,
+            sd=float(np.sqrt(spread / n)),
+            grid=points[kept].tolist(),
+            below=below[kept].tolist(),
+            upto=upto[kept].tolist(),
+        )
+
+    def share(self, points: Floats, side: str) -> Floats:
+        """Share of rows below or up to each point, straight across the gaps of the grid."""
+        place = np.minimum(np.searchsorted(self.points, points), len(self.points) - 1)
+        exact = np.asarray(self.below if side == "below" else self.upto)[place]
+        between = np.interp(points, np.repeat(self.points, 2), self.edges, left=0.0, right=1.0)
+        return np.where(self.points[place] == points, exact, between)
+
+
+@dataclass(frozen=True)
+class CategoricalProfile:
+    """One categorical column of the reference.
+
+    Attributes
+    ----------
+    n, missing : int
+        Rows with and without a label.
+    counts : dict of str to int
+        Rows per label, most frequent first.
+    """
+
+    n: int
+    missing: int
+    counts: dict[str, int]
+
+    @classmethod
+    def fit(cls, counts: Mapping[str, int], missing: int) -> "CategoricalProfile":
+        """Describe rows per label."""
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls(sum(counts.values()), missing, dict(ordered))
+
+    @cached_property
+    def rows(self) -> Floats:
+        """Rows per label as an array, most frequent first."""
+        return np.asarray(list(self.counts.values()), dtype=np.float64)
+
+    @property
+    def followed(self) -> list[str]:
+        """Labels whose shares are followed, most frequent first; one label has no share."""
+        return list(self.counts)[:LABELS] if len(self.counts) > 1 else []
+
+    @property
+    def scored(self) -> list[str]:
+        """Labels whose pairs are followed: the last of all says nothing that the others do not."""
+        return self.followed[: len(self.counts) - 1]
+
+    def cells(self, places: NDArray[np.intp], labels: Sequence[str]) -> Cells:
+        """Cell of each row, given as a place in `labels`: a label's rank, or one for any other."""
+        cells = np.where(places < 0, MISSING, np.minimum(self._ranks(labels)[places], MISSING - 1))
+        return cells.astype(np.uint16)
+
+    def ranks(self, cells: Cells) -> Floats:
+        """Cells as a classifier may see them, NaN where missing.
+
+        A reference holds all of its own labels, and those it holds by chance are rarer
+        elsewhere: labels of fewer than `RARE` rows count as one, with those it never held.
+        """
+        common = float((self.rows >= RARE).sum())
+        return np.where(cells == MISSING, np.nan, np.minimum(cells, common))
+
+    def count(self, places: NDArray[np.intp], labels: Sequence[str]) -> Floats:
+        """Rows per label, and with any other label, shape (n_labels + 1,)."""
+        found = np.bincount(places + 1, minlength=len(labels) + 1)[1:]
+        ranks = self._ranks(labels)[:-1]
+        counts = np.bincount(ranks, weights=found, minlength=len(self.counts) + 1)
+        return counts.astype(np.float64)
+
+    def _ranks(self, labels: Sequence[str]) -> NDArray[np.intp]:
+        rank = {label: i for i, label in enumerate(self.counts)}
+        ranks = [rank.get(label, len(rank)) for label in labels]
+        return np.asarray([*ranks, 0], dtype=np.intp)  # the last for rows without a label
+
+    def merge(self, other: "CategoricalProfile") -> "CategoricalProfile":
+        """The profile of both columns' rows together."""
+        counts = {
+            label: self.counts.get(label, 0) + other.counts.get(label, 0)
+            for label in [*self.counts, *other.counts]
+        }
+        return CategoricalProfile.fit(counts, self.missing + other.missing)
+
+
+Profile = NumericProfile | CategoricalProfile
+
+
+def _mean_and_sd(known: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of sorted values; a constant has exactly none."""
+    if len(known) == 0:
+        return 0.0, 0.0
+    if known[0] == known[-1]:
+        return float(known[0]), 0.0
+    largest = np.abs(known[[0, -1]]).max()  # divided out, or squares overflow
+    return float((known / largest).mean() * largest), float((known / largest).std() * largest)
