@@ -264,7 +264,7 @@ def speed(seed: int, *, quick: bool) -> Told:
             workers[tool] = stack.enter_context(peers.worker(name))
             workers[tool].ask({"do": "reference", "path": paths["reference"], **options})
             workers[tool].ask({"do": "check", "path": paths["10k"]})  # late imports
-        for size, repeats in (("10k", 7), ("1m", 3)):
+        for size, repeats in (("10k", 7), ("1m", 2)):
             figures[size] = _interleaved(workers, paths[size], repeats)
     ratio = {
         f"{tool}, {size}": round(figures[size][tool]["cpu"] / figures[size]["ours"]["cpu"], 1)

@@ -97,7 +97,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     predicted = bundle.model.predict(validated.valid)
     report = compare(
         reference=bundle.reference,
-        current=validated.valid.assign(**{PREDICTION: predicted}),
+        current=validated.valid[list(settings.data.features)].assign(**{PREDICTION: predicted}),
         recent=_recent(registry, history, champion.number),
         alpha=settings.monitoring.alpha,
         persistence=settings.monitoring.persistence,

@@ -133,7 +133,7 @@ def table(story: list[dict[str, Any]], task: str) -> Table:
     drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
     drawn.add_column("batch", no_wrap=True)
     drawn.add_column("rows", justify="right")
-    for heading in ("drifted columns", "decision", "champion"):
+    for heading in ("drifted", "decision", "champion"):
         drawn.add_column(heading)
     for heading in shown.values():
         drawn.add_column(f"{heading}\nmaintained", justify="right")

@@ -21,7 +21,7 @@ from pipeline.merging import carried, merged_profiles, merged_sample
 from pipeline.monitoring.batches import Observed, Yardstick, chi_square_yardstick, yardstick
 from pipeline.monitoring.classifier import CLASSIFIED, separate
 from pipeline.monitoring.scores import Scores
-from pipeline.monitoring.statistics import hotelling_p
+from pipeline.monitoring.statistics import hotelling_p, novelty_p
 from pipeline.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
 from pipeline.sample import NO_CODES, canonical, draw, read_codes, to_cells
 from pipeline.traits import Summary, Trait, Traits
@@ -77,6 +77,8 @@ class Reference:
         One per block of a live batch's length, oldest first; empty when none was named.
     separations : tuple of float
         P-value of the classifier that tells a block from the other rows, for some blocks.
+    novelties : dict of str to tuple of float
+        For each categorical column, p-value of each block's labels that no other block holds.
     sample : bytes
         Cells of rows drawn at random, 16 bits each, columns in alphabetical order.
     prediction : str or None
@@ -89,6 +91,7 @@ class Reference:
     columns: dict[str, Profile]
     blocks: tuple[Summary, ...]
     separations: tuple[float, ...] = ()
+    novelties: dict[str, tuple[float, ...]] = field(default_factory=dict)
     sample: bytes = field(default=b"", repr=False)
     prediction: str | None = None
     seed: int = 0
@@ -137,7 +140,7 @@ class Reference:
         order = canonical(frame, profiles, codes)
         chosen = order[draw(len(frame), seed)]
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
-        whole = cls(len(frame), profiles, (), (), sample, prediction, seed)
+        whole = cls(len(frame), profiles, (), (), {}, sample, prediction, seed)
         parts = _blocks(frame[time] if isinstance(time, str) else time, block, order)
         tallies = [whole.tally(frame.iloc[part]) for part in parts]
         every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
@@ -150,7 +153,12 @@ class Reference:
             for part, tally in list(zip(parts, tallies, strict=True))[::every]
         ]
         blocks = [whole.summarise(tally) for tally in tallies]
-        return replace(whole, blocks=tuple(blocks), separations=tuple(separations))
+        return replace(
+            whole,
+            blocks=tuple(blocks),
+            separations=tuple(separations),
+            novelties={name: _novelties(codes[name][0], parts) for name in sorted(codes)},
+        )
 
     @cached_property
     def names(self) -> list[str]:
@@ -203,17 +211,18 @@ class Reference:
 
     @cached_property
     def ruler(self) -> Yardstick:
-        """How much ordinary batches differ, per trait; traits of a kind share what they may."""
-        traits, blocks = self.traits, self.observed
-        n = len(traits.all)
-        effect, freedom, measured = np.ones(n), np.full(n, np.inf), np.zeros(n, dtype=bool)
-        for kind in sorted({trait.kind for trait in traits.all}):
-            mask = traits.of_kind(kind)
-            some = Observed(blocks.values[:, mask], blocks.sizes[:, mask])
-            ruler = yardstick(some, traits.units.only(mask))
-            effect[mask], freedom[mask] = ruler.effect, ruler.freedom
-            measured[mask] = ruler.measured
-        return Yardstick(effect, freedom, measured)
+        """How much ordinary batches differ, per trait."""
+        traits = self.traits
+        kinds = np.asarray([trait.kind for trait in traits.all])
+        # Location and spread of a column are linked, and so are its shares.
+        linked = [
+            (*trait.columns, "shares" if trait.kind == "share" else "numbers")
+            if trait.kind in {"location", "spread", "share"}
+            else (trait.key,)
+            for trait in traits.all
+        ]
+        groups = pd.factorize(pd.Series(linked, dtype=object))[0]
+        return yardstick(self.observed, traits.units, kinds=kinds, groups=groups)
 
     @cached_property
     def joint_ruler(self) -> Yardstick:
@@ -228,6 +237,11 @@ class Reference:
     def classifier_ruler(self) -> Yardstick:
         """The same for the classifier."""
         return _ruler_of(self.separations)
+
+    @cached_property
+    def novelty_rulers(self) -> dict[str, Yardstick]:
+        """The same for labels that were not there before, by column."""
+        return {name: _ruler_of(p_values) for name, p_values in self.novelties.items()}
 
     def tally(self, frame: pd.DataFrame) -> Tally:
         """Count a batch, one column at a time.
@@ -375,6 +389,9 @@ class Reference:
                 carried(block, one.columns, columns) for one in both for block in one.blocks
             ),
             separations=self.separations + other.separations,
+            novelties={
+                name: known + other.novelties[name] for name, known in self.novelties.items()
+            },
             sample=sample.tobytes(),
         )
 
@@ -389,6 +406,7 @@ class Reference:
             },
             "blocks": [dict(block) for block in self.blocks],
             "separations": [p if np.isfinite(p) else None for p in self.separations],
+            "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
             "sample": base64.b64encode(self.sample).decode(),
             "prediction": self.prediction,
             "seed": self.seed,
@@ -402,6 +420,7 @@ class Reference:
             columns={name: _profile(profile) for name, profile in values["columns"].items()},
             blocks=tuple(values["blocks"]),
             separations=tuple(np.nan if p is None else p for p in values["separations"]),
+            novelties={name: tuple(known) for name, known in values["novelties"].items()},
             sample=base64.b64decode(values["sample"]),
             prediction=values["prediction"],
             seed=values["seed"],
@@ -436,6 +455,24 @@ def _label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
     codes, labels = as_codes(values)
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
     return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])
+
+
+def _novelties(places: NDArray[np.intp], parts: list[NDArray[np.intp]]) -> tuple[float, ...]:
+    """P-value of the rows of each block whose labels no other block holds."""
+    whole = np.bincount(places + 1)[1:]
+    p_values = []
+    for part in parts:
+        inside = np.bincount(places[part] + 1, minlength=len(whole) + 1)[1:]
+        rest = whole - inside
+        p_values.append(
+            novelty_p(
+                unseen=int(inside[rest == 0].sum()),
+                n_current=int(inside.sum()),
+                singletons=int((rest == 1).sum()),
+                n_reference=int(rest.sum()),
+            )
+        )
+    return tuple(p for p in p_values if np.isfinite(p))
 
 
 def _blocks(

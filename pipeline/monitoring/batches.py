@@ -102,7 +102,13 @@ class Yardstick:
         return np.isfinite(self.freedom)
 
 
-def yardstick(blocks: Observed, units: "Units") -> Yardstick:
+def yardstick(
+    blocks: Observed,
+    units: "Units",
+    *,
+    kinds: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> Yardstick:
     """Judge by the reference's blocks whether its rows are independent.
 
     Where the chi-square test of the blocks' differences rejects independent rows, the trait
@@ -116,39 +122,53 @@ def yardstick(blocks: Observed, units: "Units") -> Yardstick:
         The reference's blocks.
     units : Units
         Of the traits.
+    kinds : array, shape (n_traits,), optional
+        Traits of one kind share what they may; by default all are of one.
+    groups : array, shape (n_traits,), optional
+        Rows that depend in one trait of a group do so in all of it; by default there is none.
 
     References
     ----------
     Kish (1965), Survey Sampling, section 8.2, for the design effect.
     """
     distances = (blocks.values - blocks.weighted_mean) ** 2 * blocks.sizes
-    return chi_square_yardstick(np.nansum(distances, axis=0) / units.variance, blocks.count - 1)
+    squares = np.nansum(distances, axis=0) / units.variance
+    return chi_square_yardstick(squares, blocks.count - 1, kinds=kinds, groups=groups)
 
 
-def chi_square_yardstick(squares: Floats, freedom: NDArray[Any]) -> Yardstick:
+def chi_square_yardstick(
+    squares: Floats,
+    freedom: NDArray[Any],
+    *,
+    kinds: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> Yardstick:
     """The same from sums of squares that are chi-square when rows are independent."""
+    kinds = np.zeros(len(squares)) if kinds is None else kinds
+    groups = np.arange(len(squares)) if groups is None else groups
     enough = freedom >= FEWEST_BLOCKS - 1
     own = np.where(enough, squares / np.maximum(freedom, 1), 1.0)
     dependent = enough & (special.chdtrc(np.maximum(freedom, 1), squares) < _DEPENDENT)
-    dependent |= enough & _like_dependent(squares, freedom, own[dependent], int(enough.sum()))
-    rest = enough & ~dependent
-    shared = _shared_effect(squares[rest], freedom[rest].astype(float))
-    return Yardstick(
-        effect=np.where(dependent, np.maximum(own, 1.0), np.where(rest, shared, 1.0)),
-        freedom=np.where(dependent, freedom, np.inf),
-        measured=enough,
-    )
+    for kind in np.unique(kinds):
+        mask = enough & (kinds == kind)
+        proved = own[mask & dependent]
+        dependent[mask] |= _like_dependent(squares[mask], freedom[mask], proved)
+    dependent |= enough & np.isin(groups, groups[dependent])
+    effect = np.where(dependent, np.maximum(own, 1.0), 1.0)
+    for kind in np.unique(kinds):
+        rest = enough & ~dependent & (kinds == kind)
+        effect[rest] = _shared_effect(squares[rest], freedom[rest].astype(float))
+    return Yardstick(effect, np.where(dependent, freedom, np.inf), enough)
 
 
-def _like_dependent(
-    squares: Floats, freedom: NDArray[Any], proved: Floats, tested: int
-) -> NDArray[np.bool_]:
+def _like_dependent(squares: Floats, freedom: NDArray[Any], proved: Floats) -> NDArray[np.bool_]:
     """Traits that passed the test of independence, but that dependent ones may pass as well.
 
     As many traits as chance alone may have failed (99 of 100 times) are left out of account.
     The rest share a typical effect, the lower quartile; where more than `_EXCEPTIONAL` of them are
     expected to show as little as a trait does, that trait is no exception to them.
     """
+    tested = len(squares)
     failed = len(proved) - stats.binom.ppf(0.99, tested, _DEPENDENT) if tested else 0.0
     if failed <= 0:
         return np.zeros(len(squares), dtype=bool)

@@ -15,7 +15,7 @@ FLOORS: dict[Level, dict[str, float]] = {
         "location": 0.075,  # reference standard deviations
         "spread": 0.1,  # logarithm of the ratio of standard deviations
         "distribution": 0.03,  # Kolmogorov-Smirnov distance
-        "labels": 0.03,  # total variation of the label shares
+        "labels": 0.03,  # half the chi-square distance of label shares, beyond chance
         "missing": 0.01,  # share of rows
         "unseen": 0.005,  # share of rows, beyond what the reference leads to expect
         "correlation": 0.1,  # of normal scores, or of indicators of labels
@@ -30,11 +30,11 @@ FLOORS: dict[Level, dict[str, float]] = {
         "correlation": 0.1,
     },
     "decay": {
-        "location": 0.075,
+        "location": 0.1,
         "spread": 0.1,
         "share": 0.03,
         "missing": 0.01,
-        "correlation": 0.08,
+        "correlation": 0.1,
     },
 }
 """Smallest effect of each kind that a person would want to hear of."""

@@ -21,7 +21,6 @@ from pipeline.monitoring.statistics import (
     mean_p,
     novelty_p,
     proportions_p,
-    total_variation,
 )
 from pipeline.profile import CategoricalProfile, Floats, NumericProfile
 from pipeline.reference import Reference, Tally
@@ -65,18 +64,14 @@ class Judged:
     def _places(self) -> dict[str, int]:
         return {trait.key: i for i, trait in enumerate(self.reference.traits.all)}
 
-    def scale(self, *keys: str, rows: float, beside: str = "") -> Scale:
-        """The largest of the effects of some traits, for a batch of `rows`.
-
-        Rows that share one trait of a column (`beside`) are no independent draws for another.
-        """
+    def scale(self, *keys: str, rows: float) -> Scale:
+        """The largest of the effects of some traits, for a batch of `rows`."""
         ruler = self.reference.ruler
         places = [self._places[key] for key in keys if key in self._places]
         if not places:
             return Scale(1.0, np.inf)
-        linked = [*places, self._places[beside]] if beside in self._places else places
         effect = grown(ruler.effect[places].max(), n=rows, n_block=self.reference.block_rows)
-        return Scale(float(effect), float(ruler.freedom[linked].min()))
+        return Scale(float(effect), float(ruler.freedom[places].min()))
 
     def found(
         self, name: str, kind: str, size: float, levels: Floats, scale: Scale, *, key: str
@@ -137,7 +132,7 @@ def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) - 1
     floor = -np.expm1(-2 * _FLOORS["spread"])
     levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
-    scale = batch.scale(key, rows=n, beside=f"{name}|location")
+    scale = batch.scale(key, rows=n)
     size = float(np.log(max(1 + excess, 1e-12)) / 2)
     return batch.found(name, "spread", size, levels, scale, key=key)
 
@@ -148,22 +143,26 @@ def _skewness(n: float, m: float) -> float:
 
 
 def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:
+    """Shares by chi-square; their size is its root beyond chance, which bounds half of what moved.
+
+    Half the sum of differences of shares is at most half the root of chi-square over the
+    effective rows (Cauchy, Schwarz); chance alone makes that large where labels are many.
+    """
     now, before, floor = batch.tally.counts[name][:-1], profile.rows, _FLOORS["labels"]
     n, m = float(now.sum()), profile.n
     keys = [f"{name}|share of {label}" for label in profile.followed]
     scale = batch.scale(*keys, rows=n)
     squares, freedom = homogeneity(before, now)
-    # Half the sum of differences is at most half the root of chi-square (Cauchy, Schwarz).
-    edge = 4 * n * m / max(n + m, 1) * floor**2
-    labels = max(int((now + before > 0).sum()) - 1, 1)
+    rows, chance = 4 * n * m / max(n + m, 1), freedom * scale.effect
+    size = float(np.sqrt(max(squares - chance, 0.0) / rows)) if rows else float("nan")
     yield Finding(
         columns=(name,),
         level="rows",
         kind="labels",
-        statistic=total_variation(reference=before, current=now),
+        statistic=size,
         p_value=_rao_scott(squares, freedom, scale),
         floor=floor,
-        reach=_rao_scott(edge, labels, scale),
+        reach=_rao_scott(chance + rows * floor**2, freedom, scale),
         since=max((batch.since.get(key, 1) for key in keys), default=1),
     )
     yield _unseen_test(batch, name, profile)
@@ -182,16 +181,18 @@ def _rao_scott(squares: float, freedom: int, scale: Scale) -> float:
 
 
 def _unseen_test(batch: Judged, name: str, profile: CategoricalProfile) -> Finding:
-    """Labels beyond what the reference leads to expect; they have no blocks to be judged by."""
+    """Rows with labels that the reference never held, beyond what it leads to expect."""
     n, unseen = int(batch.tally.known(name)), int(batch.tally.counts[name][-1])
     singletons = int((profile.rows == 1).sum())
     expected, floor = singletons / max(profile.n, 1), _FLOORS["unseen"]
-    p_value, reach = (
+    chances = [
         novelty_p(unseen=count, n_current=n, singletons=singletons, n_reference=profile.n)
         for count in (unseen, int(np.ceil((expected + floor) * n)))
-    )
+    ]
+    ruler = batch.reference.novelty_rulers[name]
+    levels = _scaled(chances, ruler, n, batch.reference.block_rows)
     size = max(unseen / max(n, 1) - expected, 0.0)
-    return Finding((name,), "rows", "unseen", size, p_value, floor, reach)
+    return Finding((name,), "rows", "unseen", size, levels[0], floor, levels[1])
 
 
 def _missing_test(batch: Judged, name: str) -> Finding:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from pipeline.config import Data, Training
+from pipeline.config import Data, Settings, Training
 from pipeline.errors import ConfigError, DataError
 from pipeline.training import (
     PREDICTION,
@@ -12,6 +12,7 @@ from pipeline.training import (
     join_labels,
     labelled,
     losses,
+    out_of_sample,
     score,
     train,
 )
@@ -50,6 +51,38 @@ def test_held_out_rows_are_found_by_time_however_the_rows_lie(rows, data, traine
     mixed = fitted(rows.sample(frac=1, random_state=1), data, **FAST)
 
     assert set(mixed.heldout["id"]) == set(trained.heldout["id"])
+
+
+@pytest.fixture
+def memory(data):
+    """Settings of an estimator that knows every row it was fitted on by heart."""
+    tree = {"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {}, "holdout": "14D"}
+    return Settings(name="memory", task="classification", data=data, training=Training(**tree))
+
+
+def test_predictions_out_of_sample_come_from_fits_that_have_not_seen_the_row(rows, memory):
+    noise = rows.assign(churned=np.random.default_rng(0).integers(0, 2, len(rows)) * 1.0)
+    model = train(noise, memory.data, memory.training, task="classification").model
+
+    learnt = model.predict(noise) == noise["churned"]
+    unseen = out_of_sample(model, noise, noise, memory, length="7D") == noise["churned"]
+    assert learnt.mean() == 1
+    assert unseen.mean() < 0.6
+
+
+def test_rows_without_a_label_yet_are_predicted_as_well(rows, memory):
+    known = rows[:-50]
+    model = train(known, memory.data, memory.training, task="classification").model
+
+    assert len(out_of_sample(model, known, rows, memory, length="7D")) == len(rows)
+
+
+def test_a_half_that_cannot_be_fitted_alone_leaves_the_models_own_answers(rows, memory):
+    alike = rows.assign(churned=(rows["at"] < rows["at"].min() + pd.Timedelta("7D")) * 1.0)
+    model = train(alike, memory.data, memory.training, task="classification").model
+
+    answers = out_of_sample(model, alike, alike, memory, length="7D")
+    assert (answers == model.predict(alike)).all()
 
 
 def test_the_judged_model_has_never_seen_a_held_out_row(rows, spend):
