@@ -139,7 +139,7 @@ def dependent_peers(seed: int, *, quick: bool) -> Told:
     with tempfile.TemporaryDirectory() as folder, peers.worker("evidently") as evidently:
         for name in draws.DEPENDENCE:
             alarms: dict[str, list[bool]] = {"evidently": [], "ours": []}
-            for trial in range(15):
+            for trial in range(10):
                 random = np.random.default_rng([seed, trial])
                 draw = partial(draws.plain, random, columns=10, rows=draws.DEPENDENCE[name])
                 before = pd.concat([draw(500) for _ in range(10)], ignore_index=True)

@@ -39,6 +39,8 @@ from pipeline.training import LOSS, Trained
 from pipeline.traits import Summary
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+SUMMARY = "summary.json"
+"""Artifact of a batch run: the batch as one observation."""
 _DATA = Path("data") / "bundle"
 _log = logging.getLogger(__name__)
 
@@ -542,6 +544,7 @@ class Registry:
         }
         with _translated():
             self.client.log_dict(run_id, report.to_dict(), "report.json")
+            self.client.log_dict(run_id, report.summary, SUMMARY)
             self._log(run_id, metrics, window[1], 0)
             self._log(parent, metrics, window[1], step)
             for key, value in facts.items():
@@ -565,8 +568,8 @@ class Registry:
     def summaries(self, batches: Sequence[Batch]) -> list[Summary]:
         """What earlier batches looked like as observations, in the order given."""
         with _translated():
-            uris = [f"runs:/{one.run_id}/report.json" for one in batches]
-            return [mlflow.artifacts.load_dict(uri)["summary"] for uri in uris]
+            uris = [f"runs:/{one.run_id}/{SUMMARY}" for one in batches]
+            return [mlflow.artifacts.load_dict(uri) for uri in uris]
 
     def attempts(self) -> list[Attempt]:
         """Challengers that episodes asked for and the gate has judged, oldest first."""
