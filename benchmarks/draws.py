@@ -53,9 +53,7 @@ DEPENDENCE = {
 }
 
 
-def plain(
-    random: Random, n: int, columns: int, rows: Callable[[Random, int], Floats]
-) -> pd.DataFrame:
+def plain(random: Random, n: int, columns: int, rows: Rows) -> pd.DataFrame:
     """Normal columns only."""
     return pd.DataFrame({f"x{i:03d}": rows(random, n) for i in range(columns)})
 

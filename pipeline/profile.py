@@ -43,6 +43,11 @@ class Moments:
     kurtosis: float
     square_skewness: float
 
+    @property
+    def square_variance(self) -> float:
+        """Variance of the squared scores, above zero whatever the column."""
+        return max(self.kurtosis - 1, _TWO_VALUED)
+
 
 @dataclass(frozen=True)
 class NumericProfile:

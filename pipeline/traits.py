@@ -160,7 +160,7 @@ def _unit(trait: Trait, profile: Profile) -> tuple[float, float]:
     if isinstance(profile, NumericProfile) and trait.kind == "location":
         return 1.0, profile.moments.skewness
     if isinstance(profile, NumericProfile) and trait.kind == "spread":
-        return max(profile.moments.kurtosis - 1, 1e-3), profile.moments.square_skewness
+        return profile.moments.square_variance, profile.moments.square_skewness
     if isinstance(profile, CategoricalProfile) and trait.kind == "share":
         share, n = profile.counts[trait.label] / profile.n, profile.n
     else:

@@ -156,7 +156,6 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    # Arrow's own errors, and those of pandas types that have no form in Arrow.
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):  # no form in Arrow
         return False
     return True

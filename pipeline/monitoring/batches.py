@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from pipeline.monitoring.statistics import mean_p, mean_tails
+from pipeline.monitoring.statistics import difference_skewness, mean_p, mean_tails
 
 Floats = NDArray[np.float64]
 _DEPENDENT = 0.05
@@ -229,8 +229,7 @@ class Units:
     def difference(self, n: Floats, m: Floats) -> tuple[Floats, Floats]:
         """Variance and skewness of a mean of `n` rows less one of `m` rows."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            noise = 1 / n + 1 / m
-            return self.variance * noise, self.skewness * (1 / n**2 - 1 / m**2) / noise**1.5
+            return self.variance * (1 / n + 1 / m), self.skewness * difference_skewness(n, m)
 
 
 def last_batches_p(before: Observed, now: Observed, units: Units, ruler: Yardstick) -> Floats:

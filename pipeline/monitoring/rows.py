@@ -16,6 +16,7 @@ from pipeline.monitoring.findings import FLOORS, Finding
 from pipeline.monitoring.scores import LARGEST_CORRELATION, fisher
 from pipeline.monitoring.statistics import (
     calibrated,
+    difference_skewness,
     homogeneity,
     kolmogorov_p,
     mean_p,
@@ -116,7 +117,7 @@ def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator
 
 def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     n, m, key = batch.tally.known(name), profile.n, f"{name}|location"
-    noise, skewness = 1 / n + 1 / m, _skewness(n, m) * profile.moments.skewness
+    noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.skewness
     size = float(batch.tally.counts[name] @ profile.scores) / n
     z = np.asarray([size, _FLOORS["location"]]) / np.sqrt(noise)
     scale = batch.scale(key, rows=n)
@@ -127,19 +128,14 @@ def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding
 def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     """The variance of the scores, whose own variance follows from their kurtosis."""
     n, m, key = batch.tally.known(name), profile.n, f"{name}|spread"
-    noise, skewness = 1 / n + 1 / m, _skewness(n, m) * profile.moments.square_skewness
-    error = np.sqrt(max(profile.moments.kurtosis - 1, 1e-3) * noise)
+    noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
+    error = np.sqrt(profile.moments.square_variance * noise)
     excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) - 1
     floor = -np.expm1(-2 * _FLOORS["spread"])
     levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
     scale = batch.scale(key, rows=n)
     size = float(np.log(max(1 + excess, 1e-12)) / 2)
     return batch.found(name, "spread", size, levels, scale, key=key)
-
-
-def _skewness(n: float, m: float) -> float:
-    """Skewness of a mean of `n` values less one of `m`, in units of that of one value."""
-    return float((1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5)
 
 
 def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:
@@ -257,7 +253,7 @@ def _correlations(
     scores, n, m = batch.reference.scores, len(batch.tally.cells), len(batch.reference.cells)
     before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
-    skewness = scores.skewness[i] * scores.skewness[j] * _skewness(n, m)
+    skewness = scores.skewness[i] * scores.skewness[j] * difference_skewness(n, m)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = (fisher(now) - fisher(before)) / error
         slope = 1 - np.minimum(np.abs(before), LARGEST_CORRELATION) ** 2

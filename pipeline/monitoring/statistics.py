@@ -59,6 +59,13 @@ def mean_p(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> Floats:
     return p_values
 
 
+def difference_skewness(n: ArrayLike, m: ArrayLike) -> Floats:
+    """Skewness of a mean of `n` values less one of `m`, in units of that of one value."""
+    n, m = np.asarray(n, float), np.asarray(m, float)
+    skewness: Floats = (1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5
+    return skewness
+
+
 def kolmogorov_p(distance: ArrayLike, *, n_reference: ArrayLike, n_current: ArrayLike) -> Floats:
     """Chance of a Kolmogorov-Smirnov distance this large between samples of one source.
 

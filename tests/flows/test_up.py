@@ -27,8 +27,9 @@ def hello(conf: str) -> None:
 
 pytestmark = [
     pytest.mark.integration,
-    # Orphans are looked for by their environment, which only Linux shows; CI runs on Linux.
-    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"),
+    pytest.mark.skipif(  # orphans are found by their environment, which only Linux (CI) shows
+        not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"
+    ),
 ]
 
 
