@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.monitoring.batches import FEWEST_BLOCKS
 from pipeline.monitoring.budget import DECAY, decide
+from pipeline.monitoring.causes import diagnose
 from pipeline.monitoring.findings import ColumnDrift, Drift, DriftReport, Finding
 from pipeline.monitoring.lasting import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
@@ -31,6 +32,8 @@ def compare(
     alpha: float = 0.05,
     persistence: int = 3,
     importance: Mapping[str, float] | None = None,
+    arrived: pd.DataFrame | None = None,
+    diagnosis: bool = True,
 ) -> DriftReport:
     """Compare a live batch, and those before it, with the reference.
 
@@ -49,6 +52,11 @@ def compare(
         Batches, this one included, that are judged together.
     importance : mapping of str to float, optional
         How much the model relies on each column: what drifted is listed in that order.
+    arrived : DataFrame, optional
+        Rows of the batch as they came, with those that validation refused, where `current` holds
+        only valid ones: faults are looked for in these.
+    diagnosis : bool
+        Whether to look for faults; without, a broken batch counts as moved.
 
     Raises
     ------
@@ -75,6 +83,7 @@ def compare(
         for found in findings
     ]
     findings.sort(key=_order)
+    came = current if arrived is None else arrived
     return DriftReport(
         rows=tally.rows,
         alpha=alpha,
@@ -86,6 +95,7 @@ def compare(
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
         notes=tuple(_notes(tally, note)),
+        causes=tuple(diagnose(reference, came, observed[:-1], findings)) if diagnosis else (),
     )
 
 

@@ -149,6 +149,66 @@ class ColumnDrift(Drift):
     missing: float = float("nan")
 
 
+CauseName = Literal[
+    "unit",
+    "sign",
+    "stuck",
+    "frozen",
+    "nulls",
+    "sentinel",
+    "clipped",
+    "rounded",
+    "recode",
+    "permuted",
+    "swapped",
+    "shuffled",
+    "shifted",
+    "duplicate",
+    "volume",
+    "schema",
+    "join",
+]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A fault that explains a change, in words that a person can act on.
+
+    Attributes
+    ----------
+    cause : str
+        What happened, one of `CauseName`.
+    columns : tuple of str
+        The columns it happened to; empty for a whole batch.
+    sentence : str
+        What was seen, and what it looks like.
+    evidence : dict of str to float or str
+        The numbers that it rests on.
+    cure : str
+        What to do and whom to ask.
+    share : float
+        Rows that it touches, from 0 to 1.
+    segment : str
+        Which rows, as `carrier = UA`; empty when all, or when they have nothing in common.
+    """
+
+    cause: CauseName
+    columns: tuple[str, ...]
+    sentence: str
+    evidence: dict[str, float | str]
+    cure: str
+    share: float = 1.0
+    segment: str = ""
+
+    @property
+    def name(self) -> str:
+        """The cause and where, in a few words."""
+        return f"{self.cause} ({', '.join(self.columns) or 'the batch'})"
+
+
+Outcome = Literal["quiet", "moved", "broken", "mixed"]
+
+
 @dataclass(frozen=True, eq=False)
 class DriftReport:
     """What the comparison of one batch found.
@@ -175,6 +235,8 @@ class DriftReport:
         Bound of the chance that a batch with nothing wrong counts as persisting drift.
     notes : tuple of str
         What got no verdict and why; columns that are absent or unknown.
+    causes : tuple of Cause
+        Faults that were recognised in the rows as they came.
     """
 
     rows: int
@@ -187,6 +249,7 @@ class DriftReport:
     run_length: float
     false_persisted: float
     notes: tuple[str, ...]
+    causes: tuple[Cause, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same; what is undefined in both is the same."""
@@ -211,9 +274,23 @@ class DriftReport:
         return tuple(dict.fromkeys(finding.name for finding in found))
 
     @property
-    def outcome(self) -> Literal["quiet", "moved"]:
-        """The report in one word."""
-        return "moved" if self.alarm else "quiet"
+    def outcome(self) -> Outcome:
+        """The report in one word.
+
+        ``quiet``: nothing differs. ``moved``: something does, and no fault explains it.
+        ``broken``: a fault was recognised. ``mixed``: a fault, and drift of other columns that
+        does not rest on this batch alone.
+        """
+        if not self.causes:
+            return "moved" if self.alarm else "quiet"
+        touched = {column for cause in self.causes for column in cause.columns}
+        others = [
+            found
+            for found in self.findings
+            if found.drifted and found.level != "rows" and not touched & set(found.columns)
+        ]
+        whole = any(not cause.columns for cause in self.causes)
+        return "mixed" if others and not whole else "broken"
 
     @property
     def drifted(self) -> tuple[str, ...]:
