@@ -1,6 +1,7 @@
 """One live batch: validate, compare with the champion's reference, record, decide, act."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL
 
-from flows.steps import check, opened, page_failure, read
+from flows.steps import check, opened, page_failure, quarantine_folder, read
 from flows.train import train
+from pipeline import validation
 from pipeline.alerts import Event, Kind, page
 from pipeline.config import Settings
+from pipeline.model import Predictions
 from pipeline.monitoring import episode
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import Batch, Registry
+from pipeline.report import how_to_answer
 from pipeline.training import PREDICTION, labelled, losses, score
 from pipeline.traits import Summary
+from pipeline.validation import NoValidRowError
 
 MOST_RECENT = 52
 """Batches of a champion that evidence of slow decay is gathered over."""
@@ -90,43 +95,83 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         return recorded[name]
     end = start + pd.Timedelta(settings.monitoring.batch)
     champion = registry.champion()
-    bundle = registry.bundle(champion.number)
-    validated = check(settings, _live(settings, start, end), f"batch {name}".replace(":", ""))
+    label = f"batch {name}".replace(":", "")
+    rows = _live(settings, start, end)
+    problem = None
+    try:
+        validated = check(settings, rows, label)
+    except NoValidRowError as error:  # unless a cause is found, there is nothing to judge
+        validated, problem = error.validated, error
     settle(settings, registry, end)
     history = [one for one in registry.batches() if one.name < name]
-    predicted = bundle.model.predict(validated.valid)
-    report = compare(
-        reference=bundle.reference,
-        current=validated.valid[list(settings.data.features)].assign(**{PREDICTION: predicted}),
-        recent=_recent(registry, history, champion.number),
-        alpha=settings.monitoring.alpha,
-        persistence=settings.monitoring.persistence,
-        importance=bundle.manifest["importance"],
-    )
+    report, predicted = _compared(settings, registry, history, rows, validated.valid)
+    if problem is not None and (not report.causes or _unfinished(rows, end)):
+        raise problem
+    if report.causes:
+        validation.keep(rows, quarantine_folder(settings) / f"{label} broken.parquet")
     evidence = Evidence(
         batch=name,
         version=champion.number,
         alarm=report.alarm,
         persisted=report.persistent[:20],
-        worse=_worse(settings, registry, history, validated.valid, start),
+        worse="" if report.causes else _worse(settings, registry, history, validated.valid, start),
+        broken=tuple(cause.name[:100] for cause in report.causes[:20]),
     )
     decision = episode.decide(
         evidence,
         history=[one.verdict for one in history],
         attempts=registry.attempts(),
         cooldown=settings.monitoring.cooldown,
+        accepted={one.name for one in history if one.answer == "accept"},
     )
     verdict = Verdict(evidence, decision)
     registry.record_batch(
         verdict=verdict,
         report=report,
         quarantined=len(validated.quarantined),
-        predicted=float(np.mean(predicted)),
+        predicted=float(np.mean(predicted)) if len(predicted) else np.nan,
         window=(start, end),
         step=_step(settings, registry, start),
     )
     _page(settings, verdict, report)
     return next(one for one in registry.batches() if one.name == name)
+
+
+def _unfinished(rows: pd.DataFrame, end: pd.Timestamp) -> bool:
+    """Whether a window is empty because it lies ahead."""
+    return rows.empty and end > pd.Timestamp.now("UTC").tz_localize(None)
+
+
+def _compared(
+    settings: Settings,
+    registry: Registry,
+    history: Sequence[Batch],
+    rows: pd.DataFrame,
+    valid: pd.DataFrame,
+) -> tuple[DriftReport, Predictions]:
+    """The report on a batch, less the causes that people have accepted, and its predictions."""
+    data, number = settings.data, registry.champion().number
+    bundle = registry.bundle(number)
+    own = [one for one in history if one.verdict.evidence.version == number]
+    predicted = bundle.model.predict(valid) if len(valid) else np.empty(0)
+    report = compare(
+        reference=bundle.reference,
+        current=valid[list(data.features)].assign(**{PREDICTION: predicted}),
+        recent=_recent(registry, own),
+        alpha=settings.monitoring.alpha,
+        persistence=settings.monitoring.persistence,
+        importance=bundle.manifest["importance"],
+        arrived=rows.drop(columns=[data.key, data.time, data.target], errors="ignore"),
+        diagnosis=settings.monitoring.diagnosis,
+    )
+    accepted = {
+        (cause.cause, cause.columns)
+        for one in own
+        if one.answer == "accept"
+        for cause in registry.causes(one)
+    }
+    new = [cause for cause in report.causes if (cause.cause, cause.columns) not in accepted]
+    return replace(report, causes=tuple(new)), predicted
 
 
 def _live(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
@@ -139,9 +184,9 @@ def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
     return int((start - first) // pd.Timedelta(settings.monitoring.batch))
 
 
-def _recent(registry: Registry, history: Sequence[Batch], version: int) -> list[Summary]:
-    own = [one for one in history if one.verdict.evidence.version == version]
-    return registry.summaries(own[-MOST_RECENT:])
+def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
+    counted = [one for one in own if not one.set_aside]
+    return registry.summaries(counted[-MOST_RECENT:])
 
 
 def _worse(
@@ -164,6 +209,12 @@ def _page(settings: Settings, verdict: Verdict, report: DriftReport) -> None:
     evidence, decision = verdict.evidence, verdict.decision
     if decision.action == "none":
         return
+    if report.causes:
+        said = [f"{cause.sentence} {cause.cure}" for cause in report.causes[:5]]
+        body = "\n".join([decision.reason, *said, how_to_answer(settings.name, evidence.batch)])
+        subject = f"{settings.name}, batch {evidence.batch}: broken, set aside"
+        page(Event("broken", subject, body), settings.alerts.urls)
+        return
     drifted = f" Drifted: {', '.join(report.drifted)}." if report.drifted else ""
     subject = f"{settings.name}, batch {evidence.batch}: {decision.action}"
     kind: Kind = "performance" if evidence.worse else "drift"
@@ -176,7 +227,7 @@ def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
     delay = pd.Timedelta(settings.data.label_delay)
     for batch in registry.batches():
         end = pd.Timestamp(batch.name) + length
-        if batch.performance is None and end + delay <= as_of:
+        if batch.performance is None and batch.rows and end + delay <= as_of:
             _settle(settings, registry, batch, as_of)
 
 
@@ -191,6 +242,7 @@ def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Time
         settings, registry, number, rows.valid, name=batch.name, as_of=as_of, earlier=earlier
     )
     if judged is not None:
+        judged = replace(judged, worse=judged.worse and not batch.set_aside)
         step = _step(settings, registry, start)
         registry.record_performance(batch, judged, end=end, step=step)
 
@@ -224,9 +276,11 @@ def _realised(
 
 
 def _settled(history: Sequence[Batch], version: int) -> list[Performance]:
-    """Realised performance of a version's batches, oldest first."""
+    """Realised performance of a version's batches that are not set aside, oldest first."""
     return [
         one.performance
         for one in history
-        if one.performance is not None and one.verdict.evidence.version == version
+        if one.performance is not None
+        and one.verdict.evidence.version == version
+        and not one.set_aside
     ]

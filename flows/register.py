@@ -7,7 +7,7 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.steps import check, opened, page_failure, read
+from flows.steps import check, opened, page_failure, read, without_set_aside
 from pipeline import promotion
 from pipeline.alerts import Event, page
 from pipeline.config import Settings
@@ -47,15 +47,18 @@ def _losses(
     settings: Settings, registry: Registry, number: int, champion: Version | None
 ) -> pd.DataFrame:
     """Loss of each held-out row, on those that the champion was not fitted on either."""
-    data, heldout = settings.data, registry.bundle(number).heldout
+    data = settings.data
+    # Training leaves these rows out as well, but a batch may have been set aside since.
+    heldout, _ = without_set_aside(settings, registry, registry.bundle(number).heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
     trivial = losses(settings.task, target, heldout["baseline"].to_numpy(dtype=np.float64))
     compared = heldout.rename(columns={"loss": "challenger"}).assign(baseline=trivial)
-    if champion is None:
+    if champion is None or compared.empty:
         return compared[[data.time, "challenger", "baseline"]]
     times = compared[data.time]
     newest = times.max() + pd.Timedelta("1us")
-    rows = read(settings, data.train, times.min(), newest)
+    came = read(settings, data.train, times.min(), newest)
+    rows, _ = without_set_aside(settings, registry, came)
     valid = check(settings, rows, f"held out for version {number}").valid
     model = registry.bundle(champion.number).model
     predicted = pd.DataFrame({data.key: valid[data.key], "predicted": model.predict(valid)})

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from prefect import flow
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from pipeline.alerts import Event, page
 from pipeline.config import Settings
 from pipeline.errors import DataError, PipelineError
 from pipeline.model import Model
-from pipeline.registry import CHAMPION, Registry
+from pipeline.registry import CHAMPION, Batch, Registry
 from pipeline.training import LOSS, labelled, score
 
 Tell = Callable[[str], None]
@@ -100,13 +101,15 @@ def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     story = []
     for batch in registry.batches():
         scores = {} if batch.performance is None else batch.performance.scores
-        alone = _alone(settings, first, pd.Timestamp(batch.name))
+        alone = _alone(settings, first, batch)
         story.append(
             {
                 "batch": batch.name[:10],
                 "rows": batch.rows,
                 "refused": batch.quarantined,
                 "drifted": list(batch.drifted),
+                "outcome": batch.outcome,
+                "causes": list(batch.verdict.evidence.broken),
                 "action": batch.verdict.decision.action,
                 "reason": batch.verdict.decision.reason,
                 "version": batch.verdict.evidence.version,
@@ -117,8 +120,10 @@ def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     return story
 
 
-def _alone(settings: Settings, model: Model, start: pd.Timestamp) -> dict[str, float]:
-    data = settings.data
+def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
+    if not batch.rows:
+        return {}
+    data, start = settings.data, pd.Timestamp(batch.name)
     end = start + pd.Timedelta(settings.monitoring.batch)
     rows = read(settings, data.live or data.train, start, end)
     valid = check(settings, rows, f"batch {start:%Y-%m-%dT%H%M}").valid
@@ -139,7 +144,9 @@ def table(story: list[dict[str, Any]], task: str) -> Table:
         drawn.add_column(f"{heading}\nmaintained", justify="right")
         drawn.add_column(f"{heading}\nleft alone", justify="right")
     for row in story:
-        few = ", ".join(row["drifted"][:4]) + (" ..." if len(row["drifted"]) > 4 else "")  # noqa: PLR2004 -- as fits
+        found = row["causes"] or row["drifted"]
+        few = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "")  # noqa: PLR2004 -- as fits
+        few = escape(f"broken: {few}" if row["causes"] else few)
         cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
         for name in shown:
             cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
@@ -154,20 +161,23 @@ SHOWN = {
 
 
 def _decision(row: dict[str, Any]) -> str:
-    colour = {"retrain": "bold yellow", "halt": "bold red"}.get(row["action"])
+    colours = {"retrain": "bold yellow", "halt": "bold red"}
+    colour = "bold red" if row["causes"] else colours.get(row["action"])
     return f"[{colour}]{row['action']}[/]" if colour else row["action"]
 
 
 def closing(story: list[dict[str, Any]], settings: Settings) -> str:
     """What the replay found, in two sentences."""
     retrains = sum(row["action"] == "retrain" for row in story)
+    broken = sum(bool(row["causes"]) for row in story)
     versions = len({row["version"] for row in story})
     means = {
-        side: np.nanmean([row[side].get(LOSS[settings.task], np.nan) for row in story])
+        side: pd.Series([row[side].get(LOSS[settings.task], np.nan) for row in story]).mean()
         for side in ("maintained", "alone")
     }
     return (
         f"{_count(len(story), 'batch', 'batches')} judged, "
+        f"{f'{broken} of them broken, ' if broken else ''}"
         f"{_count(retrains, 'retrain', 'retrains')} asked for, "
         f"{_count(versions, 'champion', 'champions')} served. "
         f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prefect import Flow, task
+from prefect import Flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 
 from pipeline import sources, training, validation
 from pipeline.alerts import Event, page
+from pipeline.columns import as_time
 from pipeline.config import Settings, Source
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.registry import Registry
@@ -70,6 +71,29 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
             description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
         )
     return validated
+
+
+def without_set_aside(
+    settings: Settings, registry: Registry, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rows outside of the windows of batches that are set aside, and those that held others."""
+    times = as_time(rows[settings.data.time])
+    length = pd.Timedelta(settings.monitoring.batch)
+    outside, names = pd.Series(data=True, index=rows.index), []
+    for batch in registry.batches():
+        start = pd.Timestamp(batch.name)
+        inside = (times >= start) & (times < start + length)
+        if batch.set_aside and inside.any():
+            outside &= ~inside
+            names.append(batch.name)
+    if names:
+        get_run_logger().info(
+            "%d of %d rows are left out, of batches that are set aside: %s.",
+            (~outside).sum(),
+            len(rows),
+            ", ".join(names),
+        )
+    return rows[outside].reset_index(drop=True), names
 
 
 def quarantine_folder(settings: Settings) -> Path:

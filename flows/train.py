@@ -10,10 +10,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.register import gate
-from flows.steps import check, opened, page_failure, read
+from flows.steps import check, opened, page_failure, read, without_set_aside
 from pipeline import environment, parity, training
 from pipeline.bundle import Bundle
 from pipeline.config import Numeric, Settings
+from pipeline.errors import DataError
 from pipeline.reference import Reference
 from pipeline.registry import Registry, Version
 from pipeline.training import PREDICTION, Trained, losses
@@ -57,7 +58,15 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: st
     """Read, validate, fit and register; the new version's number."""
     data, window = settings.data, settings.training.window
     since = None if window is None else until - pd.Timedelta(window)
-    valid = check(settings, read(settings, data.train, since, until), f"training {until:%Y-%m-%d}")
+    came = read(settings, data.train, since, until)
+    kept, left_out = without_set_aside(settings, registry, came)
+    if left_out and kept.empty:
+        message = (
+            f"The training window until {until:%Y-%m-%d} must hold rows of batches that are not "
+            f"set aside. All its {len(came)} rows are. Answer for them: review/{settings.name}."
+        )
+        raise DataError(message)
+    valid = check(settings, kept, f"training {until:%Y-%m-%d}")
     rows = training.labelled(valid.valid, data, as_of=until)
     trained = training.train(rows, data, settings.training, task=settings.task)
     tags = {
@@ -66,6 +75,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: st
         "rows": str(trained.fitted_rows),
         "episode": episode,
     }
+    if left_out:
+        tags["left_out"] = ", ".join(left_out)
     bundle = _bundle(settings, trained, known=rows, valid=valid.valid, tags=tags)
     features = valid.valid[list(data.features)]
     private = [name for name, column in data.features.items() if column.private]

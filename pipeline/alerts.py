@@ -16,10 +16,11 @@ from pydantic import SecretStr
 logger = logging.getLogger(__name__)
 logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs whole addresses
 
-Kind = Literal["drift", "gate", "performance", "failure", "quarantine"]
+Kind = Literal["drift", "broken", "gate", "performance", "failure", "quarantine"]
 
 _SEVERITY: Final[dict[Kind, NotifyType]] = {
     "drift": NotifyType.WARNING,
+    "broken": NotifyType.FAILURE,
     "gate": NotifyType.WARNING,
     "performance": NotifyType.FAILURE,
     "failure": NotifyType.FAILURE,
@@ -34,8 +35,8 @@ class Event:
     Attributes
     ----------
     kind : str
-        What happened: persisted ``drift``, a refused ``gate``, lost ``performance``, the
-        ``failure`` of a flow, or a batch in ``quarantine``.
+        What happened: persisted ``drift``, a ``broken`` batch, a refused ``gate``, lost
+        ``performance``, the ``failure`` of a flow, or a batch in ``quarantine``.
     subject : str
         The one line a phone shows.
     body : str

@@ -255,6 +255,8 @@ class Monitoring(_Section):
     """Batches after a request for a retrain before the next one."""
     performance_loss: float = Field(default=0.05, ge=0)
     """Relative worsening of the loss below the held-out baseline that opens an episode."""
+    diagnosis: bool = True
+    """Whether batches with a recognised fault are set aside; without it they count as moved."""
 
 
 class Alerts(_Section):

@@ -41,18 +41,21 @@ def merged_profiles(one: Columns, other: Columns) -> dict[str, Profile]:
 
 def merged_sample(
     samples: Sequence[Cells],
+    blocks: Sequence[Cells],
     rows: Sequence[int],
     columns: Sequence[Columns],
     new: Columns,
     *,
     seed: int,
-) -> Cells:
+) -> tuple[Cells, Cells]:
     """Rows of two samples in proportion to the rows they stand for, in random order.
 
     Parameters
     ----------
     samples : two arrays of uint16, shape (n_rows, n_columns)
         Columns in alphabetical order.
+    blocks : two arrays of uint16, shape (n_rows,)
+        Number of the block of each of their rows.
     rows : two ints
         Rows that each stands for.
     columns : two mappings of str to Profile
@@ -66,9 +69,11 @@ def merged_sample(
     # As many rows as the shorter sample allows.
     largest = [len(x) * sum(rows) // n for x, n in zip(samples, rows, strict=True) if n]
     size = min([SAMPLE, *largest])
-    parts = []
-    for cells, n, old in zip(samples, rows, columns, strict=True):
-        chosen = cells[random.permutation(len(cells))[: round(size * n / max(sum(rows), 1))]]
+    parts, numbers = [], []
+    for cells, number, n, old in zip(samples, blocks, rows, columns, strict=True):
+        kept = random.permutation(len(cells))[: round(size * n / max(sum(rows), 1))]
+        chosen = cells[kept]
+        numbers.append(number[kept])
         parts.append(
             np.column_stack(
                 [_recoded(chosen[:, i], old[name], new[name]) for i, name in enumerate(sorted(new))]
@@ -77,7 +82,8 @@ def merged_sample(
             else chosen
         )
     both = np.vstack(parts)
-    return both[random.permutation(len(both))].astype("<u2")
+    order = random.permutation(len(both))
+    return both[order].astype("<u2"), np.concatenate(numbers)[order].astype("<u2")
 
 
 def _recoded(cells: Cells, old: Profile, new: Profile) -> Cells:

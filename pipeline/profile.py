@@ -193,9 +193,11 @@ class NumericProfile:
         """Cells as a classifier may see them, NaN where missing.
 
         A reference lies on its own quantiles and inside its own range, which no other sample
-        does: a value counts with the gap below it, and the outermost gaps with the next.
+        does: a value counts with the gap below it, and the outermost gaps with the next. A
+        lowest value that many rows have is one by itself.
         """
-        inside = np.clip(cells >> 1, 1, max(len(self.grid) - 1, 1))
+        common = bool(self.grid) and (self.upto[0] - self.below[0]) * self.n >= RARE
+        inside = np.clip(cells >> 1, 0 if common else 1, max(len(self.grid) - 1, 1))
         return np.where(cells == MISSING, np.nan, inside)
 
     def values(self, cells: Cells) -> Floats:

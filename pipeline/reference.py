@@ -23,9 +23,10 @@ from pipeline.monitoring.classifier import CLASSIFIED, separate
 from pipeline.monitoring.scores import Scores
 from pipeline.monitoring.statistics import hotelling_p, novelty_p
 from pipeline.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
-from pipeline.sample import NO_CODES, canonical, draw, read_codes, to_cells
+from pipeline.sample import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 from pipeline.traits import Summary, Trait, Traits
 
+NO_BLOCK = 65_535
 _CLASSIFIED_BLOCKS = 12
 """Blocks that the classifier is tried on, spread over the reference."""
 
@@ -44,10 +45,14 @@ class Tally:
         Mean distance of a numeric column's values outside of the reference's range.
     absent, extra : tuple of str
         Columns the batch lacks, and those the reference does not know.
+    chosen : array of int, shape (n_rows or `SAMPLE`,)
+        Positions of rows drawn at random.
     cells : array of uint16, shape (n_rows or `SAMPLE`, n_columns)
-        Rows drawn at random, columns in alphabetical order.
+        Those rows, columns in alphabetical order.
     correlation : array of float, shape (n_scores, n_scores)
         Of the scores of those rows; NaN where one is constant.
+    repeats : array of int, shape (n_distinct,)
+        How often each distinct row of features comes, most often first.
     """
 
     rows: int
@@ -55,8 +60,10 @@ class Tally:
     beyond: dict[str, float]
     absent: tuple[str, ...]
     extra: tuple[str, ...]
+    chosen: NDArray[np.intp]
     cells: Cells
     correlation: Floats
+    repeats: NDArray[np.intp]
 
     def known(self, name: str) -> float:
         """Rows with a value in a column."""
@@ -81,6 +88,8 @@ class Reference:
         For each categorical column, p-value of each block's labels that no other block holds.
     sample : bytes
         Cells of rows drawn at random, 16 bits each, columns in alphabetical order.
+    sample_blocks : bytes
+        Number of the block of each of those rows, 16 bits each; `NO_BLOCK` for none.
     prediction : str or None
         The column that holds the model's answer; it is no input of the classifier or pairs.
     seed : int
@@ -93,6 +102,7 @@ class Reference:
     separations: tuple[float, ...] = ()
     novelties: dict[str, tuple[float, ...]] = field(default_factory=dict)
     sample: bytes = field(default=b"", repr=False)
+    sample_blocks: bytes = field(default=b"", repr=False)
     prediction: str | None = None
     seed: int = 0
 
@@ -140,8 +150,16 @@ class Reference:
         order = canonical(frame, profiles, codes)
         chosen = order[draw(len(frame), seed)]
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
-        whole = cls(len(frame), profiles, (), (), {}, sample, prediction, seed)
         parts = _blocks(frame[time] if isinstance(time, str) else time, block, order)
+        whole = cls(
+            rows=len(frame),
+            columns=profiles,
+            blocks=(),
+            sample=sample,
+            sample_blocks=_block_numbers(parts, len(frame))[chosen].tobytes(),
+            prediction=prediction,
+            seed=seed,
+        )
         tallies = [whole.tally(frame.iloc[part]) for part in parts]
         every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
         separations = [
@@ -175,6 +193,11 @@ class Reference:
         """The stored sample, shape (n_rows, n_columns)."""
         flat = np.frombuffer(self.sample, dtype="<u2")
         return flat.reshape(-1, len(self.columns)) if self.columns else flat.reshape(0, 0)
+
+    @cached_property
+    def cell_blocks(self) -> Cells:
+        """Number of the block of each row of `cells`, `NO_BLOCK` for none."""
+        return np.frombuffer(self.sample_blocks, dtype="<u2")
 
     def ranks(self, cells: Cells) -> NDArray[np.float32]:
         """Cells of the features as a classifier sees them, shape (n_rows, n_features)."""
@@ -272,12 +295,17 @@ class Reference:
             beyond=beyond,
             absent=absent,
             extra=tuple(sorted(extra)),
+            chosen=chosen,
             cells=cells,
             correlation=self.scores.correlations(cells),
+            repeats=repeats(frame, [self.names[i] for i in self.features], codes),
         )
 
     def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
         """A batch as one observation: location, spread, missing share, shares of labels, pairs.
+
+        Beside these, which are tested, what faults are told by: the largest excess of the share
+        of one value (`atom`), the share of rows that repeat another, and of the most frequent.
 
         Locations are means of normal scores, so in standard deviations of the reference;
         spreads are standard deviations of those scores. A value that is undefined (no row) is
@@ -292,7 +320,23 @@ class Reference:
             value = next(correlations) if trait.kind == "correlation" else self._value(trait, tally)
             if np.isfinite(value):
                 summary[trait.key] = float(value)
+        for name in self.names:
+            summary[f"{name}|atom"] = self._atom(name, tally)
+        summary["|copies"] = 1 - len(tally.repeats) / tally.rows
+        summary["|repeats"] = float(tally.repeats[0] / tally.rows)
         return summary
+
+    def _atom(self, name: str, tally: Tally) -> float:
+        """Largest excess of the share of one cell over the reference, from 0 to 1."""
+        counts, profile = tally.counts[name], self.columns[name]
+        if tally.known(name) == 0 or profile.n == 0:
+            return 0.0
+        weights = (
+            profile.weights
+            if isinstance(profile, NumericProfile)
+            else np.append(profile.rows, 0.0) / profile.n
+        )
+        return float((counts / counts.sum() - weights).max(initial=0.0))
 
     def _value(self, trait: Trait, tally: Tally) -> float:
         (name,) = trait.columns
@@ -374,8 +418,12 @@ class Reference:
         """
         both = (self, other)
         columns = merged_profiles(self.columns, other.columns)
-        sample = merged_sample(
+        later = np.where(
+            other.cell_blocks == NO_BLOCK, NO_BLOCK, other.cell_blocks + np.uint16(len(self.blocks))
+        )
+        sample, numbers = merged_sample(
             [one.cells for one in both],
+            [self.cell_blocks, later.astype("<u2")],
             [one.rows for one in both],
             [one.columns for one in both],
             columns,
@@ -393,6 +441,7 @@ class Reference:
                 name: known + other.novelties[name] for name, known in self.novelties.items()
             },
             sample=sample.tobytes(),
+            sample_blocks=numbers.tobytes(),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -408,6 +457,7 @@ class Reference:
             "separations": [p if np.isfinite(p) else None for p in self.separations],
             "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
             "sample": base64.b64encode(self.sample).decode(),
+            "sample_blocks": base64.b64encode(self.sample_blocks).decode(),
             "prediction": self.prediction,
             "seed": self.seed,
         }
@@ -422,6 +472,7 @@ class Reference:
             separations=tuple(np.nan if p is None else p for p in values["separations"]),
             novelties={name: tuple(known) for name, known in values["novelties"].items()},
             sample=base64.b64decode(values["sample"]),
+            sample_blocks=base64.b64decode(values["sample_blocks"]),
             prediction=values["prediction"],
             seed=values["seed"],
         )
@@ -499,6 +550,14 @@ def _blocks(
     parts = [np.flatnonzero(number == k) for k in np.unique(number)]
     usual = np.median([len(part) for part in parts])
     return [part for part in parts if len(part) >= usual / 2]
+
+
+def _block_numbers(parts: Sequence[NDArray[np.intp]], n: int) -> Cells:
+    """Number of the block of each row; `NO_BLOCK` where it lies in none."""
+    numbers = np.full(n, NO_BLOCK, dtype="<u2")
+    for number, part in enumerate(parts):
+        numbers[part] = min(number, NO_BLOCK - 1)
+    return numbers
 
 
 def _profile(values: dict[str, Any]) -> Profile:

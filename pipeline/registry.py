@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
@@ -32,15 +32,16 @@ from pipeline.bundle import MANIFEST, Bundle
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.monitoring.episode import Attempt, Decision, Evidence, Verdict
-from pipeline.monitoring.findings import DriftReport
+from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.promotion import Decision as GateDecision
 from pipeline.training import LOSS, Trained
 from pipeline.traits import Summary
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-SUMMARY = "summary.json"
-"""Artifact of a batch run: the batch as one observation."""
+SUMMARY, REPORT = "summary.json", "report.json"
+"""Artifacts of a batch run: the batch as one observation, and what the comparison found."""
+Answer = Literal["accept", "drop"]
 _DATA = Path("data") / "bundle"
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,10 @@ class Batch:
         Realised, once its labels have arrived.
     run_id : str
         Its MLflow run.
+    outcome : str
+        ``quiet``, ``moved``, ``broken`` or ``mixed``.
+    answer : str
+        What people said of a broken one, ``accept`` or ``drop``; empty: nothing yet.
     """
 
     name: str
@@ -101,6 +106,18 @@ class Batch:
     drifted: tuple[str, ...]
     performance: Performance | None
     run_id: str
+    outcome: str
+    answer: str
+
+    @property
+    def broken(self) -> bool:
+        """Whether a fault was recognised in it."""
+        return self.outcome in {"broken", "mixed"}
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether nothing may be learnt from it or judged by it."""
+        return self.broken and self.answer != "accept"
 
 
 @contextmanager
@@ -534,16 +551,17 @@ class Registry:
         facts = {
             "mlflow.parentRunId": parent,
             "mlflow.note.content": report_of.batch_note(
-                verdict, report, quarantined, window[1] - window[0]
+                verdict, report, quarantined, length=window[1] - window[0], model=self.name
             ),
             "version": str(evidence.version),
             "action": verdict.decision.action,
             "episode": verdict.decision.episode,
             "alarm": str(report.alarm).lower(),
+            "outcome": report.outcome,
             "drifted": drifted,
         }
         with _translated():
-            self.client.log_dict(run_id, report.to_dict(), "report.json")
+            self.client.log_dict(run_id, report.to_dict(), REPORT)
             self.client.log_dict(run_id, report.summary, SUMMARY)
             self._log(run_id, metrics, window[1], 0)
             self._log(parent, metrics, window[1], step)
@@ -564,6 +582,54 @@ class Registry:
             self._log(batch.run_id, scores, end, 0)
             self._log(parent, scores, end, step)
             self.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
+
+    def answer(self, batch: str, answer: Answer, reason: str) -> None:
+        """Record what people say of a broken batch; the same answer again changes nothing.
+
+        Parameters
+        ----------
+        batch : str
+            Its name, or any spelling of its start.
+        answer : str
+            ``accept``: the world is like that now. ``drop``: never learn from these rows.
+        reason : str
+            Why, in the words of whoever answers; the first 300 characters are kept.
+
+        Raises
+        ------
+        RegistryError
+            If there is no such batch or it is not broken.
+        """
+        start = pd.to_datetime(batch, errors="coerce")
+        name = batch if pd.isna(start) else f"{start:%Y-%m-%dT%H:%M}"
+        found = next((one for one in self.batches() if one.name == name), None)
+        if found is None or not found.broken:
+            got = "It is not recorded" if found is None else f"It is {found.outcome}"
+            message = (
+                f"Batch {batch} of {self.name!r} must be a broken one to be answered. {got}. "
+                f"See the open questions: review/{self.name}."
+            )
+            raise RegistryError(message)
+        if found.answer == answer:
+            return
+        with _translated():
+            tags = self.client.get_run(found.run_id).data.tags
+            moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
+            now = {"answer_reason": reason[:300], "answered": moment}
+            if found.answer:
+                earlier = {key: tags[key] for key in ("answer", *now)}
+                history = [*json.loads(tags.get("answers", "[]")), earlier]
+                self.client.set_tag(found.run_id, "answers", json.dumps(history))
+            for key, value in (now | {"answer": answer}).items():
+                self.client.set_tag(found.run_id, key, value)
+
+    def causes(self, batch: Batch) -> tuple[Cause, ...]:
+        """The faults that were recognised in a batch."""
+        with _translated():
+            report = mlflow.artifacts.load_dict(f"runs:/{batch.run_id}/{REPORT}")
+        return tuple(
+            Cause(**{**cause, "columns": tuple(cause["columns"])}) for cause in report["causes"]
+        )
 
     def summaries(self, batches: Sequence[Batch]) -> list[Summary]:
         """What earlier batches looked like as observations, in the order given."""
@@ -614,9 +680,9 @@ def _batch(run: Run) -> Batch | None:
     if "verdict" not in tags:
         return None
     verdict = json.loads(tags["verdict"])
-    evidence = Evidence(
-        **{**verdict["evidence"], "persisted": tuple(verdict["evidence"]["persisted"])}
-    )
+    values = verdict["evidence"]
+    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
+    evidence = Evidence(**{**values, **lists})
     performance = tags.get("performance")
     return Batch(
         name=tags["batch"],
@@ -626,6 +692,8 @@ def _batch(run: Run) -> Batch | None:
         drifted=tuple(json.loads(tags["drifted"])),
         performance=None if performance is None else _performance(json.loads(performance)),
         run_id=run.info.run_id,
+        outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
+        answer=tags.get("answer", ""),
     )
 
 

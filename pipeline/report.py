@@ -6,8 +6,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
-from pipeline.monitoring.findings import DriftReport
+from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.training import Trained
+
+_WHOLE, _LONG = 1e3, 1e12
+"""Numbers between these are written out, without decimals."""
 
 
 def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
@@ -27,14 +30,22 @@ def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
 
 
 def batch_note(
-    verdict: Verdict, report: DriftReport, quarantined: int, length: pd.Timedelta
+    verdict: Verdict, report: DriftReport, quarantined: int, *, length: pd.Timedelta, model: str
 ) -> str:
-    """A batch in a sentence, what to expect when nothing is wrong, and a table of what drifted."""
+    """A batch in a sentence, what to expect when nothing is wrong, and a table of what drifted.
+
+    Where faults were recognised, these come first, with how to answer.
+    """
     evidence, decision = verdict.evidence, verdict.decision
     batches = pd.Timedelta(days=365.25) / length
-    lines = [
-        f"**{report.outcome.capitalize()}**: {decision.reason} Action: **{decision.action}**.",
-        "",
+    if report.causes:
+        lines = [f"**{decision.reason}** Outcome: **{report.outcome}**, action: **page**.", ""]
+        lines += [line for cause in report.causes for line in _cause(cause)]
+        lines += [how_to_answer(model, evidence.batch), ""]
+    else:
+        outcome = report.outcome.capitalize()
+        lines = [f"**{outcome}**: {decision.reason} Action: **{decision.action}**.", ""]
+    lines += [
         f"{report.rows:,} rows judged against version {evidence.version}, {quarantined} refused.",
         *report.notes,
         "",
@@ -59,6 +70,29 @@ def batch_note(
     return "\n".join(lines)
 
 
+def _cause(cause: Cause) -> list[str]:
+    cells = "".join(
+        f"\n| {_pretty(name)} | {_pretty(value)} |" for name, value in cause.evidence.items()
+    )
+    table = [f"| {_pretty(cause.name)} | |\n|---|---:|{cells}", ""] if cells else []
+    return [cause.sentence, "", *table, cause.cure, ""]
+
+
+def _pretty(value: float | str) -> str:
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
+
+
+def how_to_answer(model: str, batch: str) -> str:
+    """What the two answers to a broken batch mean, and the command for one of them."""
+    return (
+        "Answer accept if the world is like that now, drop if these rows shall never be learnt "
+        f"from: python -m flows.review conf/{model}.yaml --batch {batch} --answer drop "
+        '--reason "..."'
+    )
+
+
 def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> dict[str, float]:
     """The numbers that are drawn from batch to batch."""
     metrics = {
@@ -67,6 +101,7 @@ def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> di
         "drifted_columns": float(sum(column.drifted for column in report.columns)),
         "drifted_pairs": float(sum(pair.drifted for pair in report.pairs)),
         "alarm": float(report.alarm),
+        "causes": float(len(report.causes)),
         "mean_prediction": predicted,
     }
     for column in report.columns:

@@ -1,6 +1,6 @@
 """Rows drawn at random, whatever their order, as the cells of a reference's profiles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,13 +29,24 @@ def canonical(
     frame: pd.DataFrame, columns: Mapping[str, Profile], codes: Codes
 ) -> NDArray[np.intp]:
     """Positions of rows in an order that depends on their content alone."""
+    return np.argsort(row_hashes(frame, sorted(columns), codes))
+
+
+def repeats(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.intp]:
+    """How often each distinct row of some columns comes, most often first."""
+    _, counts = np.unique(row_hashes(frame, names, codes), return_counts=True)
+    return np.sort(counts)[::-1]
+
+
+def row_hashes(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.uint64]:
+    """64 bits per row that depend on its content alone."""
     random = np.random.default_rng(0)
     total = np.zeros(len(frame), dtype=np.uint64)
-    for name in sorted(columns):
+    for name in names:
         if name not in frame.columns:
             continue
         odd = random.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-        if isinstance(columns[name], NumericProfile):
+        if name not in codes:
             values = as_number(frame[name]).to_numpy() + 0.0  # one zero
             values[~np.isfinite(values)] = np.nan
             bits = values.view(np.uint64)
@@ -44,7 +55,7 @@ def canonical(
             hashed = pd.util.hash_array(np.asarray(labels, dtype=object), categorize=False)
             bits = np.append(hashed, np.uint64(0))[places]
         total += (bits ^ (bits >> np.uint64(32))) * odd
-    return np.argsort(total ^ (total >> np.uint64(29)))
+    return total ^ (total >> np.uint64(29))
 
 
 def draw(n: int, seed: int) -> NDArray[np.intp]:

@@ -50,18 +50,17 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
 
     Raises
     ------
+    NoValidRowError
+        If there is no row, a feature is missing, or no row is valid.
     DataError
-        If there is no row, a declared column is missing or doubled, or no row is valid.
+        If the key or the time is missing, or a name stands twice.
     """
     if frame.empty:
         message = f"{source} must hold rows. Got none. Check the source for this window."
-        raise DataError(message)
-    require(frame, [data.key, data.time, *data.features])
+        raise NoValidRowError(message, _all_refused(frame, data, []))
+    _require(frame, data)
     rows = frame.reset_index(drop=True)
-    features = conform(rows, data.features)
-    checked = features.assign(
-        **{data.key: as_text(rows[data.key]), data.time: as_time(rows[data.time])}
-    )
+    checked = _conform(rows, data)
     reasons = _unreadable(rows, checked, data)
     try:
         contract(data.features, key=data.key, time=data.time).validate(checked, lazy=True)
@@ -84,11 +83,38 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
 
 
 class NoValidRowError(DataError):
-    """Every row was refused; `validated` still holds them, so that nothing is lost."""
+    """No row is valid; `validated` still holds those that came, so that nothing is lost."""
 
     def __init__(self, message: str, validated: Validated) -> None:
         super().__init__(message)
         self.validated = validated
+
+
+def _require(frame: pd.DataFrame, data: Data) -> None:
+    try:
+        require(frame, [data.key, data.time, *data.features])
+    except DataError as error:
+        known = frame.columns
+        if not known.is_unique or data.key not in known or data.time not in known:
+            raise
+        reasons = [f"{name} must be there" for name in data.features if name not in known]
+        raise NoValidRowError(str(error), _all_refused(frame, data, reasons)) from error
+
+
+def _all_refused(frame: pd.DataFrame, data: Data, reasons: list[str]) -> Validated:
+    """Rows that are refused together, before any is looked at."""
+    names = dict.fromkeys([*frame.columns, data.key, data.time, *data.features])
+    none = pd.DataFrame(columns=list(names))
+    checked = _conform(none, data)
+    valid = pd.concat([checked, none.drop(columns=checked.columns)], axis=1)
+    refused = frame.reset_index(drop=True).assign(**{REASON: "; ".join(reasons)})
+    return Validated(valid, refused, dict.fromkeys(reasons, len(refused)))
+
+
+def _conform(rows: pd.DataFrame, data: Data) -> pd.DataFrame:
+    return conform(rows, data.features).assign(
+        **{data.key: as_text(rows[data.key]), data.time: as_time(rows[data.time])}
+    )
 
 
 def _unreadable(rows: pd.DataFrame, checked: pd.DataFrame, data: Data) -> pd.Series:
@@ -140,11 +166,16 @@ def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
     if validated.quarantined.empty:
         path.unlink(missing_ok=True)
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    _storable(validated.quarantined).to_parquet(partial)
-    partial.replace(path)
+    keep(validated.quarantined, path)
     return path
+
+
+def keep(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows as they came as Parquet, the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    _storable(rows).to_parquet(partial)
+    partial.replace(path)
 
 
 def _storable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pipeline.config import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-FLOWS = {"validate", "train", "register", "rollback", "monitor", "replay"}
+FLOWS = {"validate", "train", "register", "rollback", "monitor", "replay", "review"}
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
 
 
@@ -70,7 +70,7 @@ def test_every_flow_is_deployed_once():
     assert sorted(names) == sorted(FLOWS)
 
 
-@pytest.mark.parametrize("name", ["train", "monitor"])
+@pytest.mark.parametrize("name", ["train", "monitor", "review"])
 def test_two_runs_of_what_changes_a_model_do_not_overlap(name):
     limits = [d["concurrency_limit"] for d in DEPLOYMENTS if d["entrypoint"].endswith(f":{name}")]
 

@@ -1,20 +1,95 @@
-"""Broken or moved: the fault, if any, that explains how a batch differs."""
+"""Broken or moved: the faults, if any, that explain how a batch differs.
 
-from collections.abc import Iterator, Sequence
+A diagnosis is a function from a case (the rows as they came beside the reference) to the
+causes that it recognises; each is independent of the others. A column whose fault is known
+is not asked about again. To add a diagnosis, write the function and put it in a list.
+"""
 
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 import pandas as pd
 
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.clocks import shifted
+from pipeline.monitoring.diagnoses.edits import sign, unit
+from pipeline.monitoring.diagnoses.labels import permuted, recode
+from pipeline.monitoring.diagnoses.pairs import (
+    shuffled,
+    swapped_labels,
+    swapped_numbers,
+)
+from pipeline.monitoring.diagnoses.values import clipped, join, nulls, rounded, sentinel, stuck
+from pipeline.monitoring.diagnoses.whole import duplicate, frozen, schema, volume
 from pipeline.monitoring.findings import Cause, Finding
-from pipeline.reference import Reference
+from pipeline.reference import Reference, Tally
 from pipeline.traits import Summary
+
+Diagnosis = Callable[[Case], Iterator[Cause]]
+PLAIN: tuple[Diagnosis, ...] = (
+    schema,
+    volume,
+    swapped_labels,
+    join,
+    nulls,
+    sentinel,
+    frozen,
+    duplicate,
+)
+"""Of what shows at once. What a batch of few rows, or of frozen ones, holds says nothing more."""
+TOGETHER: tuple[Diagnosis, ...] = (
+    swapped_numbers,
+    sign,
+    unit,
+    shifted,
+    recode,
+    rounded,
+    clipped,
+    stuck,
+    permuted,
+    shuffled,
+)
+"""Of columns among others. A fault of one shows in its relations to the rest, so that these
+compete: the one that explains most comes first, and the others are asked again without it."""
 
 
 def diagnose(
     reference: Reference,
     rows: pd.DataFrame,
+    tally: Tally,
+    summary: Summary,
+    *,
     recent: Sequence[Summary],
     findings: Sequence[Finding],
-) -> Iterator[Cause]:
-    """Faults in the rows of a batch as they came."""
-    del reference, rows, recent, findings
-    yield from ()
+) -> tuple[Cause, ...]:
+    """Faults in the rows of a batch.
+
+    Parameters
+    ----------
+    reference : Reference
+        The training rows.
+    rows : DataFrame
+        The batch as it came, before any row was refused.
+    tally, summary : Tally, Summary
+        The same rows, counted and as one observation.
+    recent : sequence of Summary
+        Earlier batches, oldest first.
+    findings : sequence of Finding
+        What the tests say of the batch.
+    """
+    case = Case(reference, rows, tally, summary, recent, findings)
+    with np.errstate(all="ignore"):  # absurd values overflow, and are no less absurd for it
+        return tuple(_causes(case))
+
+
+def _causes(case: Case) -> Iterator[Cause]:
+    for diagnosis in PLAIN:
+        for cause in diagnosis(case):
+            yield cause
+            if cause.cause in {"volume", "frozen"}:
+                return
+            case = case.without(cause)
+    while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
+        most = max(found, key=lambda cause: float(cause.evidence[NATS]))
+        yield most
+        case = case.without(most)

@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.monitoring.batches import FEWEST_BLOCKS
 from pipeline.monitoring.budget import DECAY, decide
 from pipeline.monitoring.causes import diagnose
-from pipeline.monitoring.findings import ColumnDrift, Drift, DriftReport, Finding
+from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
 from pipeline.monitoring.lasting import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
 from pipeline.monitoring.statistics import jensen_shannon, psi, total_variation
@@ -83,7 +83,14 @@ def compare(
         for found in findings
     ]
     findings.sort(key=_order)
-    came = current if arrived is None else arrived
+    causes: tuple[Cause, ...] = ()
+    if diagnosis:
+        came, counted = current, tally
+        if arrived is not None:
+            came, counted = arrived, reference.tally(arrived)
+        causes = diagnose(
+            reference, came, counted, summary, recent=observed[:-1], findings=findings
+        )
     return DriftReport(
         rows=tally.rows,
         alpha=alpha,
@@ -95,7 +102,7 @@ def compare(
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
         notes=tuple(_notes(tally, note)),
-        causes=tuple(diagnose(reference, came, observed[:-1], findings)) if diagnosis else (),
+        causes=causes,
     )
 
 

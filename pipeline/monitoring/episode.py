@@ -1,7 +1,8 @@
 """From evidence to action: a pure fold over the recorded history, no state of its own.
 
 An episode opens when drift persists or performance is lost. It asks for one retrain, whose
-champion or refused challenger closes it. The next may open after a cooldown.
+champion or refused challenger closes it. The next may open after a cooldown. A broken batch
+never asks for one: it calls for people, and until they accept it nothing else counts it.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,6 +30,8 @@ class Evidence:
         Columns whose drift persists over the last batches.
     worse : str
         The batch whose realised performance is beyond what is allowed; empty: none.
+    broken : tuple of str
+        Names of the faults that were recognised.
     """
 
     batch: str
@@ -36,6 +39,7 @@ class Evidence:
     alarm: bool = False
     persisted: tuple[str, ...] = ()
     worse: str = ""
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def decide(
     history: Sequence[Verdict],
     attempts: Sequence[Attempt],
     cooldown: int,
+    accepted: Collection[str] = (),
 ) -> Decision:
     """What to do about a batch, given everything recorded before it.
 
@@ -99,14 +104,20 @@ def decide(
     attempts : sequence of Attempt
         Challengers so far, oldest first.
     cooldown : int
-        Batches to wait after a request before the next one.
+        Batches to wait after a request before the next one; one that is set aside is none.
+    accepted : collection of str
+        Broken batches that people took for the world as it is now.
     """
+    if evidence.broken:
+        reason = f"Broken: {_few(evidence.broken)}. Set aside until someone answers in review."
+        return Decision("page", reason)
     trouble = _trouble(evidence)
     if not trouble:
         reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
         return Decision("none", reason)
     earlier = sorted(
-        (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
+        (v for v in history if v.evidence.batch < evidence.batch and _counts(v, accepted)),
+        key=lambda v: v.evidence.batch,
     )
     own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
     refused = _refused_in_a_row(attempts, own)
@@ -124,6 +135,15 @@ def decide(
         reason = f"{trouble}; {waited} of {cooldown} batches since the last request have passed."
         return Decision("page" if evidence.worse else "none", reason)
     return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
+
+
+def _counts(verdict: Verdict, accepted: Collection[str]) -> bool:
+    return not verdict.evidence.broken or verdict.evidence.batch in accepted
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 -- as fits
+    return ", ".join(names[:3]) + more
 
 
 def _trouble(evidence: Evidence) -> str:

@@ -138,9 +138,13 @@ class Scores:
         values: Floats = matrix[np.ix_(self.leading, self.leading)]
         return values[np.triu_indices(len(self.leading), 1)]
 
+    def of(self, cells: Cells) -> Floats:
+        """Scores of rows, shape (n_rows, n_scores)."""
+        return _scored(cells, self.columns, self.tables)
+
     def correlations(self, cells: Cells) -> Floats:
         """Correlation of every two scores, shape (n_scores, n_scores)."""
-        return correlations(_scored(cells, self.columns, self.tables))
+        return correlations(self.of(cells))
 
 
 def correlations(scores: Floats) -> Floats:

@@ -149,11 +149,11 @@ def test_a_batch_without_a_champion_is_refused_with_a_sentence(shop):
         monitor(shop)
 
 
-def test_an_empty_batch_is_refused_with_a_sentence(shop):
+def test_an_empty_batch_is_refused_with_a_sentence(shop, make_conf):
     train(shop)
 
     with pytest.raises(DataError, match="must hold rows"):
-        monitor(shop, batch="2030-01-01")
+        monitor(make_conf(monitoring={"diagnosis": False}), batch="2030-01-01")
 
 
 def test_with_a_server_a_retrain_is_asked_for_once(shop):

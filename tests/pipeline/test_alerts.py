@@ -71,6 +71,13 @@ def test_every_kind_of_event_arrives_as_more_than_information(kind):
     assert server.received[0]["type"] in {"warning", "failure"}
 
 
+def test_a_broken_batch_is_a_failure():
+    with receiver() as server:
+        assert page(Event("broken", "subject", "body"), [server.url])
+
+    assert server.received[0]["type"] == "failure"
+
+
 def test_every_address_gets_the_page():
     with receiver() as first, receiver() as second:
         assert page(EVENT, [first.url, second.url])

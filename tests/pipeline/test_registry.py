@@ -1,8 +1,13 @@
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.config import Settings
-from pipeline.errors import UnavailableError
+from pipeline.errors import RegistryError, UnavailableError
+from pipeline.monitoring.episode import Decision, Evidence, Verdict
+from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.registry import Registry, _key
 
 pytestmark = pytest.mark.integration
@@ -16,6 +21,31 @@ def settings(tmp_path, data):
         data=data.model_dump(mode="json"),
         tracking={"folder": tmp_path / "state"},
     )
+
+
+UNIT = Cause("unit", ("amount", "age"), "Seen.", {"factor": 100.0, "was": "EUR"}, "Mend it.", 0.5)
+
+
+def record(registry, start, causes=(UNIT,)):
+    """A batch without rows and findings, as the monitor records it; its name."""
+    name = f"{start}T00:00"
+    report = DriftReport(0, 0.05, (), (), (), {"|rows": 0.0}, 1, 400.0, 0.01, (), causes)
+    decision = Decision("page" if causes else "none", "As found.")
+    moment = pd.Timestamp(start)
+    registry.record_batch(
+        verdict=Verdict(Evidence(name, 1, broken=tuple(c.name for c in causes)), decision),
+        report=report,
+        quarantined=3,
+        predicted=np.nan,
+        window=(moment, moment + pd.Timedelta("7D")),
+        step=0,
+    )
+    return name
+
+
+def tags_of(registry):
+    (batch,) = registry.batches()
+    return registry.client.get_run(batch.run_id).data.tags
 
 
 @pytest.mark.parametrize("name", ["price [EUR]", "a=b", "naïve", "x{1}", "x/y", "share of A&B"])
@@ -55,3 +85,90 @@ def test_a_server_that_is_away_is_unavailable_not_broken(settings, monkeypatch):
 
     with pytest.raises(UnavailableError, match="MLflow must answer"):
         Registry(settings).versions()
+
+
+def test_a_broken_batch_is_read_back_as_it_was_recorded(settings):
+    registry = Registry(settings)
+    record(registry, "2026-01-05")
+
+    (batch,) = Registry(settings).batches()
+
+    assert (batch.outcome, batch.answer, batch.rows, batch.quarantined) == ("broken", "", 0, 3)
+    assert batch.verdict.evidence.broken == ("unit (amount, age)",)
+    assert registry.causes(batch) == (UNIT,)
+
+
+def test_a_batch_recorded_before_there_were_diagnoses_is_read(settings):
+    registry = Registry(settings)
+    record(registry, "2026-01-05", causes=())
+    (batch,) = registry.batches()
+    verdict = json.loads(tags_of(registry)["verdict"])
+    del verdict["evidence"]["broken"]
+    verdict["evidence"]["alarm"] = True
+    registry.client.set_tag(batch.run_id, "verdict", json.dumps(verdict))
+    registry.client.delete_tag(batch.run_id, "outcome")
+
+    (old,) = registry.batches()
+
+    assert (old.outcome, old.broken, old.set_aside) == ("moved", False, False)
+    assert old.verdict.evidence.broken == ()
+
+
+def test_a_broken_batch_is_set_aside_until_it_is_accepted(settings):
+    registry = Registry(settings)
+    name = record(registry, "2026-01-05")
+    states = [registry.batches()[0]]
+
+    for answer in ("drop", "accept"):
+        registry.answer(name, answer, "a test")
+        states += registry.batches()
+
+    assert [state.answer for state in states] == ["", "drop", "accept"]
+    assert [state.set_aside for state in states] == [True, True, False]
+
+
+def test_the_same_answer_again_changes_nothing(settings):
+    registry = Registry(settings)
+    registry.answer(record(registry, "2026-01-05"), "drop", "a bad file")
+    before = tags_of(registry)
+
+    registry.answer("2026-01-05", "drop", "once more")
+
+    assert tags_of(registry) == before
+    assert before["answer_reason"] == "a bad file"
+    assert pd.Timestamp(before["answered"]).tz is not None
+
+
+def test_another_answer_replaces_the_earlier_ones_and_keeps_them(settings):
+    registry = Registry(settings)
+    name = record(registry, "2026-01-05")
+
+    for answer, reason in (("drop", "one"), ("accept", "two"), ("drop", "three")):
+        registry.answer(name, answer, reason)
+
+    tags = tags_of(registry)
+    history = json.loads(tags["answers"])
+    assert (tags["answer"], tags["answer_reason"]) == ("drop", "three")
+    assert [(one["answer"], one["answer_reason"]) for one in history] == [
+        ("drop", "one"),
+        ("accept", "two"),
+    ]
+    assert all(pd.Timestamp(one["answered"]) for one in history)
+
+
+@pytest.mark.parametrize(
+    ("batch", "got"),
+    [
+        ("2026-01-05", "It is quiet"),
+        ("2030-01-01", "It is not recorded"),
+        ("nonsense", "It is not recorded"),
+    ],
+)
+def test_what_is_no_broken_batch_cannot_be_answered(settings, batch, got):
+    registry = Registry(settings)
+    record(registry, "2026-01-05", causes=())
+
+    with pytest.raises(RegistryError, match=f"Batch {batch} .* must be a broken one.* {got}\\."):
+        registry.answer(batch, "drop", "a test")
+
+    assert "answer" not in tags_of(registry)

@@ -7,7 +7,7 @@ from pandera.errors import SchemaErrors
 
 from pipeline.columns import as_text, as_time, conform, contract
 from pipeline.errors import DataError
-from pipeline.validation import REASON, NoValidRowError, Validated, quarantine, validate
+from pipeline.validation import REASON, NoValidRowError, Validated, keep, quarantine, validate
 
 PLAN = "plan must be one of {free, pro, team}"
 CELLS = {
@@ -141,14 +141,64 @@ def test_a_wholly_null_nullable_column_is_no_fault(frame, data):
     assert len(validate(frame.assign(age=None, city=None), data).valid) == len(frame)
 
 
-def test_all_missing_columns_are_named(frame, data):
-    with pytest.raises(DataError, match="must hold the columns id, amount, plan"):
-        validate(frame.drop(columns=["id", "amount", "plan"]), data)
+@pytest.mark.parametrize("role", ["id", "at"])
+def test_all_missing_columns_are_named(frame, data, role):
+    names = [role, "amount", "plan"]
+
+    with pytest.raises(DataError, match=f"must hold the columns {', '.join(names)}") as caught:
+        validate(frame.drop(columns=names), data)
+
+    assert not isinstance(caught.value, NoValidRowError)
+
+
+def test_missing_features_leave_no_valid_row_and_lose_none(frame, data):
+    came = frame.drop(columns=["amount", "plan"])
+
+    with pytest.raises(NoValidRowError, match="must hold the columns amount, plan") as caught:
+        validate(came, data)
+
+    refused = caught.value.validated.quarantined
+    reasons = ["amount must be there", "plan must be there"]
+    assert caught.value.validated.reasons == dict.fromkeys(reasons, len(frame))
+    assert set(refused[REASON]) == {"; ".join(reasons)}
+    pd.testing.assert_frame_equal(refused.drop(columns=REASON), came)
+
+
+def test_a_doubled_name_stays_a_fault_of_the_whole_source(frame, data):
+    doubled = pd.concat([frame.drop(columns="amount"), frame["plan"]], axis=1)
+
+    with pytest.raises(DataError, match="Got plan more than once") as caught:
+        validate(doubled, data)
+
+    assert not isinstance(caught.value, NoValidRowError)
 
 
 def test_an_empty_batch_is_refused(frame, data):
-    with pytest.raises(DataError, match=r"must hold rows\. Got none"):
+    with pytest.raises(NoValidRowError, match=r"must hold rows\. Got none") as caught:
         validate(frame[:0], data)
+
+    assert caught.value.validated.quarantined.empty
+    assert caught.value.validated.reasons == {}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frame: frame[:0],
+        lambda frame: frame[:0].drop(columns=list(frame)),
+        lambda frame: frame.drop(columns=["amount", "plan"]),
+        lambda frame: frame.assign(amount=None),
+    ],
+)
+def test_no_valid_row_has_the_columns_and_types_of_valid_rows(frame, data, spoil):
+    with pytest.raises(NoValidRowError) as caught:
+        validate(spoil(frame), data)
+
+    none, columns = caught.value.validated.valid, [*data.features, "id", "at"]
+    pd.testing.assert_series_equal(
+        none[columns].dtypes, validate(frame, data).valid.dtypes[columns]
+    )
+    assert none.empty
 
 
 @pytest.mark.parametrize("index", [np.zeros(600, dtype=int), [f"i{n}" for n in range(600)]])
@@ -210,3 +260,11 @@ def test_a_batch_that_has_become_valid_leaves_the_quarantine(tmp_path, frame, da
 
     assert quarantine(validate(frame, data), tmp_path, "b") is None
     assert not path.exists()
+
+
+def test_rows_are_kept_as_they_came_in_a_folder_that_is_made(tmp_path, frame):
+    keep(frame, tmp_path / "new" / "b broken.parquet")
+
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name == "b broken.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)

@@ -79,6 +79,57 @@ def test_a_champion_put_in_place_by_hand_ends_the_halt():
     assert (decision.action, decision.episode) == ("retrain", "v2-05")
 
 
+BROKEN = ("unit (temp)", "nulls (origin)")
+
+
+def set_aside(batch, version=1):
+    evidence = Evidence(batch, version, persisted=("age",), broken=BROKEN)
+    return Verdict(evidence, Decision("page", ""))
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence("05", 1, broken=BROKEN),
+        Evidence("05", 1, alarm=True, persisted=("age",), worse="05", broken=BROKEN),
+    ],
+)
+def test_a_broken_batch_calls_for_people_whatever_else_it_shows(evidence):
+    decision = decide(evidence, history=[asked("04")], attempts=[], cooldown=0)
+
+    reason = "Broken: unit (temp), nulls (origin). Set aside until someone answers in review."
+    assert decision == Decision("page", reason)
+
+
+def test_many_faults_are_counted_and_few_are_named():
+    decision = decide(Evidence("05", 1, broken=tuple("abcde")), history=[], attempts=[], cooldown=0)
+
+    assert decision.reason.startswith("Broken: a, b, c and 2 more. ")
+
+
+def test_a_broken_batch_does_not_end_a_halt():
+    history = [asked("01"), asked("03"), set_aside("04")]
+
+    decision = decide(TROUBLE, history=history, attempts=refused("01", "03"), cooldown=0)
+    assert decision.action == "halt"
+
+
+def test_a_request_that_a_broken_batch_followed_is_still_asked_again():
+    decision = decide(TROUBLE, history=[asked("03"), set_aside("04")], attempts=[], cooldown=0)
+
+    assert (decision.action, decision.episode) == ("retrain", "v1-03")
+
+
+@pytest.mark.parametrize(("accepted", "action"), [((), "none"), (("04",), "retrain")])
+def test_a_batch_that_is_set_aside_is_no_batch_of_the_cooldown(accepted, action):
+    history = [asked("03"), set_aside("04")]
+
+    decision = decide(
+        TROUBLE, history=history, attempts=refused("03"), cooldown=1, accepted=accepted
+    )
+    assert decision.action == action
+
+
 class World(RuleBasedStateMachine):
     """Batches arrive; requests lead to challengers that are promoted, refused or lost."""
 
@@ -86,27 +137,40 @@ class World(RuleBasedStateMachine):
     def start(self, cooldown):
         self.cooldown = cooldown
         self.version = 1
-        self.history, self.known, self.attempts = [], [], []
+        self.history, self.known, self.attempts, self.accepted = [], [], [], []
         self.open = ""
         self.asked = False
         self.in_a_row, self.since = 0, 0  # refusals; batches since the last request
 
-    def judge(self, evidence, history, attempts):
-        return decide(evidence, history=history, attempts=attempts, cooldown=self.cooldown)
+    def judge(self, evidence, history, attempts, accepted):
+        return decide(
+            evidence,
+            history=history,
+            attempts=attempts,
+            cooldown=self.cooldown,
+            accepted=accepted,
+        )
 
-    @rule(persisted=st.booleans(), worse=st.booleans())
-    def batch_arrives(self, persisted, worse):
+    @rule(
+        persisted=st.booleans(), worse=st.booleans(), broken=st.booleans(), accepted=st.booleans()
+    )
+    def batch_arrives(self, persisted, worse, broken, accepted):
         evidence = Evidence(
             f"{len(self.history):04d}",
             self.version,
             persisted=("age",) if persisted else (),
             worse="0000" if worse else "",
+            broken=BROKEN if broken else (),
         )
-        decision = self.judge(evidence, self.history, self.attempts)
-        self.check(decision, trouble=persisted or worse)
+        decision = self.judge(evidence, self.history, self.attempts, self.accepted)
+        if broken:
+            assert (decision.action, decision.episode) == ("page", "")
+        else:
+            self.check(decision, trouble=persisted or worse)
         self.history.append(Verdict(evidence, decision))
-        self.known.append(tuple(self.attempts))
-        self.since += 1
+        self.known.append((tuple(self.attempts), tuple(self.accepted)))
+        self.accepted += [evidence.batch] if broken and accepted else []
+        self.since += accepted if broken else 1
         if decision.action == "retrain":
             self.open, self.since, self.asked = decision.episode, 0, True
 
@@ -144,7 +208,7 @@ class World(RuleBasedStateMachine):
         i = data.draw(st.integers(0, len(self.history) - 1))
         verdict, mixed = self.history[i], data.draw(st.permutations(self.history))
 
-        assert self.judge(verdict.evidence, mixed, self.known[i]) == verdict.decision
+        assert self.judge(verdict.evidence, mixed, *self.known[i]) == verdict.decision
 
 
 World.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -1,0 +1,156 @@
+"""Batches with nothing broken, in the order they come, with the reference of each.
+
+`sine_abrupt` is none of them: its rows repeat those of its reference, which is a fault.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import draws, histories, natural
+from benchmarks.histories import CHANGE, fit, report_on, table
+from pipeline.reference import Reference
+from pipeline.traits import Summary
+
+Batches = Iterator[tuple[str, Reference, pd.DataFrame]]
+
+
+def flights(*, every: int, last: int) -> Batches:
+    """All weeks from 8 on, against the first eight, or a new reference every so many weeks."""
+    reference = None
+    for week in range(8, last + 1):
+        if reference is None or (every and (week - 8) % every == 0):
+            reference = fit(*histories.weeks(max(0, week - 26), week), "7D")
+        yield f"week {week}", reference, histories.weeks(week, week + 1)[0]
+
+
+def bike() -> Batches:
+    rows, time = histories.bike()
+    months = time.dt.strftime("%Y-%m")
+    before = rows[time.dt.year == 2011]
+    reference = fit(before, None, 730)
+    for month in sorted(months[time.dt.year == 2012].unique()):
+        yield month, reference, rows[months == month]
+
+
+def elec2() -> Batches:
+    """Four weeks each, from 26 weeks on; one starts at the row of the change."""
+    rows, first = histories.elec2(), 26 * 336
+    reference = fit(rows[:first], None, 1_344)
+    starts = [*range(first, CHANGE - 1_343, 1_344), *range(CHANGE, len(rows) - 1_343, 1_344)]
+    for start in starts:
+        yield f"row {start}", reference, rows[start : start + 1_344]
+
+
+def pieces(rows: pd.DataFrame, first: int, length: int, block: int) -> Batches:
+    reference = fit(rows[:first].reset_index(drop=True), None, block)
+    for start in range(first, len(rows) - length + 1, length):
+        yield f"row {start}", reference, rows[start : start + length].reset_index(drop=True)
+
+
+def weather() -> Batches:
+    yield from pieces(table("noaa_weather").drop(columns=["seq", "target"]), 3_650, 730, 730)
+
+
+def credit() -> Batches:
+    rows = table("uci_credit_default").drop(columns=["ID", "default.payment.next.month"])
+    yield from pieces(rows.sample(frac=1, random_state=0, ignore_index=True), 15_000, 1_000, 1_000)
+
+
+def taxi() -> Batches:
+    rows, time = histories.taxi()
+    quarters = time.dt.to_period("Q").astype("str")
+    reference = fit(rows[time.dt.year == 2013], None, 1_097)
+    for quarter in sorted(quarters[time.dt.year > 2013].unique()):
+        yield quarter, reference, rows[quarters == quarter]
+
+
+def california() -> Batches:
+    rows = table("nannyml_california").sort_values("timestamp", ignore_index=True)
+    time, split = rows["timestamp"], rows["partition"] == "reference"
+    names = ["MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population", "AveOccup"]
+    features = rows[[*names, "Latitude", "Longitude"]]
+    reference = fit(features[split].reset_index(drop=True), None, 730)
+    months = time.dt.strftime("%Y-%m")
+    for month in sorted(months[~split].unique()):
+        yield month, reference, features[~split & (months == month)]
+
+
+def year(kind: str, seed: int, weeks: int) -> Batches:
+    """A simulated year of 2,000 rows a week, or the beginning of one."""
+    random = np.random.default_rng([seed, 2])
+    reference = fit(draws.table(random, 20_000), None, 2_000)
+    for week in range(1, weeks + 1):
+        yield f"week {week}", reference, draws.YEARS[kind](random, 2_000, week)
+
+
+def change(kind: str, seed: int, steps: int) -> Batches:
+    """A simulated shop that goes all the way in so many batches."""
+    random = np.random.default_rng([seed, 4])
+    reference = fit(natural.orders(random, 20_000), None, 2_000)
+    for step in range(1, steps + 1):
+        how = natural.NATURAL[kind](np.random.default_rng([seed, 5]), step / steps)
+        n = int(2_000 * random.uniform(0.7, 1.3))
+        yield f"step {step}", reference, natural.orders(random, n, how)
+
+
+REAL: dict[str, Callable[[], Batches]] = {
+    "bike_hourly": bike,
+    "elec2": elec2,
+    "noaa_weather": weather,
+    "uci_credit_default": credit,
+    "chicago_taxi_tfx": taxi,
+    "nannyml_california": california,
+}
+
+
+def streams(seed: int, *, quick: bool) -> dict[str, Callable[[], Batches]]:
+    """By name: the flights, sets that are there, then what is simulated."""
+    last = 16 if quick else 51
+    found: dict[str, Callable[[], Batches]] = {
+        "flights, first 8 weeks": partial(flights, every=0, last=last),
+        "flights, new reference every 6 weeks": partial(flights, every=6, last=last),
+    }
+    if not quick:
+        found["flights, new reference every week"] = partial(flights, every=1, last=last)
+    found |= {name: make for name, make in REAL.items() if histories.available(name)}
+    if quick:
+        del found["flights, new reference every 6 weeks"]
+    for kind in draws.YEARS:
+        for k in range(1):
+            found[f"simulated {kind} #{k}"] = partial(year, kind, seed + k, 12 if quick else 52)
+    for kind in natural.NATURAL:
+        for k in range(1 if quick else 2):
+            found[f"simulated shop, {kind} #{k}"] = partial(
+                change, kind, seed + k, 4 if quick else 12
+            )
+    return found
+
+
+def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
+    """Every batch of a stream, alone and with those before it."""
+    told: list[dict[str, Any]] = []
+    recent: list[Summary] = []
+    last: Reference | None = None
+    for label, reference, frame in streams(seed, quick=quick)[name]():
+        recent = recent if reference is last else []
+        last = reference
+        for given in ([], recent) if recent else ([],):
+            report = report_on(reference, frame, given)
+            told.append(
+                {
+                    "stream": name,
+                    "batch": label,
+                    "recent": bool(given),
+                    "outcome": report.outcome,
+                    "error": report.error,
+                    "causes": [
+                        {"cause": cause.name, "sentence": cause.sentence} for cause in report.causes
+                    ],
+                }
+            )
+        recent = [*recent, reference.summarise(frame)]
+    return told

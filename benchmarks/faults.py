@@ -1,0 +1,375 @@
+"""Damage that real upstream systems do to rows: one function per fault, variants per cause.
+
+Each is called with a frame, the columns, the touched rows and a random generator, and gives a
+new frame. It may change nothing, as rounding whole numbers does: `differing` tells.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from examples import flights
+
+Mask = NDArray[np.bool_]
+Names = tuple[str, ...]
+Random = np.random.Generator
+Apply = Callable[..., pd.DataFrame]
+
+CYCLES: dict[str, tuple[float, float, int]] = {
+    "hour": (0, 1, 24),
+    "hr": (0, 1, 24),
+    "trip_start_hour": (0, 1, 24),
+    "period": (0, 1 / 47, 48),
+    "weekday": (0, 1, 7),
+    "day": (1, 1, 7),
+    "trip_start_day": (1, 1, 7),
+}
+"""Columns that go round: first value, step, steps."""
+DAYS = 7
+
+
+def put(frame: pd.DataFrame, name: str, mask: Mask, values: Any) -> pd.DataFrame:
+    """Values into the touched rows of a column; whole numbers stay whole if they can."""
+    old = frame[name]
+    kind = "float64" if old.dtype.kind in "iuf" else object
+    new = old.astype(kind).to_numpy(copy=True)
+    new[mask] = np.broadcast_to(np.asarray(values, dtype=kind), (int(mask.sum()),))
+    series = pd.Series(new, index=old.index)
+    if old.dtype.kind in "iu" and np.isfinite(new).all() and (new == np.round(new)).all():
+        series = series.astype("int64")
+    if isinstance(old.dtype, pd.StringDtype | pd.CategoricalDtype):
+        series = series.astype("str")
+    return frame.assign(**{name: series})
+
+
+def touched(frame: pd.DataFrame, name: str, mask: Mask) -> Any:
+    """The touched values: floats for numbers, else objects."""
+    values = frame[name]
+    return values[mask].to_numpy(dtype="float64" if values.dtype.kind in "iuf" else object)
+
+
+def differing(before: pd.DataFrame, after: pd.DataFrame, columns: Names, mask: Mask) -> Mask:
+    """Which of the touched rows have another value in one of the columns."""
+    if len(before) != len(after):
+        return np.ones(int(mask.sum()), dtype=bool)
+    different = np.zeros(int(mask.sum()), dtype=bool)
+    for name in columns or tuple(before):
+        old = touched(before, name, mask)
+        if name not in after:
+            different |= ~pd.isna(old)
+            continue
+        new = after[name][mask].to_numpy(dtype=object)
+        both_null = pd.isna(old) & pd.isna(new)
+        different |= (old.astype(object) != new) & ~both_null
+    return different
+
+
+def affine(
+    frame: pd.DataFrame,
+    columns: Names,
+    mask: Mask,
+    random: Random,
+    *,
+    factor: float | None = None,
+    offset: float = 0.0,
+    whole: bool = False,
+) -> pd.DataFrame:
+    """Another unit; a line at random without a factor."""
+    values = touched(frame, columns[0], mask)
+    if factor is None:
+        factor = float(np.exp(random.choice([-1, 1]) * random.uniform(np.log(1.5), np.log(5))))
+        offset = float(random.uniform(-3, 3) * np.nanstd(values))
+    changed = values * factor + offset
+    return put(frame, columns[0], mask, np.round(changed) if whole else changed)
+
+
+def sign(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random) -> pd.DataFrame:
+    return put(frame, columns[0], mask, 0.0 - touched(frame, columns[0], mask))
+
+
+def stuck(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
+    """One ordinary value: of the middle half, or one label of the ten most frequent."""
+    known = frame[columns[0]].dropna()
+    if known.dtype.kind in "iuf":
+        known = known[known.between(known.quantile(0.25), known.quantile(0.75))]
+    else:
+        known = known[known.isin(known.value_counts().index[:10])]
+    return put(frame, columns[0], mask, known.iloc[int(random.integers(len(known)))])
+
+
+def frozen(
+    frame: pd.DataFrame, _: Names, mask: Mask, random: Random, *, runs: int = 1
+) -> pd.DataFrame:
+    """The touched rows, in the order they lie, repeat the first row of their run."""
+    places = np.flatnonzero(mask)
+    source = np.arange(len(frame))
+    cuts = np.sort(random.choice(len(places) - 1, runs - 1, replace=False) + 1)
+    for run in np.split(places, cuts):
+        source[run] = run[0]
+    return frame.iloc[source].set_axis(frame.index)
+
+
+def nulls(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random) -> pd.DataFrame:
+    for name in columns:
+        null = np.nan if frame[name].dtype.kind in "iuf" else None
+        frame = put(frame, name, mask, null)
+    return frame
+
+
+def sentinel(
+    frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, value: Any
+) -> pd.DataFrame:
+    return put(frame, columns[0], mask, value)
+
+
+def clipped(
+    frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, at: float
+) -> pd.DataFrame:
+    """Saturation at a quantile: from above if it is an upper one."""
+    values = touched(frame, columns[0], mask)
+    bound = float(frame[columns[0]].quantile(at, interpolation="nearest"))
+    new = np.fmin(values, bound) if at > 0.5 else np.fmax(values, bound)
+    return put(frame, columns[0], mask, np.where(np.isnan(values), np.nan, new))
+
+
+def decimals(values: pd.Series) -> int:
+    """Fewest decimals, 0 to 6, that hold nearly all values."""
+    known = values.dropna().to_numpy(dtype="float64")
+    for places in range(6):
+        if np.mean(np.abs(np.round(known, places) - known) < 1e-9) >= 0.99:
+            return places
+    return 6
+
+
+def rounded(
+    frame: pd.DataFrame,
+    columns: Names,
+    mask: Mask,
+    random: Random,
+    *,
+    to: int | Literal["fewer", "half"],
+) -> pd.DataFrame:
+    """To so many decimals, to fewer than there are, or to half precision."""
+    values = touched(frame, columns[0], mask)
+    if to == "half":
+        with np.errstate(over="ignore"):
+            new = values.astype(np.float16).astype(np.float64)
+        return put(frame, columns[0], mask, np.where(np.isfinite(new), new, values))
+    held = decimals(frame[columns[0]])
+    places = int(random.integers(min(held, 3))) if to == "fewer" and held else to
+    return put(frame, columns[0], mask, np.round(values, 0 if isinstance(places, str) else places))
+
+
+def recode(
+    frame: pd.DataFrame, columns: Names, mask: Mask, random: Random, *, how: str
+) -> pd.DataFrame:
+    """Each label written in another way."""
+    values = touched(frame, columns[0], mask)
+    labels = sorted({str(v) for v in frame[columns[0]].dropna()})
+    short = max(1, min(3, min(map(len, labels), default=1) - 1))
+    order = random.permutation(len(labels))
+    code = {label: int(order[i]) for i, label in enumerate(labels)}
+    write: dict[str, Callable[[str], str]] = {
+        "lower case": str.lower,
+        "spaces": lambda label: f"{label} ",
+        "truncated": lambda label: label[:short],
+        "codes": lambda label: str(code[label] + 1),
+        "long codes": lambda label: f"C{code[label] + 101}",
+        "prefix": lambda label: f"US-{label}",
+    }
+    new = [None if pd.isna(v) else write[how](str(v)) for v in values]
+    return put(frame, columns[0], mask, np.asarray(new, dtype=object))
+
+
+def permuted(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
+    """Each label becomes the next one in the alphabet, or one a few further."""
+    labels = sorted({str(v) for v in frame[columns[0]].dropna()})
+    step = int(random.integers(1, min(len(labels), 4))) if len(labels) > 1 else 0
+    following = {label: labels[(i + step) % len(labels)] for i, label in enumerate(labels)}
+    values = touched(frame, columns[0], mask)
+    new = [None if pd.isna(v) else following[str(v)] for v in values]
+    return put(frame, columns[0], mask, np.asarray(new, dtype=object))
+
+
+def swapped(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random) -> pd.DataFrame:
+    one, other = columns
+    kept = touched(frame, one, mask)
+    after = put(frame, one, mask, touched(frame, other, mask))
+    return put(after, other, mask, kept)
+
+
+def shuffled(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
+    return put(frame, columns[0], mask, random.permutation(touched(frame, columns[0], mask)))
+
+
+def shifted(
+    frame: pd.DataFrame,
+    columns: Names,
+    mask: Mask,
+    random: Random,
+    *,
+    by: int | None = None,
+    around: bool = True,
+) -> pd.DataFrame:
+    """Round the clock by so many hours (1 to 12 at random), or round the week by so many days."""
+    first, step, steps = CYCLES[columns[0]]
+    if by is None:
+        by = int(random.choice([-1, 1]) * random.integers(1, 13))
+    moved = np.round((touched(frame, columns[0], mask) - first) / step)
+    moved = moved + by * (1 if steps == DAYS else steps // 24)
+    moved = np.mod(moved, steps) if around else moved
+    return put(frame, columns[0], mask, first + step * moved)
+
+
+def doubled(frame: pd.DataFrame, _: Names, mask: Mask, random: Random) -> pd.DataFrame:
+    """The touched rows a second time, behind the others or anywhere."""
+    both = pd.concat([frame, frame[mask]], ignore_index=True)
+    if random.random() < 0.5:
+        both = both.iloc[random.permutation(len(both))].reset_index(drop=True)
+    return both
+
+
+def stale(
+    frame: pd.DataFrame,
+    _: Names,
+    mask: Mask,
+    random: Random,
+    *,
+    rows: pd.DataFrame,
+    whole: bool = False,
+) -> pd.DataFrame:
+    """Other rows, as they once came, in place of the touched ones, or of the whole batch."""
+    if whole:
+        return rows.copy()
+    n = int(mask.sum())
+    if mask.all():  # a stretch of history
+        start = int(random.integers(max(len(rows) - n, 0) + 1))
+        return rows.iloc[start : start + n].reset_index(drop=True)
+    source = np.arange(len(frame))
+    source[mask] = len(frame) + random.choice(len(rows), n, replace=len(rows) < n)
+    return pd.concat([frame, rows], ignore_index=True).iloc[source].set_axis(frame.index)
+
+
+def collapsed(
+    frame: pd.DataFrame, _: Names, _mask: Mask, random: Random, *, head: bool
+) -> pd.DataFrame:
+    """2-8% of the rows: the first ones, or at random."""
+    n = max(2, round(len(frame) * random.uniform(0.02, 0.08)))
+    kept = np.arange(n) if head else np.sort(random.choice(len(frame), n, replace=False))
+    return frame.iloc[kept].reset_index(drop=True)
+
+
+def exploded(frame: pd.DataFrame, _: Names, _mask: Mask, random: Random) -> pd.DataFrame:
+    """Twelve times the rows: alike, and not the same, as numbers move to neighbouring values."""
+    many = frame.iloc[random.integers(len(frame), size=12 * len(frame))].reset_index(drop=True)
+    for name in many:
+        known = np.unique(frame[name].dropna()) if frame[name].dtype.kind in "iuf" else []
+        if len(known) > 10:
+            values = touched(many, str(name), np.ones(len(many), dtype=bool))
+            there = ~np.isnan(values)
+            step = random.integers(-1, 2, size=int(there.sum()))
+            place = (np.searchsorted(known, values[there]) + step).clip(0, len(known) - 1)
+            many = put(many, str(name), there, np.asarray(known)[place])
+    return many
+
+
+def absent(frame: pd.DataFrame, columns: Names, _: Mask, _random: Random) -> pd.DataFrame:
+    return frame.drop(columns=list(columns))
+
+
+def renamed(frame: pd.DataFrame, columns: Names, _: Mask, random: Random) -> pd.DataFrame:
+    (name,) = columns
+    new = (f"{name}_v2", name.upper() if name.upper() != name else name.lower(), f" {name}")
+    return frame.rename(columns={name: new[int(random.integers(3))]})
+
+
+def text(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, how: str) -> pd.DataFrame:
+    """Numbers as text that is no number, or as a word."""
+    values = touched(frame, columns[0], mask)
+    middle = float(frame[columns[0]].median())
+    write: dict[str, Callable[[float], str]] = {
+        "comma and unit": lambda v: f"{v:.1f} mph".replace(".", ","),
+        "currency": lambda v: f"${v:,.2f}",
+        "list": lambda v: f"[{v:g}]",
+        "words": lambda v: "high" if v > middle else "low",
+    }
+    new = np.asarray([None if np.isnan(v) else write[how](v) for v in values], dtype=object)
+    return put(frame.astype({columns[0]: object}), columns[0], mask, new)
+
+
+def flags(frame: pd.DataFrame, columns: Names, _: Mask, _random: Random) -> pd.DataFrame:
+    """A number sent as yes or no."""
+    return frame.assign(**{columns[0]: frame[columns[0]] > frame[columns[0]].median()})
+
+
+FAULT = "HOLDFAST_BENCH_FAULT"
+FIRST, AFTER = pd.Timestamp("2013-05-21"), pd.Timestamp("2013-06-11")
+"""Weeks 20 to 22."""
+WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure")
+
+FLIGHTS: dict[str, tuple[Names, Apply]] = {
+    "unit": (("temp",), partial(affine, factor=5 / 9, offset=-160 / 9)),
+    "sign": (("dewp",), sign),
+    "stuck": (("hour",), stuck),
+    "frozen": ((), partial(frozen, runs=6)),
+    "nulls": (("temp",), nulls),
+    "sentinel": (("temp",), partial(sentinel, value=0)),
+    "clipped": (("distance",), partial(clipped, at=0.8)),
+    "rounded": (("temp",), partial(rounded, to=-1)),
+    "recode": (("carrier",), partial(recode, how="lower case")),
+    "permuted": (("carrier",), permuted),
+    "swapped": (("temp", "humid"), swapped),
+    "shuffled": (("distance",), shuffled),
+    "shifted": (("hour",), partial(shifted, by=5)),
+    "schema": (("temp",), partial(text, how="comma and unit")),
+    "join": (WEATHER, nulls),
+    "duplicate": ((), nulls),
+    "volume": ((), nulls),
+}
+"""One fault per cause that validation lets through; the last two are of whole rows."""
+
+
+def faulty_flights(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
+    """The flights, with the fault that the environment names in the rows of three weeks."""
+    rows = _year(os.environ.get(FAULT, ""))
+    inside = np.ones(len(rows), dtype=bool)
+    if start is not None:
+        inside &= (rows["scheduled"] >= start).to_numpy()
+    if end is not None:
+        inside &= (rows["scheduled"] < end).to_numpy()
+    return rows[inside].reset_index(drop=True)
+
+
+@cache
+def _year(fault: str) -> pd.DataFrame:
+    rows = flights.rows(None, None)
+    if not fault:
+        return rows
+    random = np.random.default_rng(20)
+    inside = ((rows["scheduled"] >= FIRST) & (rows["scheduled"] < AFTER)).to_numpy()
+    if fault == "volume":  # 4% arrive
+        return rows[~inside | (random.random(len(rows)) < 0.04)].reset_index(drop=True)
+    if fault == "duplicate":  # the week before, sent again three times
+        return pd.concat([rows[~inside], *_again(rows)]).sort_values(
+            ["scheduled", "flight_id"], ignore_index=True
+        )
+    names, apply = FLIGHTS[fault]
+    if fault == "sentinel":  # half of the values
+        inside = inside & (random.random(len(rows)) < 0.5)
+    given = ["scheduled", "flight_id", "late", "arrival_delay"]
+    damaged = apply(rows.drop(columns=given), names, inside, random)
+    return rows[given].join(damaged)[list(rows)]
+
+
+def _again(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    week = pd.Timedelta("7D")
+    last = rows[(rows["scheduled"] >= FIRST - week) & (rows["scheduled"] < FIRST)]
+    return [
+        last.assign(scheduled=last["scheduled"] + k * week, flight_id=last["flight_id"] + f"-{k}")
+        for k in (1, 2, 3)
+    ]

@@ -1,0 +1,248 @@
+"""Real and simulated histories, cut into references and live batches."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import natural
+from examples import flights
+from pipeline.columns import infer_columns
+from pipeline.config import Settings
+from pipeline.monitoring.drift import compare
+from pipeline.monitoring.findings import Cause
+from pipeline.reference import Reference
+from pipeline.traits import Summary
+
+FOLDER = "HOLDFAST_BENCH_DATA"
+YEAR = pd.Timestamp("2013-01-01")
+CHANGE = 17_424
+"""Row of elec2 at which Victoria joins the market."""
+Block = str | int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a report says of faults, and what went wrong instead."""
+
+    outcome: str
+    causes: tuple[Cause, ...]
+    error: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A clean batch, the rows it is compared with, and the clean batches between them.
+
+    Attributes
+    ----------
+    key : str
+        `set/number`, which `case` makes it from.
+    before, current : DataFrame
+        Features of the reference's rows, and of the batch.
+    earlier : list of DataFrame
+        Up to three batches that came after the reference, oldest first.
+    times : Series or None
+        Order of the reference's rows.
+    block : str or int
+        Length of a batch.
+    """
+
+    key: str
+    before: pd.DataFrame = field(repr=False)
+    current: pd.DataFrame = field(repr=False)
+    earlier: list[pd.DataFrame] = field(repr=False)
+    times: pd.Series | None
+    block: Block
+
+    @property
+    def set(self) -> str:
+        return self.key.split("/")[0]
+
+    @cached_property
+    def reference(self) -> Reference:
+        return fit(self.before, self.times, self.block)
+
+    @cached_property
+    def recent(self) -> list[Summary]:
+        return [self.reference.summarise(frame) for frame in self.earlier]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Names of the columns of labels."""
+        return [str(name) for name in self.current if self.current[name].dtype.kind not in "iuf"]
+
+
+def fit(before: pd.DataFrame, times: pd.Series | None, block: Block) -> Reference:
+    return Reference.fit(before, infer_columns(before), time=times, block=block, seed=0)
+
+
+def report_on(reference: Reference, frame: pd.DataFrame, recent: list[Summary]) -> Verdict:
+    """Outcome and causes; a comparison that fails is `crashed`, and the others go on."""
+    started = time.process_time()
+    try:
+        report = compare(reference=reference, current=frame, recent=recent)
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it is told
+        return Verdict("crashed", (), f"{type(error).__name__}: {error}")
+    return Verdict(report.outcome, report.causes, "", time.process_time() - started)
+
+
+def available(name: str) -> bool:
+    folder = os.environ.get(FOLDER)
+    return folder is not None and (Path(folder) / f"{name}.parquet").is_file()
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(os.environ[FOLDER]) / f"{name}.parquet")
+
+
+@cache
+def flight_rows() -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Features, times and weeks of all flights."""
+    rows = flights.rows(None, None)
+    names = list(Settings.load("conf/flights.yaml").data.features)
+    return rows[names], rows["scheduled"], (rows["scheduled"] - YEAR).dt.days // 7
+
+
+def weeks(first: int, after: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Flights of some weeks, and when they were."""
+    features, times, week = flight_rows()
+    inside = ((week >= first) & (week < after)).to_numpy()
+    return features[inside].reset_index(drop=True), times[inside].reset_index(drop=True)
+
+
+def _flights(week: int) -> Case:
+    """Weeks 8-12 against the first eight; then the 26 weeks, or fewer, until three ago."""
+    after = 8 if week <= 12 else week - 3
+    before, times = weeks(max(0, after - 26), after)
+    earlier = [weeks(k, k + 1)[0] for k in range(max(after, week - 3), week)]
+    return Case(f"flights/{week}", before, weeks(week, week + 1)[0], earlier, times, "7D")
+
+
+def bike() -> tuple[pd.DataFrame, pd.Series]:
+    rows = table("bike_hourly")
+    leaks = ["instant", "dteday", "casual", "registered", "cnt", "timestamp"]
+    return rows.drop(columns=leaks), rows["timestamp"]
+
+
+def _bike(number: int) -> Case:
+    """Two months of 2012 against 2011; from 101 on a single one."""
+    rows, times = bike()
+    length = 1 if number > 100 else 2
+    months = (times.dt.year - 2012) * 12 + times.dt.month - 1
+    first = number - 101 if number > 100 else 2 * number
+    cut = [rows[(months >= k) & (months < k + length)] for k in range(0, first + 1, length)]
+    before = rows[months < 0]
+    block = 730 * length
+    return _cut(f"bike_hourly/{number}", before, cut, block)
+
+
+def _cut(key: str, before: pd.DataFrame, batches: list[pd.DataFrame], block: int) -> Case:
+    """The last batch, and up to three before it; rows are in order."""
+    whole = [frame.reset_index(drop=True) for frame in (before, *batches)]
+    return Case(key, whole[0], whole[-1], whole[1:-1][-3:], None, block)
+
+
+def elec2() -> pd.DataFrame:
+    return table("elec2").drop(columns=["timestamp", "date", "class"])
+
+
+def _elec2(number: int) -> Case:
+    """Batches of four weeks after the first 26 weeks; from 100 on after those from the change."""
+    rows, later = elec2(), number >= 100
+    start = (CHANGE if later else 0) + 26 * 336
+    first = CHANGE if later else 0
+    cut = [rows[start + k * 1_344 :][:1_344] for k in range(number % 100 + 1)]
+    return _cut(f"elec2/{number}", rows[first:start], cut, 1_344)
+
+
+def _credit(number: int) -> Case:
+    rows = table("uci_credit_default").drop(columns=["ID", "default.payment.next.month"])
+    rows = rows.sample(frac=1, random_state=0, ignore_index=True)
+    cut = [rows[15_000 + k * 1_000 :][:1_000] for k in range(number + 1)]
+    return _cut(f"uci_credit_default/{number}", rows[:15_000], cut, 1_000)
+
+
+def _adult(number: int) -> Case:
+    rows = table("evidently_adult").drop(columns=["partition", "class"])
+    rows = rows.sample(frac=1, random_state=0, ignore_index=True)
+    labels = rows.columns[rows.dtypes == "category"]
+    rows = rows.astype(dict.fromkeys(labels, "str"))
+    cut = [rows[24_000 + k * 2_000 :][:2_000] for k in range(number + 1)]
+    return _cut(f"evidently_adult/{number}", rows[:24_000], cut, 2_000)
+
+
+def taxi() -> tuple[pd.DataFrame, pd.Series]:
+    rows = table("chicago_taxi_tfx")
+    gone = ["timestamp", "trip_start_timestamp", "pickup_census_tract", "tips", "big_tip"]
+    return rows.drop(columns=gone), rows["timestamp"]
+
+
+def _taxi(number: int) -> Case:
+    """Four months, over 1,000 rows until 2015, against 2013."""
+    rows, times = taxi()
+    third = (times.dt.year - 2014) * 3 + (times.dt.month - 1) // 4
+    cut = [rows[third == k] for k in range(number + 1)]
+    return _cut(f"chicago_taxi_tfx/{number}", rows[third < 0], cut, 1_097)
+
+
+@cache
+def _shop() -> pd.DataFrame:
+    return natural.orders(np.random.default_rng(7), 20_000)
+
+
+def _orders(number: int) -> Case:
+    n = (2_000, 1_200, 3_000)[number % 3]
+    cut = [natural.orders(np.random.default_rng([8, number, k]), n) for k in range(4)]
+    return _cut(f"orders/{number}", _shop(), cut, 2_000)
+
+
+MAKERS: dict[str, Callable[[int], Case]] = {
+    "flights": _flights,
+    "bike_hourly": _bike,
+    "elec2": _elec2,
+    "uci_credit_default": _credit,
+    "orders": _orders,
+    "evidently_adult": _adult,
+    "chicago_taxi_tfx": _taxi,
+}
+NUMBERS: dict[str, tuple[int, ...]] = {
+    "flights": (8, 20, 36, 10, 28, 50, 12, 24, 45, 16, 32, 40),
+    "bike_hourly": (0, 4, 104, 2, 5, 1, 107, 3),
+    "elec2": (1, 103, 5, 110, 3, 107),
+    "uci_credit_default": (0, 3, 6, 9, 12, 14),
+    "orders": (0, 1, 2, 3, 4, 5),
+    "evidently_adult": (0, 4, 8, 11),
+    "chicago_taxi_tfx": (0, 2, 3, 1),
+}
+"""Batches of each set that faults are put into."""
+SHIPPED = ("flights", "orders")
+
+
+def sets() -> list[str]:
+    return [name for name in MAKERS if name in SHIPPED or available(name)]
+
+
+def left_out() -> list[str]:
+    return [name for name in MAKERS if name not in sets()]
+
+
+@lru_cache(maxsize=6)
+def case(key: str) -> Case:
+    name, number = key.split("/")
+    return MAKERS[name](int(number))
+
+
+def keys() -> Iterator[str]:
+    """All cases, the sets in turn, so that a few trials are of many sets."""
+    names = sets()
+    for k in range(max(len(NUMBERS[name]) for name in names)):
+        for name in names:
+            yield f"{name}/{NUMBERS[name][k % len(NUMBERS[name])]}"

@@ -1,0 +1,192 @@
+"""Three broken weeks in the flights' own source: what the shipped flow does, and what is left.
+
+Weeks 8 to 19 are replayed once; each fault then goes on from there through weeks 20 to 22, which
+it damages for training as well, and on to week 32. `python -m benchmarks.outages [causes...]`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.faults import AFTER, FAULT, FIRST, FLIGHTS
+
+CONF = "conf/flights.yaml"
+BEFORE, THEN = 12, 13
+"""Batches up to week 19, and from there to week 32."""
+Story = list[dict[str, Any]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.outages", description=__doc__)
+    parser.add_argument("causes", nargs="*", help=f"some of {', '.join(FLIGHTS)}")
+    parser.add_argument("--replay", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.replay:
+        conf, batches, target = given.replay
+        from flows.replay import replay  # noqa: PLC0415 -- Prefect reads its settings at import
+
+        story = replay(conf, batches=int(batches))
+        Path(target).write_text(json.dumps(story, default=str), encoding="utf-8")
+        return 0
+    print(json.dumps(run(given.causes), indent=1))
+    return 0
+
+
+class Replays:
+    """Continuations of one replay, in turn at the same place, as stored paths are absolute."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state, self.kept = folder / "state", folder / "kept"
+        (folder / "prefect").mkdir()
+        self._run("", BEFORE, diagnosis=False)  # false alarms there are not what is measured
+        shutil.copytree(self.state, self.kept)
+
+    def story(self, fault: str, *, diagnosis: bool) -> Story:
+        """Batches from week 20 on."""
+        shutil.rmtree(self.state)
+        shutil.copytree(self.kept, self.state)
+        story = self._run(fault, THEN, diagnosis=diagnosis)
+        return [row for row in story if pd.Timestamp(row["batch"]) >= FIRST]
+
+    def _run(self, fault: str, batches: int, *, diagnosis: bool) -> Story:
+        conf, target = self.folder / "conf.yaml", self.folder / "story.json"
+        values = yaml.safe_load(Path(CONF).read_text(encoding="utf-8"))
+        source = {"kind": "function", "function": "benchmarks.faults:faulty_flights"}
+        values["data"]["train"] = source
+        values["monitoring"]["diagnosis"] = diagnosis
+        values["tracking"] = {"folder": str(self.state)}
+        conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST__")}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        environment |= {
+            FAULT: fault,
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_LOGGING_LEVEL": "ERROR",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        }
+        command = [sys.executable, "-m", "benchmarks.outages", "--replay"]
+        done = subprocess.run(  # noqa: S603 -- our own command
+            [*command, str(conf), str(batches), str(target)],
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            message = f"The replay with fault {fault or 'none'} failed.\n{done.stderr[-2000:]}"
+            raise RuntimeError(message)
+        story: Story = json.loads(target.read_text(encoding="utf-8"))
+        return story
+
+
+def run(causes: list[str] | None = None) -> dict[str, Any]:
+    """Figures of every fault, or of some, with the diagnosis and without.
+
+    The yardstick is no fault and no diagnosis; what its false alarms cost is told as well.
+    """
+    told: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        replays = Replays(Path(name))
+        usual = replays.story("", diagnosis=False)
+        watched = replays.story("", diagnosis=True)
+        print("no fault:", json.dumps(_figures(watched, usual)), flush=True)
+        for fault in causes or FLIGHTS:
+            started = time.perf_counter()
+            told[fault] = {}
+            for word, diagnosis in (("with", True), ("without", False)):
+                try:
+                    story = replays.story(fault, diagnosis=diagnosis)
+                except RuntimeError as error:
+                    told[fault][word] = _failed(str(error))
+                else:
+                    told[fault][word] = _figures(story, usual)
+            seconds = round(time.perf_counter() - started)
+            print(f"{fault}, {seconds} s:", json.dumps(told[fault]), flush=True)
+    clean = [row["batch"] for row in watched if row["outcome"] in {"broken", "mixed"}]
+    figures = {
+        "no_fault_log_loss": round(float(np.mean(list(_losses(usual).values()))), 4),
+        "no_fault_with": _figures(watched, usual),
+        "no_fault_broken": clean,
+        "faults": told,
+    }
+    print(markdown(figures), flush=True)
+    return figures
+
+
+def _losses(story: Story) -> dict[str, float]:
+    """Log-loss by week, of the weeks after the fault."""
+    return {
+        row["batch"]: row["maintained"]["log_loss"]
+        for row in story
+        if pd.Timestamp(row["batch"]) >= AFTER and "log_loss" in row["maintained"]
+    }
+
+
+def _figures(story: Story, usual: Story) -> dict[str, Any]:
+    faulty = [row for row in story if pd.Timestamp(row["batch"]) < AFTER]
+    first = next((row for row in faulty if pd.Timestamp(row["batch"]) == FIRST), None)
+    broken = first is not None and first["outcome"] in {"broken", "mixed"}
+    now, then = _losses(story), _losses(usual)
+    both = [week for week in then if week in now]
+    ratios = [now[week] / then[week] for week in both]
+    mean = float(np.mean([now[week] for week in both])) if both else float("nan")
+    usual_mean = float(np.mean([then[week] for week in both])) if both else float("nan")
+    return {
+        "paged_at_once": bool(first is not None and broken and first["action"] == "page"),
+        "first": f"{first['outcome']}, {first['action']}" if first else "not judged",
+        "causes": first["causes"] if first else [],
+        "outcomes": [row["outcome"] for row in faulty],
+        "retrains_on_faulty": sum(row["action"] == "retrain" for row in faulty),
+        "retrained_in": [row["batch"] for row in story if row["action"] == "retrain"],
+        "log_loss": round(mean, 4),
+        "over_no_fault": round(mean / usual_mean, 4),
+        "worst_week": round(max(ratios, default=float("nan")), 4),
+        "weeks": len(both),
+    }
+
+
+def _failed(message: str) -> dict[str, Any]:
+    """A flow that dies pages nobody of the fault."""
+    return {
+        "paged_at_once": False,
+        "first": "the flow failed",
+        "causes": [],
+        "outcomes": [],
+        "retrains_on_faulty": 0,
+        "retrained_in": [],
+        "log_loss": float("nan"),
+        "over_no_fault": float("inf"),
+        "worst_week": float("nan"),
+        "weeks": 0,
+        "error": message,
+    }
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    """One row a fault."""
+    columns = ("fault", "first broken batch", "causes", "retrains on faulty rows")
+    losses = ("log-loss with", "without", "no fault")
+    lines = [f"| {' | '.join((*columns, *losses))} |", "|" + "---|" * 7]
+    for fault, told in figures["faults"].items():
+        one, other = told["with"], told["without"]
+        asked = f"{one['retrains_on_faulty']} with, {other['retrains_on_faulty']} without"
+        cells = [fault, one["first"], "; ".join(one["causes"]), asked]
+        cells += [f"{one['log_loss']:.4f}", f"{other['log_loss']:.4f}"]
+        lines.append(f"| {' | '.join(cells)} | {figures['no_fault_log_loss']:.4f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

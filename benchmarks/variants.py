@@ -1,0 +1,143 @@
+"""The ways in which each cause shows, and the columns that each is for."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from benchmarks.faults import (
+    Apply,
+    Names,
+    absent,
+    affine,
+    clipped,
+    collapsed,
+    doubled,
+    exploded,
+    flags,
+    frozen,
+    nulls,
+    permuted,
+    recode,
+    renamed,
+    rounded,
+    sentinel,
+    shifted,
+    shuffled,
+    sign,
+    stale,
+    stuck,
+    swapped,
+    text,
+)
+
+On = Literal["number", "label", "any", "two numbers", "two labels", "hour", "weekday", "batch"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way in which a cause shows.
+
+    Attributes
+    ----------
+    cause, name : str
+        What it is called.
+    apply : callable
+        Does the damage.
+    on : str
+        What kind of columns it is for; `several` of any kind for a join.
+    only : tuple of str
+        Columns it makes sense for, by name; all when empty.
+    all_rows : bool
+        Whether it cannot touch a part of the rows.
+    source : str
+        Where the `rows` come from that `apply` needs: ``before`` or ``earlier``.
+    also : tuple of str
+        Other causes that are as right an answer.
+    """
+
+    cause: str
+    name: str
+    apply: Apply
+    on: On | Literal["several"] = "number"
+    only: Names = ()
+    all_rows: bool = False
+    source: Literal["", "before", "earlier"] = ""
+    also: Names = ()
+
+
+FAHRENHEIT = ("temp", "dewp", "feat_1", "feat_2", "feat_7", "feat_8")
+CELSIUS = ("celsius",)
+MILES = ("distance", "visib", "trip_miles")
+MONEY = ("fare", "price", "LIMIT_BAL", "capital-gain", "nswprice")
+_FACTORS = {"x100": 100, "x1000": 1000, "/100": 0.01, "kg to lb": 2.20462, "lb to kg": 0.453592}
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("unit", "F to C", partial(affine, factor=5 / 9, offset=-160 / 9), only=FAHRENHEIT),
+    Variant("unit", "C to F", partial(affine, factor=1.8, offset=32), only=CELSIUS),
+    Variant("unit", "miles to km", partial(affine, factor=1.609344), only=MILES),
+    Variant("unit", "dollars to cents", partial(affine, factor=100, whole=True), only=MONEY),
+    *(Variant("unit", name, partial(affine, factor=by)) for name, by in _FACTORS.items()),
+    Variant("unit", "inches to mm", partial(affine, factor=25.4)),
+    Variant("unit", "affine", affine),
+    Variant("sign", "minus", sign),
+    Variant("stuck", "number", stuck),
+    Variant("stuck", "label", stuck, on="label"),
+    Variant("frozen", "one run", frozen, on="batch"),
+    Variant("frozen", "three runs", partial(frozen, runs=3), on="batch"),
+    Variant("nulls", "any", nulls, on="any"),
+    *(
+        Variant("sentinel", f"{value}", partial(sentinel, value=value))
+        for value in (-999, -1, 9999, 0)
+    ),
+    Variant("sentinel", "1970", partial(sentinel, value=0), only=("opened",)),
+    *(
+        Variant("sentinel", value or "empty", partial(sentinel, value=value), on="label")
+        for value in ("UNKNOWN", "", "N/A")
+    ),
+    *(Variant("clipped", f"{at}", partial(clipped, at=at)) for at in (0.9, 0.8, 0.1, 0.2)),
+    *(Variant("rounded", f"{to}", partial(rounded, to=to)) for to in ("fewer", "half")),
+    Variant("rounded", "integers", partial(rounded, to=0)),
+    Variant("rounded", "tens", partial(rounded, to=-1)),
+    *(
+        Variant("recode", how, partial(recode, how=how), on="label")
+        for how in ("lower case", "spaces", "truncated", "codes", "long codes", "prefix")
+    ),
+    Variant("permuted", "labels", permuted, on="label"),
+    Variant("swapped", "numbers", swapped, on="two numbers"),
+    Variant("swapped", "labels", swapped, on="two labels"),
+    Variant("shuffled", "number", shuffled),
+    Variant("shuffled", "label", shuffled, on="label"),
+    Variant("shifted", "hours", shifted, on="hour"),
+    Variant("shifted", "one hour", partial(shifted, by=1), on="hour"),
+    Variant("shifted", "five hours", partial(shifted, by=5), on="hour"),
+    Variant("shifted", "weekday", partial(shifted, by=1), on="weekday"),
+    Variant(
+        "shifted",
+        "weekday from one",
+        partial(shifted, by=1, around=False),
+        on="weekday",
+        also=("unit", "recode"),
+    ),
+    Variant("duplicate", "twice", doubled, on="batch"),
+    Variant("duplicate", "training", stale, on="batch", source="before"),
+    Variant(
+        "duplicate",
+        "earlier",
+        partial(stale, whole=True),
+        on="batch",
+        source="earlier",
+        all_rows=True,
+    ),
+    Variant("volume", "first rows", partial(collapsed, head=True), on="batch", all_rows=True),
+    Variant("volume", "few rows", partial(collapsed, head=False), on="batch", all_rows=True),
+    Variant("volume", "x12", exploded, on="batch", all_rows=True),
+    Variant("schema", "absent", absent, on="any", all_rows=True),
+    Variant("schema", "renamed", renamed, on="any", all_rows=True),
+    Variant("schema", "flags", flags, all_rows=True),
+    *(
+        Variant("schema", how, partial(text, how=how))
+        for how in ("comma and unit", "currency", "list", "words")
+    ),
+    Variant("join", "several", nulls, on="several"),
+)
+CAUSES: Names = tuple(dict.fromkeys(variant.cause for variant in VARIANTS))

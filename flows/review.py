@@ -1,0 +1,103 @@
+"""Broken batches that wait for an answer: keep their rows out, or is the world like that now."""
+
+import argparse
+import sys
+from typing import Any, get_args
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.replay import WIDTH
+from flows.steps import opened, page_failure
+from pipeline.errors import PipelineError, RegistryError
+from pipeline.registry import Answer, Registry
+
+
+@flow(name="review", on_failure=[page_failure])
+def review(
+    conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
+) -> list[dict[str, Any]]:
+    """Record the answer for a batch, if one is given; then all questions that are open."""
+    settings, registry = opened(conf)
+    if batch is not None and answer is not None:
+        registry.answer(batch, answer, reason)
+    elif batch is not None or answer is not None:
+        message = "An answer must name a batch and say accept or drop. Got only one of the two."
+        raise RegistryError(message)
+    questions = _open(registry)
+    create_table_artifact(
+        key=f"{settings.name}-review",
+        table=[
+            {
+                name: value if isinstance(value, str) else "\n".join(value)
+                for name, value in row.items()
+            }
+            for row in questions
+        ],
+        description=f"{len(questions)} broken batches of {settings.name} wait for an answer.",
+    )
+    return questions
+
+
+def _open(registry: Registry) -> list[dict[str, Any]]:
+    found = []
+    for one in registry.batches():
+        if one.set_aside and not one.answer:
+            causes = registry.causes(one)
+            found.append(
+                {
+                    "batch": one.name,
+                    "causes": [cause.name for cause in causes],
+                    "sentences": [cause.sentence for cause in causes],
+                    "cures": [cause.cure for cause in causes],
+                }
+            )
+    return found
+
+
+def table(questions: list[dict[str, Any]]) -> Table:
+    """Open questions as a person reads them."""
+    drawn = Table(title="Broken batches that wait for an answer", show_lines=True)
+    drawn.add_column("batch", no_wrap=True)
+    for heading in ("cause", "what was seen", "what to do"):
+        drawn.add_column(heading)
+    for row in questions:
+        cells = ["\n".join(row[name]) for name in ("causes", "sentences", "cures")]
+        drawn.add_row(row["batch"], *map(escape, cells))
+    return drawn
+
+
+def main() -> int:
+    """Review on the command line; 0 when done, 2 with a sentence when it cannot."""
+    parser = argparse.ArgumentParser(prog="python -m flows.review", description=__doc__)
+    parser.add_argument("conf", help="a model's YAML file")
+    parser.add_argument("--batch", help="start of the batch to answer for")
+    parser.add_argument("--answer", choices=get_args(Answer), help="what to do with its rows")
+    parser.add_argument("--reason", default="", help="why")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        questions = review(**vars(arguments))
+    except PipelineError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if arguments.answer:
+        console.print(f"Recorded: {arguments.answer} for {arguments.batch}.", markup=False)
+    if not questions:
+        console.print("No broken batch waits for an answer.")
+        return 0
+    console.print(table(questions))
+    console.print(
+        f"Answer with: python -m flows.review {arguments.conf} --batch {questions[0]['batch']} "
+        '--answer accept (or drop) --reason "..."',
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

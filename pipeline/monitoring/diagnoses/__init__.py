@@ -1,0 +1,1 @@
+"""Faults of data, each recognised by a function of its own."""

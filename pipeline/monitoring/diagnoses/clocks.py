@@ -1,0 +1,149 @@
+"""Clocks that were moved: hours, days and months, whole steps round their cycle."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.monitoring.diagnoses.case import (
+    NATS,
+    Case,
+    Mask,
+    Places,
+    mixture,
+    of_blocks,
+    touched_rows,
+)
+from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.findings import Cause
+from pipeline.profile import NumericProfile
+
+_CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
+_MOST = 0.7
+_TOTAL = 60.0
+"""Nats over all rows below which nothing is said."""
+_EACH = 0.3
+"""Nats per touched row below which nothing is said: rows of one day are not independent."""
+_PART = 1.0
+"""The same where only a part of the rows is touched."""
+_NONE = np.iinfo(np.intp).min
+"""Place of a value that is not there."""
+_OUTSIDE = 5.0
+"""Nats for a value that the cycle does not hold."""
+
+
+class Cycle(NamedTuple):
+    """Values `first`, `first + step`, ... of which there are `length`."""
+
+    length: int
+    first: float
+    step: float
+
+
+def cycle(profile: NumericProfile) -> Cycle | None:
+    """The cycle that a column's values walk round, if they are whole steps of one."""
+    points = profile.points
+    weight = np.asarray(profile.upto) - np.asarray(profile.below)
+    if not 5 <= len(points) <= 60 or weight.sum() < 0.95:  # steps, one by one; a rare one is none
+        return None
+    steps = np.diff(points)
+    if not np.allclose(points, np.round(points)):
+        even = len(points) in _CYCLES and np.allclose(steps, steps[0], rtol=1e-3)
+        return Cycle(len(points), float(points[0]), float(steps.mean())) if even else None
+    low, high = points[[0, -1]]
+    for length in _CYCLES:
+        for first in (0.0, 1.0) if length in {7, 12} else (0.0,):
+            inside = low >= first and high <= first + length - 1
+            full = high >= first + 0.9 * (length - 1) and len(points) >= 0.6 * length
+            if inside and full:
+                return Cycle(length, first, 1.0)
+    return None
+
+
+def shifted(case: Case) -> Iterator[Cause]:
+    """A clock that was moved: whole steps round a cycle."""
+    for name in case.numeric:
+        found = cycle(case.profile(name))
+        if found is None or case.names_the_block(name):
+            continue
+        values = case.numbers(name)
+        there = ~np.isnan(values)
+        if there.sum() < 50:  # too few rows to tell
+            continue
+        place = np.round((np.nan_to_num(values) - found.first) / found.step).astype(np.intp)
+        outside = there & ((place < 0) | (place >= found.length))
+        options = _likely(case, name, found, place % found.length, there)
+        if not options and not outside.any() and not case.suspect(name):
+            continue
+        yield from _best(case, name, found, np.where(there, place, _NONE), options)
+
+
+def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> list[int]:
+    """Steps after which the other columns lie about the clock as they did, at a glance."""
+    scores = case.reference.scores
+    other = [k for k, i in enumerate(scores.columns) if case.reference.names[i] in case.features]
+    other = [k for k in other if scores.columns[k] != case.place(name)]
+    before_values = case.profile(name).values(case.reference.cells[:, case.place(name)])
+    known = ~np.isnan(before_values)
+    before_place = np.round((before_values[known] - found.first) / found.step).astype(np.intp)
+    tables = []
+    for rows, at in (
+        (scores.of(case.reference.cells[known])[:, other], before_place % found.length),
+        (scores.of(case.drawn_cells[there])[:, other], place[there]),
+    ):
+        counts = np.bincount(at, minlength=found.length).astype(np.float64)
+        sums = np.zeros((found.length, len(other)))
+        np.add.at(sums, at, rows - rows.mean(axis=0))
+        tables.append((sums / np.maximum(counts, 1)[:, None], counts / max(counts.sum(), 1)))
+    (before, shares), (now, shares_now) = tables
+    cost = np.asarray(
+        [
+            (shares_now[:, None] * (now - np.roll(before, k, axis=0)) ** 2).sum()
+            + 4 * np.abs(shares_now - np.roll(shares, k)).sum() ** 2
+            for k in range(found.length)
+        ]
+    )
+    return [int(k) for k in np.argsort(cost)[:2] if k and cost[k] < 0.8 * cost[0]]
+
+
+def _best(
+    case: Case, name: str, found: Cycle, place: Places, options: list[int]
+) -> Iterator[Cause]:
+    told = case.told_steps(name, found.first, found.step, found.length)
+    there = place != _NONE
+    outside = there & ((place < 0) | (place >= found.length))
+    rows, inside = np.arange(len(place)), place % found.length
+    raw = told.now[rows, inside] - np.where(outside, _OUTSIDE, 0.0)
+    seen = np.arange(len(told.classes))
+    fits = []
+    for k in options or range(1, found.length):
+        gain = np.where(there, told.now[rows, (place - k) % found.length] - raw, 0.0)
+        share, total = mixture(gain)
+        usual = of_blocks(
+            told.blocks,
+            told.before[seen, (told.classes - k) % found.length] - told.before[seen, told.classes],
+        )
+        total -= 2 * max(usual.max(initial=0.0), 0.0) * len(gain)
+        fits.append((total, k, share, gain))
+    total, k, share, gain = max(fits, key=lambda fit: fit[0])
+    least = _EACH if share >= _MOST else _PART
+    if total < _TOTAL or total < least * share * len(gain) or share < 0.05:
+        return
+    by = (k if k <= found.length / 2 else k - found.length) * found.step
+    touched = touched_rows(gain, share)
+    where = segment(case, touched, [name]) if share < _MOST else ""
+    part = "" if share >= _MOST else f" in {share:.0%} of rows"
+    yield Cause(
+        "shifted",
+        (name,),
+        f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]}{part}"
+        f"{f', where {where}' if where else ''}: another time zone, or another first day?",
+        {
+            NATS: round(float(total / len(gain)), 3),
+            "share of rows": round(share, 4),
+            "moved by": by,
+        },
+        f"Ask the source which clock {name!r} follows; convert it back before it comes.",
+        share=round(share, 4),
+        segment=where,
+    )

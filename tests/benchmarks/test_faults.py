@@ -1,0 +1,221 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import broken_batches, natural
+from benchmarks.broken_batches import Trial, score
+from benchmarks.faults import FLIGHTS, differing, put
+from benchmarks.histories import Case, Verdict
+from benchmarks.variants import CAUSES, VARIANTS, Variant
+from pipeline.monitoring.findings import Cause
+
+ROWS = 400
+COLUMNS = {
+    "number": ("price",),
+    "label": ("channel",),
+    "any": ("celsius",),
+    "two numbers": ("price", "humidity"),
+    "two labels": ("country", "channel"),
+    "hour": ("hour",),
+    "weekday": ("weekday",),
+    "batch": (),
+    "several": ("price", "celsius", "country"),
+}
+GROWN = {"twice", "x12", "first rows", "few rows", "earlier"}
+
+
+def clean():
+    return natural.orders(np.random.default_rng(1), ROWS)
+
+
+def columns_of(variant: Variant):
+    here = [name for name in variant.only if name in clean()]
+    if variant.only and not here:
+        pytest.skip("no such column in the simulated shop")
+    return tuple(here[:1]) or COLUMNS[variant.on]
+
+
+def damaged(variant, frame, columns, mask, seed=0):
+    other = natural.orders(np.random.default_rng(2), ROWS + 5)
+    given = {"rows": other} if variant.source else {}
+    return variant.apply(frame, columns, mask, np.random.default_rng(seed), **given)
+
+
+def named(variant):
+    return f"{variant.cause}-{variant.name}"
+
+
+def test_every_cause_has_a_variant():
+    assert len(CAUSES) == 17
+    assert set(CAUSES) == set(FLIGHTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=named)
+def test_touched_rows_differ_and_others_stay(variant):
+    frame, columns = clean(), columns_of(variant)
+    mask = np.ones(ROWS, dtype=bool) if variant.all_rows else np.arange(ROWS) % 3 == 0
+
+    after = damaged(variant, frame, columns, mask)
+
+    least = {"clipped": 0.05, "rounded": 0.0, "unit": 0.5}.get(variant.cause, 0.3)
+    changed = differing(frame, after, columns, mask).mean()
+    assert changed >= least
+    if variant.name not in GROWN:
+        assert len(after) == ROWS
+        others = [name for name in after if name not in (columns or after.columns)]
+        others = [name for name in others if name in frame]
+        pd.testing.assert_frame_equal(after[others], frame[others])
+        assert not differing(frame, after, columns, ~mask).any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=named)
+def test_faults_are_the_same_again(variant):
+    frame, columns = clean(), columns_of(variant)
+    mask = np.ones(ROWS, dtype=bool) if variant.all_rows else np.arange(ROWS) % 3 == 0
+
+    one, other = (damaged(variant, frame, columns, mask, seed=3) for _ in range(2))
+
+    pd.testing.assert_frame_equal(one, other)
+    pd.testing.assert_frame_equal(frame, clean())
+
+
+def variant(cause, name):
+    return next(one for one in VARIANTS if (one.cause, one.name) == (cause, name))
+
+
+def test_fahrenheit_is_read_as_celsius():
+    frame = pd.DataFrame({"temp": [32.0, 212.0, 50.0]})
+
+    after = damaged(variant("unit", "F to C"), frame, ("temp",), np.asarray([True, True, False]))
+
+    assert after["temp"].tolist() == pytest.approx([0.0, 100.0, 50.0])
+
+
+def test_hours_go_round():
+    frame = pd.DataFrame({"hour": [23, 0, 12]})
+
+    after = damaged(variant("shifted", "one hour"), frame, ("hour",), np.ones(3, dtype=bool))
+
+    assert after["hour"].tolist() == [0, 1, 13]
+    assert after["hour"].dtype == "int64"
+
+
+def test_doubled_rows_come_twice():
+    frame = clean()
+
+    after = damaged(variant("duplicate", "twice"), frame, (), np.arange(ROWS) < 100)
+
+    assert len(after) == ROWS + 100
+    assert after.duplicated().sum() >= 100
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("few rows", 0.02, 0.08), ("x12", 12, 12)])
+def test_volume(name, low, high):
+    after = damaged(variant("volume", name), clean(), (), np.ones(ROWS, dtype=bool))
+
+    assert low * ROWS <= len(after) <= high * ROWS
+    assert after.duplicated().mean() < 0.05
+
+
+def test_a_renamed_column_keeps_its_values():
+    after = damaged(variant("schema", "renamed"), clean(), ("price",), np.ones(ROWS, dtype=bool))
+
+    (new,) = set(after) - set(clean())
+    assert "price" not in after
+    assert after[new].tolist() == clean()["price"].tolist()
+
+
+def test_rows_freeze_in_runs():
+    mask = np.arange(ROWS) < 90
+
+    after = damaged(variant("frozen", "three runs"), clean(), (), mask)
+
+    assert len(after[mask].drop_duplicates()) == 3
+
+
+def test_a_shuffle_keeps_the_values():
+    after = damaged(variant("shuffled", "number"), clean(), ("price",), np.ones(ROWS, dtype=bool))
+
+    assert sorted(after["price"]) == sorted(clean()["price"])
+
+
+def case(frame):
+    before = natural.orders(np.random.default_rng(5), 3_000)
+    return Case("orders/0", before, frame, [], None, ROWS)
+
+
+def seen(one, columns, frame=None):
+    frame, mask = clean() if frame is None else frame, np.ones(ROWS, dtype=bool)
+    after = damaged(one, frame, columns, mask)
+    return broken_batches.visible(one, case(frame), columns, mask, after)
+
+
+def test_faults_that_change_nothing_are_no_trials():
+    assert not seen(variant("rounded", "integers"), ("humidity",))
+    assert not seen(variant("recode", "lower case"), ("low",), clean().assign(low="a"))
+    twins = clean().assign(weight=clean()["price"])
+    assert not seen(variant("swapped", "numbers"), ("price", "weight"), twins)
+    assert not seen(variant("sentinel", "0"), ("hour",))
+
+
+def test_a_shuffle_without_a_link_is_no_trial():
+    assert not seen(variant("shuffled", "number"), ("opened",))
+    assert seen(variant("shuffled", "number"), ("price",))
+
+
+def test_trials_are_rebuilt_from_their_names(monkeypatch):
+    monkeypatch.setattr(broken_batches.histories, "sets", lambda: ["orders"])
+
+    one, other = (broken_batches.trial("unit:0.3:3:0") for _ in range(2))
+
+    pd.testing.assert_frame_equal(one.frame, other.frame)
+    assert one.mask.tolist() == other.mask.tolist()
+    assert str(one) == str(other)
+
+
+def trial_of(cause, columns, by=""):
+    mask = np.arange(ROWS) < 120
+    frame = put(clean(), "price", mask, 1.0)
+    kind = next(one for one in VARIANTS if one.cause == cause)
+    how = f"{by}=Web" if by else "random"
+    name = f"{cause}:0.3:0:0"
+    return Trial(name, case(clean()), kind, columns, how, by, mask, frame, False, 0)
+
+
+def said(*causes, outcome="broken"):
+    made = [
+        Cause(name, columns, "What.", {}, "Do.", share, segment)
+        for name, columns, share, segment in causes
+    ]
+    return Verdict(outcome, tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("cause", "columns", "verdict", "broken", "right"),
+    [
+        ("unit", ("price",), said(("unit", ("price",), 0.3, "")), True, True),
+        ("unit", ("price",), said(("sign", ("price",), 0.3, "")), True, False),
+        ("unit", ("price",), said(("unit", ("age",), 0.3, "")), False, False),
+        ("unit", ("price",), said(outcome="moved"), False, False),
+        ("unit", ("price",), said(("volume", (), 1.0, "")), False, False),
+        ("swapped", ("price", "age"), said(("swapped", ("age", "load"), 1.0, "")), True, True),
+        ("duplicate", (), said(("duplicate", (), 0.3, "")), True, True),
+        ("duplicate", (), said(("stuck", ("age",), 0.3, "")), False, False),
+        ("frozen", (), said(("frozen", ("age", "price"), 0.3, "")), True, True),
+        ("volume", (), said(("volume", (), 1.0, ""), outcome="mixed"), True, True),
+    ],
+)
+def test_scores(cause, columns, verdict, broken, right):
+    told = score(verdict, trial_of(cause, columns))
+
+    assert (told["broken"], told["right"]) == (broken, right)
+
+
+def test_spurious_causes_segments_and_shares_are_told():
+    verdict = said(("unit", ("price",), 0.31, "channel = Web"), ("stuck", ("age",), 1.0, ""))
+
+    told = score(verdict, trial_of("unit", ("price",), by="channel"))
+
+    assert told["spurious"] == ["stuck (age)"]
+    assert told["segment"]
+    assert told["share"]

@@ -1,0 +1,310 @@
+from io import StringIO
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from flows.monitor import _settled, judge, monitor, next_batch, settle
+from flows.register import register
+from flows.replay import closing, replay, table
+from flows.steps import opened
+from flows.train import train
+from pipeline.errors import DataError
+from pipeline.validation import NoValidRowError
+
+pytestmark = pytest.mark.integration
+
+FIRST, SECOND, THIRD = "2026-02-16T00:00", "2026-02-23T00:00", "2026-03-02T00:00"
+A_WEEK = 7 * 48  # rows
+
+
+@pytest.fixture
+def spoilt(tmp_path, shop, make_shop_rows):
+    """Writes rows of which a column is a hundred times too large in some weeks; the conf."""
+
+    def write(column, *weeks):
+        rows = make_shop_rows()
+        for week in weeks:
+            rows.loc[within(rows, week), column] *= 100
+        rows.to_parquet(tmp_path / "rows.parquet")
+        return shop
+
+    return write
+
+
+def within(rows, week):
+    start = pd.Timestamp(week)
+    return (rows["at"] >= start) & (rows["at"] < start + pd.Timedelta("7D"))
+
+
+def report_of(registry, batch):
+    registry.client  # noqa: B018 -- sets MLflow's address
+    return mlflow.artifacts.load_dict(f"runs:/{batch.run_id}/report.json")
+
+
+def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatch):
+    pages, address = receiver
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
+    conf = spoilt("age", FIRST)
+    train(conf)
+
+    told = monitor(conf)
+    assert monitor(conf, batch=FIRST) == told
+
+    assert told["action"] == "page"
+    assert told["reason"] == "Broken: unit (age). Set aside until someone answers in review."
+    (page,) = pages
+    assert (page["type"], page["title"]) == ("failure", f"shop, batch {FIRST}: broken, set aside")
+    _, registry = opened(conf)
+    (cause,) = registry.causes(registry.batches()[0])
+    assert f"{cause.sentence} {cause.cure}" in page["message"]
+    assert f"flows.review conf/shop.yaml --batch {FIRST} --answer" in page["message"]
+
+
+def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):
+    conf = spoilt("age", FIRST)
+    train(conf)
+
+    monitor(conf)
+
+    (kept,) = (tmp_path / "state" / "quarantine" / "shop").glob("*broken.parquet")
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    came = rows[within(rows, FIRST)].reset_index(drop=True)
+    assert kept.name == "batch 2026-02-16T0000 broken.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(kept), came)
+
+
+def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
+    conf = spoilt("age", FIRST)
+    train(conf)
+
+    monitor(conf)
+
+    _, registry = opened(conf)
+    (batch,) = registry.batches()
+    run = registry.client.get_run(batch.run_id).data
+    assert (batch.outcome, batch.answer, batch.set_aside) == ("broken", "", True)
+    assert batch.verdict.evidence.broken == ("unit (age)",)
+    assert [cause.columns for cause in registry.causes(batch)] == [("age",)]
+    assert run.metrics["causes"] == 1
+    assert run.tags["mlflow.note.content"].startswith("**Broken: unit (age). ")
+
+
+def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt):
+    conf = spoilt("amount", FIRST)
+    train(conf)
+
+    told = monitor(conf)
+
+    settings, registry = opened(conf)
+    (batch,) = registry.batches()
+    assert (told["rows"], told["action"]) == (0, "page")
+    assert (batch.rows, batch.quarantined) == (0, A_WEEK)
+    assert next_batch(settings, registry) == pd.Timestamp(SECOND)
+    assert monitor(conf)["action"] == "none"
+
+
+def test_a_batch_without_a_row_is_broken(tmp_path, shop, make_shop_rows):
+    rows = make_shop_rows()
+    rows[~within(rows, FIRST)].to_parquet(tmp_path / "rows.parquet")
+    train(shop)
+
+    told = monitor(shop)
+
+    assert (told["rows"], told["reason"][:26]) == (0, "Broken: volume (the batch)")
+
+
+def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, shop, make_shop_rows):
+    train(shop)
+    settings, _ = opened(shop)
+    make_shop_rows().drop(columns="plan").to_parquet(tmp_path / "live.parquet")
+    live = {"kind": "file", "path": str(tmp_path / "live.parquet")}
+    conf = make_conf(data=settings.model_dump(mode="json")["data"] | {"live": live})
+
+    told = monitor(conf)
+
+    assert told["reason"].startswith("Broken: schema (plan).")
+    kept = pd.read_parquet(next((tmp_path / "state").rglob("batch 2026-02-16T0000.parquet")))
+    assert kept["quarantine_reason"].tolist() == ["plan must be there"] * A_WEEK
+
+
+def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, shop, make_shop_rows):
+    rows = make_shop_rows()
+    rows.loc[within(rows, FIRST), "id"] = None
+    rows.to_parquet(tmp_path / "rows.parquet")
+    train(shop)
+
+    with pytest.raises(NoValidRowError, match="must hold at least one valid row"):
+        monitor(shop)
+
+    assert opened(shop)[1].batches() == []
+
+
+def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp_path):
+    spoilt("age", FIRST)
+    conf = make_conf(monitoring={"diagnosis": False})
+    train(conf)
+
+    told = monitor(conf)
+
+    (batch,) = opened(conf)[1].batches()
+    assert told["action"] == "none"
+    assert (batch.outcome, batch.set_aside) == ("moved", False)
+    assert list((tmp_path / "state").rglob("*broken.parquet")) == []
+
+
+def test_without_diagnosis_a_batch_without_a_valid_row_is_refused(spoilt, make_conf):
+    spoilt("amount", FIRST)
+    conf = make_conf(monitoring={"diagnosis": False})
+    train(conf)
+
+    with pytest.raises(DataError, match="must hold at least one valid row"):
+        monitor(conf)
+
+
+@pytest.mark.parametrize(("answer", "together"), [(None, 1), ("drop", 1), ("accept", 2)])
+def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, together):
+    conf = spoilt("age", FIRST)
+    train(conf)
+    monitor(conf)
+    _, registry = opened(conf)
+    if answer:
+        registry.answer(FIRST, answer, "a test")
+
+    monitor(conf)
+
+    assert report_of(registry, registry.batches()[1])["batches"] == together
+
+
+def test_a_fault_that_people_accepted_is_not_raised_again(spoilt):
+    conf = spoilt("age", FIRST, SECOND)
+    train(conf)
+    monitor(conf)
+    settings, registry = opened(conf)
+    registry.answer(FIRST, "accept", "the new unit")
+
+    batch = judge(settings, registry, pd.Timestamp(SECOND))
+
+    assert batch.verdict.decision.action != "page"
+    assert (batch.outcome, batch.verdict.evidence.broken) == ("moved", ())
+    assert report_of(registry, batch)["causes"] == []
+
+
+def test_a_fault_that_people_dropped_is_raised_again(spoilt):
+    conf = spoilt("age", FIRST, SECOND)
+    train(conf)
+    monitor(conf)
+    opened(conf)[1].answer(FIRST, "drop", "a bad file")
+
+    assert monitor(conf)["action"] == "page"
+
+
+def test_another_fault_than_the_accepted_one_is_raised(spoilt, tmp_path):
+    conf = spoilt("age", FIRST, SECOND)
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    rows.loc[within(rows, SECOND), "amount"] *= 100
+    rows.to_parquet(tmp_path / "rows.parquet")
+    train(conf)
+    monitor(conf)
+    opened(conf)[1].answer(FIRST, "accept", "the new unit")
+
+    assert monitor(conf)["reason"].startswith("Broken: unit (amount). ")
+
+
+def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt):
+    conf = spoilt("age", SECOND)
+    train(conf)
+    for _ in range(2):
+        monitor(conf)
+    _, registry = opened(conf)
+    versions = []
+    for answer in (None, "drop", "accept"):
+        if answer:
+            registry.answer(SECOND, answer, "a test")
+        told = train(conf, until="2026-03-09", episode=f"by hand {answer}")
+        versions.append(registry.version(told["version"]))
+
+    rows = [int(version.tags["rows"]) for version in versions]
+    assert [version.tags.get("left_out") for version in versions] == [SECOND, SECOND, None]
+    assert rows == [rows[2] - A_WEEK, rows[2] - A_WEEK, rows[2]]
+    heldout = registry.bundle(versions[0].number).heldout
+    assert not within(heldout, SECOND).any()
+
+
+def test_a_window_that_is_set_aside_as_a_whole_is_one_sentence(spoilt, make_conf):
+    conf = spoilt("age", FIRST)
+    train(conf)
+    monitor(conf)
+    short = make_conf(training={"window": "7D", "holdout": "2D"})
+
+    with pytest.raises(DataError, match=r"must hold rows of .* not set aside\. All its 336 rows"):
+        train(short, until="2026-02-23")
+
+
+def test_the_gate_does_not_judge_on_what_was_set_aside_since(spoilt, make_conf):
+    spoilt("age", SECOND)
+    training = {"params": {"n_estimators": 20}, "until": "2026-02-16", "holdout": "5D"}
+    strict = make_conf(promotion={"min_gain": 0.9}, training=training)
+    train(strict)
+    told = train(strict, until="2026-03-02", episode="by hand")
+    assert "must exceed 90.0%" in told["reason"]
+    for _ in range(2):
+        monitor(strict)
+
+    again = register(strict, version=told["version"])
+
+    assert "must be judged on at least 200 labelled rows" in again["reason"]
+    assert "Got 0." in again["reason"]
+
+
+def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_held_against_the_model(spoilt):
+    conf = spoilt("age", THIRD)
+    train(conf)
+    told = [monitor(conf) for _ in range(3)]
+    settings, registry = opened(conf)
+
+    settle(settings, registry, pd.Timestamp("2026-03-16"))
+
+    third = registry.batches()[2]
+    assert told[2]["action"] == "page"
+    assert third.performance.at_least > settings.monitoring.performance_loss
+    assert third.performance.scores["log_loss"] > 1
+    assert third.performance.worse is False
+    assert third.verdict.evidence.worse == ""
+    assert [one.batch for one in _settled(registry.batches(), 1)] == [FIRST, SECOND]
+    registry.answer(THIRD, "accept", "a test")
+    assert [one.batch for one in _settled(registry.batches(), 1)] == [FIRST, SECOND, THIRD]
+
+
+def test_a_replay_tells_of_broken_batches_and_learns_nothing_from_them(spoilt):
+    conf = spoilt("amount", SECOND)
+
+    story = replay(conf)
+
+    settings, registry = opened(conf)
+    row = story[1]
+    assert len(story) == 7
+    assert (row["batch"], row["outcome"], row["action"]) == ("2026-02-23", "broken", "page")
+    assert (row["causes"], row["maintained"], row["alone"]) == (["unit (amount)"], {}, {})
+    assert [other["causes"] for other in story if other is not row] == [[]] * 6
+    assert registry.versions()[-1].tags["left_out"] == SECOND
+    assert story[-1]["version"] > 1
+    console = Console(width=140, file=StringIO(), force_terminal=True, color_system="standard")
+    console.print(table(story, settings.task))
+    drawn = console.file.getvalue()
+    assert "broken: unit (amount)" in drawn
+    assert "\x1b[1;31mpage" in drawn
+    assert closing(story, settings).startswith("7 batches judged, 1 of them broken, ")
+    assert replay(conf) == story
+
+
+def test_a_replay_of_nothing_but_a_broken_batch_has_no_mean(spoilt):
+    conf = spoilt("amount", FIRST)
+
+    story = replay(conf, batches=1)
+
+    settings, _ = opened(conf)
+    assert closing(story, settings).endswith("nan maintained, nan left alone.")
+    assert np.isnan(story[0]["maintained"].get("log_loss", np.nan))

@@ -1,0 +1,251 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, stats
+
+from pipeline.config import Numeric
+from pipeline.monitoring.diagnoses.case import (
+    Case,
+    Expected,
+    Told,
+    log_mass,
+    mixture,
+    of_blocks,
+    touched_rows,
+)
+from pipeline.monitoring.findings import Cause
+from pipeline.profile import NumericProfile
+from pipeline.reference import Reference
+
+
+def middles(profile):
+    """Middle of each 512th of the range."""
+    edges = np.linspace(profile.points[0], profile.points[-1], 513)
+    return (edges[:-1] + edges[1:]) / 2
+
+
+@pytest.mark.parametrize(
+    "distribution", [stats.uniform(3, 7), stats.norm(50, 9), stats.beta(2, 5)], ids=str
+)
+def test_the_mass_over_the_whole_range_is_one(distribution):
+    profile = NumericProfile.fit(distribution.rvs(20_000, random_state=1))
+    logs, atom = log_mass(profile, middles(profile))
+
+    assert np.exp(logs).sum() == pytest.approx(1, abs=0.02)
+    assert not atom.any()
+
+
+def test_the_mass_is_the_density_times_a_512th_of_the_range():
+    profile = NumericProfile.fit(stats.norm.rvs(size=20_000, random_state=1))
+    step = (profile.points[-1] - profile.points[0]) / 512
+    values = np.linspace(-2, 2, 41)
+
+    logs, _ = log_mass(profile, values)
+    assert logs == pytest.approx(stats.norm.logpdf(values) + np.log(step), abs=0.35)
+
+
+def test_a_value_with_a_share_of_its_own_has_that_mass():
+    values = stats.uniform.rvs(size=20_000, random_state=1)
+    profile = NumericProfile.fit(np.where(np.arange(20_000) % 4 == 0, 0.0, values))
+
+    logs, atom = log_mass(profile, np.asarray([0.0, 0.5]))
+    assert np.exp(logs) == pytest.approx([0.25, 0.75 / 512], rel=0.3)
+    assert atom.tolist() == [True, False]
+
+
+def test_the_mass_of_labels_written_as_numbers_is_their_share():
+    shares = np.asarray([0.5, 0.3, 0.2])
+    profile = NumericProfile.fit(np.repeat([1.0, 2.0, 5.0], (10_000 * shares).astype(int)))
+
+    logs, atom = log_mass(profile, np.asarray([1.0, 2.0, 5.0]))
+    assert np.exp(logs) == pytest.approx(shares)
+    assert atom.all()
+
+
+def test_the_mass_falls_with_the_distance_outside_and_a_missing_value_counts_nothing():
+    profile = NumericProfile.fit(np.linspace(0, 1, 1_000))
+    logs, _ = log_mass(profile, np.asarray([0.5, 1.1, 2.0, 100.0, np.nan]))
+
+    assert (np.diff(logs[:4]) < 0).all()
+    assert logs[4] == 0
+
+
+def test_a_constant_is_one_atom():
+    logs, atom = log_mass(NumericProfile.fit(np.full(50, 3.0)), np.asarray([3.0, 4.0]))
+
+    assert (logs[0], atom.tolist()) == (0, [True, False])
+    assert logs[1] < -10
+
+
+def error_of_share(share, apart, n):
+    """Standard error of the share of a mixture of two known normals, by Fisher's information."""
+    one, other = stats.norm(), stats.norm(apart)
+
+    def information(x):
+        a, b = one.pdf(x), other.pdf(x)
+        return (b - a) ** 2 / ((1 - share) * a + share * b)
+
+    return 1 / np.sqrt(n * integrate.quad(information, -8, apart + 8)[0])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize("apart", [2.0, 4.0])
+def test_the_share_of_a_mixture_of_two_known_normals_is_found(share, apart):
+    random = np.random.default_rng(6)
+    found = []
+    for _ in range(20):
+        x = random.normal(size=2_000) + apart * (random.random(2_000) < share)
+        gain = stats.norm.logpdf(x, apart) - stats.norm.logpdf(x)
+        found.append(mixture(gain)[0])
+
+    error = error_of_share(share, apart, 2_000)
+    assert found == pytest.approx([share] * 20, abs=3.5 * error)  # of 20 trials, once in 100
+    assert np.mean(found) == pytest.approx(share, abs=3 * error / np.sqrt(20))
+
+
+def test_the_nats_of_a_mixture_are_its_log_likelihood_ratio():
+    random = np.random.default_rng(7)
+    x = random.normal(size=3_000) + 4 * (random.random(3_000) < 0.3)
+    share, total = mixture(stats.norm.logpdf(x, 4) - stats.norm.logpdf(x))
+
+    mixed = np.log((1 - share) * stats.norm.pdf(x) + share * stats.norm.pdf(x, 4))
+    assert total == pytest.approx((mixed - stats.norm.logpdf(x)).sum(), rel=0.001)
+
+
+@pytest.mark.parametrize(("gain", "share"), [(-20.0, 0), (20.0, 1)])
+def test_what_is_true_of_no_row_or_of_all_has_such_a_share(gain, share):
+    found, total = mixture(np.full(500, gain))
+
+    assert found == pytest.approx(share, abs=0.001)
+    assert total == pytest.approx(500 * gain * share, abs=1)
+
+
+def test_a_row_is_touched_when_that_is_likelier_than_not():
+    gain = np.log(np.asarray([1.0, 2.9, 3.1, 50.0]))
+
+    assert touched_rows(gain, 0.25).tolist() == [False, False, True, True]
+
+
+def test_blocks_of_fewer_than_thirty_rows_say_nothing():
+    blocks = np.repeat([0, 1, 2], [100, 29, 30])
+    gain = np.repeat([2.0, 5.0, -3.0], [100, 29, 30])
+
+    assert of_blocks(blocks, gain) == pytest.approx([2, 0], abs=0.05)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.8])
+def test_what_a_normal_column_says_of_another_is_the_ratio_of_their_densities(rho):
+    x, noise = np.random.default_rng(8).normal(size=(2, 50_000))
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    nothing = np.zeros(0)
+    told = Expected(nothing, rho * x, nothing, nothing, np.zeros(0, dtype=int), 1 - rho**2)
+
+    ratio, inside = told.log_ratio(y), np.abs(y) < 1.5
+    theirs = stats.norm.logpdf(y, rho * x, np.sqrt(1 - rho**2)) - stats.norm.logpdf(y)
+    assert ratio[inside] == pytest.approx(np.clip(theirs, -8, 8)[inside])
+    # Outermost scores prove nothing, so that it is no more than the mutual information.
+    information = -np.log(1 - rho**2) / 2
+    assert 0.8 * information < ratio.mean() < information + 3 * ratio.std() / np.sqrt(50_000)
+
+
+def test_a_relation_that_moved_as_a_whole_is_centred_anew():
+    x, noise = np.random.default_rng(9).normal(size=(2, 5_000))
+    nothing = np.zeros(0)
+    told = Expected(nothing, 0.8 * x, nothing, nothing, np.zeros(0, dtype=int), 0.36)
+    scores = 0.8 * x + 0.6 * noise + 1.5
+
+    loose = told.loosened(scores, np.ones(5_000, dtype=bool))
+    assert np.mean(scores - loose.now) == pytest.approx(0, abs=0.05)
+    assert loose.variance == pytest.approx(0.36, rel=0.1)
+
+
+def test_labels_that_the_others_tell_have_their_entropy_as_information():
+    classes = np.repeat([0, 1, 2], [500, 300, 200])
+    shares = np.asarray([0.5, 0.3, 0.2])
+    sure = np.log(np.eye(3)[classes] + 1e-12)
+    nothing = np.zeros((0, 3))
+    told = Told(["a", "b", "c"], np.log(shares), sure, classes, np.zeros(1_000, int), nothing)
+
+    assert told.information == pytest.approx(stats.entropy(shares), abs=1e-6)
+
+
+def test_what_the_others_say_is_learnt_from_the_reference(shop, batch):
+    case = shop.case(batch)
+    shown, hidden = case.expected("temp"), case.expected("hour")
+
+    assert shown.variance < 0.15  # by the formula of Magnus it follows from two others
+    assert hidden.variance > 0.8
+    assert np.corrcoef(shown.now, case.scores("temp", case.numbers("temp")))[0, 1] > 0.9
+
+
+def test_columns_left_out_say_nothing(shop, batch):
+    case = shop.case(batch)
+
+    assert case.expected("temp").variance < case.expected("temp", ["dewp"]).variance
+    assert case.expected("temp", ["dewp", "north"]).variance > 0.85
+
+
+def test_labels_are_learnt_from_the_reference(shop, batch):
+    case = shop.case(batch)
+
+    assert case.told("region").information > 0.5
+    assert case.told("region", ["product"]).information < 0.5
+
+
+def test_a_blamed_column_is_asked_no_more(shop, batch):
+    case = shop.case(batch).without(Cause("unit", ("temp",), "", {}, ""))
+
+    assert "temp" not in case.features
+    assert case.expected("dewp").variance > shop.case(batch).expected("dewp").variance
+
+
+def test_columns_are_split_by_what_they_hold(shop, batch):
+    case = shop.case(batch.drop(columns=["count"]).assign(other=1))
+
+    assert case.categorical == ["product", "region"]
+    assert "count" not in case.numeric
+    assert "other" not in case.features
+
+
+def test_a_column_is_suspect_when_it_contradicts_the_others(shop, batch):
+    turned = shop.case(batch.assign(north=-batch["north"]))
+
+    assert turned.suspect("north")
+    assert not any(shop.case(batch).suspect(name) for name in batch)
+
+
+def test_an_index_names_its_block_and_a_measurement_does_not(shop):
+    frame = shop.trained[["temp"]].assign(index=np.arange(len(shop.trained)))
+    reference = Reference.fit(frame, {"temp": Numeric(), "index": Numeric()}, block=2_000)
+    tally = reference.tally(frame[:100])
+    case = Case(reference, frame[:100], tally, reference.summarise(tally), (), ())
+
+    assert case.names_the_block("index")
+    assert not case.names_the_block("temp")
+
+
+def test_what_is_usual_is_of_the_blocks_and_the_most_of_recent_batches_too(shop, batch):
+    recent = [{"count|missing": 0.4}]
+    case = shop.case(batch, recent)
+
+    mean, sd = case.usual("count|missing")
+    assert mean == pytest.approx(0.02, abs=0.004)
+    assert sd == pytest.approx(np.sqrt(0.02 * 0.98 / 2_000), rel=0.6)
+    assert case.most("count|missing") == 0.4
+    assert case.usual("no such trait") == (0, 0)
+
+
+def test_a_reference_without_blocks_knows_no_custom(shop, batch):
+    reference = Reference.fit(shop.trained[["temp"]], {"temp": Numeric()})
+    tally = reference.tally(batch)
+    case = Case(reference, batch, tally, reference.summarise(tally), (), ())
+
+    assert case.usual("temp|location") == (0, 0)
+    assert case.most("temp|missing") == 0
+    assert not case.names_the_block("temp")
+
+
+def test_numbers_that_are_not_finite_count_as_missing(shop, batch):
+    case = shop.case(pd.concat([batch[:30].assign(temp=np.inf), batch[30:]]))
+
+    assert case.missing("temp").sum() == 30

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from pipeline.monitoring.diagnoses.clocks import cycle
+from pipeline.profile import NumericProfile
+
+
+def profile(values, weights=None):
+    random = np.random.default_rng(0)
+    return NumericProfile.fit(random.choice(np.asarray(values, dtype=float), 5_000, p=weights))
+
+
+@pytest.mark.parametrize(
+    ("values", "length", "step"),
+    [
+        (range(24), 24, 1),
+        (range(1, 13), 12, 1),
+        (range(7), 7, 1),
+        (range(1, 8), 7, 1),
+        (range(60), 60, 1),
+        (range(5, 24), 24, 1),
+        (np.arange(48) / 2, 48, 0.5),
+        (np.arange(48) / 47, 48, 1 / 47),
+    ],
+    ids=str,
+)
+def test_steps_of_a_clock_are_a_cycle(values, length, step):
+    found = cycle(profile(values))
+
+    assert (found.length, found.step) == (length, pytest.approx(step))
+
+
+def test_a_clock_without_its_first_hours_begins_where_clocks_do():
+    assert cycle(profile(range(5, 24))).first == 0
+    assert cycle(profile(range(2, 13))).first == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1],
+        [1, 2, 5, 10, 20, 50, 100],
+        [3, 7, 8, 20, 22, 23],
+        range(18, 71),
+        range(18, 66),
+        range(1, 32),
+        range(101),
+        np.linspace(0, 1, 5_000),
+        np.random.default_rng(1).normal(size=5_000),
+        np.random.default_rng(1).poisson(6, 5_000),
+        np.random.default_rng(1).geometric(0.3, 5_000),
+    ],
+    ids=[
+        "flag",
+        "coins",
+        "odd",
+        "ages",
+        "48 ages",
+        "days",
+        "percent",
+        "even",
+        "normal",
+        "count",
+        "tail",
+    ],
+)
+def test_other_numbers_are_no_clock(values):
+    assert cycle(profile(values)) is None
+
+
+def test_a_clock_with_rare_hours_is_a_cycle():
+    weights = np.where(np.arange(24) < 5, 0.001, 0.995 / 19)
+
+    assert cycle(profile(range(24), weights)) == (24, 0, 1)
+
+
+def test_a_column_without_a_value_is_no_clock():
+    assert cycle(NumericProfile.fit(np.full(10, np.nan))) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "by", "part"),
+    [
+        ("hour", 5, "all"),
+        ("weekday", 1, "all"),
+    ],
+)
+def test_a_clock_that_was_moved_is_told_with_the_steps(shop, batch, column, by, part):
+    mask, length = shop.touch(batch, part), 24 if column == "hour" else 7
+    report = shop.judge(shop.put(batch, column, mask, (batch[column] + by) % length))
+
+    figure = f"moved by {by:+g} round its {length}"
+    shop.assert_told(report, "shifted", column, figure=figure, mask=mask, part=part)
+    assert report.causes[0].evidence["moved by"] == by
+
+
+def test_a_weekday_moved_in_some_rows_is_blamed_on_no_column_but_the_two_that_contradict(
+    shop, batch
+):
+    mask = shop.touch(batch, "some")
+    report = shop.judge(shop.put(batch, "weekday", mask, (batch["weekday"] + 1) % 7))
+
+    # Only Friday as Saturday and Sunday as Monday show, 8% of all rows; either may be in error.
+    assert report.outcome in {"moved", "broken"}
+    assert {name for one in report.causes for name in one.columns} <= {"weekday", "working"}
+
+
+def test_days_counted_from_one_are_a_moved_clock(shop, batch):
+    report = shop.judge(batch.assign(weekday=batch["weekday"] + 1))
+
+    shop.assert_told(
+        report, "shifted", "weekday", figure="moved by +1 round its 7 days of the week"
+    )
+
+
+def test_fewer_orders_at_night_are_no_moved_clock(shop, batch):
+    day = batch[(batch["hour"] > 6) | (np.arange(len(batch)) % 3 == 0)]
+
+    assert shop.judge(day).causes == ()
