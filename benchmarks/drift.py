@@ -67,7 +67,7 @@ def side_by_side(trial: Callable[[int], Any], seeds: Iterable[int]) -> list[Any]
 
 
 def judged(reference: Reference, current: pd.DataFrame, **given: Any) -> DriftReport:
-    return compare(reference=reference, current=current, alpha=ALPHA, **given)
+    return compare(reference=reference, current=current, alpha=ALPHA, diagnosis=False, **given)
 
 
 def false_alarms(seed: int, *, quick: bool) -> Told:

@@ -321,12 +321,12 @@ class Reference:
             if np.isfinite(value):
                 summary[trait.key] = float(value)
         for name in self.names:
-            summary[f"{name}|atom"] = self._atom(name, tally)
+            summary[f"{name}|atom"] = self.atom(name, tally)
         summary["|copies"] = 1 - len(tally.repeats) / tally.rows
         summary["|repeats"] = float(tally.repeats[0] / tally.rows)
         return summary
 
-    def _atom(self, name: str, tally: Tally) -> float:
+    def atom(self, name: str, tally: Tally) -> float:
         """Largest excess of the share of one cell over the reference, from 0 to 1."""
         counts, profile = tally.counts[name], self.columns[name]
         if tally.known(name) == 0 or profile.n == 0:

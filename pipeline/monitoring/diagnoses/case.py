@@ -171,6 +171,8 @@ class Case:
     recent: Sequence[Summary]
     findings: Sequence[Finding]
     blamed: frozenset[str] = frozenset()
+    _numbers: dict[str, Floats] = field(default_factory=dict, repr=False)
+    _labels: dict[str, tuple[Places, list[str]]] = field(default_factory=dict, repr=False)
     _expected: dict[tuple[str, ...], Expected] = field(default_factory=dict, repr=False)
     _told: dict[tuple[str, ...], Told] = field(default_factory=dict, repr=False)
 
@@ -224,12 +226,20 @@ class Case:
 
     def numbers(self, name: str) -> Floats:
         """Values of the drawn rows; NaN for what is no number."""
-        values = as_number(self.drawn[name]).to_numpy(dtype=np.float64)
-        return np.where(np.isfinite(values), values, np.nan)
+        if name not in self._numbers:
+            values = as_number(self.drawn[name]).to_numpy(dtype=np.float64)
+            self._numbers[name] = np.where(np.isfinite(values), values, np.nan)
+        return self._numbers[name]
 
     def labels(self, name: str) -> tuple[Places, list[str]]:
         """Labels of the drawn rows, as places in a list of them; -1 for none."""
-        return as_codes(self.drawn[name])
+        if name not in self._labels:
+            self._labels[name] = as_codes(self.drawn[name])
+        return self._labels[name]
+
+    def atom(self, name: str) -> float:
+        """Largest excess of the share of one value, or of a gap between two, from 0 to 1."""
+        return self.reference.atom(name, self.tally)
 
     def missing(self, name: str) -> Mask:
         """Which of the drawn rows have no value."""

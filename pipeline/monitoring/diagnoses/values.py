@@ -118,10 +118,11 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     distinct, counts = np.unique(known, return_counts=True)
     often = counts >= max(10, _ATOM * len(values))
     low, high = profile.points[0], profile.points[-1]
+    before = dict(zip(distinct, _shares_at(profile, distinct), strict=True))
     odd = [
         value
         for value in distinct[often]
-        if _share_at(profile, value) < 0.001 and _is_odd(value, low, high)  # hardly ever
+        if before[value] < 0.001 and _is_odd(value, low, high)  # hardly ever
     ]
     touched = np.isin(values, odd)
     # Where many other values lie outside on its side, the column was changed as a whole.
@@ -161,11 +162,11 @@ def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
     return odd, np.isin(np.asarray([*labels, None], dtype=object)[places], odd)
 
 
-def _share_at(profile: NumericProfile, value: float) -> float:
-    place = min(int(np.searchsorted(profile.points, value)), len(profile.points) - 1)
-    if profile.points[place] != value:
-        return 0.0
-    return profile.upto[place] - profile.below[place]
+def _shares_at(profile: NumericProfile, values: Floats) -> Floats:
+    """Share of the reference at each value."""
+    place = np.minimum(np.searchsorted(profile.points, values), len(profile.points) - 1)
+    shares = (np.asarray(profile.upto) - np.asarray(profile.below))[place]
+    return np.where(profile.points[place] == values, shares, 0.0)
 
 
 def stuck(case: Case) -> Iterator[Cause]:
@@ -195,7 +196,7 @@ def stuck(case: Case) -> Iterator[Cause]:
 
 
 def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
-    top = _top_value(case, name)
+    top = None if case.atom(name) < _ATOM else _top_value(case, name)
     if top is None:
         return None
     value, share, before = top
@@ -231,7 +232,7 @@ def _top_value(case: Case, name: str) -> tuple[float, float, float] | None:
         return None
     distinct, counts = np.unique(known, return_counts=True)
     shares = counts / len(known)
-    grown = shares - np.asarray([_share_at(profile, value) for value in distinct])
+    grown = shares - _shares_at(profile, distinct)
     best = int(grown.argmax())
     return float(distinct[best]), float(shares[best]), float(shares[best] - grown[best])
 
@@ -254,7 +255,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
 def clipped(case: Case) -> Iterator[Cause]:
     """Values pile up at a bound that the training rows go beyond."""
     for name in case.numeric:
-        top = _top_value(case, name)
+        top = None if case.atom(name) < _ATOM else _top_value(case, name)
         if top is None:
             continue
         bound, share, before = top

@@ -5,11 +5,12 @@ from difflib import SequenceMatcher
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.columns import as_number, as_text
 from pipeline.monitoring.diagnoses.case import Case, Places
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import CategoricalProfile, Profile
+from pipeline.profile import CategoricalProfile, Cells, Profile
 from pipeline.sample import read_codes, repeats, row_hashes
 
 UNREADABLE = 0.03
@@ -178,8 +179,14 @@ def _usual_copies(case: Case) -> float:
     return min(1.0, max(case.most("|copies") * growth, sampled))
 
 
-def _distinct(cells: np.ndarray) -> int:
-    return len(np.unique(np.ascontiguousarray(cells).view([("", cells.dtype)] * cells.shape[1])))
+def _distinct(cells: Cells) -> int:
+    return len(np.unique(_hashed(cells)))
+
+
+def _hashed(cells: Cells) -> NDArray[np.uint64]:
+    """64 bits per row of cells."""
+    odd = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
+    return (cells.astype(np.uint64) + np.uint64(1)) @ (odd * np.uint64(2) + np.uint64(1))
 
 
 def _seen_as_a_whole(case: Case) -> bool:
@@ -199,12 +206,10 @@ def _seen_as_a_whole(case: Case) -> bool:
 def _seen_at_training(case: Case) -> tuple[float, float]:
     """Share of rows whose cells stand in the sample, and the share that chance explains."""
     places = [case.place(name) for name in case.features]
-    before = np.ascontiguousarray(case.reference.cells[:, places])
-    now = np.ascontiguousarray(case.drawn_cells[:, places])
-    if not len(before):
+    if not len(case.reference.cells):
         return 0.0, 0.0
-    kind = [("", before.dtype)] * len(places)
-    seen, rows = before.view(kind).ravel(), now.view(kind).ravel()
+    seen = _hashed(case.reference.cells[:, places])
+    rows = _hashed(case.drawn_cells[:, places])
     half = len(seen) // 2
     usual = 2 * float(np.isin(seen[:half], seen[half:]).mean()) if half else 0.0
     return float(np.isin(rows, seen).mean()), usual

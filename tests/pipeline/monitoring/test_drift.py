@@ -61,7 +61,7 @@ def own(report, column):
 
 
 def judge(reference, current):
-    return compare(reference=reference, current=current, alpha=ALPHA)
+    return compare(reference=reference, current=current, alpha=ALPHA, diagnosis=False)
 
 
 def test_the_reference_itself_is_quiet():
@@ -334,7 +334,7 @@ def test_three_shifted_batches_persist_and_one_does_not():
     def judged(*batches):
         *recent, current = batches
         seen = [reference.summarise(frame) for frame in recent]
-        return compare(reference=reference, current=current, recent=seen)
+        return compare(reference=reference, current=current, recent=seen, diagnosis=False)
 
     assert judged(*shifted).persisted
     assert "x0" in judged(*shifted).drifted
