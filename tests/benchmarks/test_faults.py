@@ -30,8 +30,6 @@ def clean():
 
 def columns_of(variant: Variant):
     here = [name for name in variant.only if name in clean()]
-    if variant.only and not here:
-        pytest.skip("no such column in the simulated shop")
     return tuple(here[:1]) or COLUMNS[variant.on]
 
 
@@ -45,12 +43,16 @@ def named(variant):
     return f"{variant.cause}-{variant.name}"
 
 
+# Those for columns that only a real set has are run by the benchmark.
+SHOWN = [one for one in VARIANTS if not one.only or set(one.only) & set(clean())]
+
+
 def test_every_cause_has_a_variant():
     assert len(CAUSES) == 17
     assert set(CAUSES) == set(FLIGHTS)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=named)
+@pytest.mark.parametrize("variant", SHOWN, ids=named)
 def test_touched_rows_differ_and_others_stay(variant):
     frame, columns = clean(), columns_of(variant)
     mask = np.ones(ROWS, dtype=bool) if variant.all_rows else np.arange(ROWS) % 3 == 0
@@ -68,7 +70,7 @@ def test_touched_rows_differ_and_others_stay(variant):
         assert not differing(frame, after, columns, ~mask).any()
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=named)
+@pytest.mark.parametrize("variant", SHOWN, ids=named)
 def test_faults_are_the_same_again(variant):
     frame, columns = clean(), columns_of(variant)
     mask = np.ones(ROWS, dtype=bool) if variant.all_rows else np.arange(ROWS) % 3 == 0
