@@ -1,11 +1,7 @@
 """Broken or moved: are faults recognised where they are, and natural change left alone?"""
 
-import argparse
-import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,53 +9,17 @@ import numpy as np
 
 from benchmarks import broken_batches, clean_batches, histories, natural, outages
 from benchmarks.faults import shuffled, swapped
+from benchmarks.goals import Told, at_least, at_most, command, side_by_side
 from benchmarks.variants import CAUSES
 
-WORKERS = 2
 MISSED = 60
-Goal = dict[str, Any]
-Told = tuple[dict[str, Any], list[Goal]]
 Records = Sequence[dict[str, Any]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.causes", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--quick", action="store_true", help="fewer trials, and no end_to_end")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    unknown = sorted(set(given.parts) - set(PARTS))
-    if unknown:
-        parser.error(f"unknown parts {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    os.environ["OMP_NUM_THREADS"] = "1"  # trials run side by side
-    figures: dict[str, Any] = {"left_out": histories.left_out()}
-    goals: list[Goal] = []
-    for name in given.parts or PARTS:
-        told, met = PARTS[name](given.seed, quick=given.quick)
-        figures[name] = told
-        goals += met
-        print(f"{name}:", json.dumps(told, indent=1), flush=True)
-    if figures["left_out"]:
-        print(f"Left out, as {histories.FOLDER} does not hold them: {figures['left_out']}")
-    for goal in goals:
-        print("met " if goal["met"] else "MISSED", goal["goal"], goal["value"], goal["limit"])
-    if given.json:
-        print(json.dumps({"figures": figures, "goals": goals}))
-    return 0
-
-
-def at_most(goal: str, value: float, limit: float) -> Goal:
-    return {"goal": goal, "value": value, "limit": limit, "met": bool(value <= limit)}
-
-
-def at_least(goal: str, value: float, limit: float) -> Goal:
-    return {"goal": goal, "value": value, "limit": limit, "met": bool(value >= limit)}
-
-
-def side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    with ProcessPoolExecutor(WORKERS) as pool:
-        return list(pool.map(work, items))
+    if left_out := histories.left_out():
+        print(f"Left out, as {histories.FOLDER} does not hold them: {left_out}", flush=True)
+    return command("causes", __doc__, PARTS, "fewer trials, and no end_to_end")
 
 
 def faults(seed: int, *, quick: bool) -> Told:

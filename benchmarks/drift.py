@@ -1,12 +1,8 @@
 """The drift statistics against theory and against other tools: false alarms, power, speed."""
 
-import argparse
-import json
-import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,53 +13,18 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks import draws, peers
+from benchmarks.goals import Told, at_least, at_most, command, side_by_side
 from pipeline.columns import infer_columns
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import DriftReport
 from pipeline.reference import Reference
 from pipeline.traits import Summary
 
-ALPHA, WORKERS = 0.05, 2
-Goal = dict[str, Any]
-Told = tuple[dict[str, Any], list[Goal]]
+ALPHA = 0.05
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--quick", action="store_true", help="fewer trials and no other tools")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    unknown = sorted(set(given.parts) - set(PARTS))
-    if unknown:
-        parser.error(f"unknown parts {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    os.environ["OMP_NUM_THREADS"] = "1"  # CPU time is compared, and trials run side by side
-    figures: dict[str, Any] = {}
-    goals: list[Goal] = []
-    for name in given.parts or PARTS:
-        told, met = PARTS[name](given.seed, quick=given.quick)
-        figures[name] = told
-        goals += met
-        print(f"{name}:", json.dumps(told, indent=1), flush=True)
-    for goal in goals:
-        print("met " if goal["met"] else "MISSED", goal["goal"], goal["value"], goal["limit"])
-    if given.json:
-        print(json.dumps({"figures": figures, "goals": goals}))
-    return 0
-
-
-def at_most(goal: str, value: float, limit: float) -> Goal:
-    return {"goal": goal, "value": value, "limit": limit, "met": bool(value <= limit)}
-
-
-def at_least(goal: str, value: float, limit: float) -> Goal:
-    return {"goal": goal, "value": value, "limit": limit, "met": bool(value >= limit)}
-
-
-def side_by_side(trial: Callable[[int], Any], seeds: Iterable[int]) -> list[Any]:
-    with ProcessPoolExecutor(WORKERS) as pool:
-        return list(pool.map(trial, seeds))
+    return command("drift", __doc__, PARTS, "fewer trials and no other tools")
 
 
 def judged(reference: Reference, current: pd.DataFrame, **given: Any) -> DriftReport:
