@@ -352,6 +352,9 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
     few = there.sum() < 20 or len(profile.grid) < 8  # too few have digits
     if few or not _same_size(profile, values[there]):
         return None
+    # Rows of one hour share a value: they count as many as there would be without.
+    _, counts = np.unique(values[there], return_counts=True)
+    apart = counts.sum() ** 2 / (counts**2).sum()
     best: tuple[float, tuple[str, float, float, Mask]] | None = None
     for what, on in _grids(profile.points, values):
         before = float(weight @ on[: len(weight)] / weight.sum())
@@ -359,7 +362,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         share = float(touched[there].mean())
         if before > 0.5 or share <= before:  # as coarse already
             continue
-        error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / there.sum()))
+        error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
         distinct = len(np.unique(values[there & touched]))
         if share - before < 0.1 + 3 * error or distinct < 3:  # or one value is frequent
             continue
