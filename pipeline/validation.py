@@ -187,6 +187,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):  # no form in Arrow
+    # Which of these Arrow raises for mixed types hangs on the first two values it meets.
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):
         return False
     return True

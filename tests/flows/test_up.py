@@ -27,9 +27,8 @@ def hello(conf: str) -> None:
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(  # orphans are found by their environment, which only Linux (CI) shows
-        not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"
-    ),
+    # Orphans are found by their environment, which only Linux shows; CI runs there.
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"),
 ]
 
 

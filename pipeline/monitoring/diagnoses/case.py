@@ -237,10 +237,6 @@ class Case:
             self._labels[name] = as_codes(self.drawn[name])
         return self._labels[name]
 
-    def atom(self, name: str) -> float:
-        """Largest excess of the share of one value, or of a gap between two, from 0 to 1."""
-        return self.reference.atom(name, self.tally)
-
     def missing(self, name: str) -> Mask:
         """Which of the drawn rows have no value."""
         if name in self.numeric:
@@ -343,9 +339,8 @@ class Case:
             return False
         steps = np.sign(np.diff(places))
         orderly = abs(steps.mean()) == 1
-        return bool(
-            np.mean(spreads) < 0.05 or (orderly and np.mean(spreads) < 0.5)
-        )  # of a standard deviation
+        inside = float(np.mean(spreads))  # of a block, in standard deviations of the whole
+        return bool(inside < 0.05 or (orderly and inside < 0.5))
 
     def expected(self, name: str, without: Sequence[str] = ()) -> Expected:
         """What the other columns say of a column of numbers, learnt from the reference.

@@ -267,8 +267,8 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
     size = abs(np.log(fit.change.factor))
     if fit.share < _MOST:
         even = _even(values, fit)
-        # A few odd rows of one day fit many a small factor.
-        # What shrinks, lies near zero, where others lie as well.
+        # A few odd rows of one day fit many a small factor, and what shrinks lies near zero,
+        # where others lie as well.
         sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
         told = (sure and size > np.log(5)) or (
             fit.share > 0.15 and even > _MUCH_ALIKE and fit.related > 2 * _CONVINCING

@@ -196,7 +196,7 @@ def stuck(case: Case) -> Iterator[Cause]:
 
 
 def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
-    top = None if case.atom(name) < _ATOM else _top_value(case, name)
+    top = None if case.reference.atom(name, case.tally) < _ATOM else _top_value(case, name)
     if top is None:
         return None
     value, share, before = top
@@ -255,7 +255,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
 def clipped(case: Case) -> Iterator[Cause]:
     """Values pile up at a bound that the training rows go beyond."""
     for name in case.numeric:
-        top = None if case.atom(name) < _ATOM else _top_value(case, name)
+        top = None if case.reference.atom(name, case.tally) < _ATOM else _top_value(case, name)
         if top is None:
             continue
         bound, share, before = top
