@@ -187,7 +187,8 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    # Which of these Arrow raises for mixed types hangs on the first two values it meets.
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):
+    # Arrow has no form for mixed types, Python raises for whole numbers beyond 64 bits, and what
+    # an array of pandas raises that cannot be turned into Arrow's is its own choice.
+    except (pa.ArrowException, OverflowError, TypeError, ValueError, NotImplementedError):
         return False
     return True

@@ -224,6 +224,7 @@ def test_whatever_is_refused_can_be_stored(data, tmp_path_factory, frame):
 @pytest.mark.parametrize(
     "values",
     [
+        pd.Series([1, 2**70], dtype=object),
         pd.Series([1, "a"], dtype=object),
         pd.Series([[1], None], dtype=object),
         pd.Series([b"a", 1.5], dtype=object),
