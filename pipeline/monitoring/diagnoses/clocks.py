@@ -5,15 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.monitoring.diagnoses.case import (
-    NATS,
-    Case,
-    Mask,
-    Places,
-    mixture,
-    of_blocks,
-    touched_rows,
-)
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
+from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import NumericProfile

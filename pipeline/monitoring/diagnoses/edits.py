@@ -11,17 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ks_2samp
 
-from pipeline.monitoring.diagnoses.case import (
-    NATS,
-    Case,
-    Expected,
-    Mask,
-    log_mass,
-    mixture,
-    of_blocks,
-    touched_rows,
-)
+from pipeline.monitoring.diagnoses.case import NATS, Case, Expected, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
+from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats, NumericProfile

@@ -6,16 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.monitoring.diagnoses.case import (
-    NATS,
-    Case,
-    Mask,
-    Places,
-    Told,
-    mixture,
-    of_blocks,
-    touched_rows,
-)
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places, Told
+from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 

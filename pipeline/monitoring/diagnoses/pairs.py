@@ -6,14 +6,8 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import ks_2samp
 
-from pipeline.monitoring.diagnoses.case import (
-    NATS,
-    Case,
-    Mask,
-    log_mass,
-    mixture,
-    touched_rows,
-)
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
+from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, touched_rows
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
