@@ -14,11 +14,8 @@ from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clocks import shifted
 from pipeline.monitoring.diagnoses.edits import sign, unit
 from pipeline.monitoring.diagnoses.labels import permuted, recode
-from pipeline.monitoring.diagnoses.pairs import (
-    shuffled,
-    swapped_labels,
-    swapped_numbers,
-)
+from pipeline.monitoring.diagnoses.pairs import swapped_labels, swapped_numbers
+from pipeline.monitoring.diagnoses.shuffles import shuffled
 from pipeline.monitoring.diagnoses.values import clipped, join, nulls, rounded, sentinel, stuck
 from pipeline.monitoring.diagnoses.whole import duplicate, frozen, schema, volume
 from pipeline.monitoring.findings import Cause, Finding

@@ -7,6 +7,7 @@ never asks for one: it calls for people, and until they accept it nothing else c
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 Action = Literal["none", "page", "retrain", "halt"]
@@ -104,7 +105,8 @@ def decide(
     attempts : sequence of Attempt
         Challengers so far, oldest first.
     cooldown : int
-        Batches to wait after a request before the next one; one that is set aside is none.
+        Batches to wait after a request before the next one. One that is set aside is none, but
+        those set aside right before the request count: it was held up, and lacks them.
     accepted : collection of str
         Broken batches that people took for the world as it is now.
     """
@@ -115,10 +117,10 @@ def decide(
     if not trouble:
         reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
         return Decision("none", reason)
-    earlier = sorted(
-        (v for v in history if v.evidence.batch < evidence.batch and _counts(v, accepted)),
-        key=lambda v: v.evidence.batch,
+    before = sorted(
+        (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
     )
+    earlier = [v for v in before if _counts(v, accepted)]
     own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
     refused = _refused_in_a_row(attempts, own)
     if refused >= REFUSALS:
@@ -130,11 +132,21 @@ def decide(
     if last is not None and last.decision.episode not in answered:
         reason = f"{trouble}; the retrain already asked for has not finished."
         return Decision("retrain", reason, last.decision.episode)
-    waited = sum(last is not None and v.evidence.batch > last.evidence.batch for v in earlier)
+    waited = 0 if last is None else _waited(before, last, accepted)
     if last is not None and waited < cooldown:
         reason = f"{trouble}; {waited} of {cooldown} batches since the last request have passed."
         return Decision("page" if evidence.worse else "none", reason)
     return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
+
+
+def _waited(before: Sequence[Verdict], last: Verdict, accepted: Collection[str]) -> int:
+    """Batches since a request, and those set aside right before it, which its training lacks.
+
+    An outage holds a due request up: it takes its turn as if it had been made when it was due.
+    """
+    place = before.index(last)
+    held_up = takewhile(lambda v: not _counts(v, accepted), reversed(before[:place]))
+    return sum(_counts(v, accepted) for v in before[place + 1 :]) + len(list(held_up))
 
 
 def _counts(verdict: Verdict, accepted: Collection[str]) -> bool:

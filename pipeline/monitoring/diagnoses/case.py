@@ -10,6 +10,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from pipeline.columns import as_codes, as_number
+from pipeline.monitoring.diagnoses.likelihood import mixture
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
 from pipeline.reference import Reference, Tally
@@ -49,6 +50,8 @@ _TELLING = 0.3
 _INSIDE = 2.0
 """Normal score within which the reference knows a column well."""
 _OUTERMOST = 2.5
+_DOUBT = 0.005, 0.2
+"""Least and largest share of rows of which a relation between labels may be wrong."""
 _LARGEST = 8.0
 """Most nats that one row's relation to the others may count for."""
 
@@ -453,18 +456,16 @@ class Case:
         half = self._halves
         if before.shape[1] and min(there[half].sum(), there[~half].sum()) > 50:
             settings = _TREES | {"objective": "multi:softprob", "num_class": len(shares)}
-            chances = np.zeros(logs_now.shape)
+            ahead, chances = np.zeros(logs_before.shape), np.zeros(logs_now.shape)
             for part in (half, ~half):
                 data = xgb.DMatrix(before[part & there], classes[part & there])
                 fitted = xgb.train(settings, data, num_boost_round=_LABEL_ROUNDS)
-                ahead = fitted.predict(xgb.DMatrix(before[~part]))
-                logs_before[~part] = np.log(_tempered(ahead, shares))
+                ahead[~part] = fitted.predict(xgb.DMatrix(before[~part]))
                 chances += fitted.predict(xgb.DMatrix(now)) / 2
-            logs_now = np.log(_tempered(chances, shares))
+            # No row is surer than the share of rows that the fit proved wrong of.
+            right = ahead[np.flatnonzero(there), classes[there]]
+            wrong = mixture(flat[classes[there]] - np.log(right))[0]
+            doubt = float(np.clip(wrong, *_DOUBT))
+            logs_before = np.log((1 - doubt) * ahead + doubt * shares)
+            logs_now = np.log((1 - doubt) * chances + doubt * shares)
         return Told(labels, flat, logs_before[there], classes[there], self._blocks[there], logs_now)
-
-
-def _tempered(chances: Floats, shares: Floats) -> Floats:
-    """A twentieth of doubt: no row is surer than that."""
-    tempered: Floats = 0.95 * chances + 0.05 * shares
-    return tempered

@@ -6,14 +6,20 @@ value then is, in the reference's own distribution and given the other columns.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Expected, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
-from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import (
+    Change,
+    drift_gain,
+    mixture,
+    of_blocks,
+    plain_gain,
+    touched_rows,
+)
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats, NumericProfile
@@ -70,18 +76,6 @@ _SUPPORTED = 0.3
 _FAR_FACTOR = 3.0
 _LEAST_FACTOR = 1.7
 """Factor that only a unit explains; smaller ones need the other columns to tell."""
-
-
-class Change(NamedTuple):
-    """A transformation: what comes is the factor times the true value, plus the offset."""
-
-    factor: float
-    offset: float
-    words: str
-
-    def undone(self, values: Floats) -> Floats:
-        """The true values."""
-        return (values - self.offset) / self.factor
 
 
 @dataclass(frozen=True)
@@ -183,7 +177,7 @@ def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
 
 def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
     """Nats that undoing a transformation gains over the values as they came, if any."""
-    plain = _plain_gain(case.profile(name), values, change)
+    plain = plain_gain(case.profile(name), values, change)
     share, total = mixture(plain)
     if (share < _SHARE or total < _TOTAL / 2) and not case.suspect(name):
         return None
@@ -198,13 +192,6 @@ def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
     if share < _SHARE or total < _TOTAL or not touched.any():
         return None
     return _Fit(change, share, total, gain, float(related[touched].mean()))
-
-
-def _plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Floats:
-    """Nats by which values alone are likelier once a transformation is undone."""
-    new, atom = log_mass(profile, change.undone(values))
-    gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
-    return np.where(np.isnan(values), 0.0, gain)
 
 
 def _related_gain(
@@ -224,32 +211,14 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
     there = expected.values[:_ROWS]
     usual = of_blocks(
         expected.blocks[:_ROWS],
-        _plain_gain(case.profile(name), there, fit.change)
+        plain_gain(case.profile(name), there, fit.change)
         + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
     )
     # Drift moves all rows; a part of them it does not.
     _, wander = case.usual(f"{name}|location")
-    natural = _natural_gain(case.profile(name), values, wander) if fit.share > 0.5 else 0.0
+    natural = drift_gain(case.profile(name), values, wander) if fit.share > 0.5 else 0.0
     total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
     return replace(fit, total=total)
-
-
-def _natural_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
-    """Nats that an ordinary drift of a column explains: moved, and a little wider or narrower.
-
-    What the column lost in its relation to the others, no drift of it alone gives back.
-    """
-    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
-    before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
-    scale = (high - low) / (before[2] - before[0]) if before[2] > before[0] else 1.0
-    scale = float(np.clip(scale, 0.6, 1.7))
-    furthest = (1.5 + 3 * wander) * profile.sd
-    best = 0.0
-    for factor in (1.0, scale):
-        offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
-        gain = _plain_gain(profile, values, Change(factor, offset, "drift"))
-        best = max(best, float(gain.sum()))
-    return best
 
 
 def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:

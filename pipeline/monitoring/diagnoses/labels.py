@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -10,10 +11,17 @@ from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places, Told
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
+from pipeline.profile import Floats
 
 _NEW = 0.03
 """Share of rows with labels that were not there before, below which nothing is said."""
 _FEW = 3
+_TOTAL = 60.0
+"""Nats over all rows below which nothing is said of an exchange."""
+_EACH, _EACH_PART = 0.25, 0.4
+"""Nats per touched row, where most rows are touched and where a part is."""
+_TELLS = 0.2
+"""Nats a row that the other columns must say of one, where a part of its rows is judged."""
 
 
 def recode(case: Case) -> Iterator[Cause]:
@@ -157,92 +165,149 @@ def _by_rank(fresh: list[tuple[int, str]], before: dict[str, int]) -> dict[str, 
 def permuted(case: Case) -> Iterator[Cause]:
     """Known labels that stand for one another."""
     for name in case.categorical:
-        if not case.suspect(name):
+        if not case.suspect(name) or len(case.counts(name)) < 2:  # nothing to exchange
             continue
-        told = case.told(name)
-        if len(told.labels) < 2:  # nothing to exchange
-            continue
-        found = _exchange(case, name, told)
+        found = _exchange(case, name) or _reordered(case, name)
         if found is None:
             continue
-        pairs, gain, share, evidence = found
-        touched = touched_rows(gain, share)
-        where = segment(case, touched, [name]) if share < 0.9 else ""  # all
-        shown = ", ".join(f"{old!r} as {now!r}" for now, old in list(pairs.items())[:4])
-        rows = "" if share > 0.9 else f" in {share:.0%} of rows"  # all
+        where = segment(case, found.touched, [name]) if found.share < 0.9 else ""  # all
+        rows = "" if found.share > 0.9 else f" in {found.share:.0%} of rows"  # all
+        shown = ", ".join(f"{old!r} as {now!r}" for now, old in list(found.pairs.items())[:4])
         yield Cause(
             "permuted",
             (name,),
             f"The labels of {name!r} seem to have changed places{rows}"
             f"{f', where {where}' if where else ''}: {shown}. Another encoding?",
-            evidence,
+            {NATS: round(found.told, 3), **found.evidence},
             f"Compare the code book of {name!r} with that of the training rows.",
-            share=round(share, 4),
+            share=round(found.share, 4),
             segment=where,
         )
 
 
-def _exchange(
-    case: Case, name: str, told: Told
-) -> tuple[dict[str, str], np.ndarray, float, dict[str, float | str]] | None:
-    """The exchange of labels that explains a column best, if any does."""
+class _Exchange(NamedTuple):
+    """Labels that changed places.
+
+    Attributes
+    ----------
+    pairs : dict of str to str
+        What a label that came stands for.
+    touched : array of bool, shape (n_drawn,)
+    share : float
+        Of rows.
+    told : float
+        Nats a row by which the labels put back are likelier.
+    evidence : dict
+    """
+
+    pairs: dict[str, str]
+    touched: Mask
+    share: float
+    told: float
+    evidence: dict[str, float | str]
+
+
+def _reordered(case: Case, name: str) -> _Exchange | None:
+    """Shares far from what they were, and the same ones as ever of other labels."""
+    places, labels = case.labels(name)
+    counts = case.counts(name)
+    every = sorted(set(counts) | set(labels), key=lambda label: (-counts.get(label, 0), label))
+    known = places >= 0
+    n, total = int(known.sum()), max(sum(counts.values()), 1)
+    if n < 50:  # too few rows to tell
+        return None
+    before = np.asarray([counts.get(label, 0) for label in every]) / total
+    came = dict(zip(labels, np.bincount(places[known], minlength=len(labels)) / n, strict=True))
+    now = np.asarray([came.get(label, 0.0) for label in every])
+    far = float(np.abs(now - before).sum() / 2)
+    near = float(np.abs(np.sort(now) - np.sort(before)).sum() / 2)
+    by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
+    if far < max(0.2, 0.7 * by_chance) or near > max(0.25 * far, np.sqrt(len(counts) / n)):
+        return None
+    order = np.argsort(-now, kind="stable")
+    pairs = {
+        every[j]: every[i]
+        for i, j in enumerate(order)
+        if i != j and max(now[j], before[i]) * n >= _FEW
+    }
+    unknown = float(now[before == 0].sum())
+    if len(pairs) < 3 or unknown > 0.05:  # two may have grown and shrunk; new ones are a recode
+        return None
+    to = np.empty(len(every), dtype=np.intp)
+    to[order] = np.arange(len(every))
+    likelier = np.log(np.maximum(before[to], 0.5 / total) / np.maximum(before, 0.5 / total))
+    touched = np.isin(np.asarray([*labels, None], dtype=object)[places], list(pairs))
+    evidence: dict[str, float | str] = {
+        "distance of shares as they came": round(far, 3),
+        "distance of shares put back": round(near, 3),
+    }
+    return _Exchange(pairs, touched, 1.0, float(now @ likelier), evidence)
+
+
+def _exchange(case: Case, name: str) -> _Exchange | None:
+    """The exchange of labels that the other columns tell of, if any does."""
+    told = case.told(name)
     places, labels = case.labels(name)
     rank = {label: i for i, label in enumerate(told.labels)}
-    classes = np.asarray([*(rank.get(x, len(rank)) for x in labels), -1])[places]
+    came = np.asarray([*(rank.get(x, len(rank)) for x in labels), -1])[places]
     size = len(told.labels)
-    inside = (classes >= 0) & (classes < size)
+    inside = (came >= 0) & (came < size)
     if inside.sum() < 50:  # too few rows to tell
         return None
-    own = np.bincount(classes[inside], minlength=size) / inside.sum()
     before = np.exp(told.shares[:size]) / np.exp(told.shares[:size]).sum()
+    classes = np.clip(came, 0, size - 1)
     related = told.now[:, :size] - told.shares[:size]
-    sums = np.zeros((size, size))
-    np.add.at(sums, classes[inside], related[inside])
-    freq = inside.sum() * own[:, None] * np.log(before)[None, :]
-    best: tuple[float, tuple[dict[str, str], np.ndarray, float, dict[str, float | str]]] | None = (
-        None
-    )
-    options = [linear_sum_assignment(-(sums + freq))[1], linear_sum_assignment(-sums)[1]]
+    rows = np.arange(len(classes))
+    best: _Exchange | None = None
+    for option in _options(told, related, classes, inside):
+        to = option[classes]
+        moved = inside & (to != classes)
+        if moved.sum() < max(30, 0.04 * len(classes)):
+            continue
+        gain = np.where(moved, related[rows, to] - related[rows, classes], 0.0)
+        share, total = mixture(gain[moved])
+        usual = of_blocks(told.blocks, _exchanged_before(told, option))
+        total -= 2 * max(usual.max(initial=0.0), 0.0) * moved.sum()
+        each = total / max(share * moved.sum(), 1)
+        far, near = (
+            float(np.abs(np.bincount(x[inside], minlength=size) / inside.sum() - before).sum() / 2)
+            for x in (classes, to)
+        )
+        whole = share > 0.7 and each > _EACH and near < far + 0.1
+        part = 0.05 < share <= 0.7 and each > _EACH_PART and told.information > _TELLS
+        if total < _TOTAL or not (whole or part):
+            continue
+        # What the shares say counts in the choice among causes, though not as evidence.
+        full = (told.now[rows, to] - told.now[rows, classes])[moved]
+        nats = (float(full.sum()) if share > 0.7 else mixture(full)[1]) / len(classes)
+        if best is None or nats > best.told:
+            pairs = {told.labels[c]: told.labels[option[c]] for c in range(size) if option[c] != c}
+            touched = touched_rows(gain, share) & moved
+            true_of = 1.0 if share > 0.9 else share  # all
+            best = _Exchange(pairs, touched, true_of * float(moved.mean()), nats, {})
+    return best
+
+
+def _options(told: Told, related: Floats, classes: Places, inside: Mask) -> list[Places]:
+    """Exchanges worth trying: the most likely ones of all rows, and of those that do not fit."""
+    size = related.shape[1]
+    own = np.bincount(classes[inside], minlength=size)
+    options = []
+    odd = inside & (related[np.arange(len(classes)), classes] < 0)
+    for chosen in (inside, odd):
+        sums = np.zeros((size, size))
+        np.add.at(sums, classes[chosen], related[chosen])
+        options += [
+            linear_sum_assignment(-(sums + own[:, None] * told.shares[None, :size]))[1],
+            linear_sum_assignment(-sums)[1],
+        ]
     order = sorted(range(size), key=lambda i: told.labels[i])
     for step in (1, -1, 2):
         cycle = np.arange(size)
         for k in range(size):
             cycle[order[k]] = order[(k + step) % size]
         options.append(cycle)
-    for option in options:
-        moved = inside & (option[np.clip(classes, 0, size - 1)] != classes)
-        if moved.sum() < max(30, 0.04 * len(classes)):
-            continue
-        to = option[np.clip(classes, 0, size - 1)]
-        rows = np.arange(len(classes))
-        gain = np.where(
-            moved, related[rows, to] - related[rows, np.clip(classes, 0, size - 1)], 0.0
-        )
-        share, total = mixture(gain[moved])
-        usual = of_blocks(told.blocks, _exchanged_before(told, option))
-        total -= 2 * max(usual.max(initial=0.0), 0.0) * moved.sum()
-        each = total / max(share * moved.sum(), 1)
-        mapped = np.bincount(to[inside], minlength=size) / inside.sum()
-        far, near = (float(np.abs(x - before).sum() / 2) for x in (own, mapped))
-        changed = len({int(c) for c in classes[moved]})
-        noise = float(np.sqrt(size / inside.sum()))
-        whole = share > 0.7 and each > 0.25 and total > 60 and near < far + 0.1
-        by_shares = far > 0.2 and near < max(0.25 * far, noise) and changed > 2 and total > -10
-        part = 0.05 < share <= 0.7 and each > 0.4 and total > 60
-        if not (whole or by_shares or part):
-            continue
-        real = 1.0 if by_shares and not part else share
-        score = total + (inside.sum() * (far - near) if by_shares else 0.0)
-        full = np.where(moved, gain, -5.0)
-        pairs = {told.labels[c]: told.labels[option[c]] for c in range(size) if option[c] != c}
-        evidence: dict[str, float | str] = {
-            NATS: round(float(max(total, score) / len(classes)), 3),
-            "distance of shares as they came": round(far, 3),
-            "distance of shares put back": round(near, 3),
-        }
-        if best is None or score > best[0]:
-            best = score, (pairs, full, real * float(moved.mean()), evidence)
-    return None if best is None else best[1]
+    return options
 
 
 def _exchanged_before(told: Told, option: Places) -> np.ndarray:

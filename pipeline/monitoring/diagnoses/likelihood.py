@@ -1,5 +1,7 @@
 """How likely rows are: by a column's own distribution, and as a mixture of sound and faulty."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,8 +9,22 @@ from pipeline.profile import Floats, NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
+_ATOM = 0.01
+"""Share of its own that makes a value an atom."""
 _FEWEST = 30
 """Rows of a block below which nothing is learnt from it."""
+
+
+class Change(NamedTuple):
+    """A transformation: what comes is the factor times the true value, plus the offset."""
+
+    factor: float
+    offset: float
+    words: str
+
+    def undone(self, values: Floats) -> Floats:
+        """The true values."""
+        return (values - self.offset) / self.factor
 
 
 def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
@@ -23,7 +39,7 @@ def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
         same = np.isclose(values, points[0]) if len(points) else np.zeros(len(values), dtype=bool)
         return np.where(same, 0.0, -14.0), same
     weight = np.asarray(profile.upto) - np.asarray(profile.below)
-    atoms = weight >= 0.01  # a share of its own
+    atoms = weight >= _ATOM
     low, high = points[0], points[-1]
     step = (high - low) / 512
     place = np.clip(np.searchsorted(points, values), 1, len(points) - 1)
@@ -43,6 +59,40 @@ def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
     logs = np.where(beyond > 0, tail, np.log(density)[inside])
     logs = np.where(hit, np.log(np.maximum(weight[nearest], 1e-9)), logs)
     return np.where(np.isnan(values), 0.0, logs), hit
+
+
+def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Floats:
+    """Nats by which values alone are likelier once a transformation is undone."""
+    new, atom = log_mass(profile, change.undone(values))
+    gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
+    return np.where(np.isnan(values), 0.0, gain)
+
+
+def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
+    """Nats that an ordinary drift of a column explains: moved, and a little wider or narrower.
+
+    What the column lost in its relation to the others, no drift of it alone gives back.
+    """
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
+    before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
+    scale = (high - low) / (before[2] - before[0]) if before[2] > before[0] else 1.0
+    scale = float(np.clip(scale, 0.6, 1.7))
+    furthest = (1.5 + 3 * wander) * profile.sd
+    points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
+    counted = weight[weight >= _ATOM].sum() > 0.5  # most values are those of a few
+    best = 0.0
+    for factor in (1.0, scale):
+        offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
+        change = Change(factor, offset, "drift")
+        if counted:  # what moved by itself is one of them again
+            near = np.argmin(np.abs(change.undone(points)[:, None] - points[None, :]), axis=1)
+            undone = points[near][np.clip(np.searchsorted(points, values), 0, len(points) - 1)]
+            gain = log_mass(profile, undone)[0] - log_mass(profile, values)[0]
+            gain = np.where(np.isnan(values), 0.0, gain)
+        else:
+            gain = plain_gain(profile, values, change)
+        best = max(best, float(gain.sum()))
+    return best
 
 
 def of_blocks(blocks: Places, gain: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Columns that look well alone: exchanged with another, or shuffled."""
+"""Two columns with each other's values."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -7,15 +7,18 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
-from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import (
+    drift_gain,
+    log_mass,
+    mixture,
+    touched_rows,
+)
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
 _CONVINCING = 1.0
 _TOTAL = 25.0
-_MARKED = 0.2
-"""Correlation that is worth missing."""
 _MOST = 0.7
 """Share of rows above which a fault is taken to touch them all."""
 _PART = 0.08
@@ -39,15 +42,15 @@ def swapped_numbers(case: Case) -> Iterator[Cause]:
         if len(case.profile(name).grid) > 2 and not case.names_the_block(name)
     ]
     for one, other in _candidates(case, varied):
-        first, second = _numbers_gain(case, one, other)
-        share, _ = mixture(first + second)
+        gains = _numbers_gain(case, one, other)
+        share, _ = mixture(gains[0] + gains[1])
         if share < _MOST:  # then the other rows say what is usual in this batch
-            first, second = _numbers_gain(case, one, other, loose=True)
-            share, _ = mixture(first + second)
-            touched = touched_rows(first + second, share)
+            gains = _numbers_gain(case, one, other, loose=True)
+            share, _ = mixture(gains[0] + gains[1])
+            touched = touched_rows(gains[0] + gains[1], share)
             if share < _PART or not _two_kinds(case, one, other, touched):
                 continue
-        yield from _exchanged(case, one, other, first, second)
+        yield from _exchanged(case, (one, other), gains, _drifted(case, one, other))
 
 
 def _two_kinds(case: Case, one: str, other: str, touched: Mask) -> bool:
@@ -64,7 +67,7 @@ def _two_kinds(case: Case, one: str, other: str, touched: Mask) -> bool:
 def swapped_labels(case: Case) -> Iterator[Cause]:
     """Two columns of labels with each other's."""
     for one, other in _candidates(case, case.categorical):
-        yield from _exchanged(case, one, other, *_labels_gain(case, one, other))
+        yield from _exchanged(case, (one, other), _labels_gain(case, one, other))
 
 
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -77,10 +80,21 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     return [pair for _, pair in scored[:_CANDIDATES]]
 
 
-def _exchanged(case: Case, one: str, other: str, first: Floats, second: Floats) -> Iterator[Cause]:
+def _drifted(case: Case, one: str, other: str) -> float:
+    """Nats that an ordinary drift of both columns explains as well."""
+    return sum(
+        drift_gain(case.profile(name), case.numbers(name), case.usual(f"{name}|location")[1])
+        for name in (one, other)
+    )
+
+
+def _exchanged(
+    case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats], drifted: float = 0.0
+) -> Iterator[Cause]:
+    (one, other), (first, second) = pair, gains
     share, total = mixture(first + second)
     touched = touched_rows(first + second, share)
-    if share < 0.04 or total < max(_TOTAL, _CONVINCING * share * len(touched)):
+    if share < 0.04 or total - drifted < max(_TOTAL, _CONVINCING * share * len(touched)):
         return
     if not touched.any():
         return
@@ -170,102 +184,3 @@ def _labels_gain(case: Case, one: str, other: str) -> tuple[Floats, Floats]:
             there &= places >= 0
         gains.append(np.where(there, logs[0] - logs[1], 0.0))
     return gains[0], gains[1]
-
-
-def shuffled(case: Case) -> Iterator[Cause]:
-    """Values that lie in other rows than their own: alone as ever, unrelated to the rest."""
-    found = [
-        *(one for name in case.numeric if (one := _lost_number(case, name))),
-        *(one for name in case.categorical if (one := _lost_label(case, name))),
-    ]
-    for told, name, before, now in found:
-        yield Cause(
-            "shuffled",
-            (name,),
-            f"{name!r} is distributed as ever, but says hardly anything of the other columns any "
-            "more: were its values put in other rows?",
-            {
-                NATS: round(float(told), 3),
-                "relation before": round(before, 3),
-                "relation now": round(now, 3),
-            },
-            f"Check the join or the sort by which {name!r} comes to its rows.",
-        )
-
-
-def _lost_number(case: Case, name: str) -> tuple[float, str, float, float] | None:
-    """Nats a row that its relation to the others lost, where hardly any of it is left."""
-    if not case.suspect(name):
-        return None
-    expected = case.expected(name)
-    values = case.numbers(name)
-    there = ~np.isnan(values) & case.supported(name)
-    few = there.sum() < max(50, _SUPPORTED * len(values))
-    if few or not expected.before.any():  # too few rows to tell
-        return None
-    before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
-    scores = case.scores(name, values)[there]
-    told = expected.now[there]
-    if scores.std() < 0.2 or told.std() < 1e-6 or before < 0.3:  # nothing to lose
-        return None
-    now = float(np.corrcoef(told, scores)[0, 1])
-    gone = abs(now) <= 2.5 / np.sqrt(there.sum()) + 0.1 * before
-    if not gone or not _several_lost(case, name):
-        return None
-    usual = [
-        np.corrcoef(expected.before[rows], expected.scores[rows])[0, 1]
-        for number in np.unique(expected.blocks)
-        if (rows := expected.blocks == number).sum() >= 30  # too few to tell
-        and expected.scores[rows].std() > 0.1  # constant in it
-    ]
-    least = min(usual, default=before)
-    if least < 0.3 or now > 0.5 * least:
-        return None
-    return -float(expected.log_ratio(scores, predicted=told).mean()), name, before, now
-
-
-def _lost_label(case: Case, name: str) -> tuple[float, str, float, float] | None:
-    if not case.suspect(name):
-        return None
-    told = case.told(name)
-    before = told.information
-    places, labels = case.labels(name)
-    rank = {label: i for i, label in enumerate(told.labels)}
-    classes = np.asarray([*(rank.get(x, len(rank)) for x in labels), 0])[places]
-    there = places >= 0
-    if before < 0.1 or there.sum() < 50:  # nothing to lose
-        return None
-    rows = np.arange(len(classes))
-    now = float((told.now[rows, classes] - told.shares[classes])[there].mean())
-    if now > 0.15 * before:
-        return None
-    shares = np.bincount(classes[there], minlength=len(told.shares)) / there.sum()
-    if float(np.abs(shares - np.exp(told.shares)).sum() / 2) > 0.2:  # not as ever
-        return None
-    return -now, name, before, now
-
-
-def _several_lost(case: Case, name: str) -> bool:
-    """Whether marked correlations with at least two columns went; one may drift by itself."""
-    partners = case.partners(name, marked=_MARKED)
-    lost = [
-        other
-        for other in partners
-        if abs(case.correlation_now(name, other)) < 0.35 * abs(case.correlation(name, other))
-    ]
-    if not partners:
-        return case.expected(name).variance < 0.75  # a relation no pair shows
-    near = case.expected(name).variance < 0.4  # hardly a drift undoes that
-    return len(lost) > 1 or near or (len(partners) == 1 and bool(lost) and _abrupt(case, name))
-
-
-def _abrupt(case: Case, name: str) -> bool:
-    """Whether the one marked relation was still there in the batch before."""
-    if not case.recent:
-        return False
-    for key, value in case.recent[-1].items():
-        if key.endswith("|correlation") and name in key.removesuffix("|correlation").split(" ~ "):
-            before = case.correlation(*key.removesuffix("|correlation").split(" ~ "))
-            if abs(before) >= _MARKED:
-                return abs(value - before) < 0.4 * abs(before)  # most of it
-    return False

@@ -19,6 +19,10 @@ _SPIKE = 0.07
 _ODDS = 3.0
 _ATOM = 0.02
 _TOGETHER = 0.8
+_BESIDE = 50
+"""Rows beside a grid that show their digits."""
+_OTHER_DIGITS = 0.5
+"""Distance of the last digits, where a part is rounded, above which the others are other values."""
 _QUANTILES = 300
 """Points of a grid that shares of the reference are taken from, about."""
 
@@ -356,7 +360,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
     _, counts = np.unique(values[there], return_counts=True)
     apart = counts.sum() ** 2 / (counts**2).sum()
     best: tuple[float, tuple[str, float, float, Mask]] | None = None
-    for what, on in _grids(profile.points, values):
+    for what, step, on in _grids(profile.points, values):
         before = float(weight @ on[: len(weight)] / weight.sum())
         touched = on[len(weight) :]
         share = float(touched[there].mean())
@@ -368,10 +372,32 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
             continue
         if len(profile.grid) < 60 and share < 0.98:  # few values come in runs
             continue
+        if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
+            continue
         told = _surprise(share, before)
         if best is None or told > best[0]:
             best = told, (what, share, before, touched & there)
     return None if best is None else best[1]
+
+
+def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bool:
+    """Whether the values beside a grid end on the digits on which those beside it used to.
+
+    A new tariff has steps of its own; of values that are rounded in part, the rest is as ever.
+    """
+    if step == 0:  # of no decimal grid
+        return True
+    weights = weight, np.ones(len(known))
+    for turn in (1.0, 10.0):  # the digits after the grid's, and its own last
+        counts = []
+        for x, w in zip((points / step, known / step), weights, strict=True):
+            beside = np.abs(x - np.round(x)) > 1e-6
+            ends = np.mod(x[beside], turn)
+            counts.append(np.histogram(ends, bins=20, range=(0.0, turn), weights=w[beside])[0])
+        shares = [count / max(count.sum(), 1e-12) for count in counts]
+        if counts[1].sum() > _BESIDE and np.abs(shares[0] - shares[1]).sum() / 2 > _OTHER_DIGITS:
+            return False
+    return True
 
 
 def _mass(profile: NumericProfile) -> Floats:
@@ -391,18 +417,21 @@ def _same_size(profile: NumericProfile, known: Floats) -> bool:
     return bool(near and wide / 4 <= high - low <= 4 * wide)
 
 
-def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, Mask]]:
-    """Grids from fine to coarse, and which of the points and then of the values lie on each."""
+def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
+    """Grids from fine to coarse, their step, and which points and then values lie on each."""
     both = np.concatenate([points, values])
+    known = np.zeros(len(both), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):
-        yield "whole 16-bit numbers", both.astype(np.float16).astype(np.float64) == both
         largest = np.abs(points).max()
         start = int(np.floor(np.log10(max(largest, 1e-12)))) - 6
         for power in range(start, start + 8):
             for factor in (1, 2, 5):
                 step = factor * 10.0**power
                 on = np.abs(both / step - np.round(both / step)) < 1e-6  # rounding
-                yield f"multiples of {step:g}", on
+                yield f"multiples of {step:g}", step, on
+                known |= on & on[: len(points)].all()
+        # A cast leaves digits that no decimal grid holds.
+        yield "16-bit numbers", 0.0, (both.astype(np.float16).astype(np.float64) == both) & ~known
 
 
 def _surprise(share: float, before: float) -> float:

@@ -130,6 +130,17 @@ def test_a_batch_that_is_set_aside_is_no_batch_of_the_cooldown(accepted, action)
     assert decision.action == action
 
 
+@pytest.mark.parametrize(("accepted", "action"), [((), "retrain"), (("02",), "none")])
+def test_a_request_that_an_outage_held_up_takes_its_turn_as_if_it_had_been_made(accepted, action):
+    quiet = Verdict(Evidence("04", 1), Decision("none", ""))
+    history = [set_aside("01"), set_aside("02"), asked("03"), quiet]
+
+    decision = decide(
+        TROUBLE, history=history, attempts=refused("03"), cooldown=3, accepted=accepted
+    )
+    assert decision.action == action
+
+
 class World(RuleBasedStateMachine):
     """Batches arrive; requests lead to challengers that are promoted, refused or lost."""
 
@@ -140,7 +151,8 @@ class World(RuleBasedStateMachine):
         self.history, self.known, self.attempts, self.accepted = [], [], [], []
         self.open = ""
         self.asked = False
-        self.in_a_row, self.since = 0, 0  # refusals; batches since the last request
+        # Refusals, batches waited since the last request, those set aside one after another.
+        self.in_a_row, self.since, self.held_up = 0, 0, 0
 
     def judge(self, evidence, history, attempts, accepted):
         return decide(
@@ -170,9 +182,13 @@ class World(RuleBasedStateMachine):
         self.history.append(Verdict(evidence, decision))
         self.known.append((tuple(self.attempts), tuple(self.accepted)))
         self.accepted += [evidence.batch] if broken and accepted else []
-        self.since += accepted if broken else 1
+        if broken and not accepted:
+            self.held_up += 1
+            return
+        self.since += 1
         if decision.action == "retrain":
-            self.open, self.since, self.asked = decision.episode, 0, True
+            self.open, self.since, self.asked = decision.episode, self.held_up, True
+        self.held_up = 0
 
     def check(self, decision, *, trouble):
         if not trouble:

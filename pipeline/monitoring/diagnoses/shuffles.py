@@ -1,0 +1,259 @@
+"""Values that lie in other rows than their own: a column that looks well alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places, Told
+from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.findings import Cause
+from pipeline.profile import Floats
+
+_SUPPORTED = 0.3
+"""Share of rows of which the other columns must be able to tell."""
+_MARKED = 0.2
+"""Correlation that is worth missing."""
+_FEWEST = 50
+"""Rows that tell of a relation."""
+_TELLS = 0.2
+"""Nats a row that the other columns must say of one, where a part of its rows is judged."""
+_TOTAL = 25.0
+"""Nats over all rows below which nothing is said."""
+_EACH, _EACH_LABEL = 0.8, 0.1
+"""The same per touched row; a label says less."""
+_PART, _MOST = 0.05, 0.45
+"""Shares of rows between which a part of them is touched."""
+_AS_EVER = 1.3
+"""Times its usual distance within which the other rows fit as ever."""
+_BLOCKS, _STEADY = 3, 6.0
+"""Blocks, and standard deviations among them, that show how steady a relation is."""
+_OTHER_SHARES = 0.12
+"""Distance of the shares of labels above which they are not as ever."""
+_ALIKE = 0.35
+"""Largest distance of misplaced values from all of them."""
+
+
+def shuffled(case: Case) -> Iterator[Cause]:
+    """Values that lie in other rows than their own: alone as ever, unrelated to the rest."""
+    found = [cause for name in case.features if (cause := _found(case, name))]
+    if len(found) > 1:  # one of them may only have lost the other
+        still = [
+            cause
+            for cause in found
+            if _found(replace(case, blamed=case.blamed | _names(found, cause)), cause.columns[0])
+        ]
+        found = still or found
+    yield from found
+
+
+def _names(causes: Sequence[Cause], but: Cause) -> set[str]:
+    return {cause.columns[0] for cause in causes if cause is not but}
+
+
+def _found(case: Case, name: str) -> Cause | None:
+    if not case.suspect(name):
+        return None
+    lost = _lost_number(case, name) if name in case.numeric else _lost_label(case, name)
+    if lost is not None:
+        return _all_rows(name, *lost)
+    misplaced = _misplaced(case, name)
+    return _some_rows(case, name, *misplaced) if misplaced is not None else None
+
+
+def _all_rows(name: str, told: float, before: float, now: float) -> Cause:
+    return Cause(
+        "shuffled",
+        (name,),
+        f"{name!r} is distributed as ever, but says hardly anything of the other columns any "
+        "more: were its values put in other rows?",
+        {
+            NATS: round(float(told), 3),
+            "relation before": round(before, 3),
+            "relation now": round(now, 3),
+        },
+        f"Check the join or the sort by which {name!r} comes to its rows.",
+    )
+
+
+def _some_rows(case: Case, name: str, touched: Mask, share: float, told: float) -> Cause:
+    where = segment(case, touched, [name])
+    return Cause(
+        "shuffled",
+        (name,),
+        f"{share:.0%} of the values of {name!r}{f', where {where},' if where else ''} do not fit "
+        "the other columns of their rows, and the rest do as ever: were they put in other rows?",
+        {NATS: round(told, 3), "share of rows": round(share, 4)},
+        f"Check the join or the sort by which {name!r} comes to its rows.",
+        share=round(share, 4),
+        segment=where,
+    )
+
+
+class _Rows(NamedTuple):
+    """How much likelier rows are without the other columns than with them.
+
+    Attributes
+    ----------
+    gain : array of float, shape (n_drawn,)
+        Nats of each drawn row; 0 where it cannot be judged.
+    judged : array of bool, shape (n_drawn,)
+    before : array of float, shape (n_rows,)
+        Nats of the rows of the reference.
+    blocks : array of int, shape (n_rows,)
+        Their blocks.
+    values : array, shape (n_drawn,)
+        The column's own, as numbers in order.
+    """
+
+    gain: Floats
+    judged: Mask
+    before: Floats
+    blocks: Places
+    values: Floats
+
+
+def _number_rows(case: Case, name: str) -> _Rows:
+    expected, loosened = case.expected(name), case.loosened(name)
+    values = case.numbers(name)
+    judged = ~np.isnan(values) & case.supported(name)
+    scores = case.scores(name, values)
+    gain = np.where(judged, -loosened.log_ratio(scores), 0.0)
+    before = -replace(expected, now=expected.before).log_ratio(expected.scores)
+    return _Rows(gain, judged, before, expected.blocks, scores)
+
+
+def _label_rows(case: Case, name: str) -> _Rows:
+    told = case.told(name)
+    classes, judged = _classes(case, name, told)
+    gain = np.where(judged, told.shares[classes] - told.now[np.arange(len(classes)), classes], 0.0)
+    rows = np.arange(len(told.classes))
+    before = told.shares[told.classes] - told.before[rows, told.classes]
+    return _Rows(gain, judged, before, told.blocks, classes.astype(np.float64))
+
+
+def _misplaced(case: Case, name: str) -> tuple[Mask, float, float] | None:
+    """Rows that the others contradict while most fit as ever, their share, and nats a row."""
+    number = name in case.numeric
+    rows = _number_rows(case, name) if number else _label_rows(case, name)
+    n = int(rows.judged.sum())
+    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or -rows.before.mean() < _TELLS:
+        return None
+    share, total = mixture(rows.gain[rows.judged])
+    usual = 2 * max(of_blocks(rows.blocks, rows.before).max(initial=0.0), 0.0) * n
+    touched = touched_rows(rows.gain, share) & rows.judged
+    least = _EACH if number else _EACH_LABEL
+    enough = total - usual > _TOTAL and total > least * share * n
+    if not enough or not _PART < share < _MOST or touched.sum() < _FEWEST / 2:
+        return None
+    apart = ks_2samp(rows.values[touched], rows.values[rows.judged], method="asymp").statistic
+    if apart > _ALIKE or (number and not _as_ever(case, name, rows, share)):
+        return None
+    return touched, share, total / n
+
+
+def _as_ever(case: Case, name: str, rows: _Rows, share: float) -> bool:
+    """Whether the other rows are as near to what the others say of them as they used to be."""
+    expected = case.expected(name)
+    left = np.abs(rows.values - case.loosened(name).now)[rows.judged]
+    before = np.median(np.abs(expected.scores - expected.before))
+    return bool(np.quantile(left, 0.5 * (1 - share)) < _AS_EVER * before)
+
+
+def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
+    """Nats a row that its relation to the others lost, where hardly any of it is left."""
+    expected = case.expected(name)
+    values = case.numbers(name)
+    there = ~np.isnan(values) & case.supported(name)
+    few = there.sum() < max(50, _SUPPORTED * len(values))
+    if few or not expected.before.any():  # too few rows to tell
+        return None
+    before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
+    scores = case.scores(name, values)[there]
+    told = expected.now[there]
+    if scores.std() < 0.2 or told.std() < 1e-6 or before < 0.3:  # nothing to lose
+        return None
+    now = float(np.corrcoef(told, scores)[0, 1])
+    gone = abs(now) <= 2.5 / np.sqrt(there.sum()) + 0.1 * before
+    if not gone:
+        return None
+    usual = [
+        np.corrcoef(expected.before[rows], expected.scores[rows])[0, 1]
+        for number in np.unique(expected.blocks)
+        if (rows := expected.blocks == number).sum() >= 30  # too few to tell
+        and expected.scores[rows].std() > 0.1  # constant in it
+    ]
+    least = min(usual, default=before)
+    if least < 0.3 or now > 0.5 * least:
+        return None
+    if not _several_lost(case, name) and not _at_once(case, name, usual, now):
+        return None
+    return -float(expected.log_ratio(scores, predicted=told).mean()), before, now
+
+
+def _lost_label(case: Case, name: str) -> tuple[float, float, float] | None:
+    told = case.told(name)
+    before = told.information
+    classes, there = _classes(case, name, told)
+    if before < 0.05 or there.sum() < _FEWEST:  # nothing to lose
+        return None
+    gains = (told.now[np.arange(len(classes)), classes] - told.shares[classes])[there]
+    now = float(gains.mean())
+    if now > 0.15 * before:
+        return None
+    shares = np.bincount(classes[there], minlength=len(told.shares)) / there.sum()
+    if float(np.abs(shares - np.exp(told.shares)).sum() / 2) > _OTHER_SHARES:
+        return None
+    seen = told.before[np.arange(len(told.classes)), told.classes] - told.shares[told.classes]
+    usual = [
+        seen[rows].mean()
+        for number in np.unique(told.blocks)
+        if (rows := told.blocks == number).sum() >= 30  # too few to tell
+    ]
+    error = float(gains.std()) / np.sqrt(len(gains))
+    if before < _TELLS and not _at_once(case, name, usual, now + _STEADY * error):
+        return None
+    return -now, before, now
+
+
+def _at_once(case: Case, name: str, usual: Sequence[float], now: float) -> bool:
+    """Whether a relation that was as strong in every block went from one batch to the next."""
+    if len(usual) < _BLOCKS or not _abrupt(case, name):
+        return False
+    return bool(np.mean(usual) - now > _STEADY * np.std(usual, ddof=1))
+
+
+def _classes(case: Case, name: str, told: Told) -> tuple[Places, Mask]:
+    """Class of each drawn row, and which have one."""
+    places, labels = case.labels(name)
+    rank = {label: i for i, label in enumerate(told.labels)}
+    return np.asarray([*(rank.get(x, len(rank)) for x in labels), 0])[places], places >= 0
+
+
+def _several_lost(case: Case, name: str) -> bool:
+    """Whether marked correlations with at least two columns went; one may drift by itself."""
+    partners = case.partners(name, marked=_MARKED)
+    lost = [
+        other
+        for other in partners
+        if abs(case.correlation_now(name, other)) < 0.35 * abs(case.correlation(name, other))
+    ]
+    if not partners:
+        return case.expected(name).variance < 0.75  # a relation no pair shows
+    near = case.expected(name).variance < 0.4  # hardly a drift undoes that
+    return len(lost) > 1 or near
+
+
+def _abrupt(case: Case, name: str) -> bool:
+    """Whether the batch before, or else the reference, still had the relation."""
+    if not case.recent:
+        return True
+    for key, value in case.recent[-1].items():
+        if key.endswith("|correlation") and name in key.removesuffix("|correlation").split(" ~ "):
+            before = case.correlation(*key.removesuffix("|correlation").split(" ~ "))
+            if abs(before) >= _MARKED:
+                return abs(value - before) < 0.4 * abs(before)  # most of it
+    return False
