@@ -345,6 +345,11 @@ class Case:
         inside = float(np.mean(spreads))  # of a block, in standard deviations of the whole
         return bool(inside < 0.05 or (orderly and inside < 0.5))
 
+    def run(self, name: str) -> float:
+        """Mean number of rows one after another with one value; those of one day are not many."""
+        values = as_number(self.rows[name]).to_numpy(dtype=np.float64)
+        return len(values) / (1 + np.count_nonzero(np.diff(values)))
+
     def expected(self, name: str, without: Sequence[str] = ()) -> Expected:
         """What the other columns say of a column of numbers, learnt from the reference.
 

@@ -1,6 +1,7 @@
 """Clocks that were moved: hours, days and months, whole steps round their cycle."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,20 @@ from pipeline.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
 _MOST = 0.7
-_TOTAL = 60.0
-"""Nats over all rows below which nothing is said."""
-_EACH = 0.3
-"""Nats per touched row below which nothing is said: rows of one day are not independent."""
-_PART = 1.0
-"""The same where only a part of the rows is touched."""
+_TOTAL = 25.0
+"""Nats below which nothing is said; rows that follow one another with one value count as one."""
+_EACH, _EACH_PART = 0.15, 0.22
+"""Nats per touched row below which nothing is said, of most rows and of a part of them."""
+_SURE = 0.3
+"""Nats per touched row that say enough even of rows that depend on one another."""
+_OUT = 0.02
+"""Share of values outside the cycle that does."""
+_SHARE = 0.15
+"""Smallest share of rows that is looked for."""
+_TELLS = 0.03
+"""Nats a row that the other columns must say of the clock."""
+_GLANCE, _GLANCE_PART = 0.2, 0.1
+"""Share of what changed about the clock that a move explains, and share of the rows it touched."""
 _NONE = np.iinfo(np.intp).min
 """Place of a value that is not there."""
 _OUTSIDE = 5.0
@@ -89,20 +98,26 @@ def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> 
         np.add.at(sums, at, rows - rows.mean(axis=0))
         tables.append((sums / np.maximum(counts, 1)[:, None], counts / max(counts.sum(), 1)))
     (before, shares), (now, shares_now) = tables
-    cost = np.asarray(
-        [
-            (shares_now[:, None] * (now - np.roll(before, k, axis=0)) ** 2).sum()
-            + 4 * np.abs(shares_now - np.roll(shares, k)).sum() ** 2
-            for k in range(found.length)
-        ]
-    )
-    return [int(k) for k in np.argsort(cost)[:2] if k and cost[k] < 0.8 * cost[0]]
+    weight = np.sqrt(shares_now)[:, None]
+    common = np.sqrt(np.maximum(shares, 0.1 / found.length))[:, None]
+    apart = np.hstack([weight * (now - before), (shares_now - shares)[:, None] / common])
+    explained = np.zeros(found.length)
+    for k in range(1, found.length):
+        means = weight * (np.roll(before, k, axis=0) - before)
+        moved = np.hstack([means, (np.roll(shares, k) - shares)[:, None] / common])
+        part = (apart * moved).sum() / max((moved**2).sum(), 1e-12)
+        if part > _GLANCE_PART:
+            explained[k] = part * (apart * moved).sum() / max((apart**2).sum(), 1e-12)
+    return [int(k) for k in np.argsort(-explained)[:2] if explained[k] > _GLANCE]
 
 
 def _best(
     case: Case, name: str, found: Cycle, place: Places, options: list[int]
 ) -> Iterator[Cause]:
     told = case.told_steps(name, found.first, found.step, found.length)
+    if told.information < _TELLS:  # then only values that the cycle does not hold do
+        now, before = (np.tile(told.shares, (len(x), 1)) for x in (told.now, told.before))
+        told = replace(told, now=now, before=before)
     there = place != _NONE
     outside = there & ((place < 0) | (place >= found.length))
     rows, inside = np.arange(len(place)), place % found.length
@@ -119,8 +134,11 @@ def _best(
         total -= 2 * max(usual.max(initial=0.0), 0.0) * len(gain)
         fits.append((total, k, share, gain))
     total, k, share, gain = max(fits, key=lambda fit: fit[0])
-    least = _EACH if share >= _MOST else _PART
-    if total < _TOTAL or total < least * share * len(gain) or share < 0.05:
+    each = total / max(share * len(gain), 1.0)
+    alone = each > _SURE or outside.mean() > _OUT
+    independent = total if alone else total / case.run(name)
+    least = _EACH if share >= _MOST else _EACH_PART
+    if independent < _TOTAL or each < least or share < _SHARE:
         return
     by = (k if k <= found.length / 2 else k - found.length) * found.step
     touched = touched_rows(gain, share)
@@ -132,7 +150,7 @@ def _best(
         f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]}{part}"
         f"{f', where {where}' if where else ''}: another time zone, or another first day?",
         {
-            NATS: round(float(total / len(gain)), 3),
+            NATS: round(each * share, 3),
             "share of rows": round(share, 4),
             "moved by": by,
         },

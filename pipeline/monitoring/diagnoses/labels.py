@@ -231,7 +231,7 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
         if i != j and max(now[j], before[i]) * n >= _FEW
     }
     unknown = float(now[before == 0].sum())
-    if len(pairs) < 3 or unknown > 0.05:  # two may have grown and shrunk; new ones are a recode
+    if len(pairs) < 3 or unknown > 0.7:  # two may have grown and shrunk; new ones are a recode
         return None
     to = np.empty(len(every), dtype=np.intp)
     to[order] = np.arange(len(every))

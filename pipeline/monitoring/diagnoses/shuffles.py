@@ -189,7 +189,8 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
     least = min(usual, default=before)
     if least < 0.3 or now > 0.5 * least:
         return None
-    if not _several_lost(case, name) and not _at_once(case, name, usual, now):
+    error = np.sqrt(case.run(name) / there.sum())
+    if not _several_lost(case, name) and not _at_once(case, name, usual, now, error):
         return None
     return -float(expected.log_ratio(scores, predicted=told).mean()), before, now
 
@@ -214,16 +215,16 @@ def _lost_label(case: Case, name: str) -> tuple[float, float, float] | None:
         if (rows := told.blocks == number).sum() >= 30  # too few to tell
     ]
     error = float(gains.std()) / np.sqrt(len(gains))
-    if before < _TELLS and not _at_once(case, name, usual, now + _STEADY * error):
+    if before < _TELLS and not _at_once(case, name, usual, now, error):
         return None
     return -now, before, now
 
 
-def _at_once(case: Case, name: str, usual: Sequence[float], now: float) -> bool:
+def _at_once(case: Case, name: str, usual: Sequence[float], now: float, error: float) -> bool:
     """Whether a relation that was as strong in every block went from one batch to the next."""
     if len(usual) < _BLOCKS or not _abrupt(case, name):
         return False
-    return bool(np.mean(usual) - now > _STEADY * np.std(usual, ddof=1))
+    return bool(np.mean(usual) - now > _STEADY * np.hypot(np.std(usual, ddof=1), error))
 
 
 def _classes(case: Case, name: str, told: Told) -> tuple[Places, Mask]:
