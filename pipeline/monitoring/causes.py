@@ -22,6 +22,13 @@ from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference, Tally
 from pipeline.traits import Summary
 
+EXCHANGED = {"join", "nulls", "sentinel"}
+"""Causes that a column shows as well when it holds the values of another one."""
+_ALL = 0.9
+"""Share of rows above which a column holds no other one's values."""
+_CERTAIN = 3.0
+"""Nats that a row with an odd or missing value counts for."""
+
 Diagnosis = Callable[[Case], Iterator[Cause]]
 PLAIN: tuple[Diagnosis, ...] = (
     schema,
@@ -79,13 +86,24 @@ def diagnose(
         return tuple(_causes(case))
 
 
+def _explains(pair: Cause, cause: Cause) -> bool:
+    """Whether an exchange of two columns explains far more than values that are odd or missing."""
+    if cause.share > _ALL or not set(cause.columns) <= set(pair.columns):
+        return False
+    return float(pair.evidence[NATS]) > cause.share * _CERTAIN
+
+
 def _causes(case: Case) -> Iterator[Cause]:
     for diagnosis in PLAIN:
         for cause in diagnosis(case):
-            yield cause
+            if case.blamed & set(cause.columns):
+                continue
+            pairs = swapped_numbers(case) if cause.cause in EXCHANGED else ()
+            likelier = next((pair for pair in pairs if _explains(pair, cause)), cause)
+            yield likelier
+            case = case.without(likelier)
             if cause.cause in {"volume", "frozen"}:
                 return
-            case = case.without(cause)
     while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
         most = max(found, key=lambda cause: float(cause.evidence[NATS]))
         yield most

@@ -18,6 +18,12 @@ _NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set"
 _SPIKE = 0.07
 _ODDS = 3.0
 _ATOM = 0.02
+_FEWEST = 25
+"""Rows that make a value frequent."""
+_FEW_VALUES, _MANY_VALUES = 5, 50
+"""Distinct values of which an outermost one may pile up, and any one may."""
+_MODE, _ALONE = 1.2, 2.0
+"""Times that an outermost value, and a new one, is as frequent as any other."""
 _TOGETHER = 0.8
 _BESIDE = 50
 """Rows beside a grid that show their digits."""
@@ -266,8 +272,12 @@ def clipped(case: Case) -> Iterator[Cause]:
         values, profile = case.numbers(name), case.profile(name)
         known = values[~np.isnan(values)]
         usual = share - before < max(_ATOM, 1.3 * case.most(f"{name}|atom") + 0.01)
-        edge = bound in (known.min(), known.max()) and _cliff(known, bound)
-        if usual and not (edge and share - before > 2 * _ATOM):
+        outermost = bound in (known.min(), known.max())
+        cliff = outermost and _cliff(known, bound) and share - before > 2 * _ATOM
+        often = share - before > max(3 * _ATOM, case.most(f"{name}|atom"))
+        edge = cliff or (outermost and often and _times(known, bound) > _MODE)
+        new = _new_atom(case, name, known, top)
+        if usual and not edge and not new:
             continue
         point = np.asarray([bound])
         over = 1 - float(profile.share(point, "upto")[0]), float((known > bound).mean())
@@ -283,11 +293,13 @@ def clipped(case: Case) -> Iterator[Cause]:
             side, gone = "below", under
         elif edge:
             side, gone = ("above", over) if bound == known.max() else ("below", under)
+        elif new:
+            side, gone = ("above", over) if over[0] < under[0] else ("below", under)
         else:
             continue
         partly = gone[1] > 0.05 * gone[0]
         even = abs((gone[0] - gone[1]) / excess - 1) < 0.3 and min(upper, lower) < 0.2 * excess
-        if gone[0] < 0.02 or (partly and (not even or excess < 0.06)):
+        if gone[0] < 0.02 or (partly and not new and (not even or excess < 0.06)):
             continue
         where = segment(case, values == bound, [name])
         yield Cause(
@@ -306,6 +318,27 @@ def clipped(case: Case) -> Iterator[Cause]:
             share=round(max(1 - gone[1] / gone[0], 0.0), 4) if gone[0] else 1.0,
             segment=where,
         )
+
+
+def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
+    """How often a value comes, in times of the most frequent other one."""
+    distinct, counts = np.unique(known, return_counts=True)
+    others = counts[(distinct != bound) & ~np.isin(distinct, [] if but is None else but)]
+    if len(distinct) < _FEW_VALUES:
+        return 0.0
+    return float(counts[distinct == bound][0] / max(others.max(initial=0), 1))
+
+
+def _new_atom(case: Case, name: str, known: Floats, top: tuple[float, float, float]) -> bool:
+    """Whether one of many values is frequent that hardly came before, in no block, and no other."""
+    bound, share, before = top
+    profile, excess = case.profile(name), share - before
+    if before > 0.005 or excess < max(0.025, 2 * case.most(f"{name}|atom")):  # half a percent
+        return False
+    if len(np.unique(known)) < _MANY_VALUES or excess * len(known) < _FEWEST:
+        return False
+    atoms = profile.points[np.asarray(profile.upto) - np.asarray(profile.below) > _ATOM / 2]
+    return _times(known, bound, atoms) > _ALONE
 
 
 def _cliff(known: Floats, bound: float) -> bool:

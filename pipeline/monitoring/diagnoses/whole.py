@@ -15,7 +15,7 @@ from pipeline.sample import read_codes, repeats, row_hashes
 
 UNREADABLE = 0.03
 """Share of values that are there and no number, beyond which a column has another type."""
-TIMES = 8.0
+TIMES = 6.0
 """Change of the number of rows that no ordinary batch shows."""
 COPIES = 0.05
 """Share of rows that come again, beyond what is usual."""
