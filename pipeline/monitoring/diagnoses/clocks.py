@@ -16,7 +16,7 @@ _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 6
 _MOST = 0.7
 _TOTAL = 25.0
 """Nats below which nothing is said; rows that follow one another with one value count as one."""
-_EACH, _EACH_PART = 0.15, 0.22
+_EACH, _EACH_PART = 0.18, 0.22
 """Nats per touched row below which nothing is said, of most rows and of a part of them."""
 _SURE = 0.3
 """Nats per touched row that say enough even of rows that depend on one another."""

@@ -399,11 +399,13 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         share = float(touched[there].mean())
         if before > 0.5 or share <= before:  # as coarse already
             continue
-        error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
         distinct = len(np.unique(values[there & touched]))
-        if share - before < 0.1 + 3 * error or distinct < 3:  # or one value is frequent
-            continue
-        if len(profile.grid) < 60 and share < 0.98:  # few values come in runs
+        # Few values come in runs; those that never came before do not.
+        strange = not np.isin(values[there & touched], profile.points).mean() > 0.5
+        few = len(profile.grid) < 60 and share < 0.98
+        error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
+        least = 0.05 + error if strange and before < 0.05 else 0.1 + 3 * error
+        if share - before < least or distinct < 3 or (few and not strange):
             continue
         if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
             continue
