@@ -18,6 +18,8 @@ _TOTAL = 25.0
 """Nats below which nothing is said; rows that follow one another with one value count as one."""
 _EACH, _EACH_PART = 0.18, 0.22
 """Nats per touched row below which nothing is said, of most rows and of a part of them."""
+_HALF = 0.45
+"""Share of rows between which and most of them a change of shape looks much like a move."""
 _SURE = 0.3
 """Nats per touched row that say enough even of rows that depend on one another."""
 _OUT = 0.02
@@ -137,7 +139,7 @@ def _best(
     each = total / max(share * len(gain), 1.0)
     alone = each > _SURE or outside.mean() > _OUT
     independent = total if alone else total / case.run(name)
-    least = _EACH if share >= _MOST else _EACH_PART
+    least = _EACH if share >= _MOST else _EACH_PART if share < _HALF else _SURE
     if independent < _TOTAL or each < least or share < _SHARE:
         return
     by = (k if k <= found.length / 2 else k - found.length) * found.step

@@ -62,6 +62,8 @@ _SETTLED = 3
 """Likeliest candidates that are held against ordinary drift."""
 _CONVINCING = 1.0
 """Nats per touched row below which nothing is said."""
+_OVERWHELMING = 6.0
+"""Nats per touched row that leave no doubt."""
 _TOTAL = 25.0
 """Nats over all rows below which nothing is said."""
 _SHARE = 0.04
@@ -232,7 +234,9 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
         # where others lie as well.
         sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
         told = (sure and size > np.log(5)) or (
-            fit.share > 0.15 and even > _MUCH_ALIKE and fit.related > 2 * _CONVINCING
+            fit.share > 0.15
+            and fit.related > 2 * _CONVINCING
+            and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
         )
         touched = touched_rows(fit.gain, fit.share)
         # Rows of one kind may lie elsewhere by themselves, but not so far.

@@ -16,6 +16,8 @@ from pipeline.profile import Floats
 _NEW = 0.03
 """Share of rows with labels that were not there before, below which nothing is said."""
 _FEW = 3
+_SECOND = 15
+"""Rows of the second of the labels that changed places."""
 _TOTAL = 60.0
 """Nats over all rows below which nothing is said of an exchange."""
 _EACH, _EACH_PART = 0.25, 0.4
@@ -262,8 +264,8 @@ def _exchange(case: Case, name: str) -> _Exchange | None:
     for option in _options(told, related, classes, inside):
         to = option[classes]
         moved = inside & (to != classes)
-        if moved.sum() < max(30, 0.04 * len(classes)):
-            continue
+        if np.sort(np.bincount(classes[moved]))[-2:-1].sum() < max(_SECOND, 0.02 * len(classes)):
+            continue  # one label may have grown
         gain = np.where(moved, related[rows, to] - related[rows, classes], 0.0)
         share, total = mixture(gain[moved])
         usual = of_blocks(told.blocks, _exchanged_before(told, option))

@@ -79,7 +79,11 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     scale = float(np.clip(scale, 0.6, 1.7))
     furthest = (1.5 + 3 * wander) * profile.sd
     points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
-    counted = weight[weight >= _ATOM].sum() > 0.5  # most values are those of a few
+    # Most values are those of a few, as numbers of years are; so are those that came.
+    counted = weight[weight >= _ATOM].sum() > 0.5
+    if counted:
+        steps = (values[~np.isnan(values)] - points[0]) / np.median(np.diff(points))
+        counted = bool((np.abs(steps - np.round(steps)) < 1e-6).mean() > 0.9)
     best = 0.0
     for factor in (1.0, scale):
         offset = float(np.clip(middle - factor * before[1], -furthest, furthest))

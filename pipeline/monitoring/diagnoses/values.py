@@ -15,6 +15,8 @@ _CODES |= {999999.0, -999999.0, 32767.0, -32768.0, 65535.0, 2147483647.0, -21474
 _NO_LABELS = {"", "?", "-", "--", ".", "n/a", "na", "nan", "null", "none", "nil", "unknown", "unk"}
 _NO_LABELS |= {"missing", "undefined", "unspecified", "not available", "#n/a", "-1", "-999", "999"}
 _NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set", "(none)", "<na>"}
+_SEVERAL = 3
+"""Most values that stand for none in one column, where they are no usual codes."""
 _SPIKE = 0.07
 _ODDS = 3.0
 _ATOM = 0.02
@@ -142,7 +144,8 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     others = counts[~np.isin(distinct, odd)].max(initial=0)
     inside = [value for value in odd if low <= value <= high]
     usual = any(counts[distinct == value][0] < 3 * others for value in inside)
-    if not odd or usual or beyond > 0.1 * touched.sum():
+    codes = len(odd) <= _SEVERAL or _CODES.issuperset(odd)
+    if not odd or not codes or usual or beyond > 0.1 * touched.sum():
         return None
     return [f"{value:g}" for value in odd], touched
 
@@ -293,7 +296,7 @@ def clipped(case: Case) -> Iterator[Cause]:
             side, gone = "below", under
         elif edge:
             side, gone = ("above", over) if bound == known.max() else ("below", under)
-        elif new:
+        elif new and not _evenly_lost(excess, over, under):
             side, gone = ("above", over) if over[0] < under[0] else ("below", under)
         else:
             continue
@@ -327,6 +330,14 @@ def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
     if len(distinct) < _FEW_VALUES:
         return 0.0
     return float(counts[distinct == bound][0] / max(others.max(initial=0), 1))
+
+
+def _evenly_lost(excess: float, over: tuple[float, float], under: tuple[float, float]) -> bool:
+    """Whether the rows that hold a value now came from both sides of it, and not from one."""
+    stuck = sum((now - before * (1 - excess)) ** 2 for before, now in (over, under))
+    cut, whole = (over, under) if over[0] < under[0] else (under, over)
+    clipped = (cut[1] - cut[0] + excess) ** 2 + (whole[1] - whole[0]) ** 2
+    return stuck < clipped
 
 
 def _new_atom(case: Case, name: str, known: Floats, top: tuple[float, float, float]) -> bool:
