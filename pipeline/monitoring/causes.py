@@ -106,5 +106,17 @@ def _causes(case: Case) -> Iterator[Cause]:
                 return
     while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
         most = max(found, key=lambda cause: float(cause.evidence[NATS]))
+        if most.cause == "shuffled":
+            most = next((one for one in found if _behind(case, one, most)), most)
         yield most
         case = case.without(most)
+
+
+def _behind(case: Case, cause: Cause, lost: Cause) -> bool:
+    """Whether a fault of another column, which is one without this as well, explains the loss."""
+    if cause.cause == "shuffled" or set(cause.columns) & set(lost.columns):
+        return False
+    alone = (one for diagnosis in TOGETHER for one in diagnosis(case.without(lost)))
+    if not any((one.cause, one.columns) == (cause.cause, cause.columns) for one in alone):
+        return False
+    return all(one.columns != lost.columns for one in shuffled(case.without(cause)))
