@@ -139,10 +139,8 @@ def _misplaced(case: Case, name: str) -> tuple[Mask, float, float] | None:
     """Rows that the others contradict while most fit as ever, their share, and nats a row."""
     number = name in case.numeric
     rows = _number_rows(case, name) if number else _label_rows(case, name)
-    n = int(rows.judged.sum())
-    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or -rows.before.sum() <= _TELLS * len(
-        rows.before
-    ):
+    n, told = int(rows.judged.sum()), -rows.before.sum()
+    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or told <= _TELLS * len(rows.before):
         return None
     share, total = mixture(rows.gain[rows.judged])
     usual = 2 * max(of_blocks(rows.blocks, rows.before).max(initial=0.0), 0.0) * n

@@ -89,9 +89,13 @@ class Shop:
 
     def __init__(self):
         self.trained = make_orders(0, BLOCK * BLOCKS)
-        self.reference = Reference.fit(self.trained, COLUMNS, block=BLOCK)
+        self.reference = self.fit(self.trained)
 
     draw = staticmethod(make_orders)
+
+    @staticmethod
+    def fit(rows, columns=COLUMNS):
+        return Reference.fit(rows, columns, block=BLOCK)
 
     def judge(self, frame, **options):
         return compare(reference=self.reference, current=frame, **options)

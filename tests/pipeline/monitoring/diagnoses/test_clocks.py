@@ -117,3 +117,20 @@ def test_fewer_orders_at_night_are_no_moved_clock(shop, batch):
     day = batch[(batch["hour"] > 6) | (np.arange(len(batch)) % 3 == 0)]
 
     assert shop.judge(day).causes == ()
+
+
+def test_a_clock_that_was_moved_in_a_part_of_the_rows_is_told(shop, batch):
+    mask = shop.touch(batch, "some")
+    report = shop.judge(shop.put(batch, "hour", mask, (batch["hour"] + 6) % 24))
+
+    shop.assert_told(report, "shifted", "hour", figure="moved by +6 round its 24")
+    assert report.causes[0].share == pytest.approx(mask.mean(), rel=1 / 3)
+
+
+def test_rows_of_one_day_are_not_many_when_days_are_weighed(shop):
+    # The same rows by day and at random: what 28 days say is less than what 1,344 rows say.
+    days = np.repeat(np.arange(28) % 7, 48)
+    frame = shop.draw(3, n=len(days)).assign(weekday=days)
+
+    assert shop.case(frame).run("weekday") == 48
+    assert shop.case(frame.sample(frac=1, random_state=0)).run("weekday") < 1.5

@@ -1,6 +1,10 @@
+import numpy as np
+import pandas as pd
 import pytest
 
+from pipeline.config import Categorical, Numeric
 from pipeline.monitoring.diagnoses.labels import permuted, recode
+from pipeline.monitoring.drift import compare
 
 CODES = {name: f"{place + 1}" for place, name in enumerate(["East", "North", "South", "West"])}
 NEXT = {"East": "North", "North": "South", "South": "West", "West": "East"}
@@ -65,3 +69,33 @@ def test_one_new_label_is_no_other_spelling(shop, batch):
     some = (batch["region"] == "East") & (batch["hour"] % 4 == 0)
 
     assert list(recode(shop.case(shop.put(batch, "region", some, "Abroad")))) == []
+
+
+def draw_towns(seed, shares):
+    towns = [f"T{k:02d}" for k in range(len(shares))]
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {"town": random.choice(towns, 2_000, p=shares), "x": random.normal(size=2_000)}
+    )
+
+
+@pytest.mark.parametrize(("by", "told"), [(7, ["permuted"]), (0, [])])
+def test_many_labels_that_changed_places_are_told_by_their_shares(shop, by, told):
+    # Nothing else tells of them, and the frequent ones are those that were rare.
+    shares = 0.7 ** np.arange(20)
+    shares /= shares.sum()
+    rows = pd.concat([draw_towns(seed, shares) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+    report = compare(reference=reference, current=draw_towns(9, np.roll(shares, by)))
+
+    assert [one.cause for one in report.causes] == told
+
+
+def test_labels_of_about_one_share_that_pass_one_another_have_not_changed_places(shop):
+    random = np.random.default_rng(1)
+    shares = np.linspace(1, 2, 20) / np.linspace(1, 2, 20).sum()
+    rows = pd.concat([draw_towns(seed, shares) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+    report = compare(reference=reference, current=draw_towns(9, random.permutation(shares)))
+
+    assert (report.outcome, report.causes) == ("moved", ())

@@ -1,5 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
+
+from pipeline.config import Numeric
+from pipeline.monitoring.drift import compare
 
 
 @pytest.mark.parametrize(
@@ -113,3 +117,53 @@ def test_half_precision_is_told(shop, batch):
     half = batch["amount"].astype("float16").astype("float64")
 
     shop.assert_told(shop.judge(batch.assign(amount=half)), "rounded", "amount", figure="16-bit")
+
+
+def test_half_precision_of_a_part_is_told(shop, batch):
+    mask = shop.touch(batch, "some")
+    half = batch["amount"].astype("float16").astype("float64")
+
+    report = shop.judge(shop.put(batch, "amount", mask, half))
+    shop.assert_told(report, "rounded", "amount", figure="16-bit")
+
+
+@pytest.mark.parametrize("step", [0.25, 0.5])
+def test_a_tariff_with_steps_of_its_own_is_not_rounded(shop, step):
+    # Steps of 0.20 from 3.25, and then of 0.25: many more fares end in .50, and .45 is gone.
+    def draw(seed, step):
+        miles = np.random.default_rng(seed).exponential(20, 2_000)
+        return pd.DataFrame({"fare": np.round(3.25 + step * np.round(miles), 2)})
+
+    rows = pd.concat([draw(seed, 0.2) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"fare": Numeric()})
+    report = compare(reference=reference, current=draw(9, step))
+
+    assert (report.outcome, report.causes) == ("moved", ())
+
+
+def test_many_strange_values_are_no_code_for_a_missing_one(shop, batch):
+    strange = batch["temp"].round(-1) - 1_000
+
+    assert "sentinel" not in {one.cause for one in shop.judge(batch.assign(temp=strange)).causes}
+
+
+@pytest.mark.parametrize("level", [0.9, 0.75])
+def test_a_part_of_the_rows_cut_off_is_told_from_one_value_over_and_over(shop, batch, level):
+    mask = shop.touch(batch, "some")
+    bound = float(np.round(shop.trained["amount"].quantile(level), 2))
+    cut = mask & (batch["amount"] > bound).to_numpy()
+    same = np.random.default_rng(8).random(len(batch)) < cut.mean()
+
+    (clipped,) = shop.judge(shop.put(batch, "amount", cut, bound)).causes
+    assert (clipped.cause, clipped.columns) == ("clipped", ("amount",))
+    found = {one.cause for one in shop.judge(shop.put(batch, "amount", same, bound)).causes}
+    assert found <= {"stuck"}
+
+
+def test_whole_numbers_in_another_unit_are_not_clipped_at_their_least(shop, batch):
+    trained = shop.trained.assign(north=np.clip(shop.trained["north"].round() + 30, 25, 60))
+    reference = shop.fit(trained)
+    now = np.clip(batch["north"].round() + 30, 25, 60) * 2.204623
+    report = compare(reference=reference, current=batch.assign(north=now))
+
+    assert [(one.cause, one.columns) for one in report.causes] == [("unit", ("north",))]

@@ -1,0 +1,66 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Numeric
+from pipeline.monitoring.diagnoses.shuffles import shuffled
+from pipeline.monitoring.drift import compare
+
+
+def shuffle(shop, frame, column, mask, seed=4):
+    values = frame[column].copy()
+    values[mask] = np.random.default_rng(seed).permutation(values[mask])
+    return shop.put(frame, column, mask, values)
+
+
+@pytest.mark.parametrize(("column", "part"), [("temp", "all"), ("region", "all")])
+def test_values_in_other_rows_are_told(shop, batch, column, part):
+    mask = shop.touch(batch, part)
+    report = shop.judge(shuffle(shop, batch, column, mask))
+
+    shop.assert_told(report, "shuffled", column, mask=mask, part=part)
+
+
+@pytest.mark.parametrize(("column", "part"), [("temp", "some"), ("region", "some")])
+def test_a_part_of_the_values_in_other_rows_is_told(shop, batch, column, part):
+    mask = shop.touch(batch, part)
+    after = shuffle(shop, batch, column, mask)
+    report = shop.judge(after)
+
+    shop.assert_told(report, "shuffled", column, figure="do not fit the other columns")
+    # A value that came to a row it would fit as well does not show.
+    assert 0.3 * mask.mean() < report.causes[0].share < 1.2 * mask.mean()
+
+
+def draw_pair(seed, link):
+    a, noise = np.random.default_rng(seed).normal(size=(2, 2_000))
+    return pd.DataFrame({"a": a, "b": link * a + np.sqrt(1 - link**2) * noise})
+
+
+@pytest.mark.parametrize(("before", "outcome"), [(None, "broken"), (0.5, "broken"), (0, "moved")])
+def test_a_relation_that_every_block_had_may_drift_away_and_not_go_at_once(shop, before, outcome):
+    rows = pd.concat([draw_pair(seed, 0.5) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"a": Numeric(), "b": Numeric()})
+    earlier = [] if before is None else [reference.summarise(draw_pair(20, before))]
+    report = compare(reference=reference, current=draw_pair(21, 0), recent=earlier)
+
+    assert report.outcome == outcome
+    assert {one.cause for one in report.causes} <= {"shuffled"}
+
+
+@pytest.mark.parametrize("link", [0.5, 0.4, 0.3, 0.2])
+def test_columns_that_go_together_less_are_not_shuffled(shop, link):
+    assert not list(shuffled(shop.case(shop.draw(5, link=link))))
+
+
+def test_a_relation_that_moved_in_all_rows_is_not_a_part_of_them(shop, batch):
+    after = batch.assign(temp=(batch["temp"] + 6 * np.sign(batch["dewp"] - 40)).round(1))
+
+    assert not [one for one in shop.judge(after).causes if one.cause == "shuffled"]
+
+
+def test_only_the_column_that_was_shuffled_is_blamed_and_none_that_it_left(shop, batch):
+    everything = np.ones(len(batch), dtype=bool)
+    for column in ("temp", "dewp"):
+        report = shop.judge(shuffle(shop, batch, column, everything))
+        assert [one.columns for one in report.causes] == [(column,)]
