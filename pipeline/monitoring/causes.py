@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from pipeline.monitoring.diagnoses.atoms import clipped, stuck
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clocks import shifted
+from pipeline.monitoring.diagnoses.digits import rounded
 from pipeline.monitoring.diagnoses.edits import sign, unit
 from pipeline.monitoring.diagnoses.labels import permuted, recode
+from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.pairs import swapped_labels, swapped_numbers
 from pipeline.monitoring.diagnoses.shuffles import shuffled
-from pipeline.monitoring.diagnoses.values import clipped, join, nulls, rounded, sentinel, stuck
 from pipeline.monitoring.diagnoses.whole import duplicate, frozen, schema, volume
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference, Tally

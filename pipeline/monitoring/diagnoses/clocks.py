@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
-from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import NumericProfile
 
@@ -150,7 +150,7 @@ def _best(
         "shifted",
         (name,),
         f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]}{part}"
-        f"{f', where {where}' if where else ''}: another time zone, or another first day?",
+        f"{clause(where)}: another time zone, or another first day?",
         {
             NATS: round(each * share, 3),
             "share of rows": round(share, 4),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import ks_2samp
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Expected, Mask
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
@@ -20,7 +20,8 @@ from pipeline.monitoring.diagnoses.likelihood import (
     plain_gain,
     touched_rows,
 )
-from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.diagnoses.relations import Expected
+from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats, NumericProfile
 
@@ -137,8 +138,7 @@ def sign(case: Case) -> Iterator[Cause]:
         yield Cause(
             "sign",
             (name,),
-            f"{name!r} looks multiplied by -1 in {fit.share:.0%} of rows"
-            f"{f', where {where}' if where else ''}.",
+            f"{name!r} looks multiplied by -1 in {fit.share:.0%} of rows{clause(where)}.",
             _evidence(fit) | {"share below zero now": round(float(np.mean(values < 0)), 4)},
             f"Ask the source which sign {name!r} has, and load the window again.",
             share=round(fit.share, 4),
@@ -310,7 +310,7 @@ def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
         "unit",
         (name,),
         f"{name!r} looks multiplied by {fit.change.factor:.4g}{moved}{rows}"
-        f"{f', where {where}' if where else ''} (R2 {r**2:.4f} over 99 quantiles): "
+        f"{clause(where)} (R2 {r**2:.4f} over 99 quantiles): "
         f"{fit.change.words}?",
         _evidence(fit)
         | {

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places, Told
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
-from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.diagnoses.relations import Told
+from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
@@ -49,7 +50,7 @@ def recode(case: Case) -> Iterator[Cause]:
         yield Cause(
             "recode",
             (name,),
-            f"{share:.0%} of the labels of {name!r} are new{f', where {where}' if where else ''}: "
+            f"{share:.0%} of the labels of {name!r} are new{clause(where)}: "
             f"{words}{f', such as {shown}' if shown else ''}.",
             {
                 NATS: round(float(share * np.log(total)), 3),
@@ -179,7 +180,7 @@ def permuted(case: Case) -> Iterator[Cause]:
             "permuted",
             (name,),
             f"The labels of {name!r} seem to have changed places{rows}"
-            f"{f', where {where}' if where else ''}: {shown}. Another encoding?",
+            f"{clause(where)}: {shown}. Another encoding?",
             {NATS: round(found.told, 3), **found.evidence},
             f"Compare the code book of {name!r} with that of the training rows.",
             share=round(found.share, 4),

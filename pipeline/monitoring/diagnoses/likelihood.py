@@ -141,3 +141,15 @@ def touched_rows(gain: Floats, share: float) -> Mask:
     odds = np.exp(np.clip(gain, -30, 30))
     likely: Mask = share * odds > 1 - share
     return likely
+
+
+def shares_at(profile: NumericProfile, values: Floats) -> Floats:
+    """Share of the reference at each value."""
+    place = np.minimum(np.searchsorted(profile.points, values), len(profile.points) - 1)
+    shares = (np.asarray(profile.upto) - np.asarray(profile.below))[place]
+    return np.where(profile.points[place] == values, shares, 0.0)
+
+
+def surprise(share: float, before: float) -> float:
+    """Nats a row by which a share is likelier when it was made than when it came about."""
+    return round(share * float(np.log(share / max(before, 1e-4))), 3)

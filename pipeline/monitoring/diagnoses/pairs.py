@@ -13,7 +13,7 @@ from pipeline.monitoring.diagnoses.likelihood import (
     mixture,
     touched_rows,
 )
-from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
@@ -111,7 +111,7 @@ def _exchanged(
         "swapped",
         (one, other),
         f"{one!r} and {other!r} look exchanged{rows}"
-        f"{f', where {where}' if where else ''}: each fits the other's place better.",
+        f"{clause(where)}: each fits the other's place better.",
         {NATS: round(float(total / len(touched)), 3), "share of rows": round(share, 4)},
         f"Check the order of the columns where {one!r} and {other!r} are written.",
         share=round(share, 4),

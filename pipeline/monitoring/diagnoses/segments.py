@@ -71,6 +71,11 @@ def _rule(case: Case, name: str, touched: Mask, able: Mask) -> list[tuple[float,
     return [(float(told), [str(value) for value in often.index])]
 
 
+def clause(where: str) -> str:
+    """The words that name a segment in a sentence; none for none."""
+    return f", where {where}" if where else ""
+
+
 def _listed(values: Sequence[str]) -> str:
     try:
         values = [f"{value:g}" for value in sorted(float(value) for value in values)]

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ks_2samp
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places, Told
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.relations import Told
 from pipeline.monitoring.diagnoses.segments import segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats

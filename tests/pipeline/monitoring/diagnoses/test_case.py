@@ -4,8 +4,9 @@ import pytest
 from scipy import integrate, stats
 
 from pipeline.config import Numeric
-from pipeline.monitoring.diagnoses.case import Case, Expected, Told
+from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.relations import Expected, Told
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import NumericProfile
 from pipeline.reference import Reference

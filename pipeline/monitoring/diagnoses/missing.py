@@ -1,0 +1,166 @@
+"""Values that are missing, or stand for none."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.monitoring.diagnoses.case import Case, Mask
+from pipeline.monitoring.diagnoses.likelihood import shares_at
+from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.findings import Cause
+
+_CODES = {0.0, -1.0, -9.0, 9.0, 99.0, -99.0, 999.0, -999.0, 9999.0, -9999.0, 99999.0, -99999.0}
+_CODES |= {999999.0, -999999.0, 32767.0, -32768.0, 65535.0, 2147483647.0, -2147483648.0}
+_NO_LABELS = {"", "?", "-", "--", ".", "n/a", "na", "nan", "null", "none", "nil", "unknown", "unk"}
+_NO_LABELS |= {"missing", "undefined", "unspecified", "not available", "#n/a", "-1", "-999", "999"}
+_NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set", "(none)", "<na>"}
+_SEVERAL = 3
+"""Most values that stand for none in one column, where they are no usual codes."""
+_SPIKE = 0.07
+"""Share of rows by which more values are missing than in any ordinary batch."""
+_ODDS = 3.0
+"""Times the usual odds of a missing value."""
+_OFTEN = 0.02
+"""Share of rows that makes a code frequent."""
+_TOGETHER = 0.8
+"""Share of their missing rows that columns of one join have in common."""
+
+
+def join(case: Case) -> Iterator[Cause]:
+    """Several columns whose values are missing in the same rows."""
+    spiked = {name: case.missing(name) for name in case.features if _null_spike(case, name)}
+    left = list(spiked)
+    while left:
+        first = left.pop(0)
+        group = [first] + [name for name in left if _overlap(spiked[first], spiked[name])]
+        left = [name for name in left if name not in group]
+        if len(group) < 2:  # one column was not joined
+            continue
+        touched = np.logical_and.reduce([spiked[name] for name in group])
+        where = segment(case, touched, group)
+        share = float(touched.mean())
+        yield Cause(
+            "join",
+            tuple(group),
+            f"{', '.join(repr(name) for name in group)} are missing together in {share:.0%} of "
+            f"rows{clause(where)}: did a join find no partner?",
+            {"share of rows": round(share, 4)},
+            "Check the keys of the join that brings these columns, and load the window again.",
+            share=share,
+            segment=where,
+        )
+
+
+def nulls(case: Case) -> Iterator[Cause]:
+    """Far more missing values than any ordinary batch has."""
+    for name in case.features:
+        if not _null_spike(case, name):
+            continue
+        missing = case.missing(name)
+        share, most = float(missing.mean()), _usual_missing(case, name)
+        where = segment(case, missing, [name])
+        yield Cause(
+            "nulls",
+            (name,),
+            f"{name!r} is missing in {share:.0%} of rows, where at most {most:.1%} is "
+            f"usual{clause(where)}.",
+            {"share of rows": round(share, 4), "largest usual share": round(most, 4)},
+            f"Ask the source why {name!r} is not filled in, and load the window again.",
+            share=share,
+            segment=where,
+        )
+
+
+def _usual_missing(case: Case, name: str) -> float:
+    profile = case.reference.columns[name]
+    overall = profile.missing / max(profile.n + profile.missing, 1)
+    return max(case.most(f"{name}|missing"), overall)
+
+
+def _null_spike(case: Case, name: str) -> bool:
+    missing = case.missing(name)
+    if len(missing) < 20:  # one of a few is no share
+        return False
+    share, most = float(missing.mean()), _usual_missing(case, name)
+    _, sd = case.usual(f"{name}|missing")
+    odds = share / max(1 - share, 1e-9) / (most / max(1 - most, 1e-9) + 1e-9)
+    return share - most > max(_SPIKE, 2 * sd) and odds > _ODDS
+
+
+def _overlap(one: Mask, other: Mask) -> bool:
+    return bool((one & other).sum() >= _TOGETHER * max(one.sum(), other.sum()))
+
+
+def sentinel(case: Case) -> Iterator[Cause]:
+    """A value that stands for none: far outside, or a code that was not there before."""
+    for name in case.features:
+        found = _odd_numbers(case, name) if name in case.numeric else _odd_labels(case, name)
+        if not found:
+            continue
+        values, touched = found
+        share, where = float(touched.mean()), segment(case, touched, [name])
+        listed = ", ".join(repr(value) for value in values[:3])
+        yield Cause(
+            "sentinel",
+            (name,),
+            f"{name!r} holds {listed} in {share:.0%} of rows, which the training rows do "
+            f"not{clause(where)}: a code for a missing value?",
+            {"share of rows": round(share, 4), "value": listed},
+            f"Have {listed} in {name!r} turned into a missing value at the source, and ask why "
+            "it is missing.",
+            share=share,
+            segment=where,
+        )
+
+
+def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
+    values, profile = case.numbers(name), case.profile(name)
+    known = values[~np.isnan(values)]
+    if len(known) == 0 or profile.n == 0:
+        return None
+    distinct, counts = np.unique(known, return_counts=True)
+    often = counts >= max(10, _OFTEN * len(values))
+    low, high = profile.points[0], profile.points[-1]
+    before = dict(zip(distinct, shares_at(profile, distinct), strict=True))
+    odd = [
+        value
+        for value in distinct[often]
+        if before[value] < 0.001 and _is_odd(value, low, high)  # hardly ever
+    ]
+    touched = np.isin(values, odd)
+    # Where many other values lie outside on its side, the column was changed as a whole.
+    strange = known[~np.isin(known, odd)]
+    beyond = (strange < low).sum() * (min(odd, default=low) < low)
+    beyond += (strange > high).sum() * (max(odd, default=high) > high)
+    others = counts[~np.isin(distinct, odd)].max(initial=0)
+    inside = [value for value in odd if low <= value <= high]
+    usual = any(counts[distinct == value][0] < 3 * others for value in inside)
+    codes = len(odd) <= _SEVERAL or _CODES.issuperset(odd)
+    if not odd or not codes or usual or beyond > 0.1 * touched.sum():
+        return None
+    return [f"{value:g}" for value in odd], touched
+
+
+def _is_odd(value: float, low: float, high: float) -> bool:
+    outside = max(low - value, value - high)
+    if high == low:
+        return value in _CODES and abs(value) > 1 and outside > 0
+    if value in _CODES:
+        return True
+    return bool(outside > 0.5 * (high - low))  # far from all there was
+
+
+def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
+    places, labels = case.labels(name)
+    counts, total = case.counts(name), max(sum(case.counts(name).values()), 1)
+    n = np.bincount(places + 1, minlength=len(labels) + 1)[1:]
+    odd = [
+        label
+        for label, count in zip(labels, n, strict=True)
+        if label.strip().casefold() in _NO_LABELS
+        and counts.get(label, 0) / total < 0.002  # hardly ever
+        and count >= max(10, _OFTEN * len(places))
+    ]
+    if not odd or len(odd) > 1:  # codes of many labels are a recode
+        return None
+    return odd, np.isin(np.asarray([*labels, None], dtype=object)[places], odd)

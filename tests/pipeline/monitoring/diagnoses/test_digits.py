@@ -1,0 +1,51 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Numeric
+from pipeline.monitoring.drift import compare
+
+
+@pytest.mark.parametrize(
+    ("column", "decimals", "part"),
+    [
+        ("amount", 0, "all"),
+        ("temp", -1, "all"),
+        ("amount", 0, "some"),
+        ("amount", 0, "region = East"),
+    ],
+)
+def test_lost_digits_are_told_with_the_grid(shop, batch, column, decimals, part):
+    mask = shop.touch(batch, part)
+    report = shop.judge(shop.put(batch, column, mask, batch[column].round(decimals)))
+
+    figure = f"are multiples of {10.0**-decimals:g}, where"
+    shop.assert_told(report, "rounded", column, figure=figure, mask=mask, part=part)
+
+
+def test_half_precision_is_told(shop, batch):
+    half = batch["amount"].astype("float16").astype("float64")
+
+    shop.assert_told(shop.judge(batch.assign(amount=half)), "rounded", "amount", figure="16-bit")
+
+
+def test_half_precision_of_a_part_is_told(shop, batch):
+    mask = shop.touch(batch, "some")
+    half = batch["amount"].astype("float16").astype("float64")
+
+    report = shop.judge(shop.put(batch, "amount", mask, half))
+    shop.assert_told(report, "rounded", "amount", figure="16-bit")
+
+
+@pytest.mark.parametrize("step", [0.25, 0.5])
+def test_a_tariff_with_steps_of_its_own_is_not_rounded(shop, step):
+    # Steps of 0.20 from 3.25, and then of 0.25: many more fares end in .50, and .45 is gone.
+    def draw(seed, step):
+        miles = np.random.default_rng(seed).exponential(20, 2_000)
+        return pd.DataFrame({"fare": np.round(3.25 + step * np.round(miles), 2)})
+
+    rows = pd.concat([draw(seed, 0.2) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"fare": Numeric()})
+    report = compare(reference=reference, current=draw(9, step))
+
+    assert (report.outcome, report.causes) == ("moved", ())
