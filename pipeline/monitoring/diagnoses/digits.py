@@ -69,7 +69,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         share = float(touched[there].mean())
         if before > 0.5 or share <= before:  # as coarse already
             continue
-        distinct = len(np.unique(values[there & touched]))
+        distinct = len(np.unique(values[touched & ~np.isnan(values)]))
         # Few values come in runs; those that never came before do not.
         strange = not np.isin(values[there & touched], profile.points).mean() > 0.5
         few = len(profile.grid) < 60 and share < 0.98

@@ -23,6 +23,13 @@ def test_lost_digits_are_told_with_the_grid(shop, batch, column, decimals, part)
     shop.assert_told(report, "rounded", column, figure=figure, mask=mask, part=part)
 
 
+def test_tens_are_told_in_a_calm_week_that_holds_but_three_of_them(shop, batch):
+    calm = batch[batch["temp"].between(46, 74)]
+    report = shop.judge(calm.assign(temp=calm["temp"].round(-1)))
+
+    assert ("rounded", ("temp",)) in {(one.cause, one.columns) for one in report.causes}
+
+
 def test_half_precision_is_told(shop, batch):
     half = batch["amount"].astype("float16").astype("float64")
 
