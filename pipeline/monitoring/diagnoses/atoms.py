@@ -57,12 +57,10 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
     many = len(profile.grid) > 50  # of many values, none is frequent
     least = 0.05 if before < 0.02 and many else 0.12 if len(profile.grid) > 8 else 0.25
     constant = share > 0.98 and before < 0.8  # hardly another value
-    values = case.numbers(name)
-    new = _new_atom(case, name, values[~np.isnan(values)], top)
-    if excess < 1.5 * most or not (constant or new or excess - most > least):
+    if excess < 1.5 * most or not (constant or excess - most > least):
         return None
-    touched = values == value
-    if not (constant or new) and not _out_of_place(case, name, touched, before):
+    touched = case.numbers(name) == value
+    if not constant and not _out_of_place(case, name, touched, before):
         return None
     return f"{value:g}", touched, before
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import ks_2samp, theilslopes
+from scipy.stats import ks_2samp
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
@@ -57,8 +57,6 @@ _UNITS = [
 ]
 """Values of the first unit are those of the second, times the factor, plus the offset."""
 _LINE = "an affine change"
-_DRAWN = 0.9
-"""What a line through the rows is worth beside a known unit that fits them as well."""
 _ROWS = 2_000
 """Drawn rows that candidates are tried on."""
 _SETTLED = 3
@@ -74,10 +72,6 @@ _SHARE = 0.04
 _MOST = 0.7
 """Share of rows above which a fault is taken to touch them all."""
 _FEWEST = 20
-_EXACT = 0.3
-"""Variance about what the others say within which they tell a value and not only its size."""
-_PAIRED = 400
-"""Rows that a line is drawn through."""
 _ALIKE, _MUCH_ALIKE = 0.6, 0.85
 """How much rows put back lie where those lie that were not touched: 1 less the distance."""
 _NEARLY = 0.9
@@ -116,20 +110,15 @@ def unit(case: Case) -> Iterator[Cause]:
         values = case.numbers(name)[:_ROWS]
         fits = [
             fit
-            for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
+            for change in _candidates(values, case.profile(name))
             if (fit := _fit(case, name, values, change))
         ]
         likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
         settled = [_settled(case, name, values, fit) for fit in likeliest]
         kept = [fit for fit in settled if _explains(case, name, values, fit)]
         if kept:
-            best = max(kept, key=lambda fit: _even(values, fit) * fit.total * _worth(fit.change))
+            best = max(kept, key=lambda fit: _even(values, fit) * fit.total)
             yield _told(case, name, values, best)
-
-
-def _worth(change: Change) -> float:
-    """A line that is drawn through the rows fits them a little better than what is true."""
-    return _DRAWN if change.words == _LINE else 1.0
 
 
 def sign(case: Case) -> Iterator[Cause]:
@@ -188,22 +177,6 @@ def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
             yield Change(factor, offset, _LINE)
 
 
-def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
-    """The line on which values lie that contradict the others, over what these say of them."""
-    expected, points = case.expected(name), case.profile(name).points
-    if expected.variance > _EXACT:
-        return
-    told = expected.now[: len(values)]
-    off = np.abs(case.scores(name, values) - told) > 3 * np.sqrt(expected.variance)
-    off &= ~np.isnan(values) & case.supported(name)[: len(values)]
-    if off.sum() < 2 * _FEWEST:
-        return
-    meant = np.interp(told[off], case.scores(name, points), points)
-    line = theilslopes(values[off][:_PAIRED], meant[:_PAIRED])
-    if line.slope > 0 and meant.std() > 0:  # of a constant there is none
-        yield Change(float(line.slope), float(line.intercept), _LINE)
-
-
 def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
     """Nats that undoing a transformation gains over the values as they came, if any."""
     plain = plain_gain(case.profile(name), values, change)
@@ -260,15 +233,15 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
         # A few odd rows of one day fit many a small factor, and what shrinks lies near zero,
         # where others lie as well.
         sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
-        touched = touched_rows(fit.gain, fit.share)
-        sharply = fit.each > _OVERWHELMING or _segment(case, name, touched) != ""
         told = (sure and size > np.log(5)) or (
-            fit.share > 0.15 and fit.related > 2 * _CONVINCING and (even > _MUCH_ALIKE or sharply)
+            fit.share > 0.15
+            and fit.related > 2 * _CONVINCING
+            and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
         )
+        touched = touched_rows(fit.gain, fit.share)
         # Rows of one kind may lie elsewhere by themselves, but not so far.
         alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
-        exact = fit.change.words != _LINE or fit.related > _OVERWHELMING / 2
-        return exact and alike and told
+        return fit.change.words != _LINE and alike and told
     if fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit):
         return False
     profile = case.profile(name)

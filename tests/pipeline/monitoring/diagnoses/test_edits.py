@@ -72,13 +72,3 @@ def test_the_share_of_rows_in_another_unit_is_that_of_the_rows_changed(shop, bat
         (cause,) = unit(shop.case(shop.put(batch, "amount", mask, 100 * batch["amount"])))
 
         assert cause.share == pytest.approx(mask.mean(), abs=0.02)
-
-
-def test_a_line_that_is_no_unit_is_found_in_a_part_of_the_rows_where_the_others_tell(shop, batch):
-    mask = shop.touch(batch, "some")
-    report = shop.judge(shop.put(batch, "dewp", mask, 0.3 * batch["dewp"] + 20))
-
-    (cause,) = report.causes
-    assert (cause.cause, cause.columns) == ("unit", ("dewp",))
-    assert cause.evidence["factor"] == pytest.approx(0.3, rel=0.1)
-    assert cause.share == pytest.approx(mask.mean(), rel=1 / 3)

@@ -99,11 +99,3 @@ def test_labels_of_about_one_share_that_pass_one_another_have_not_changed_places
     report = compare(reference=reference, current=draw_towns(9, random.permutation(shares)))
 
     assert (report.outcome, report.causes) == ("moved", ())
-
-
-def test_of_two_columns_that_contradict_one_another_the_one_that_changed_is_blamed(shop, batch):
-    # Products tell the region nearly; only the shares of the regions are not what they were.
-    mask = shop.touch(batch, "some")
-    report = shop.judge(shop.put(batch, "region", mask, batch["region"].map(FOLLOWING)))
-
-    assert [one.columns for one in report.causes] == [("region",)]
