@@ -187,8 +187,12 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    # Arrow has no form for mixed types, Python raises for whole numbers beyond 64 bits, and what
-    # an array of pandas raises that cannot be turned into Arrow's is its own choice.
-    except (pa.ArrowException, OverflowError, TypeError, ValueError, NotImplementedError):
+    except (  # each is what some column that Arrow cannot store raises, and means the same
+        pa.ArrowException,  # mixed types
+        OverflowError,  # whole numbers beyond 64 bits
+        TypeError,  # an array of pandas that has no form in Arrow
+        ValueError,
+        NotImplementedError,
+    ):
         return False
     return True

@@ -27,8 +27,9 @@ def hello(conf: str) -> None:
 
 pytestmark = [
     pytest.mark.integration,
-    # Orphans are found by their environment, which only Linux shows; CI runs there.
-    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"),
+    pytest.mark.skipif(  # orphans are found by their environment, which only Linux shows, as in CI
+        not Path("/proc/self/environ").exists(), reason="needs Linux's /proc"
+    ),
 ]
 
 
