@@ -187,12 +187,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    except (  # each is what some column that Arrow cannot store raises, and means the same
-        pa.ArrowException,  # mixed types
-        OverflowError,  # whole numbers beyond 64 bits
-        TypeError,  # an array of pandas that has no form in Arrow
-        ValueError,
-        NotImplementedError,
-    ):
+    # Arrow has no form for mixed types, and whole numbers beyond 64 bits overflow on the way to it.
+    except (pa.ArrowException, OverflowError):
         return False
     return True

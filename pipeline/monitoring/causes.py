@@ -24,7 +24,7 @@ from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference, Tally
 from pipeline.traits import Summary
 
-EXCHANGED = {"join", "nulls", "sentinel"}
+_EXCHANGED = {"join", "nulls", "sentinel"}
 """Causes that a column shows as well when it holds the values of another one."""
 _ALL = 0.9
 """Share of rows above which a column holds no other one's values."""
@@ -100,7 +100,7 @@ def _causes(case: Case) -> Iterator[Cause]:
         for cause in diagnosis(case):
             if case.blamed & set(cause.columns):
                 continue
-            pairs = swapped_numbers(case) if cause.cause in EXCHANGED else ()
+            pairs = swapped_numbers(case) if cause.cause in _EXCHANGED else ()
             likelier = next((pair for pair in pairs if _explains(pair, cause)), cause)
             yield likelier
             case = case.without(likelier)
@@ -109,16 +109,21 @@ def _causes(case: Case) -> Iterator[Cause]:
     while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
         most = max(found, key=lambda cause: float(cause.evidence[NATS]))
         if most.cause == "shuffled":
-            most = next((one for one in found if _behind(case, one, most)), most)
+            most = next(_behind(case, found, most), most)
         yield most
         case = case.without(most)
 
 
-def _behind(case: Case, cause: Cause, lost: Cause) -> bool:
-    """Whether a fault of another column, which is one without this as well, explains the loss."""
-    if cause.cause == "shuffled" or set(cause.columns) & set(lost.columns):
-        return False
-    alone = (one for diagnosis in TOGETHER for one in diagnosis(case.without(lost)))
-    if not any((one.cause, one.columns) == (cause.cause, cause.columns) for one in alone):
-        return False
-    return all(one.columns != lost.columns for one in shuffled(case.without(cause)))
+def _behind(case: Case, found: Sequence[Cause], lost: Cause) -> Iterator[Cause]:
+    """Faults of other columns, which are ones without this as well, that explain the loss."""
+    alone = {
+        (one.cause, one.columns)
+        for diagnosis in TOGETHER
+        if diagnosis is not shuffled
+        for one in diagnosis(case.without(lost))
+    }
+    for cause in found:
+        if (cause.cause, cause.columns) in alone and all(
+            one.columns != lost.columns for one in shuffled(case.without(cause))
+        ):
+            yield cause

@@ -71,7 +71,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
             continue
         distinct = len(np.unique(values[touched & ~np.isnan(values)]))
         # Few values come in runs; those that never came before do not.
-        strange = not np.isin(values[there & touched], profile.points).mean() > 0.5
+        strange = np.isin(values[there & touched], profile.points, invert=True).mean() >= 0.5
         few = len(profile.grid) < 60 and share < 0.98
         error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
         least = 0.05 + error if strange and before < 0.05 else 0.1 + 3 * error

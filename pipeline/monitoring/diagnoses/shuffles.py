@@ -169,7 +169,7 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
     expected = case.expected(name)
     values = case.numbers(name)
     there = ~np.isnan(values) & case.supported(name)
-    few = there.sum() < max(50, _SUPPORTED * len(values))
+    few = there.sum() < max(_FEWEST, _SUPPORTED * len(values))
     if few or not expected.before.any():  # too few rows to tell
         return None
     before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
