@@ -6,6 +6,7 @@ is not asked about again. To add a diagnosis, write the function and put it in a
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,12 @@ def diagnose(
         return tuple(_causes(case))
 
 
+def _rank(case: Case, cause: Cause) -> tuple[bool, float]:
+    """Of two columns that contradict one another, the fault is that of the one that changed."""
+    related = cause.cause in {"permuted", "shuffled"}
+    return not related or case.changed(cause.columns[0]), float(cause.evidence[NATS])
+
+
 def _explains(pair: Cause, cause: Cause) -> bool:
     """Whether an exchange of two columns explains far more than values that are odd or missing."""
     if cause.share > _ALL or not set(cause.columns) <= set(pair.columns):
@@ -107,7 +114,7 @@ def _causes(case: Case) -> Iterator[Cause]:
             if cause.cause in {"volume", "frozen"}:
                 return
     while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
-        most = max(found, key=lambda cause: float(cause.evidence[NATS]))
+        most = max(found, key=partial(_rank, case))
         if most.cause == "shuffled":
             most = next(_behind(case, found, most), most)
         yield most

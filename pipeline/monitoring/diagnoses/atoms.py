@@ -1,15 +1,15 @@
 """Single values that are far more frequent than they were: stuck at one, or cut off there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.stats import ks_2samp
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import CategoricalProfile, Floats
+from pipeline.profile import CategoricalProfile, Floats, NumericProfile
 
 FREQUENT = 0.02
 """Share of its own that makes a value one of a few."""
@@ -17,6 +17,14 @@ _FEWEST = 25
 """Rows that make a value frequent."""
 _FEW_VALUES, _MANY_VALUES = 5, 50
 """Distinct values of which an outermost one may pile up, and any one may."""
+_LEAP, _BEYOND = 0.12, 4.0
+"""Growth of a share that no drift explains, and the same in times of the most in any block."""
+_PROPORTION = 0.1
+"""Distance of the other labels' shares of one another below which they are as they were."""
+_UNSEEN, _EXACTLY = 3.0, 0.3
+"""Times that a share grew more than any did in a block, and how nearly one side lost as much."""
+_KNOWN = 0.9
+"""Share of values that came before, in a column of steps."""
 _MODE, _ALONE = 1.2, 2.0
 """Times that an outermost value, and a new one, is as frequent as any other."""
 
@@ -42,7 +50,7 @@ def stuck(case: Case) -> Iterator[Cause]:
             },
             f"Check the sensor, the cache or the default behind {name!r}, and load the window "
             "again.",
-            share=share,
+            share=round((share - before) / (1 - before), 4),
             segment=where,
         )
 
@@ -59,20 +67,34 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
     constant = share > 0.98 and before < 0.8  # hardly another value
     if excess < 1.5 * most or not (constant or excess - most > least):
         return None
-    touched = case.numbers(name) == value
-    if not constant and not _out_of_place(case, name, touched, before):
+    values = case.numbers(name)
+    touched = values == value
+    leap = excess > max(_LEAP, _BEYOND * most) and _rest_as_before(profile, values, value)
+    if not constant and not _out_of_place(case, name, touched, rare=leap or before < 0.01):
         return None
     return f"{value:g}", touched, before
 
 
-def _out_of_place(case: Case, name: str, touched: Mask, before: float) -> bool:
+def _rest_as_before(profile: NumericProfile, values: Floats, but: float) -> bool:
+    """Whether the values beside one lie as they did; what moves a column moves them as well."""
+    rest = np.sort(values[~np.isnan(values) & (values != but)])
+    if len(rest) < _FEWEST:
+        return False
+    low, high = (profile.share(np.asarray([but]), side)[0] for side in ("below", "upto"))
+    before = profile.share(rest, "upto")
+    before = (before - np.where(rest > but, high - low, 0.0)) / (1 - high + low)
+    now = np.searchsorted(rest, rest, side="right") / len(rest)
+    return bool(np.abs(before - now).max() < _PROPORTION + 1 / np.sqrt(len(rest)))
+
+
+def _out_of_place(case: Case, name: str, touched: Mask, *, rare: bool) -> bool:
     """Whether rows with a value are any rows, and not those that would have it anyway."""
     expected = case.expected(name)
     told = expected.now
     if touched.mean() < 0.2:  # a muggy day has as much of one dew point
         return False
     if expected.variance > 0.8:  # the other columns do not tell
-        return before < 0.01
+        return rare
     return bool(ks_2samp(told[touched], told[~touched]).statistic < 0.2)
 
 
@@ -85,10 +107,26 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     counts = np.bincount(known, minlength=len(labels))
     best = int(counts.argmax())
     share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
-    most = case.most(f"{name}|atom")
-    if before == 0 or share < 0.98 or before > 0.9 or share - before < 1.5 * most:  # all of it
+    most, excess = case.most(f"{name}|atom"), share - before
+    leap = excess > max(_LEAP, _BEYOND * most) and _in_proportion(counts, labels, best, profile)
+    constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly another label
+    if before == 0 or not (leap or constant):
         return None
     return repr(labels[best]), places == best, float(before)
+
+
+def _in_proportion(
+    counts: Places, labels: Sequence[str], grown: int, profile: CategoricalProfile
+) -> bool:
+    """Whether all other labels lost in proportion, as labels that one was written over do."""
+    came = dict(zip(labels, counts, strict=True))
+    others = sorted({*profile.counts, *labels} - {labels[grown]})
+    shares = [
+        np.asarray([side.get(label, 0) for label in others]) for side in (profile.counts, came)
+    ]
+    shares = [side / max(side.sum(), 1) for side in shares]
+    several = (shares[0] > FREQUENT).sum() > 1  # of one alone nothing can be told
+    return bool(several and np.abs(shares[0] - shares[1]).sum() / 2 < _PROPORTION)
 
 
 def clipped(case: Case) -> Iterator[Cause]:
@@ -106,15 +144,23 @@ def clipped(case: Case) -> Iterator[Cause]:
         often = share - before > max(3 * FREQUENT, case.most(f"{name}|atom"))
         edge = cliff or (outermost and often and _times(known, bound) > _MODE)
         new = _new_atom(case, name, known, top)
-        if usual and not edge and not new:
-            continue
         point = np.asarray([bound])
         over = 1 - float(profile.share(point, "upto")[0]), float((known > bound).mean())
         under = float(profile.share(point, "below")[0]), float((known < bound).mean())
         upper, lower = over[0] - over[1], under[0] - under[1]
         excess = share - before
+        exact = (
+            excess * len(known) > _FEWEST
+            and np.isin(known, profile.points).mean() > _KNOWN
+            and excess > max(FREQUENT, _UNSEEN * case.most(f"{name}|atom"))
+            and min(abs(upper), abs(lower)) < _EXACTLY * excess
+            and abs(max(upper, lower) - excess) < _EXACTLY * excess
+        )
+        if usual and not edge and not new and not exact:
+            continue
         low, high = profile.points[[0, -1]]
-        if before > 0.3 * excess or not low < bound < high:  # it piled up before
+        piled = before > 0.3 * excess and not exact
+        if piled or not low < bound < high:  # it piled up before
             continue
         if upper > 0.5 * excess and lower < 0.5 * excess and over[0] <= 0.4:  # a tail
             side, gone = "above", over
@@ -128,7 +174,7 @@ def clipped(case: Case) -> Iterator[Cause]:
             continue
         partly = gone[1] > 0.05 * gone[0]
         even = abs((gone[0] - gone[1]) / excess - 1) < 0.3 and min(upper, lower) < 0.2 * excess
-        if gone[0] < 0.02 or (partly and not new and (not even or excess < 0.06)):
+        if gone[0] < 0.02 or (partly and not new and not exact and (not even or excess < 0.06)):
             continue
         where = segment(case, values == bound, [name])
         yield Cause(

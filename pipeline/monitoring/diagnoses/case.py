@@ -186,6 +186,13 @@ class Case:
     def _drifted(self) -> set[str]:
         return {column for found in self.findings if found.drifted for column in found.columns}
 
+    def changed(self, name: str) -> bool:
+        """Whether the column differs by itself, and not only in its relations."""
+        return any(
+            found.drifted and found.level == "rows" and found.columns == (name,)
+            for found in self.findings
+        )
+
     def misfit(self, scores: Floats) -> Floats:
         """Squared distance of each score from what the others of its row say, by a plane."""
         return np.minimum((scores @ self._planes) ** 2, _FAR)

@@ -15,6 +15,10 @@ _BESIDE = 50
 """Rows beside a grid that show their digits."""
 _OTHER_DIGITS = 0.5
 """Distance of the last digits, where a part is rounded, above which the others are other values."""
+_REST = 0.2
+"""Distance of the values beside a grid below which they are as they were."""
+_COUNTED, _DISTINCT = 0.9, 30
+"""Share of the rows that single values hold, of so many, in a column of steps."""
 _QUANTILES = 300
 """Points of a grid that shares of the reference are taken from, about."""
 
@@ -56,6 +60,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
     alone = np.append(profile.points[atoms], [] if top is None else top[0])
     there = ~np.isnan(values) & ~np.isin(values, alone)
     weight = np.where(atoms, 0.0, weight)
+    counted = own.sum() > _COUNTED and len(profile.grid) > _DISTINCT
     few = there.sum() < 20 or len(profile.grid) < 8  # too few have digits
     if few or not _same_size(profile, values[there]):
         return None
@@ -72,9 +77,15 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         distinct = len(np.unique(values[touched & ~np.isnan(values)]))
         # Few values come in runs; those that never came before do not.
         strange = np.isin(values[there & touched], profile.points, invert=True).mean() >= 0.5
-        few = len(profile.grid) < 60 and share < 0.98
+        # No block had as much more of so many values, all together.
+        leap = (
+            counted
+            and _rest_as_before(profile.points, own, on, values)
+            and share - before > on[: len(weight)].sum() * case.most(f"{name}|atom")
+        )
+        few = len(profile.grid) < 60 and share < 0.98 and not leap
         error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
-        least = 0.05 + error if strange and before < 0.05 else 0.1 + 3 * error
+        least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
         if share - before < least or distinct < 3 or (few and not strange):
             continue
         if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
@@ -103,6 +114,18 @@ def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bo
         if counts[1].sum() > _BESIDE and np.abs(shares[0] - shares[1]).sum() / 2 > _OTHER_DIGITS:
             return False
     return True
+
+
+def _rest_as_before(points: Floats, own: Floats, on: Mask, values: Floats) -> bool:
+    """Whether the values beside a grid are each as frequent among themselves as they used to be."""
+    before = np.where(on[: len(points)], 0.0, own)
+    rest = values[~on[len(points) :] & ~np.isnan(values)]
+    place = np.minimum(np.searchsorted(points, rest), len(points) - 1)
+    known = points[place] == rest
+    now = np.bincount(place[known], minlength=len(points))
+    shares = [side / max(side.sum(), 1e-12) for side in (before, now)]
+    new = 1 - known.mean() if len(rest) else 1.0
+    return bool(new + np.abs(shares[0] - shares[1]).sum() / 2 < _REST)
 
 
 def _mass(profile: NumericProfile) -> Floats:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, theilslopes
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
@@ -56,7 +56,7 @@ _UNITS = [
     (1e9, 0.0, "nanoseconds", "seconds"),
 ]
 """Values of the first unit are those of the second, times the factor, plus the offset."""
-_LINE = "an affine change"
+_LINE, _DRAWN = "an affine change", "another scale"
 _ROWS = 2_000
 """Drawn rows that candidates are tried on."""
 _SETTLED = 3
@@ -71,6 +71,10 @@ _SHARE = 0.04
 """Smallest share of rows that is looked for."""
 _MOST = 0.7
 """Share of rows above which a fault is taken to touch them all."""
+_EXACT = 0.1
+"""Variance about what the others say within which they tell a value and not only its size."""
+_PAIRED = 400
+"""Rows that a line is drawn through."""
 _FEWEST = 20
 _ALIKE, _MUCH_ALIKE = 0.6, 0.85
 """How much rows put back lie where those lie that were not touched: 1 less the distance."""
@@ -110,14 +114,20 @@ def unit(case: Case) -> Iterator[Cause]:
         values = case.numbers(name)[:_ROWS]
         fits = [
             fit
-            for change in _candidates(values, case.profile(name))
+            for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
             if (fit := _fit(case, name, values, change))
         ]
         likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
         settled = [_settled(case, name, values, fit) for fit in likeliest]
         kept = [fit for fit in settled if _explains(case, name, values, fit)]
         if kept:
-            best = max(kept, key=lambda fit: _even(values, fit) * fit.total)
+            # A unit that is known goes before a line that says hardly more.
+            best = max(
+                kept,
+                key=lambda fit: (
+                    _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1)
+                ),
+            )
             yield _told(case, name, values, best)
 
 
@@ -175,6 +185,25 @@ def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
         scaled = abs(offset) < 0.1 * abs(middle)  # a calm week is narrow, and lies anywhere
         if factor > _FAR_FACTOR or (factor < 1 / _FAR_FACTOR and scaled):
             yield Change(factor, offset, _LINE)
+
+
+def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
+    """The line on which values that contradict the others lie, over what these say of them.
+
+    Drawn as by Theil (1950) and Sen (1968, J. Am. Stat. Assoc. 63: 1379-1389).
+    """
+    expected, points = case.expected(name), case.profile(name).points
+    if expected.variance > _EXACT:
+        return
+    told = expected.now[: len(values)]
+    off = np.abs(case.scores(name, values) - told) > 3 * np.sqrt(expected.variance)
+    off &= ~np.isnan(values) & case.supported(name)[: len(values)]
+    meant = np.interp(told[off], case.scores(name, points), points)[:_PAIRED]
+    if len(meant) < 2 * _FEWEST or np.ptp(meant) == 0:
+        return
+    line = theilslopes(values[off][:_PAIRED], meant)
+    if line.slope > 0:
+        yield Change(float(line.slope), float(line.intercept), _DRAWN)
 
 
 def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
@@ -241,8 +270,11 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
         touched = touched_rows(fit.gain, fit.share)
         # Rows of one kind may lie elsewhere by themselves, but not so far.
         alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
+        if fit.change.words == _DRAWN:  # a line fits more than a unit that is known
+            told = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
         return fit.change.words != _LINE and alike and told
-    if fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit):
+    narrow = fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit)
+    if narrow or fit.change.words == _DRAWN:
         return False
     profile = case.profile(name)
     if fit.change.factor == 1:

@@ -17,6 +17,8 @@ from pipeline.profile import Floats
 _NEW = 0.03
 """Share of rows with labels that were not there before, below which nothing is said."""
 _FEW = 3
+_SEVERAL = 0.1
+"""Share of the touched rows that hold other labels than the most frequent one."""
 _SECOND = 15
 """Rows of the second of the labels that changed places."""
 _TOTAL = 60.0
@@ -286,6 +288,9 @@ def _exchange(case: Case, name: str) -> _Exchange | None:
         if best is None or nats > best.told:
             pairs = {told.labels[c]: told.labels[option[c]] for c in range(size) if option[c] != c}
             touched = touched_rows(gain, share) & moved
+            held = np.sort(np.bincount(classes[touched]))
+            if held[:-1].sum() < _SEVERAL * held.sum():  # one label written over others
+                continue
             true_of = 1.0 if share > 0.9 else share  # all
             best = _Exchange(pairs, touched, true_of * float(moved.mean()), nats, {})
     return best

@@ -42,10 +42,7 @@ def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
     atoms = weight >= _ATOM
     low, high = points[0], points[-1]
     step = (high - low) / 512
-    place = np.clip(np.searchsorted(points, values), 1, len(points) - 1)
-    nearest = np.where(
-        np.abs(values - points[place - 1]) < np.abs(values - points[place]), place - 1, place
-    )
+    nearest = _nearest(points, values)
     hit = atoms[nearest] & (np.abs(values - points[nearest]) <= 1e-6 * (high - low))
     edges = np.unique(np.append(np.arange(0, len(points), 8), len(points) - 1))
     rest = np.where(atoms, 0.0, weight).cumsum()
@@ -61,17 +58,35 @@ def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
     return np.where(np.isnan(values), 0.0, logs), hit
 
 
+def _nearest(points: Floats, values: Floats) -> Places:
+    place = np.clip(np.searchsorted(points, values), 1, len(points) - 1)
+    return np.where(
+        np.abs(values - points[place - 1]) < np.abs(values - points[place]), place - 1, place
+    )
+
+
 def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Floats:
-    """Nats by which values alone are likelier once a transformation is undone."""
+    """Nats by which each value alone is likelier once a transformation is undone.
+
+    Both arrays have shape (n_rows,); a missing value counts 0.
+    """
     new, atom = log_mass(profile, change.undone(values))
     gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
     return np.where(np.isnan(values), 0.0, gain)
 
 
 def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
-    """Nats that an ordinary drift of a column explains: moved, and a little wider or narrower.
+    """Nats over all rows that an ordinary drift explains: moved, and a little wider or narrower.
 
     What the column lost in its relation to the others, no drift of it alone gives back.
+
+    Parameters
+    ----------
+    profile : NumericProfile
+    values : array of float, shape (n_rows,)
+        As they came.
+    wander : float
+        Standard deviation of a batch's mean, in standard deviations of the column.
     """
     low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
     before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
@@ -89,8 +104,8 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
         offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
         change = Change(factor, offset, "drift")
         if counted:  # what moved by itself is one of them again
-            near = np.argmin(np.abs(change.undone(points)[:, None] - points[None, :]), axis=1)
-            undone = points[near][np.clip(np.searchsorted(points, values), 0, len(points) - 1)]
+            near = points[_nearest(points, change.undone(points))]
+            undone = near[np.clip(np.searchsorted(points, values), 0, len(points) - 1)]
             gain = log_mass(profile, undone)[0] - log_mass(profile, values)[0]
             gain = np.where(np.isnan(values), 0.0, gain)
         else:
@@ -144,12 +159,16 @@ def touched_rows(gain: Floats, share: float) -> Mask:
 
 
 def shares_at(profile: NumericProfile, values: Floats) -> Floats:
-    """Share of the reference at each value."""
+    """Share of the reference at each value, 0 to 1; both of shape (n_rows,)."""
     place = np.minimum(np.searchsorted(profile.points, values), len(profile.points) - 1)
     shares = (np.asarray(profile.upto) - np.asarray(profile.below))[place]
     return np.where(profile.points[place] == values, shares, 0.0)
 
 
 def surprise(share: float, before: float) -> float:
-    """Nats a row by which a share is likelier when it was made than when it came about."""
+    """Nats a row by which a share, 0 to 1, is likelier when it was made than when it came about.
+
+    The share times the logarithm of its ratio to the one before: what its rows add to the
+    divergence of Kullback & Leibler (1951, Ann. Math. Stat. 22: 79-86).
+    """
     return round(share * float(np.log(share / max(before, 1e-4))), 3)

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.relations import Told
-from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
@@ -34,13 +34,15 @@ _BLOCKS, _STEADY = 3, 6.0
 """Blocks, and standard deviations among them, that show how steady a relation is."""
 _OTHER_SHARES = 0.12
 """Distance of the shares of labels above which they are not as ever."""
+_SAYS, _SOUND = 0.05, 0.5
+"""Nats a row that tell of a column at all, and the share of them that a sound one keeps."""
 _ALIKE = 0.35
 """Largest distance of misplaced values from all of them."""
 
 
 def shuffled(case: Case) -> Iterator[Cause]:
     """Values that lie in other rows than their own: alone as ever, unrelated to the rest."""
-    found = [cause for name in case.features if (cause := _found(case, name))]
+    found: Sequence[Cause] = [cause for name in case.features if (cause := _found(case, name))]
     if len(found) > 1:  # one of them may only have lost the other
         still = [
             cause
@@ -48,7 +50,36 @@ def shuffled(case: Case) -> Iterator[Cause]:
             if _found(replace(case, blamed=case.blamed | _names(found, cause)), cause.columns[0])
         ]
         found = still or found
-    yield from found
+    yield from (_with_rival(case, cause) for cause in found)
+
+
+def _with_rival(case: Case, cause: Cause) -> Cause:
+    """The same of the column at fault, where another one is all that contradicts this one.
+
+    Where the rest say that this one is sound, it is the other; where they say nothing, either.
+    """
+    name = cause.columns[0]
+    misplaced = _misplaced(case, name)
+    for other in case.features:
+        rest = replace(case, blamed=case.blamed | {other})
+        if other == name or _found(rest, name):
+            continue
+        told = _number_rows(rest, name) if name in case.numeric else _label_rows(rest, name)
+        touched = told.judged if misplaced is None else told.judged & misplaced[0]
+        before = -told.before.mean()
+        now = -told.gain[touched].mean() if touched.any() else 0.0
+        if before > _SAYS and now < _SOUND * before:  # the rest contradict it as well
+            continue
+        columns = (other,) if before > _SAYS else (name, other)
+        rows = f" in {cause.share:.0%} of rows{clause(cause.segment)}" if cause.share < 1 else ""
+        fits, lost = (repr(name), repr(other)) if before > _SAYS else ("each", "one of them")
+        sentence = (
+            f"{name!r} and {other!r} do not fit one another{rows}, and {fits} may fit the rest: "
+            f"were the values of {lost} put in other rows?"
+        )
+        cure = f"Check the join or the sort by which {lost} comes to its rows."
+        return replace(cause, columns=columns, sentence=sentence, cure=cure)
+    return cause
 
 
 def _names(causes: Sequence[Cause], but: Cause) -> set[str]:

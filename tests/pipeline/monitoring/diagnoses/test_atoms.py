@@ -11,6 +11,8 @@ from pipeline.monitoring.drift import compare
         ("amount", 24.99, "some"),
         ("hour", 9, "all"),
         ("product", "Desk", "all"),
+        ("product", "Desk", "some"),
+        ("east", 1.5, "some"),
     ],
 )
 def test_one_ordinary_value_over_and_over_is_stuck(shop, batch, column, value, part):
@@ -65,3 +67,22 @@ def test_whole_numbers_in_another_unit_are_not_clipped_at_their_least(shop, batc
     report = compare(reference=reference, current=batch.assign(north=now))
 
     assert [(one.cause, one.columns) for one in report.causes] == [("unit", ("north",))]
+
+
+@pytest.mark.parametrize(("level", "part"), [(0.8, "some"), (0.75, "region = East")])
+def test_whole_numbers_cut_off_in_a_part_of_the_rows_are_clipped(shop, batch, level, part):
+    reference = shop.fit(shop.trained.assign(north=shop.trained["north"].round()))
+    whole = batch.assign(north=batch["north"].round())
+    bound = whole["north"].quantile(level)
+    mask = shop.touch(whole, part) & (whole["north"] > bound).to_numpy()
+    report = compare(reference=reference, current=shop.put(whole, "north", mask, bound))
+
+    assert [(one.cause, one.columns) for one in report.causes] == [("clipped", ("north",))]
+    assert report.causes[0].evidence["bound"] == bound
+
+
+def test_a_label_that_gained_from_some_others_alone_is_not_stuck(shop, batch):
+    gained = (batch["product"] == "Sofa").to_numpy()
+    report = shop.judge(shop.put(batch, "product", gained, "Desk"))
+
+    assert "stuck" not in {one.cause for one in report.causes}

@@ -30,6 +30,20 @@ def test_tens_are_told_in_a_calm_week_that_holds_but_three_of_them(shop, batch):
     assert ("rounded", ("temp",)) in {(one.cause, one.columns) for one in report.causes}
 
 
+def test_a_part_rounded_to_some_of_few_values_is_told(shop, batch):
+    trained, now = (
+        frame.assign(weight=np.exp(0.7 + 0.08 * frame["east"]).round(1))
+        for frame in (shop.trained, batch)
+    )
+    reference = shop.fit(trained, {"weight": Numeric(), "temp": Numeric()})
+    mask = shop.touch(now, "some")
+    report = compare(
+        reference=reference, current=shop.put(now, "weight", mask, now["weight"].round())
+    )
+
+    assert [(one.cause, one.columns) for one in report.causes] == [("rounded", ("weight",))]
+
+
 def test_half_precision_is_told(shop, batch):
     half = batch["amount"].astype("float16").astype("float64")
 

@@ -41,6 +41,15 @@ def test_a_line_that_is_no_unit_is_found_as_well(shop, batch):
     assert cause.evidence["factor"] == pytest.approx(7.3, rel=0.15)
 
 
+@pytest.mark.parametrize("part", ["some", "region = East"])
+def test_a_line_that_is_no_unit_is_found_in_a_part_of_the_rows(shop, batch, part):
+    mask = shop.touch(batch, part)
+    report = shop.judge(shop.put(batch, "temp", mask, 1.37 * batch["temp"] - 61))
+
+    shop.assert_told(report, "unit", "temp", figure="another scale?", mask=mask, part=part)
+    assert report.causes[0].evidence["factor"] == pytest.approx(1.37, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("column", "part"),
     [

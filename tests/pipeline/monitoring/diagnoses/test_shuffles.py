@@ -64,3 +64,16 @@ def test_only_the_column_that_was_shuffled_is_blamed_and_none_that_it_left(shop,
     for column in ("temp", "dewp"):
         report = shop.judge(shuffle(shop, batch, column, everything))
         assert [one.columns for one in report.causes] == [(column,)]
+
+
+@pytest.mark.parametrize("column", ["a", "b"])
+def test_of_two_columns_that_only_tell_of_one_another_both_are_named(shop, column):
+    rows = pd.concat([draw_pair(seed, 0.95) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"a": Numeric(), "b": Numeric()})
+    now = draw_pair(21, 0.95)
+    some = np.random.default_rng(2).random(len(now)) < 0.3
+    values = np.where(some, np.random.default_rng(3).permutation(now[column]), now[column])
+    (cause,) = compare(reference=reference, current=now.assign(**{column: values})).causes
+
+    assert (cause.cause, set(cause.columns)) == ("shuffled", {"a", "b"})
+    assert "do not fit one another" in cause.sentence
