@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.steps import check, opened, page_failure, quarantine_folder, read
 from flows.train import train
-from pipeline import validation
+from pipeline import records, validation
 from pipeline.alerts import Event, Kind, page
 from pipeline.config import Settings
 from pipeline.model import Predictions
@@ -22,7 +22,8 @@ from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.performance import Performance, realised
-from pipeline.registry import Batch, Registry
+from pipeline.records import Batch
+from pipeline.registry import Registry
 from pipeline.report import how_to_answer
 from pipeline.training import PREDICTION, labelled, losses, score
 from pipeline.traits import Summary
@@ -38,7 +39,7 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
     settings, registry = opened(conf)
     start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
     # A request that was lost with its server or process is found here, and sent again.
-    for last in registry.batches()[-1:]:
+    for last in records.batches(registry)[-1:]:
         _act(conf, settings, registry, last)
     judged = judge(settings, registry, start)
     _act(conf, settings, registry, judged)
@@ -51,7 +52,7 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
 
 def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
     """Start of the batch after the last recorded one, else of the first after training."""
-    recorded = registry.batches()
+    recorded = records.batches(registry)
     if recorded:
         return pd.Timestamp(recorded[-1].name) + pd.Timedelta(settings.monitoring.batch)
     return registry.champion().until
@@ -90,7 +91,7 @@ def _act(conf: str, settings: Settings, registry: Registry, batch: Batch) -> Non
 def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     """Record one batch and what to do about it; a recorded one is given back as it stands."""
     name = f"{start:%Y-%m-%dT%H:%M}"
-    recorded = {one.name: one for one in registry.batches()}
+    recorded = {one.name: one for one in records.batches(registry)}
     if name in recorded:
         return recorded[name]
     end = start + pd.Timedelta(settings.monitoring.batch)
@@ -103,7 +104,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     except NoValidRowError as error:  # unless a cause is found, there is nothing to judge
         validated, problem = error.validated, error
     settle(settings, registry, end)
-    history = [one for one in registry.batches() if one.name < name]
+    history = [one for one in records.batches(registry) if one.name < name]
     report, predicted = _compared(settings, registry, history, rows, validated.valid)
     if problem is not None and (not report.causes or _unfinished(rows, end)):
         raise problem
@@ -125,7 +126,8 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         accepted={one.name for one in history if one.answer == "accept"},
     )
     verdict = Verdict(evidence, decision)
-    registry.record_batch(
+    records.record(
+        registry,
         verdict=verdict,
         report=report,
         quarantined=len(validated.quarantined),
@@ -134,7 +136,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         step=_step(settings, registry, start),
     )
     _page(settings, verdict, report)
-    return next(one for one in registry.batches() if one.name == name)
+    return next(one for one in records.batches(registry) if one.name == name)
 
 
 def _unfinished(rows: pd.DataFrame, end: pd.Timestamp) -> bool:
@@ -168,7 +170,7 @@ def _compared(
         (cause.cause, cause.columns)
         for one in own
         if one.answer == "accept"
-        for cause in registry.causes(one)
+        for cause in records.causes(registry, one)
     }
     new = [cause for cause in report.causes if (cause.cause, cause.columns) not in accepted]
     return replace(report, causes=tuple(new)), predicted
@@ -186,7 +188,7 @@ def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
 
 def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
     counted = [one for one in own if not one.set_aside]
-    return registry.summaries(counted[-MOST_RECENT:])
+    return records.summaries(registry, counted[-MOST_RECENT:])
 
 
 def _worse(
@@ -225,7 +227,7 @@ def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
     """Add realised performance to every batch whose labels have all arrived by `as_of`."""
     length = pd.Timedelta(settings.monitoring.batch)
     delay = pd.Timedelta(settings.data.label_delay)
-    for batch in registry.batches():
+    for batch in records.batches(registry):
         end = pd.Timestamp(batch.name) + length
         if batch.performance is None and batch.rows and end + delay <= as_of:
             _settle(settings, registry, batch, as_of)
@@ -236,7 +238,7 @@ def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Time
     end = start + pd.Timedelta(settings.monitoring.batch)
     rows = check(settings, _live(settings, start, end), f"batch {batch.name}".replace(":", ""))
     number = batch.verdict.evidence.version
-    history = [one for one in registry.batches() if one.name < batch.name]
+    history = [one for one in records.batches(registry) if one.name < batch.name]
     earlier = _settled(history, number)
     judged = _realised(
         settings, registry, number, rows.valid, name=batch.name, as_of=as_of, earlier=earlier
@@ -244,7 +246,7 @@ def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Time
     if judged is not None:
         judged = replace(judged, worse=judged.worse and not batch.set_aside)
         step = _step(settings, registry, start)
-        registry.record_performance(batch, judged, end=end, step=step)
+        records.record_performance(registry, batch, judged, end=end, step=step)
 
 
 def _realised(

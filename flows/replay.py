@@ -16,11 +16,13 @@ from rich.table import Table
 from flows.monitor import judge, next_batch, retrain_parameters, settle
 from flows.steps import check, opened, page_failure, read
 from flows.train import train
+from pipeline import records
 from pipeline.alerts import Event, page
 from pipeline.config import Settings
 from pipeline.errors import DataError, PipelineError
 from pipeline.model import Model
-from pipeline.registry import CHAMPION, Batch, Registry
+from pipeline.records import Batch
+from pipeline.registry import CHAMPION, Registry
 from pipeline.training import LOSS, labelled, score
 
 Tell = Callable[[str], None]
@@ -54,7 +56,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         left = max(int((last - start) // length), 0)
         left = left if batches is None else min(left, batches)
         finish_outstanding(conf, settings, registry)
-        done = len(registry.batches())
+        done = len(records.batches(registry))
         progress.update(bar, total=done + left, completed=done)
         for k in range(left):
             try:
@@ -71,7 +73,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
 
 def finish_outstanding(conf: str, settings: Settings, registry: Registry) -> None:
     """Train for the last batch, where an earlier replay was stopped before it could."""
-    for batch in registry.batches()[-1:]:
+    for batch in records.batches(registry)[-1:]:
         asked = retrain_parameters(conf, settings, registry, batch)
         if asked is not None:
             train(**asked)
@@ -99,7 +101,7 @@ def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     """One row a batch, with the first version's scores beside the maintained model's."""
     first = registry.bundle(registry.versions()[0].number).model
     story = []
-    for batch in registry.batches():
+    for batch in records.batches(registry):
         scores = {} if batch.performance is None else batch.performance.scores
         alone = _alone(settings, first, batch)
         story.append(

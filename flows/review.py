@@ -12,8 +12,10 @@ from rich.table import Table
 
 from flows.replay import WIDTH
 from flows.steps import opened, page_failure
+from pipeline import records
 from pipeline.errors import PipelineError, RegistryError
-from pipeline.registry import Answer, Registry
+from pipeline.records import Answer
+from pipeline.registry import Registry
 
 
 @flow(name="review", on_failure=[page_failure])
@@ -23,7 +25,7 @@ def review(
     """Record the answer for a batch, if one is given; then all questions that are open."""
     settings, registry = opened(conf)
     if batch is not None and answer is not None:
-        registry.answer(batch, answer, reason)
+        records.record_answer(registry, batch, answer, reason)
     elif batch is not None or answer is not None:
         message = "An answer must name a batch and say accept or drop. Got only one of the two."
         raise RegistryError(message)
@@ -44,9 +46,9 @@ def review(
 
 def _open(registry: Registry) -> list[dict[str, Any]]:
     found = []
-    for one in registry.batches():
+    for one in records.batches(registry):
         if one.set_aside and not one.answer:
-            causes = registry.causes(one)
+            causes = records.causes(registry, one)
             found.append(
                 {
                     "batch": one.name,

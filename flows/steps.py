@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 
-from pipeline import sources, training, validation
+from pipeline import records, sources, training, validation
 from pipeline.alerts import Event, page
 from pipeline.columns import as_time
 from pipeline.config import Settings, Source
@@ -80,7 +80,7 @@ def without_set_aside(
     times = as_time(rows[settings.data.time])
     length = pd.Timedelta(settings.monitoring.batch)
     outside, names = pd.Series(data=True, index=rows.index), []
-    for batch in registry.batches():
+    for batch in records.batches(registry):
         start = pd.Timestamp(batch.name)
         inside = (times >= start) & (times < start + length)
         if batch.set_aside and inside.any():

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.register import gate
 from flows.steps import check, opened, page_failure, read, without_set_aside
-from pipeline import environment, parity, training
+from pipeline import environment, parity, records, training
 from pipeline.bundle import Bundle
 from pipeline.config import Numeric, Settings
 from pipeline.errors import DataError
@@ -45,7 +45,7 @@ def _told(version: Version) -> dict[str, Any]:
 
 def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
     """End of the last judged batch; before there is one, the configured start, else now."""
-    judged = registry.batches()
+    judged = records.batches(registry)
     if judged:
         return pd.Timestamp(judged[-1].name) + pd.Timedelta(settings.monitoring.batch)
     configured = settings.training.until

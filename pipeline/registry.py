@@ -1,49 +1,31 @@
-"""The only file that speaks to MLflow: versions, aliases, training runs, batch records.
-
-All state of the monitor is read back from here. A batch's run is found by its tag and
-continued, and metric time stamps are the end of the batch's window, so that doing anything
-twice adds nothing.
-"""
+"""Versions: how they are trained and logged, judged, promoted and fetched."""
 
 import json
-import logging
-import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 from mlflow.entities import Metric, Run
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from pipeline import environment
 from pipeline import report as report_of
 from pipeline.bundle import MANIFEST, Bundle
 from pipeline.config import Settings
-from pipeline.errors import RegistryError, UnavailableError
-from pipeline.monitoring.episode import Attempt, Decision, Evidence, Verdict
-from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.monitoring.performance import Performance
-from pipeline.promotion import Decision as GateDecision
+from pipeline.errors import RegistryError
+from pipeline.monitoring.episode import Attempt
+from pipeline.promotion import Decision
+from pipeline.tracking import Tracking, metric_name, translated
 from pipeline.training import LOSS, Trained
-from pipeline.traits import Summary
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-SUMMARY, REPORT = "summary.json", "report.json"
-"""Artifacts of a batch run: the batch as one observation, and what the comparison found."""
-Answer = Literal["accept", "drop"]
 _DATA = Path("data") / "bundle"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,138 +57,16 @@ class Version:
         return self.tags.get("gate") == "passed"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A recorded batch.
-
-    Attributes
-    ----------
-    name : str
-        Start of its window, ISO.
-    verdict : Verdict
-        Evidence and decision.
-    rows, quarantined : int
-        Valid and refused rows.
-    drifted : tuple of str
-        Columns that drifted, in the words of the report.
-    performance : Performance or None
-        Realised, once its labels have arrived.
-    run_id : str
-        Its MLflow run.
-    outcome : str
-        ``quiet``, ``moved``, ``broken`` or ``mixed``.
-    answer : str
-        What people said of a broken one, ``accept`` or ``drop``; empty: nothing yet.
-    """
-
-    name: str
-    verdict: Verdict
-    rows: int
-    quarantined: int
-    drifted: tuple[str, ...]
-    performance: Performance | None
-    run_id: str
-    outcome: str
-    answer: str
-
-    @property
-    def broken(self) -> bool:
-        """Whether a fault was recognised in it."""
-        return self.outcome in {"broken", "mixed"}
-
-    @property
-    def set_aside(self) -> bool:
-        """Whether nothing may be learnt from it or judged by it."""
-        return self.broken and self.answer != "accept"
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn MLflow's and the database's errors into ours; none of theirs leaves this file."""
-    try:
-        yield
-    except RestException as error:
-        message = f"MLflow must accept the call. Got: {_first_line(error)}. Check the registry."
-        raise RegistryError(message) from error
-    except (MlflowException, sa.exc.SQLAlchemyError, OSError) as error:
-        text = _first_line(error)
-        away = "Connection" in text or "Max retries" in text or "locked" in text
-        if away:
-            message = f"MLflow must answer. Got: {text}. Start it, or set MLFLOW_TRACKING_URI."
-            raise UnavailableError(message) from error
-        message = f"MLflow must have a whole store. Got: {text}. Restore it or remove it."
-        raise RegistryError(message) from error
-
-
-@contextmanager
-def _environment_kept(*names: str) -> Iterator[None]:
-    """MLflow writes its address to the environment, where the next model would find it."""
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
-
-
-class Registry:
-    """One model's experiment and registered versions.
-
-    Attributes
-    ----------
-    name : str
-        Of the experiment and the registered model.
-    folder : Path
-        The one folder of all state on disk.
-    uri : str
-        MLflow's address.
-    """
+class Registry(Tracking):
+    """One model's experiment and its registered versions."""
 
     def __init__(self, settings: Settings) -> None:
-        self.name = settings.name
-        self.folder = settings.tracking.folder.resolve()
-        local = f"sqlite:///{self.folder / 'mlflow.db'}"
-        self.uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+        super().__init__(settings)
         self._bundles: dict[int, Bundle] = {}
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        for noisy in ("alembic", "mlflow"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-
-    @cached_property
-    def client(self) -> mlflow.MlflowClient:
-        """MLflow's client, its global address set, because sources resolve through it."""
-        if self.uri.startswith("sqlite"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with _translated(), _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-            mlflow.set_tracking_uri(self.uri)
-            mlflow.set_registry_uri(self.uri)
-            client = mlflow.MlflowClient(self.uri)
-            client.search_experiments(max_results=1)
-        return client
-
-    @cached_property
-    def experiment(self) -> str:
-        """Id of the experiment, made when it is not there."""
-        with _translated():
-            found = self.client.get_experiment_by_name(self.name)
-            if found is not None:
-                return str(found.experiment_id)
-            local = self.uri.startswith("sqlite")
-            place = (self.folder / "artifacts" / self.name).as_uri() if local else None
-            return str(self.client.create_experiment(self.name, artifact_location=place))
-
-    # Versions
 
     def versions(self) -> list[Version]:
         """All registered versions, oldest first."""
-        with _translated():
+        with translated():
             found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted((_version(one) for one in found), key=lambda one: one.number)
 
@@ -229,7 +89,7 @@ class Registry:
 
     def alias(self, alias: str) -> Version | None:
         """The version an alias points to, if any."""
-        with _translated():
+        with translated():
             try:
                 found = self.client.get_model_version_by_alias(self.name, alias)
             except MlflowException as error:
@@ -263,16 +123,16 @@ class Registry:
 
     def tag(self, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
-        with _translated():
+        with translated():
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(number), key, value)
 
-    def record_gate(self, number: int, decision: GateDecision) -> None:
+    def record_gate(self, number: int, decision: Decision) -> None:
         """Keep the gate's decision with the version, readable in the UI."""
         gate = "passed" if decision.promoted else "refused"
         self.tag(number, {"gate": gate, "reason": decision.reason})
         run_id = self.version(number).run_id
-        with _translated():
+        with translated():
             self.client.update_model_version(self.name, str(number), decision.to_markdown())
             self.client.log_dict(run_id, asdict(decision), "gate.json")
             for gain in decision.gains:
@@ -337,7 +197,7 @@ class Registry:
         return champion.number, previous.number
 
     def _move(self, number: int, before: int | None, reason: str) -> None:
-        with _translated():
+        with translated():
             if before is not None:
                 self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
             self.client.set_registered_model_alias(self.name, CHAMPION, str(number))
@@ -364,7 +224,7 @@ class Registry:
 
     def _fetch(self, number: int, kept: Path) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as partial, _translated():
+        with tempfile.TemporaryDirectory(dir=kept.parent) as partial, translated():
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{self.name}/{number}", dst_path=partial
             )
@@ -406,13 +266,13 @@ class Registry:
         """
         made_with = environment.describe()
         name = f"train until {tags['until']}"
-        with _translated():
+        with translated():
             experiment = self.experiment
             with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
                 self._log_training(run, trained, rows, settings, {**tags, **made_with})
                 number = self._register(trained, bundle)
         self.tag(number, {**tags, **made_with, "gate": "pending"})
-        with _translated():
+        with translated():
             self.client.set_registered_model_alias(self.name, CHALLENGER, str(number))
         return number
 
@@ -438,7 +298,7 @@ class Registry:
         mlflow.log_metrics({f"heldout_{key}": value for key, value in trained.scores.items()})
         mlflow.log_metrics({f"baseline_{key}": value for key, value in trained.baseline.items()})
         mlflow.log_metrics(
-            {_key(f"importance/{name}"): v for name, v in trained.importance.items()}
+            {metric_name(f"importance/{name}"): v for name, v in trained.importance.items()}
         )
         columns = [*data.features, data.target]
         for context, part in (("training", rows), ("heldout", trained.heldout)):
@@ -475,168 +335,6 @@ class Registry:
         )
         return int(made.version)
 
-    # Batches
-
-    def batches(self) -> list[Batch]:
-        """All recorded batches, oldest first; a doubled one counts once."""
-        found = self._search("tags.kind = 'batch'")
-        named = {one.name: one for one in (_batch(run) for run in found) if one is not None}
-        return [named[name] for name in sorted(named)]
-
-    def _search(self, condition: str) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        with _translated():
-            experiment = self.experiment
-            while True:
-                page = self.client.search_runs(
-                    [experiment],
-                    condition,
-                    max_results=1_000,
-                    order_by=["attributes.start_time DESC"],
-                    page_token=token,
-                )
-                runs += page
-                token = page.token
-                if not token:
-                    return runs
-
-    def _run(self, tags: Mapping[str, str], name: str, start: pd.Timestamp) -> str:
-        """The run that carries these tags, made when it is not there."""
-        condition = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
-        found = self._search(condition)
-        if found:
-            return str(found[-1].info.run_id)
-        with _translated():
-            made = self.client.create_run(
-                self.experiment,
-                start_time=_milliseconds(start),
-                tags={**tags, "mlflow.runName": name},
-            )
-        return str(made.info.run_id)
-
-    def record_batch(
-        self,
-        *,
-        verdict: Verdict,
-        report: DriftReport,
-        quarantined: int,
-        predicted: float,
-        window: tuple[pd.Timestamp, pd.Timestamp],
-        step: int,
-    ) -> None:
-        """Log one batch: its own run with the report, and a step of its champion's time line.
-
-        Parameters
-        ----------
-        verdict : Verdict
-            Evidence and decision.
-        report : DriftReport
-            The comparison.
-        quarantined : int
-            Refused rows.
-        predicted : float
-            Mean prediction.
-        window : tuple of Timestamp
-            Start and end of the batch.
-        step : int
-            Number of the batch since the first champion.
-        """
-        evidence = verdict.evidence
-        parent = self._timeline(evidence.version, window[0])
-        tags = {"kind": "batch", "batch": evidence.batch}
-        run_id = self._run(tags, f"batch {evidence.batch}", window[0])
-        metrics = report_of.batch_metrics(report, quarantined, predicted)
-        drifted = json.dumps(report.drifted[:20])
-        facts = {
-            "mlflow.parentRunId": parent,
-            "mlflow.note.content": report_of.batch_note(
-                verdict, report, quarantined, length=window[1] - window[0], model=self.name
-            ),
-            "version": str(evidence.version),
-            "action": verdict.decision.action,
-            "episode": verdict.decision.episode,
-            "alarm": str(report.alarm).lower(),
-            "outcome": report.outcome,
-            "drifted": drifted,
-        }
-        with _translated():
-            self.client.log_dict(run_id, report.to_dict(), REPORT)
-            self.client.log_dict(run_id, report.summary, SUMMARY)
-            self._log(run_id, metrics, window[1], 0)
-            self._log(parent, metrics, window[1], step)
-            for key, value in facts.items():
-                self.client.set_tag(run_id, key, value)
-            # The verdict comes last: a batch without one is judged again.
-            self.client.set_tag(run_id, "verdict", json.dumps(asdict(verdict)))
-            self.client.set_terminated(run_id, end_time=_milliseconds(window[1]))
-
-    def record_performance(
-        self, batch: Batch, performance: Performance, *, end: pd.Timestamp, step: int
-    ) -> None:
-        """Add realised performance to a batch and to its champion's time line."""
-        scores = {f"realised_{key}": value for key, value in performance.scores.items()}
-        scores |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
-        parent = self._timeline(batch.verdict.evidence.version, end)
-        with _translated():
-            self._log(batch.run_id, scores, end, 0)
-            self._log(parent, scores, end, step)
-            self.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
-
-    def answer(self, batch: str, answer: Answer, reason: str) -> None:
-        """Record what people say of a broken batch; the same answer again changes nothing.
-
-        Parameters
-        ----------
-        batch : str
-            Its name, or any spelling of its start.
-        answer : str
-            ``accept``: the world is like that now. ``drop``: never learn from these rows.
-        reason : str
-            Why, in the words of whoever answers; the first 300 characters are kept.
-
-        Raises
-        ------
-        RegistryError
-            If there is no such batch or it is not broken.
-        """
-        start = pd.to_datetime(batch, errors="coerce")
-        name = batch if pd.isna(start) else f"{start:%Y-%m-%dT%H:%M}"
-        found = next((one for one in self.batches() if one.name == name), None)
-        if found is None or not found.broken:
-            got = "It is not recorded" if found is None else f"It is {found.outcome}"
-            message = (
-                f"Batch {batch} of {self.name!r} must be a broken one to be answered. {got}. "
-                f"See the open questions: review/{self.name}."
-            )
-            raise RegistryError(message)
-        if found.answer == answer:
-            return
-        with _translated():
-            tags = self.client.get_run(found.run_id).data.tags
-            moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
-            now = {"answer_reason": reason[:300], "answered": moment}
-            if found.answer:
-                earlier = {key: tags[key] for key in ("answer", *now)}
-                history = [*json.loads(tags.get("answers", "[]")), earlier]
-                self.client.set_tag(found.run_id, "answers", json.dumps(history))
-            for key, value in (now | {"answer": answer}).items():
-                self.client.set_tag(found.run_id, key, value)
-
-    def causes(self, batch: Batch) -> tuple[Cause, ...]:
-        """The faults that were recognised in a batch."""
-        with _translated():
-            report = mlflow.artifacts.load_dict(f"runs:/{batch.run_id}/{REPORT}")
-        return tuple(
-            Cause(**{**cause, "columns": tuple(cause["columns"])}) for cause in report["causes"]
-        )
-
-    def summaries(self, batches: Sequence[Batch]) -> list[Summary]:
-        """What earlier batches looked like as observations, in the order given."""
-        with _translated():
-            uris = [f"runs:/{one.run_id}/{SUMMARY}" for one in batches]
-            return [mlflow.artifacts.load_dict(uri) for uri in uris]
-
     def attempts(self) -> list[Attempt]:
         """Challengers that episodes asked for and the gate has judged, oldest first."""
         return [
@@ -644,19 +342,6 @@ class Registry:
             for one in self.versions()
             if one.tags.get("episode") and one.tags.get("gate") in {"passed", "refused"}
         ]
-
-    def _timeline(self, version: int, start: pd.Timestamp) -> str:
-        tags = {"kind": "timeline", "version": str(version)}
-        return self._run(tags, f"monitoring of version {version}", start)
-
-    def _log(self, run_id: str, values: Mapping[str, float], at: pd.Timestamp, step: int) -> None:
-        metrics = [
-            Metric(_key(key), float(value), _milliseconds(at), step)
-            for key, value in values.items()
-            if np.isfinite(value)
-        ]
-        for start in range(0, len(metrics), 1_000):
-            self.client.log_batch(run_id, metrics[start : start + 1_000])
 
 
 def champion_folder(settings: Settings) -> Path:
@@ -673,38 +358,3 @@ def champion_folder(settings: Settings) -> Path:
 
 def _version(found: Any) -> Version:
     return Version(int(found.version), str(found.run_id), dict(found.tags))
-
-
-def _batch(run: Run) -> Batch | None:
-    tags = run.data.tags
-    if "verdict" not in tags:
-        return None
-    verdict = json.loads(tags["verdict"])
-    values = verdict["evidence"]
-    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
-    evidence = Evidence(**{**values, **lists})
-    performance = tags.get("performance")
-    return Batch(
-        name=tags["batch"],
-        verdict=Verdict(evidence, Decision(**verdict["decision"])),
-        rows=int(run.data.metrics["rows"]),
-        quarantined=int(run.data.metrics["quarantined"]),
-        drifted=tuple(json.loads(tags["drifted"])),
-        performance=None if performance is None else _performance(json.loads(performance)),
-        run_id=run.info.run_id,
-        outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
-        answer=tags.get("answer", ""),
-    )
-
-
-def _performance(values: dict[str, Any]) -> Performance:
-    return Performance(**{**values, "parts": tuple(values["parts"])})
-
-
-def _key(name: str) -> str:
-    """A column may be called anything, a metric may not."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
-
-
-def _milliseconds(at: pd.Timestamp) -> int:
-    return int(at.timestamp() * 1_000)

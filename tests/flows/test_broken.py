@@ -11,6 +11,7 @@ from flows.register import register
 from flows.replay import closing, replay, table
 from flows.steps import opened
 from flows.train import train
+from pipeline import records
 from pipeline.errors import DataError
 from pipeline.validation import NoValidRowError
 
@@ -58,7 +59,7 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     (page,) = pages
     assert (page["type"], page["title"]) == ("failure", f"shop, batch {FIRST}: broken, set aside")
     _, registry = opened(conf)
-    (cause,) = registry.causes(registry.batches()[0])
+    (cause,) = records.causes(registry, records.batches(registry)[0])
     assert f"{cause.sentence} {cause.cure}" in page["message"]
     assert f"flows.review conf/shop.yaml --batch {FIRST} --answer" in page["message"]
 
@@ -83,11 +84,11 @@ def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
     monitor(conf)
 
     _, registry = opened(conf)
-    (batch,) = registry.batches()
+    (batch,) = records.batches(registry)
     run = registry.client.get_run(batch.run_id).data
     assert (batch.outcome, batch.answer, batch.set_aside) == ("broken", "", True)
     assert batch.verdict.evidence.broken == ("unit (age)",)
-    assert [cause.columns for cause in registry.causes(batch)] == [("age",)]
+    assert [cause.columns for cause in records.causes(registry, batch)] == [("age",)]
     assert run.metrics["causes"] == 1
     assert run.tags["mlflow.note.content"].startswith("**Broken: unit (age). ")
 
@@ -99,7 +100,7 @@ def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt
     told = monitor(conf)
 
     settings, registry = opened(conf)
-    (batch,) = registry.batches()
+    (batch,) = records.batches(registry)
     assert (told["rows"], told["action"]) == (0, "page")
     assert (batch.rows, batch.quarantined) == (0, A_WEEK)
     assert next_batch(settings, registry) == pd.Timestamp(SECOND)
@@ -139,7 +140,7 @@ def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, sh
     with pytest.raises(NoValidRowError, match="must hold at least one valid row"):
         monitor(shop)
 
-    assert opened(shop)[1].batches() == []
+    assert records.batches(opened(shop)[1]) == []
 
 
 def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp_path):
@@ -149,7 +150,7 @@ def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp
 
     told = monitor(conf)
 
-    (batch,) = opened(conf)[1].batches()
+    (batch,) = records.batches(opened(conf)[1])
     assert told["action"] == "none"
     assert (batch.outcome, batch.set_aside) == ("moved", False)
     assert list((tmp_path / "state").rglob("*broken.parquet")) == []
@@ -171,11 +172,11 @@ def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, t
     monitor(conf)
     _, registry = opened(conf)
     if answer:
-        registry.answer(FIRST, answer, "a test")
+        records.record_answer(registry, FIRST, answer, "a test")
 
     monitor(conf)
 
-    assert report_of(registry, registry.batches()[1])["batches"] == together
+    assert report_of(registry, records.batches(registry)[1])["batches"] == together
 
 
 def test_a_fault_that_people_accepted_is_not_raised_again(spoilt):
@@ -183,7 +184,7 @@ def test_a_fault_that_people_accepted_is_not_raised_again(spoilt):
     train(conf)
     monitor(conf)
     settings, registry = opened(conf)
-    registry.answer(FIRST, "accept", "the new unit")
+    records.record_answer(registry, FIRST, "accept", "the new unit")
 
     batch = judge(settings, registry, pd.Timestamp(SECOND))
 
@@ -222,7 +223,7 @@ def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt):
     versions = []
     for answer in (None, "drop", "accept"):
         if answer:
-            registry.answer(SECOND, answer, "a test")
+            records.record_answer(registry, SECOND, answer, "a test")
         told = train(conf, until="2026-03-09", episode=f"by hand {answer}")
         versions.append(registry.version(told["version"]))
 
@@ -267,15 +268,15 @@ def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_held_against_the
 
     settle(settings, registry, pd.Timestamp("2026-03-16"))
 
-    third = registry.batches()[2]
+    third = records.batches(registry)[2]
     assert told[2]["action"] == "page"
     assert third.performance.at_least > settings.monitoring.performance_loss
     assert third.performance.scores["log_loss"] > 1
     assert third.performance.worse is False
     assert third.verdict.evidence.worse == ""
-    assert [one.batch for one in _settled(registry.batches(), 1)] == [FIRST, SECOND]
-    registry.answer(THIRD, "accept", "a test")
-    assert [one.batch for one in _settled(registry.batches(), 1)] == [FIRST, SECOND, THIRD]
+    assert [one.batch for one in _settled(records.batches(registry), 1)] == [FIRST, SECOND]
+    records.record_answer(registry, THIRD, "accept", "a test")
+    assert [one.batch for one in _settled(records.batches(registry), 1)] == [FIRST, SECOND, THIRD]
 
 
 def test_a_replay_tells_of_broken_batches_and_learns_nothing_from_them(spoilt):

@@ -9,6 +9,7 @@ from flows.replay import replay
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
+from pipeline import records
 from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.serving.capture import Captures
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 def points(registry, version, metric):
-    runs = registry._search(f"tags.kind = 'timeline' and tags.version = '{version}'")
+    runs = registry.search(f"tags.kind = 'timeline' and tags.version = '{version}'")
     return registry.client.get_metric_history(runs[0].info.run_id, metric)
 
 
@@ -35,11 +36,11 @@ def test_replay_trains_finds_the_drift_retrains_and_promotes(shop):
 def test_replaying_again_adds_nothing_and_tells_the_same_story(shop):
     story = replay(shop)
     _, registry = opened(shop)
-    runs, versions = len(registry._search("")), len(registry.versions())
+    runs, versions = len(registry.search("")), len(registry.versions())
     measured = points(registry, 1, "psi/amount")
 
     assert replay(shop) == story
-    assert len(registry._search("")) == runs
+    assert len(registry.search("")) == runs
     assert len(registry.versions()) == versions
     assert points(registry, 1, "psi/amount") == measured
 
@@ -261,5 +262,5 @@ def test_what_the_served_api_answered_is_the_live_batch(shop, tmp_path, make_con
     assert told["rows"] == len(batch)
     assert told["drifted"] == []
     settle(*opened(conf), pd.Timestamp("2026-03-02"))
-    settled = opened(conf)[1].batches()[0].performance
+    settled = records.batches(opened(conf)[1])[0].performance
     assert settled.rows == len(batch)

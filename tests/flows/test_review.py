@@ -10,6 +10,7 @@ from flows.monitor import monitor
 from flows.review import main, review, table
 from flows.steps import opened
 from flows.train import train
+from pipeline import records
 from pipeline.errors import RegistryError
 
 pytestmark = pytest.mark.integration
@@ -39,7 +40,7 @@ def test_open_questions_are_given_and_shown(broken):
     (question,) = review(broken)
 
     _, registry = opened(broken)
-    (cause,) = registry.causes(registry.batches()[0])
+    (cause,) = records.causes(registry, records.batches(registry)[0])
     assert question == {
         "batch": BATCH,
         "causes": ["unit (age)"],
@@ -57,7 +58,7 @@ def test_open_questions_are_given_and_shown(broken):
 def test_an_answer_closes_the_question(broken, answer, set_aside):
     assert review(broken, batch="2026-02-16", answer=answer, reason="a test") == []
 
-    (batch,) = opened(broken)[1].batches()
+    (batch,) = records.batches(opened(broken)[1])
     assert (batch.answer, batch.set_aside) == (answer, set_aside)
 
 
@@ -66,7 +67,7 @@ def test_half_an_answer_is_refused(broken, half):
     with pytest.raises(RegistryError, match="must name a batch and say accept or drop"):
         review(broken, **half)
 
-    assert opened(broken)[1].batches()[0].answer == ""
+    assert records.batches(opened(broken)[1])[0].answer == ""
 
 
 def test_the_command_line_lists_answers_and_says_when_nothing_is_open(broken, monkeypatch, capsys):

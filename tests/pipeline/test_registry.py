@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import records
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.registry import Registry, _key
+from pipeline.registry import Registry
+from pipeline.tracking import metric_name
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +34,8 @@ def record(registry, start, causes=(UNIT,)):
     report = DriftReport(0, 0.05, (), (), (), {"|rows": 0.0}, 1, 400.0, 0.01, (), causes)
     decision = Decision("page" if causes else "none", "As found.")
     moment = pd.Timestamp(start)
-    registry.record_batch(
+    records.record(
+        registry,
         verdict=Verdict(Evidence(name, 1, broken=tuple(c.name for c in causes)), decision),
         report=report,
         quarantined=3,
@@ -44,25 +47,25 @@ def record(registry, start, causes=(UNIT,)):
 
 
 def tags_of(registry):
-    (batch,) = registry.batches()
+    (batch,) = records.batches(registry)
     return registry.client.get_run(batch.run_id).data.tags
 
 
 @pytest.mark.parametrize("name", ["price [EUR]", "a=b", "naïve", "x{1}", "x/y", "share of A&B"])
 def test_a_column_of_any_name_becomes_a_metric_that_mlflow_takes(settings, name):
     registry = Registry(settings)
-    run_id = registry._run({"kind": "batch", "batch": "x"}, "x", pd.Timestamp("2026-01-05"))
+    run_id = registry.run({"kind": "batch", "batch": "x"}, "x", pd.Timestamp("2026-01-05"))
 
-    registry._log(run_id, {f"psi/{name}": 0.5}, pd.Timestamp("2026-01-12"), 0)
+    registry.log(run_id, {f"psi/{name}": 0.5}, pd.Timestamp("2026-01-12"), 0)
 
     metrics = registry.client.get_run(run_id).data.metrics
-    assert metrics == {_key(f"psi/{name}"): 0.5}
+    assert metrics == {metric_name(f"psi/{name}"): 0.5}
 
 
 def test_a_run_is_found_again_by_its_tags(settings):
     tags, start = {"kind": "batch", "batch": "2026-01-05T00:00"}, pd.Timestamp("2026-01-05")
 
-    made = {Registry(settings)._run(tags, "x", start) for _ in range(3)}
+    made = {Registry(settings).run(tags, "x", start) for _ in range(3)}
 
     assert len(made) == 1
 
@@ -91,24 +94,24 @@ def test_a_broken_batch_is_read_back_as_it_was_recorded(settings):
     registry = Registry(settings)
     record(registry, "2026-01-05")
 
-    (batch,) = Registry(settings).batches()
+    (batch,) = records.batches(Registry(settings))
 
     assert (batch.outcome, batch.answer, batch.rows, batch.quarantined) == ("broken", "", 0, 3)
     assert batch.verdict.evidence.broken == ("unit (amount, age)",)
-    assert registry.causes(batch) == (UNIT,)
+    assert records.causes(registry, batch) == (UNIT,)
 
 
 def test_a_batch_recorded_before_there_were_diagnoses_is_read(settings):
     registry = Registry(settings)
     record(registry, "2026-01-05", causes=())
-    (batch,) = registry.batches()
+    (batch,) = records.batches(registry)
     verdict = json.loads(tags_of(registry)["verdict"])
     del verdict["evidence"]["broken"]
     verdict["evidence"]["alarm"] = True
     registry.client.set_tag(batch.run_id, "verdict", json.dumps(verdict))
     registry.client.delete_tag(batch.run_id, "outcome")
 
-    (old,) = registry.batches()
+    (old,) = records.batches(registry)
 
     assert (old.outcome, old.broken, old.set_aside) == ("moved", False, False)
     assert old.verdict.evidence.broken == ()
@@ -117,11 +120,11 @@ def test_a_batch_recorded_before_there_were_diagnoses_is_read(settings):
 def test_a_broken_batch_is_set_aside_until_it_is_accepted(settings):
     registry = Registry(settings)
     name = record(registry, "2026-01-05")
-    states = [registry.batches()[0]]
+    states = [records.batches(registry)[0]]
 
     for answer in ("drop", "accept"):
-        registry.answer(name, answer, "a test")
-        states += registry.batches()
+        records.record_answer(registry, name, answer, "a test")
+        states += records.batches(registry)
 
     assert [state.answer for state in states] == ["", "drop", "accept"]
     assert [state.set_aside for state in states] == [True, True, False]
@@ -129,10 +132,10 @@ def test_a_broken_batch_is_set_aside_until_it_is_accepted(settings):
 
 def test_the_same_answer_again_changes_nothing(settings):
     registry = Registry(settings)
-    registry.answer(record(registry, "2026-01-05"), "drop", "a bad file")
+    records.record_answer(registry, record(registry, "2026-01-05"), "drop", "a bad file")
     before = tags_of(registry)
 
-    registry.answer("2026-01-05", "drop", "once more")
+    records.record_answer(registry, "2026-01-05", "drop", "once more")
 
     assert tags_of(registry) == before
     assert before["answer_reason"] == "a bad file"
@@ -144,7 +147,7 @@ def test_another_answer_replaces_the_earlier_ones_and_keeps_them(settings):
     name = record(registry, "2026-01-05")
 
     for answer, reason in (("drop", "one"), ("accept", "two"), ("drop", "three")):
-        registry.answer(name, answer, reason)
+        records.record_answer(registry, name, answer, reason)
 
     tags = tags_of(registry)
     history = json.loads(tags["answers"])
@@ -169,6 +172,6 @@ def test_what_is_no_broken_batch_cannot_be_answered(settings, batch, got):
     record(registry, "2026-01-05", causes=())
 
     with pytest.raises(RegistryError, match=f"Batch {batch} .* must be a broken one.* {got}\\."):
-        registry.answer(batch, "drop", "a test")
+        records.record_answer(registry, batch, "drop", "a test")
 
     assert "answer" not in tags_of(registry)
