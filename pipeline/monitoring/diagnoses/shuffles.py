@@ -35,7 +35,8 @@ _BLOCKS, _STEADY = 3, 6.0
 _OTHER_SHARES = 0.12
 """Distance of the shares of labels above which they are not as ever."""
 _SAYS, _SOUND = 0.05, 0.5
-"""Nats a row that tell of a column at all, and the share of them that a sound one keeps."""
+"""Nats a row that tell of a column at all, and the share of them that a sound one keeps and one
+in other rows turns round."""
 _ALIKE = 0.35
 """Largest distance of misplaced values from all of them."""
 
@@ -68,11 +69,12 @@ def _with_rival(case: Case, cause: Cause) -> Cause:
         touched = told.judged if misplaced is None else told.judged & misplaced[0]
         before = -told.before.mean()
         now = -told.gain[touched].mean() if touched.any() else 0.0
-        if before > _SAYS and now < _SOUND * before:  # the rest contradict it as well
+        if before > _SAYS and now < -_SOUND * before:  # the rest contradict it as well
             continue
-        columns = (other,) if before > _SAYS else (name, other)
+        sound = misplaced is not None and before > _SAYS and now > _SOUND * before
+        columns = (other,) if sound else (name, other)
         rows = f" in {cause.share:.0%} of rows{clause(cause.segment)}" if cause.share < 1 else ""
-        fits, lost = (repr(name), repr(other)) if before > _SAYS else ("each", "one of them")
+        fits, lost = (repr(name), repr(other)) if sound else ("each", "one of them")
         sentence = (
             f"{name!r} and {other!r} do not fit one another{rows}, and {fits} may fit the rest: "
             f"were the values of {lost} put in other rows?"
