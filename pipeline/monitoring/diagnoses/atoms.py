@@ -17,8 +17,9 @@ _FEWEST = 25
 """Rows that make a value frequent."""
 _FEW_VALUES, _MANY_VALUES = 5, 50
 """Distinct values of which an outermost one may pile up, and any one may."""
-_LEAP, _BEYOND = 0.12, 4.0
-"""Growth of a share that no drift explains, and the same in times of the most in any block."""
+_LEAP, _LEAP_LABEL, _BEYOND = 0.2, 0.12, 4.0
+"""Growth of a share, and of a label's, that no drift explains while the rest is as it was, and the
+same in times of the most in any block."""
 _PROPORTION = 0.1
 """Distance of the other labels' shares of one another below which they are as they were."""
 _UNSEEN, _EXACTLY = 3.0, 0.3
@@ -108,7 +109,9 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     best = int(counts.argmax())
     share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
     most, excess = case.most(f"{name}|atom"), share - before
-    leap = excess > max(_LEAP, _BEYOND * most) and _in_proportion(counts, labels, best, profile)
+    leap = excess > max(_LEAP_LABEL, _BEYOND * most) and _in_proportion(
+        counts, labels, best, profile
+    )
     constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly another label
     if before == 0 or not (leap or constant):
         return None
