@@ -17,7 +17,8 @@ from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
-_CONVINCING = 1.0
+_CONVINCING, _CONVINCING_ALL = 1.0, 0.5
+"""Nats per touched row below which nothing is said, of a part of the rows and of most."""
 _TOTAL = 25.0
 _MOST = 0.7
 """Share of rows above which a fault is taken to touch them all."""
@@ -94,7 +95,8 @@ def _exchanged(
     (one, other), (first, second) = pair, gains
     share, total = mixture(first + second)
     touched = touched_rows(first + second, share)
-    if share < 0.04 or total - drifted < max(_TOTAL, _CONVINCING * share * len(touched)):
+    each = _CONVINCING if share < _MOST else _CONVINCING_ALL
+    if share < 0.04 or total - drifted < max(_TOTAL, each * share * len(touched)):
         return
     if not touched.any():
         return
