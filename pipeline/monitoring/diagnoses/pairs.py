@@ -17,7 +17,7 @@ from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
-_CONVINCING, _CONVINCING_ALL = 1.0, 0.5
+_CONVINCING, _CONVINCING_ALL = 1.0, 0.7
 """Nats per touched row below which nothing is said, of a part of the rows and of most."""
 _TOTAL = 25.0
 _MOST = 0.7
@@ -31,6 +31,8 @@ _SUPPORTED = 0.3
 """Share of rows of which the other columns must be able to tell."""
 _GLANCE = 1_000
 """Rows that pairs are looked over with."""
+_BOTH = 0.7
+"""Share of one column's gain that the other has to gain as well, where they say little."""
 _LOSS = 0.3
 """Share of one column's gain that the other may lose: it may have drifted as well."""
 
@@ -104,7 +106,11 @@ def _exchanged(
     # One may lose a little where it drifted as well, if the other columns are there to tell.
     known = min(case.supported(name, without=(one, other)).mean() for name in (one, other))
     sure = share >= _MOST and known > _SUPPORTED
-    least = -_LOSS * more if sure else _CONVINCING / 2 if known > _SUPPORTED else 3 * _CONVINCING
+    if total < _CONVINCING * share * len(touched):  # then both have to say it
+        least = _BOTH * more
+    else:
+        least = _CONVINCING / 2 if known > _SUPPORTED else 3 * _CONVINCING
+        least = -_LOSS * more if sure else least
     if less < least:
         return
     where = segment(case, touched, [one, other]) if share < _MOST else ""

@@ -69,7 +69,9 @@ def _with_rival(case: Case, cause: Cause) -> Cause:
         touched = told.judged if misplaced is None else told.judged & misplaced[0]
         before = -told.before.mean()
         now = -told.gain[touched].mean() if touched.any() else 0.0
-        if before > _SAYS and now < -_SOUND * before:  # the rest contradict it as well
+        # Rows that were chosen because they contradict the other one look odd to the rest as well.
+        least = 0.0 if misplaced is None else -_SOUND * before
+        if before > _SAYS and now < least:  # the rest contradict it themselves
             continue
         sound = misplaced is not None and before > _SAYS and now > _SOUND * before
         columns = (other,) if sound else (name, other)
