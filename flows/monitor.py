@@ -1,20 +1,20 @@
 """One live batch: validate, compare with the champion's reference, record, decide, act."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_API_URL
 
+from flows.register import gate, shadowed
+from flows.requests import send
 from flows.steps import check, opened, page_failure, quarantine_folder, read
-from flows.train import train
-from pipeline import records, validation
+from pipeline import champions, records, validation
 from pipeline.alerts import Event, Kind, page
+from pipeline.champions import champion_at
 from pipeline.config import Settings
 from pipeline.model import Predictions
 from pipeline.monitoring import episode
@@ -33,16 +33,20 @@ MOST_RECENT = 52
 """Batches of a champion that evidence of slow decay is gathered over."""
 
 
-@flow(name="monitor", on_failure=[page_failure])
+@flow(name="monitor", on_failure=[page_failure], on_crashed=[page_failure])
 def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
     """Judge one batch, the next one if none is named, and act on the decision."""
     settings, registry = opened(conf)
-    start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
-    # A request that was lost with its server or process is found here, and sent again.
-    for last in records.batches(registry)[-1:]:
-        _act(conf, settings, registry, last)
-    judged = judge(settings, registry, start)
-    _act(conf, settings, registry, judged)
+    with registry.exclusive("monitor"):
+        start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
+        champions.settle(registry, start)
+        # A page that was lost with its process is found here, and sent.
+        for last in records.batches(registry)[-1:]:
+            tell(settings, registry, last)
+        judged = judge(settings, registry, start)
+        tell(settings, registry, judged)
+        judge_shadows(settings, registry)
+    send(conf, settings, registry)
     decision = judged.verdict.decision
     return {"batch": judged.name, "rows": judged.rows, "drifted": list(judged.drifted)} | {
         "action": decision.action,
@@ -58,44 +62,16 @@ def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
     return registry.champion().until
 
 
-def retrain_parameters(
-    conf: str, settings: Settings, registry: Registry, batch: Batch
-) -> dict[str, Any] | None:
-    """What to train for a batch that asks for it; None once its challenger has been judged."""
-    decision = batch.verdict.decision
-    answered = {attempt.episode for attempt in registry.attempts()}
-    if decision.action != "retrain" or decision.episode in answered:
-        return None
-    end = pd.Timestamp(batch.name) + pd.Timedelta(settings.monitoring.batch)
-    return {"conf": conf, "until": end.isoformat(), "episode": decision.episode}
-
-
-def _act(conf: str, settings: Settings, registry: Registry, batch: Batch) -> None:
-    """Ask for a retrain through the API where there is a server, else train here and now."""
-    asked = retrain_parameters(conf, settings, registry, batch)
-    if asked is None:
-        return
-    if PREFECT_API_URL.value() is None:
-        train(**asked)
-        return
-    run_deployment(
-        name=f"train/{settings.name}",
-        parameters=asked,
-        timeout=0,
-        as_subflow=False,
-        idempotency_key=f"{settings.name}-{asked['episode']}-{asked['until']}",
-    )
-
-
 @task(cache_policy=NO_CACHE)
 def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     """Record one batch and what to do about it; a recorded one is given back as it stands."""
     name = f"{start:%Y-%m-%dT%H:%M}"
-    recorded = {one.name: one for one in records.batches(registry)}
-    if name in recorded:
-        return recorded[name]
+    recorded = records.batches(registry)
+    for one in recorded:
+        if one.name == name:
+            return one
     end = start + pd.Timedelta(settings.monitoring.batch)
-    champion = registry.champion()
+    number = champion_at(registry, start).number
     label = f"batch {name}".replace(":", "")
     rows = _live(settings, start, end)
     problem = None
@@ -105,37 +81,49 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         validated, problem = error.validated, error
     settle(settings, registry, end)
     history = [one for one in records.batches(registry) if one.name < name]
-    report, predicted = _compared(settings, registry, history, rows, validated.valid)
+    report, predicted = _compared(
+        settings, registry, number, history=history, rows=rows, valid=validated.valid
+    )
     if problem is not None and (not report.causes or _unfinished(rows, end)):
         raise problem
     if report.causes:
         validation.keep(rows, quarantine_folder(settings) / f"{label} broken.parquet")
+    worse = ""
+    if not report.causes:
+        worse = _worse(
+            settings, registry, number, history=history, rows=validated.valid, start=start
+        )
     evidence = Evidence(
         batch=name,
-        version=champion.number,
+        version=number,
         alarm=report.alarm,
         persisted=report.persistent[:20],
-        worse="" if report.causes else _worse(settings, registry, history, validated.valid, start),
+        worse=worse,
+        harmless=_harmless(settings, history, number) if not worse else False,
         broken=tuple(cause.name[:100] for cause in report.causes[:20]),
     )
-    decision = episode.decide(
-        evidence,
-        history=[one.verdict for one in history],
-        attempts=registry.attempts(),
-        cooldown=settings.monitoring.cooldown,
-        accepted={one.name for one in history if one.answer == "accept"},
-    )
-    verdict = Verdict(evidence, decision)
+    given: dict[str, Any] = {
+        "attempts": registry.attempts(),
+        "accepted": [one.name for one in history if one.answer == "accept"],
+        "cooldown": settings.monitoring.cooldown,
+        "late": any(one.name > name for one in recorded),
+        "record_harmless": settings.monitoring.harmless == "record",
+    }
+    decision = episode.decide(evidence, history=[one.verdict for one in history], **given)
     records.record(
         registry,
-        verdict=verdict,
+        verdict=Verdict(evidence, decision),
         report=report,
         quarantined=len(validated.quarantined),
         predicted=float(np.mean(predicted)) if len(predicted) else np.nan,
         window=(start, end),
         step=_step(settings, registry, start),
+        given={
+            **given,
+            "history": [one.name for one in history],
+            "attempts": [asdict(one) for one in given["attempts"]],
+        },
     )
-    _page(settings, verdict, report)
     return next(one for one in records.batches(registry) if one.name == name)
 
 
@@ -147,13 +135,14 @@ def _unfinished(rows: pd.DataFrame, end: pd.Timestamp) -> bool:
 def _compared(
     settings: Settings,
     registry: Registry,
+    number: int,
+    *,
     history: Sequence[Batch],
     rows: pd.DataFrame,
     valid: pd.DataFrame,
 ) -> tuple[DriftReport, Predictions]:
     """The report on a batch, less the causes that people have accepted, and its predictions."""
-    data, number = settings.data, registry.champion().number
-    bundle = registry.bundle(number)
+    data, bundle = settings.data, registry.bundle(number)
     own = [one for one in history if one.verdict.evidence.version == number]
     predicted = bundle.model.predict(valid) if len(valid) else np.empty(0)
     report = compare(
@@ -194,33 +183,55 @@ def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
 def _worse(
     settings: Settings,
     registry: Registry,
+    number: int,
+    *,
     history: Sequence[Batch],
     rows: pd.DataFrame,
     start: pd.Timestamp,
 ) -> str:
     """The batch, if the champion lost too much on its labels so far and on the last batches."""
     end = start + pd.Timedelta(settings.monitoring.batch)
-    number = registry.champion().number
     earlier = _settled(history, number)
     name = f"{start:%Y-%m-%dT%H:%M}"
     judged = _realised(settings, registry, number, rows, name=name, as_of=end, earlier=earlier)
     return name if judged is not None and judged.worse else ""
 
 
-def _page(settings: Settings, verdict: Verdict, report: DriftReport) -> None:
-    evidence, decision = verdict.evidence, verdict.decision
-    if decision.action == "none":
+def _harmless(settings: Settings, history: Sequence[Batch], number: int) -> bool:
+    """Whether the champion is surely no worse than allowed on its last batches with labels."""
+    last = _settled(history, number)[-settings.monitoring.persistence :]
+    if len(last) < settings.monitoring.persistence:
+        return False
+    allowed = settings.monitoring.performance_loss
+    return all(2 * one.change - one.at_least < allowed for one in last)  # the far end
+
+
+def tell(settings: Settings, registry: Registry, batch: Batch) -> None:
+    """Page people about a batch whose decision calls for it, unless they were."""
+    evidence, decision = batch.verdict.evidence, batch.verdict.decision
+    if decision.action == "none" or batch.paged:
         return
-    if report.causes:
-        said = [f"{cause.sentence} {cause.cure}" for cause in report.causes[:5]]
-        body = "\n".join([decision.reason, *said, how_to_answer(settings.name, evidence.batch)])
-        subject = f"{settings.name}, batch {evidence.batch}: broken, set aside"
+    if evidence.broken:
+        causes = records.causes(registry, batch)
+        said = [f"{cause.sentence} {cause.cure}" for cause in causes[:5]]
+        body = "\n".join([decision.reason, *said, how_to_answer(settings.name, batch.name)])
+        subject = f"{settings.name}, batch {batch.name}: broken, set aside"
         page(Event("broken", subject, body), settings.alerts.urls)
-        return
-    drifted = f" Drifted: {', '.join(report.drifted)}." if report.drifted else ""
-    subject = f"{settings.name}, batch {evidence.batch}: {decision.action}"
-    kind: Kind = "performance" if evidence.worse else "drift"
-    page(Event(kind, subject, decision.reason + drifted), settings.alerts.urls)
+    else:
+        drifted = f" Drifted: {', '.join(batch.drifted)}." if batch.drifted else ""
+        subject = f"{settings.name}, batch {batch.name}: {decision.action}"
+        kind: Kind = "performance" if evidence.worse else "drift"
+        page(Event(kind, subject, decision.reason + drifted), settings.alerts.urls)
+    records.mark(registry, batch, paged="yes")
+
+
+def judge_shadows(settings: Settings, registry: Registry) -> None:
+    """Put each challenger before the gate that has scored its batches beside the champion."""
+    for version in registry.versions():
+        wanted = int(version.tags.get("shadow", "0"))
+        waits = version.settled or version.tags.get("waits")
+        if wanted and not waits and len(shadowed(registry, version)) >= wanted:
+            gate(settings, registry, version.number)
 
 
 def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.monitor import judge, next_batch, retrain_parameters, settle
+from flows.monitor import judge, judge_shadows, next_batch, settle, tell
+from flows.requests import outstanding
 from flows.steps import check, opened, page_failure, read
 from flows.train import train
 from pipeline import records
@@ -43,10 +44,10 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
     ) as progress:
         bar = progress.add_task("reading", total=None)
 
-        def tell(what: str) -> None:
+        def say(what: str) -> None:
             progress.update(bar, description=what)
 
-        tell("training the first version")
+        say("training the first version")
         if registry.alias(CHAMPION) is None:
             train(conf)
             registry.champion()  # says so if the gate refused it
@@ -55,39 +56,42 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         start = next_batch(settings, registry)
         left = max(int((last - start) // length), 0)
         left = left if batches is None else min(left, batches)
-        finish_outstanding(conf, settings, registry)
+        catch_up(conf, settings, registry)
         done = len(records.batches(registry))
         progress.update(bar, total=done + left, completed=done)
         for k in range(left):
             try:
-                _step(conf, settings, registry, start + k * length, tell)
+                step(conf, settings, registry, start + k * length, say)
             except DataError as error:  # one unusable batch is no reason to stop the history
                 progress.console.print(f"Not judged: {error}")
                 subject = f"{settings.name}, batch {start + k * length:%Y-%m-%d}: not judged"
                 page(Event("quarantine", subject, str(error)), settings.alerts.urls)
             progress.advance(bar)
         settle(settings, registry, last + pd.Timedelta(settings.data.label_delay))
-        tell("comparing with the first version left alone")
+        say("comparing with the first version left alone")
         return _story(settings, registry)
 
 
-def finish_outstanding(conf: str, settings: Settings, registry: Registry) -> None:
-    """Train for the last batch, where an earlier replay was stopped before it could."""
-    for batch in records.batches(registry)[-1:]:
-        asked = retrain_parameters(conf, settings, registry, batch)
-        if asked is not None:
-            train(**asked)
-
-
-def _step(
-    conf: str, settings: Settings, registry: Registry, start: pd.Timestamp, tell: Tell
-) -> None:
-    tell(f"batch {start:%Y-%m-%d}")
-    judged = judge(settings, registry, start)
-    asked = retrain_parameters(conf, settings, registry, judged)
+def catch_up(conf: str, settings: Settings, registry: Registry) -> None:
+    """Page and train for the last batch, where an earlier replay was stopped before it could."""
+    with registry.exclusive("monitor"):
+        for last in records.batches(registry)[-1:]:
+            tell(settings, registry, last)
+        judge_shadows(settings, registry)
+    asked = outstanding(conf, settings, registry)
     if asked is not None:
-        tell(f"batch {start:%Y-%m-%d}: {judged.verdict.decision.action}")
         train(**asked)
+
+
+def step(conf: str, settings: Settings, registry: Registry, start: pd.Timestamp, say: Tell) -> None:
+    """Judge one batch, and train here and now where that is asked for."""
+    say(f"batch {start:%Y-%m-%d}")
+    with registry.exclusive("monitor"):
+        judged = judge(settings, registry, start)
+        tell(settings, registry, judged)
+    if judged.verdict.decision.action == "retrain":
+        say(f"batch {start:%Y-%m-%d}: retrain")
+    catch_up(conf, settings, registry)
 
 
 def _last_end(settings: Settings) -> pd.Timestamp:

@@ -1,5 +1,6 @@
 """Train a challenger, log it with all that travels with it, and let the gate decide."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,38 +10,63 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.register import gate
+from flows.register import ask_people, gate
 from flows.steps import check, opened, page_failure, read, without_set_aside
-from pipeline import environment, parity, records, training
+from pipeline import champions, environment, parity, records, training
 from pipeline.bundle import Bundle
 from pipeline.config import Numeric, Settings
 from pipeline.errors import DataError
 from pipeline.reference import Reference
-from pipeline.registry import Registry, Version
+from pipeline.registry import CHAMPION, Registry, Version
 from pipeline.training import PREDICTION, Trained, losses
 
 SAMPLE_ROWS = 20_000
 
 
-@flow(name="train", on_failure=[page_failure])
+@flow(name="train", on_failure=[page_failure], on_crashed=[page_failure])
 def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, Any]:
-    """Rows before `until` -> a judged version; an episode that has its version trains no other."""
+    """Rows before `until` -> a judged version; what was trained already is not trained again."""
     settings, registry = opened(conf)
-    moment = _until(settings, registry) if until is None else pd.Timestamp(until)
-    asked = [one for one in registry.versions() if episode and one.tags.get("episode") == episode]
-    number = asked[-1].number if asked else fit(settings, registry, moment, episode)
-    if asked and asked[-1].tags["gate"] != "pending":
-        return _told(asked[-1])
-    gate(settings, registry, number)
-    return _told(registry.version(number))
-
-
-def _told(version: Version) -> dict[str, Any]:
+    with registry.exclusive("train"):
+        registry.close_cut_off()
+        moment = _until(settings, registry) if until is None else pd.Timestamp(until)
+        champions.settle(registry, moment)
+        number = _version(settings, registry, moment, episode)
+        if is_open(registry.version(number)):
+            gate(settings, registry, number)
+    ask_people(settings, registry, number)
+    version = registry.version(number)
     return {
-        "version": version.number,
-        "promoted": version.passed,
-        "reason": version.tags["reason"],
+        "version": number,
+        "promoted": bool(version.tags.get("champion")),
+        "reason": version.tags.get(
+            "reason", f"In shadow for {version.tags.get('shadow')} batches."
+        ),
     }
+
+
+def is_open(version: Version) -> bool:
+    """Whether the gate has to judge a version now: it waits for neither people nor batches."""
+    waits = version.tags.get("waits") or version.tags.get("shadow")
+    return not version.settled and not waits
+
+
+def _version(settings: Settings, registry: Registry, until: pd.Timestamp, episode: str) -> int:
+    """The version of the episode, else one of the same rows and settings that is not judged yet."""
+    recipe = _recipe(settings)
+    for one in reversed(registry.versions()):
+        same = one.until == until and one.tags.get("recipe") == recipe and not one.settled
+        if one.tags.get("episode") == episode if episode else same:
+            return one.number
+    shadow = settings.promotion.shadow if registry.alias(CHAMPION) is not None else 0
+    tags = {"episode": episode, "recipe": recipe, "shadow": str(shadow or "")}
+    return fit(settings, registry, until, tags)
+
+
+def _recipe(settings: Settings) -> str:
+    """Digest of all that a fit depends on, but its rows."""
+    parts = settings.model_dump_json(include={"task", "data", "training"})
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
@@ -54,7 +80,7 @@ def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
 
 
 @task(cache_policy=NO_CACHE)
-def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: str) -> int:
+def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict[str, str]) -> int:
     """Read, validate, fit and register; the new version's number."""
     data, window = settings.data, settings.training.window
     since = None if window is None else until - pd.Timedelta(window)
@@ -73,7 +99,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, episode: st
         "since": f"{valid.valid[data.time].min():%Y-%m-%d %H:%M}",
         "until": f"{until:%Y-%m-%d %H:%M}",
         "rows": str(trained.fitted_rows),
-        "episode": episode,
+        **{key: value for key, value in asked.items() if value},
     }
     if left_out:
         tags["left_out"] = ", ".join(left_out)

@@ -240,6 +240,18 @@ class Promotion(_Section):
     """How sure the gain has to be, by paired bootstrap over parts of a batch."""
     min_rows: int = Field(default=200, ge=20)
     """Fewest labelled rows to judge on."""
+    max_loss: float | None = Field(default=None, gt=0)
+    """Largest mean loss of a challenger, whatever the champion's; empty: none."""
+    slices: tuple[str, ...] = ()
+    """Features whose values are judged one by one, such as a carrier."""
+    slice_rows: int = Field(default=200, ge=20)
+    """Fewest rows of a slice that is judged."""
+    slice_loss: float = Field(default=0.1, gt=0)
+    """Largest relative worsening against the champion on a slice."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """Whether a person has to approve a version that passed."""
+    shadow: int = Field(default=0, ge=0)
+    """Live batches that a challenger scores beside the champion, and is judged on as well."""
 
 
 class Monitoring(_Section):
@@ -255,6 +267,9 @@ class Monitoring(_Section):
     """Batches after a request for a retrain before the next one."""
     performance_loss: float = Field(default=0.05, ge=0)
     """Relative worsening of the loss below the held-out baseline that opens an episode."""
+    harmless: Literal["retrain", "record"] = "retrain"
+    """Drift under which the champion's last batches are surely no worse than allowed: retrain all
+    the same, or only record it."""
     diagnosis: bool = True
     """Whether batches with a recognised fault are set aside; without it they count as moved."""
 
@@ -282,6 +297,9 @@ class Tracking(_Section):
     """The one folder of all state on disk."""
     uri: str | None = None
     """MLflow's address; empty: MLFLOW_TRACKING_URI, else SQLite in `folder`."""
+    locks: SecretStr | None = None
+    """PostgreSQL database whose locks keep several hosts apart; empty: `uri` if it is one, else
+    files in `folder`, which keep the processes of one host apart."""
 
 
 class Settings(BaseSettings):

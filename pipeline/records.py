@@ -4,7 +4,7 @@ All state of the monitor is read back from here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from pipeline.monitoring.performance import Performance
 from pipeline.tracking import Tracking, milliseconds, translated
 from pipeline.traits import Summary
 
-SUMMARY, REPORT = "summary.json", "report.json"
-"""Artifacts of a batch run: the batch as one observation, and what the comparison found."""
+SUMMARY, REPORT, GIVEN = "summary.json", "report.json", "given.json"
+"""Artifacts of a batch run: the batch as one observation, what the comparison found, and what the
+decision was made from."""
 Answer = Literal["accept", "drop"]
 
 
@@ -43,6 +44,8 @@ class Batch:
         Its MLflow run.
     outcome : str
         ``quiet``, ``moved``, ``broken`` or ``mixed``.
+    paged : bool
+        Whether people were told of its decision.
     answer : str
         What people said of a broken one, ``accept`` or ``drop``; empty: nothing yet.
     """
@@ -56,6 +59,7 @@ class Batch:
     run_id: str
     outcome: str
     answer: str
+    paged: bool
 
     @property
     def broken(self) -> bool:
@@ -84,6 +88,7 @@ def record(
     predicted: float,
     window: tuple[pd.Timestamp, pd.Timestamp],
     step: int,
+    given: Mapping[str, Any],
 ) -> None:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -101,6 +106,9 @@ def record(
         Start and end of the batch.
     step : int
         Number of the batch since the first champion.
+    given : mapping
+        What the decision was made from beside the evidence: `episode.decide` on it decides the
+        same again.
     """
     evidence = verdict.evidence
     parent = _timeline(tracking, evidence.version, window[0])
@@ -123,13 +131,14 @@ def record(
     with translated():
         tracking.client.log_dict(run_id, report.to_dict(), REPORT)
         tracking.client.log_dict(run_id, report.summary, SUMMARY)
+        tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
         tracking.log(parent, metrics, window[1], step)
         for key, value in facts.items():
             tracking.client.set_tag(run_id, key, value)
+        tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
         # The verdict comes last: a batch without one is judged again.
         tracking.client.set_tag(run_id, "verdict", json.dumps(asdict(verdict)))
-        tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
 
 
 def record_performance(
@@ -143,6 +152,13 @@ def record_performance(
         tracking.log(batch.run_id, scores, end, 0)
         tracking.log(parent, scores, end, step)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
+
+
+def mark(tracking: Tracking, batch: Batch, **tags: str) -> None:
+    """Set tags of a batch."""
+    with translated():
+        for key, value in tags.items():
+            tracking.client.set_tag(batch.run_id, key, value)
 
 
 def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -> None:
@@ -223,6 +239,7 @@ def _batch(run: Any) -> Batch | None:
         run_id=run.info.run_id,
         outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
         answer=tags.get("answer", ""),
+        paged="paged" in tags,
     )
 
 

@@ -56,6 +56,11 @@ class Version:
         """Whether the gate let it through."""
         return self.tags.get("gate") == "passed"
 
+    @property
+    def settled(self) -> bool:
+        """Whether it was champion, or is refused; one that passed may wait for people."""
+        return self.tags.get("gate") == "refused" or bool(self.tags.get("champion"))
+
 
 class Registry(Tracking):
     """One model's experiment and its registered versions."""
@@ -128,80 +133,34 @@ class Registry(Tracking):
                 self.client.set_model_version_tag(self.name, str(number), key, value)
 
     def record_gate(self, number: int, decision: Decision) -> None:
-        """Keep the gate's decision with the version, readable in the UI."""
-        gate = "passed" if decision.promoted else "refused"
-        self.tag(number, {"gate": gate, "reason": decision.reason})
-        run_id = self.version(number).run_id
+        """Keep the gate's decision with the version, readable in the UI; its tags come last."""
+        version = self.version(number)
+        gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
             self.client.update_model_version(self.name, str(number), decision.to_markdown())
-            self.client.log_dict(run_id, asdict(decision), "gate.json")
-            for gain in decision.gains:
-                self.client.log_metric(run_id, f"gain_over_{gain.over}", gain.mean)
+            self.client.log_dict(version.run_id, asdict(decision), "gate.json")
+            self.log(version.run_id, gains, version.until, 0)
+        gate = "passed" if decision.promoted else "refused"
+        self.tag(number, {"reason": decision.reason, "gate": gate})
 
-    def promote(self, number: int, *, expected: int | None, reason: str) -> None:
-        """Make a version champion, and the champion so far the previous one.
-
-        Parameters
-        ----------
-        number : int
-            The version; it must have passed the gate.
-        expected : int or None
-            The champion it was compared with.
-        reason : str
-            One sentence, kept in the history.
-
-        Raises
-        ------
-        RegistryError
-            If it has not passed, or the champion is another than expected.
-        """
-        if not self.version(number).passed:
-            message = (
-                f"Version {number} of {self.name!r} must have passed the gate to be promoted. "
-                f"It has not. Run register/{self.name} for it."
-            )
-            raise RegistryError(message)
-        champion = self.alias(CHAMPION)
-        now = None if champion is None else champion.number
-        if now == number:
-            return
-        if now != expected:
-            message = (
-                f"The champion of {self.name!r} must still be version {expected}, which version "
-                f"{number} was compared with. It is {now}. Run register/{self.name} again."
-            )
-            raise RegistryError(message)
-        self._move(number, now, reason)
-
-    def rollback(self, reason: str) -> tuple[int, int]:
-        """Make the previous champion champion again.
-
-        Returns
-        -------
-        tuple of int
-            The version that was champion and the one that is now.
-
-        Raises
-        ------
-        RegistryError
-            If there is nothing to go back to.
-        """
-        champion, previous = self.champion(), self.alias(PREVIOUS)
-        if previous is None or previous.number == champion.number:
-            message = (
-                f"Model {self.name!r} must have a previous champion to go back to. It has none. "
-                f"Name a version: register/{self.name}."
-            )
-            raise RegistryError(message)
-        self._move(previous.number, champion.number, reason)
-        return champion.number, previous.number
-
-    def _move(self, number: int, before: int | None, reason: str) -> None:
+    def model_tags(self) -> dict[str, str]:
+        """Tags of the registered model; none before it has a version."""
         with translated():
-            if before is not None:
-                self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
-            self.client.set_registered_model_alias(self.name, CHAMPION, str(number))
-        self.tag(number, {"promoted": reason})
+            found = self.client.search_registered_models(f"name = '{self.name}'")
+        return dict(found[0].tags) if found else {}
+
+    def tag_model(self, key: str, value: str) -> None:
+        """Set a tag of the registered model."""
+        with translated():
+            self.client.set_registered_model_tag(self.name, key, value)
+
+    def point(self, alias: str, number: int | None) -> None:
+        """Let an alias point to a version, or to none."""
+        with translated():
+            if number is not None:
+                self.client.set_registered_model_alias(self.name, alias, str(number))
+            elif self.alias(alias) is not None:
+                self.client.delete_registered_model_alias(self.name, alias)
 
     def folder_of(self, number: int) -> Path:
         """A version's bundle on local disk, fetched once."""
@@ -268,13 +227,19 @@ class Registry(Tracking):
         name = f"train until {tags['until']}"
         with translated():
             experiment = self.experiment
-            with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
+            kind = {"kind": "training"}
+            with mlflow.start_run(experiment_id=experiment, run_name=name, tags=kind) as run:
                 self._log_training(run, trained, rows, settings, {**tags, **made_with})
-                number = self._register(trained, bundle)
-        self.tag(number, {**tags, **made_with, "gate": "pending"})
-        with translated():
-            self.client.set_registered_model_alias(self.name, CHALLENGER, str(number))
-        return number
+                return self._register(trained, bundle, {**tags, **made_with, "gate": "pending"})
+
+    def close_cut_off(self) -> None:
+        """End training runs whose process is gone; the caller holds the lock of training."""
+        registered = {one.run_id for one in self.versions()}
+        for run in self.search("tags.kind = 'training' and attributes.status = 'RUNNING'"):
+            run_id = run.info.run_id
+            status = "FINISHED" if run_id in registered else "KILLED"
+            with translated():
+                self.client.set_terminated(run_id, status=status)
 
     def _log_training(
         self,
@@ -288,7 +253,6 @@ class Registry(Tracking):
         mlflow.set_tags(
             {
                 **tags,
-                "kind": "training",
                 "mlflow.note.content": report_of.training_note(trained, tags),
             }
         )
@@ -316,7 +280,7 @@ class Registry(Tracking):
         if lock is not None:
             mlflow.log_artifact(str(lock), "environment")
 
-    def _register(self, trained: Trained, bundle: Path) -> int:
+    def _register(self, trained: Trained, bundle: Path, tags: Mapping[str, str]) -> int:
         private = any(column.private for column in trained.model.columns.values())
         rows = trained.heldout[list(trained.model.columns)]
         info = mlflow.pyfunc.log_model(
@@ -331,16 +295,20 @@ class Registry(Tracking):
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
         made = self.client.create_model_version(
-            self.name, info.model_uri, run_id=info.run_id, model_id=info.model_id
+            self.name,
+            info.model_uri,
+            run_id=info.run_id,
+            model_id=info.model_id,
+            tags=dict(tags),
         )
         return int(made.version)
 
     def attempts(self) -> list[Attempt]:
-        """Challengers that episodes asked for and the gate has judged, oldest first."""
+        """Challengers that episodes asked for, and that were promoted or refused, oldest first."""
         return [
-            Attempt(one.tags["episode"], one.passed)
+            Attempt(one.tags["episode"], bool(one.tags.get("champion")), one.number)
             for one in self.versions()
-            if one.tags.get("episode") and one.tags.get("gate") in {"passed", "refused"}
+            if one.tags.get("episode") and one.settled
         ]
 
 

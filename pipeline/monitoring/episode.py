@@ -13,6 +13,8 @@ from typing import Literal
 Action = Literal["none", "page", "retrain", "halt"]
 REFUSALS = 2
 """Challengers refused in a row after which people have to look."""
+UNCLEARED = 2
+"""Retrains in a row that did not clear the drift, after which they have to as well."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Evidence:
         The batch whose realised performance is beyond what is allowed; empty: none.
     broken : tuple of str
         Names of the faults that were recognised.
+    harmless : bool
+        Whether the champion's last batches with labels were surely no worse than allowed.
     """
 
     batch: str
@@ -41,6 +45,7 @@ class Evidence:
     persisted: tuple[str, ...] = ()
     worse: str = ""
     broken: tuple[str, ...] = ()
+    harmless: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,14 @@ class Attempt:
     episode : str
         The episode that asked for it.
     promoted : bool
-        Whether it passed the gate.
+        Whether it became champion.
+    version : int
+        Its number.
     """
 
     episode: str
     promoted: bool
+    version: int = 0
 
 
 def decide(
@@ -93,6 +101,8 @@ def decide(
     attempts: Sequence[Attempt],
     cooldown: int,
     accepted: Collection[str] = (),
+    late: bool = False,
+    record_harmless: bool = False,
 ) -> Decision:
     """What to do about a batch, given everything recorded before it.
 
@@ -109,6 +119,10 @@ def decide(
         those set aside right before the request count: it was held up, and lacks them.
     accepted : collection of str
         Broken batches that people took for the world as it is now.
+    late : bool
+        Whether a later batch was decided on before; then nothing is asked for any more.
+    record_harmless : bool
+        Whether drift that does no harm is recorded and no more.
     """
     if evidence.broken:
         reason = f"Broken: {_few(evidence.broken)}. Set aside until someone answers in review."
@@ -117,16 +131,61 @@ def decide(
     if not trouble:
         reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
         return Decision("none", reason)
+    if late:
+        reason = f"{trouble}, seen late: later batches were decided on without it."
+        return Decision("page" if evidence.worse else "none", reason)
+    if record_harmless and evidence.harmless and not evidence.worse:
+        return Decision("none", f"{trouble}; harmless so far, and only recorded.")
     before = sorted(
         (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
     )
-    earlier = [v for v in before if _counts(v, accepted)]
+    stop = _stop(evidence, [v for v in before if _counts(v, accepted)], attempts)
+    if stop:
+        return Decision("halt", f"{trouble}, but {stop}: people must look.")
+    return _retrain(evidence, trouble, before, attempts, cooldown=cooldown, accepted=accepted)
+
+
+def _stop(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> str:
+    """Why retraining is of no use; empty: it may be."""
     own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
     refused = _refused_in_a_row(attempts, own)
     if refused >= REFUSALS:
-        reason = f"{trouble}, but {refused} challengers in a row were refused: people must look."
-        return Decision("halt", reason)
-    asked = [v for v in earlier if v.decision.action == "retrain"]
+        return f"{refused} challengers in a row were refused"
+    if _uncleared(evidence, earlier, attempts) >= UNCLEARED:
+        return f"{UNCLEARED} retrains in a row did not clear it"
+    return ""
+
+
+def _uncleared(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> int:
+    """Champions in a row that a retrain brought about, and under whom the same trouble went on.
+
+    It went on if none of their batches was quiet, and what persisted, or that performance was
+    lost, is what the next one was asked for as well.
+    """
+    brought = {one.version: one.episode for one in attempts if one.promoted}
+    requests = {v.decision.episode: v.evidence for v in earlier if v.decision.action == "retrain"}
+    count, now = 0, evidence
+    while (request := requests.get(brought.get(now.version, ""))) is not None:
+        own = [now, *(v.evidence for v in earlier if v.evidence.version == now.version)]
+        quiet = any(not (one.alarm or one.persisted or one.worse) for one in own)
+        same = set(request.persisted) & set(now.persisted) or (request.worse and now.worse)
+        if quiet or not same:
+            break
+        count, now = count + 1, request
+    return count
+
+
+def _retrain(
+    evidence: Evidence,
+    trouble: str,
+    before: Sequence[Verdict],
+    attempts: Sequence[Attempt],
+    *,
+    cooldown: int,
+    accepted: Collection[str],
+) -> Decision:
+    """Ask for a retrain, or say what it waits for."""
+    asked = [v for v in before if _counts(v, accepted) and v.decision.action == "retrain"]
     last = asked[-1] if asked else None
     answered = {attempt.episode for attempt in attempts}
     if last is not None and last.decision.episode not in answered:

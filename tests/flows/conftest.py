@@ -39,6 +39,17 @@ def make_shop_rows():
     return shop_rows
 
 
+@pytest.fixture(scope="session")
+def write_shop():
+    """Writes conf and rows of a small shop into a folder; the path of the conf."""
+
+    def write(folder):
+        shop_rows().to_parquet(folder / "rows.parquet")
+        return write_conf(folder)
+
+    return write
+
+
 @pytest.fixture
 def make_conf(tmp_path, prefect):
     del prefect
@@ -46,11 +57,10 @@ def make_conf(tmp_path, prefect):
 
 
 @pytest.fixture
-def shop(tmp_path, prefect):
-    """Writes conf and rows of a small shop; the path of the conf."""
+def shop(tmp_path, prefect, write_shop):
+    """Conf and rows of a small shop; the path of the conf."""
     del prefect
-    shop_rows().to_parquet(tmp_path / "rows.parquet")
-    return write_conf(tmp_path)
+    return write_shop(tmp_path)
 
 
 def shop_rows(seed=0):

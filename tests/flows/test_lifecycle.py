@@ -9,7 +9,7 @@ from flows.replay import replay
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
-from pipeline import records
+from pipeline import champions, records
 from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.serving.capture import Captures
 
@@ -79,14 +79,20 @@ def test_an_episode_that_has_its_version_trains_no_other(shop):
     assert len(opened(shop)[1].versions()) == 2
 
 
-def test_rollback_goes_to_the_previous_champion_and_register_comes_back(shop):
+def test_rollback_goes_back_one_champion_at_a_time_until_there_is_none(shop):
     replay(shop)
     _, registry = opened(shop)
     champion, previous = registry.champion().number, registry.alias("previous").number
 
     assert rollback(shop, reason="a test") == {"from": champion, "to": previous}
     assert registry.champion().number == previous
-    assert registry.alias("previous").number == champion
+    while registry.alias("previous") is not None:
+        rollback(shop, reason="further")
+    with pytest.raises(RegistryError, match="must have a previous champion"):
+        rollback(shop, reason="too far")
+    assert registry.champion().number == 1
+    kinds = [one.kind for one in champions.history(registry)]
+    assert kinds == ["promoted"] * (len(kinds) // 2 + 1) + ["rolled back"] * (len(kinds) // 2)
 
 
 def test_mlflow_loads_the_champion_by_itself_and_predicts_the_same(shop, make_shop_rows):
@@ -130,7 +136,7 @@ def test_a_stale_promotion_is_refused(shop):
     loser = 1 if champion == other else other
 
     with pytest.raises(RegistryError, match=f"must still be version 99.*It is {champion}"):
-        registry.promote(loser, expected=99, reason="late")
+        champions.promote(registry, loser, expected=99, since=pd.Timestamp("2026-03-01"))
     assert registry.champion().number == champion
 
 
@@ -140,7 +146,7 @@ def test_a_version_that_has_not_passed_is_not_promoted(shop):
     registry.tag(1, {"gate": "refused"})
 
     with pytest.raises(RegistryError, match="must have passed the gate"):
-        registry.promote(1, expected=1, reason="by hand")
+        champions.promote(registry, 1, expected=1, since=pd.Timestamp("2026-03-01"))
     with pytest.raises(RegistryError, match="must have passed the gate"):
         registry.champion()
 

@@ -129,7 +129,7 @@ def test_a_champion_without_loss_cannot_be_beaten():
 def test_the_decision_reads_as_markdown():
     text = judge(*compared(challenger=0.7, champion=0.8)).to_markdown()
 
-    assert text.startswith("**Promoted.** ")
+    assert text.startswith("**Passed.** ")
     assert "Judged on 1,400 rows" in text
     assert "- over the champion: +1" in text
 

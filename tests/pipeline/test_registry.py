@@ -42,6 +42,7 @@ def record(registry, start, causes=(UNIT,)):
         predicted=np.nan,
         window=(moment, moment + pd.Timedelta("7D")),
         step=0,
+        given={},
     )
     return name
 

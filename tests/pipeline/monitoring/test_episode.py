@@ -3,7 +3,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pipeline.monitoring.episode import REFUSALS, Attempt, Decision, Evidence, Verdict, decide
+from pipeline.monitoring.episode import (
+    REFUSALS,
+    UNCLEARED,
+    Attempt,
+    Decision,
+    Evidence,
+    Verdict,
+    decide,
+)
 
 TROUBLE = Evidence("05", 1, alarm=True, persisted=("age",))
 
@@ -79,6 +87,73 @@ def test_a_champion_put_in_place_by_hand_ends_the_halt():
     assert (decision.action, decision.episode) == ("retrain", "v2-05")
 
 
+def troubled(batch, version, decision=None, **evidence):
+    found = Evidence(batch, version, **({"alarm": True, "persisted": ("age",)} | evidence))
+    return Verdict(found, decision or Decision("none", ""))
+
+
+def two_retrains(**between):
+    """Two champions in a row that a retrain for `age` brought about, and batches of each."""
+    history = [
+        troubled("01", 1, Decision("retrain", "", "v1-01")),
+        troubled("02", 2, **between),
+        troubled("03", 2, Decision("retrain", "", "v2-03")),
+        troubled("04", 3),
+    ]
+    return history, [Attempt("v1-01", True, 2), Attempt("v2-03", True, 3)]
+
+
+@pytest.mark.parametrize(
+    ("between", "now", "action"),
+    [
+        ({}, {}, "halt"),
+        ({"persisted": ()}, {}, "halt"),  # it alarms
+        ({"alarm": False, "persisted": ()}, {}, "retrain"),  # quiet
+        ({}, {"persisted": ("temp",)}, "retrain"),  # something else
+        ({}, {"persisted": (), "worse": "05"}, "retrain"),
+    ],
+)
+def test_two_retrains_that_did_not_clear_the_drift_halt(between, now, action):
+    history, attempts = two_retrains(**between)
+    evidence = troubled("05", 3, **now).evidence
+
+    decision = decide(evidence, history=history, attempts=attempts, cooldown=0)
+    assert decision.action == action
+    assert ("2 retrains in a row did not clear it" in decision.reason) == (action == "halt")
+
+
+def test_one_retrain_that_did_not_clear_the_drift_is_followed_by_another():
+    history, attempts = two_retrains()
+
+    decision = decide(TROUBLE, history=history[:1], attempts=attempts[:1], cooldown=0)
+    assert decision.action == "retrain"
+
+
+@pytest.mark.parametrize(("worse", "action"), [("", "none"), ("05", "page")])
+def test_a_late_batch_asks_for_nothing(worse, action):
+    evidence = Evidence("05", 1, alarm=True, persisted=("age",), worse=worse)
+    decision = decide(evidence, history=[], attempts=[], cooldown=0, late=True)
+
+    assert decision.action == action
+    assert "seen late" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("harmless", "worse", "record", "action"),
+    [
+        (True, "", True, "none"),
+        (True, "", False, "retrain"),
+        (False, "", True, "retrain"),
+        (True, "05", True, "retrain"),
+    ],
+)
+def test_harmless_drift_is_recorded_where_that_is_configured(harmless, worse, record, action):
+    evidence = Evidence("05", 1, persisted=("age",), worse=worse, harmless=harmless)
+    decision = decide(evidence, history=[], attempts=[], cooldown=0, record_harmless=record)
+
+    assert decision.action == action
+
+
 BROKEN = ("unit (temp)", "nulls (origin)")
 
 
@@ -147,12 +222,14 @@ class World(RuleBasedStateMachine):
     @initialize(cooldown=st.integers(0, 3))
     def start(self, cooldown):
         self.cooldown = cooldown
-        self.version = 1
+        self.version, self.made = 1, 2
         self.history, self.known, self.attempts, self.accepted = [], [], [], []
         self.open = ""
         self.asked = False
         # Refusals, batches waited since the last request, those set aside one after another.
         self.in_a_row, self.since, self.held_up = 0, 0, 0
+        # What each champion was asked for by, and those that had a quiet batch.
+        self.requests, self.quiet = {}, set()
 
     def judge(self, evidence, history, attempts, accepted):
         return decide(
@@ -178,22 +255,34 @@ class World(RuleBasedStateMachine):
         if broken:
             assert (decision.action, decision.episode) == ("page", "")
         else:
-            self.check(decision, trouble=persisted or worse)
+            self.check(decision, evidence)
         self.history.append(Verdict(evidence, decision))
         self.known.append((tuple(self.attempts), tuple(self.accepted)))
         self.accepted += [evidence.batch] if broken and accepted else []
         if broken and not accepted:
             self.held_up += 1
             return
+        if not (persisted or worse):
+            self.quiet.add(self.version)
         self.since += 1
         if decision.action == "retrain":
             self.open, self.since, self.asked = decision.episode, self.held_up, True
+            self.request = evidence
         self.held_up = 0
 
-    def check(self, decision, *, trouble):
-        if not trouble:
+    def uncleared(self, now):
+        count = 0
+        while now.version in self.requests and now.version not in self.quiet:
+            request = self.requests[now.version]
+            if not (request.persisted and now.persisted) and not (request.worse and now.worse):
+                break
+            count, now = count + 1, request
+        return count
+
+    def check(self, decision, evidence):
+        if not (evidence.persisted or evidence.worse):
             assert decision.action == "none"
-        elif self.in_a_row >= REFUSALS:
+        elif self.in_a_row >= REFUSALS or self.uncleared(evidence) >= UNCLEARED:
             assert decision.action == "halt"
         elif self.open:
             assert (decision.action, decision.episode) == ("retrain", self.open)
@@ -207,15 +296,19 @@ class World(RuleBasedStateMachine):
     @rule(promoted=st.booleans())
     def training_ends(self, promoted):
         assert self.open not in {attempt.episode for attempt in self.attempts}
-        self.attempts.append(Attempt(self.open, promoted))
+        self.attempts.append(Attempt(self.open, promoted, self.made))
         self.open = ""
-        self.version += promoted
+        if promoted:
+            self.version = self.made
+            self.requests[self.version] = self.request
+        self.made += 1
         self.in_a_row = 0 if promoted else self.in_a_row + 1
 
     @precondition(lambda self: not self.open)
     @rule()
     def champion_is_put_in_place_by_hand(self):
-        self.version += 1
+        self.version = self.made
+        self.made += 1
         self.in_a_row = 0
 
     @precondition(lambda self: self.history)

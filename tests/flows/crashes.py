@@ -1,0 +1,181 @@
+"""Kills a replay at every change that it makes to its store, goes on, and compares the end.
+
+`python tests/flows/crashes.py CONF BATCHES SHARE`: BATCHES are judged without harm, then the next
+one, which asks for a retrain, is cut off: at each point, when it is first passed. Points are found
+by running it. SHARE, as 0/2, says which of them. The last line is JSON.
+"""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import mlflow
+from prefect import flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from flows import monitor, replay
+from flows.steps import opened
+from flows.train import train
+from pipeline import records
+from pipeline.config import Settings
+
+ROOT = Path(__file__).parents[2]
+OURS = tuple(str(ROOT / folder) for folder in ("flows", "pipeline"))
+CHANGES = ("create_", "set_", "log_", "update_", "delete_")
+VOLATILE = ("at", "answered")
+
+
+class Watch:
+    """Sees every call that changes the store or pages, and may end the process at one of them."""
+
+    def __init__(self, target=None):
+        self.target, self.seen = target, []
+        for name in dir(mlflow.MlflowClient):
+            if name.startswith(CHANGES):
+                setattr(mlflow.MlflowClient, name, self.watched(getattr(mlflow.MlflowClient, name)))
+        monitor.page = self.watched(monitor.page)
+
+    def watched(self, function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            self.passed(function.__name__, sys._getframe(1))
+            return function(*args, **kwargs)
+
+        return call
+
+    def passed(self, name, frame):
+        while frame is not None and not frame.f_code.co_filename.startswith(OURS):
+            frame = frame.f_back
+        if frame is None:
+            return
+        file = Path(frame.f_code.co_filename).relative_to(ROOT)
+        path = f"{frame.f_back.f_code.co_name} > {frame.f_code.co_name} > {name}"
+        point = f"{file}:{frame.f_lineno} {path}"
+        if point == self.target:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if point not in self.seen:
+            self.seen.append(point)
+
+
+def apart(work):
+    """What some work returns, done in a process of its own; its exit code if it was killed."""
+    sys.stdout.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            told = json.dumps(work(), default=str).encode()
+            with os.fdopen(write, "wb") as pipe:
+                pipe.write(told)
+        except BaseException:  # noqa: BLE001 -- whatever it is, the child ends here
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return json.loads(told) if code == 0 else code
+
+
+def judged(conf, batches, target=None):
+    """Judge so many batches; the points that were passed."""
+    watch = Watch(target)
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        judge_next(conf, batches)
+    return watch.seen
+
+
+@flow
+def judge_next(conf, batches):
+    """What `replay` does for so many batches, without its table."""
+    settings, registry = opened(conf)
+    if registry.alias("champion") is None:
+        train(conf)
+    replay.catch_up(conf, settings, registry)
+    for _ in range(batches):
+        start = monitor.next_batch(settings, registry)
+        replay.step(conf, settings, registry, start, say=str)
+
+
+def went_on(conf, batches):
+    """The state once as many batches are judged."""
+    _, registry = opened(conf)
+    judged(conf, batches - len(records.batches(registry)))
+    return _state(conf)
+
+
+def _state(conf):
+    _, registry = opened(conf)
+    names = {one.run_id: f"run of version {one.number}" for one in registry.versions()}
+    runs = {run.info.run_id: run for run in registry.search("tags.kind != ''")}
+    names |= {key: f"{run.data.tags['kind']} {run.info.run_name}" for key, run in runs.items()}
+    told = {"versions": [], "runs": []}
+    for one in registry.versions():
+        found = registry.client.get_model_version(registry.name, str(one.number))
+        aliases = sorted(found.aliases)
+        told["versions"].append([one.number, one.tags, aliases, found.description, found.status])
+    changes = registry.model_tags()
+    told["history"] = {
+        key: {k: v for k, v in json.loads(value).items() if k not in VOLATILE}
+        for key, value in changes.items()
+        if key.startswith("change.")
+    }
+    for key, found in sorted(runs.items(), key=lambda one: names[one[0]]):
+        if found.info.status == "KILLED":
+            continue
+        own = {k: names.get(v, v) for k, v in found.data.tags.items() if _kept(k)}
+        points = sorted(
+            [metric, one.step, one.value, one.timestamp if own["kind"] != "training" else 0]
+            for metric in found.data.metrics
+            for one in registry.client.get_metric_history(key, metric)
+        )
+        files = sorted(file.path for file in registry.client.list_artifacts(key))
+        told["runs"].append([names[key], found.info.status, own, points, files])
+    return told
+
+
+def _kept(tag):
+    return not tag.startswith(("mlflow.source", "mlflow.user", "mlflow.log-model", "mlflow.git"))
+
+
+def main():
+    conf, batches, share = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    part, parts = map(int, share.split("/"))
+    state = Settings.load(conf).tracking.folder
+    kept = Path(conf).parent / "kept"
+    apart(lambda: judged(conf, batches))
+    shutil.copytree(state, kept)
+    seen = apart(lambda: judged(conf, 1))
+    points = list(seen)
+    expected = apart(lambda: _state(conf))
+    results = {}
+    for point in points[part::parts]:
+        shutil.rmtree(state)
+        shutil.copytree(kept, state)
+        killed = apart(lambda: judged(conf, 1, point))  # noqa: B023 -- called at once
+        got = apart(lambda: went_on(conf, batches + 1))
+        results[point] = [killed, _difference(expected, got)]
+    found = {"points": len(points), "results": results, "versions": expected["versions"]}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _difference(expected, got):
+    """The first difference in words; empty: none."""
+    if isinstance(got, int):
+        return f"going on ended with {got}"
+    for key in expected:
+        if expected[key] != got[key]:
+            pairs = zip(expected[key], got[key], strict=False)
+            first = next(((a, b) for a, b in pairs if a != b), ("length", "length"))
+            return f"{key}: {first[0]!s:.600} became {first[1]!s:.600}"
+    return ""
+
+
+if __name__ == "__main__":
+    main()

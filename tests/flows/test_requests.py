@@ -1,0 +1,133 @@
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Crashed, Pending, Running
+
+from flows import requests
+from flows.monitor import judge, next_batch
+from flows.requests import outstanding, send
+from flows.steps import opened
+from flows.train import train
+from pipeline.errors import RegistryError, UnavailableError
+
+
+@pytest.fixture
+def asked(shop):
+    """Conf, settings and registry of a shop with a request that nobody has answered."""
+    train.to_deployment(name="shop").apply()
+    train(shop)
+    settings, registry = opened(shop)
+    while outstanding(shop, settings, registry) is None:
+        judge(settings, registry, next_batch(settings, registry))
+    return shop, settings, registry
+
+
+def runs_of(conf):
+    """Runs of the deployment for a conf, oldest first."""
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs(limit=200) if run.deployment_id]
+    runs = [run for run in runs if run.parameters["conf"] == conf]
+    return sorted(runs, key=lambda run: run.created)
+
+
+def end(run, state):
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, state, force=True)
+
+
+def test_a_request_is_sent_once_while_its_run_is_alive(asked):
+    for _ in range(3):
+        send(*asked)
+
+    (run,) = runs_of(asked[0])
+    assert run.parameters == outstanding(*asked)
+
+
+@pytest.mark.parametrize("state", [Crashed(), Completed()], ids=["crashed", "came to nothing"])
+def test_a_request_whose_run_ended_without_an_answer_is_sent_again(asked, state):
+    send(*asked)
+    end(runs_of(asked[0])[0], state)
+    send(*asked)
+    send(*asked)
+
+    first, second = runs_of(asked[0])
+    assert first.state.is_final()
+    assert second.state.is_scheduled()
+    assert first.parameters == second.parameters
+
+
+def test_a_run_that_its_worker_lost_is_ended_and_sent_again(asked, monkeypatch):
+    send(*asked)
+    end(runs_of(asked[0])[0], Pending())
+    send(*asked)
+    assert len(runs_of(asked[0])) == 1  # it may be about to start
+
+    monkeypatch.setattr(requests, "PICKED_UP", pd.Timedelta(0))
+    send(*asked)
+
+    first, second = runs_of(asked[0])
+    assert first.state.is_crashed()
+    assert second.state.is_scheduled()
+
+
+def test_a_run_whose_process_is_gone_is_told_from_one_that_trains(asked, monkeypatch):
+    monkeypatch.setattr(requests, "PICKED_UP", pd.Timedelta(0))
+    send(*asked)
+    end(runs_of(asked[0])[0], Running())
+    with asked[2].exclusive("train"):
+        send(*asked)
+    assert len(runs_of(asked[0])) == 1
+
+    send(*asked)
+
+    first, _ = runs_of(asked[0])
+    assert first.state.is_crashed()
+
+
+def test_after_three_attempts_people_have_to_look(asked):
+    for _ in range(requests.ATTEMPTS):
+        send(*asked)
+        end(runs_of(asked[0])[-1], Crashed())
+
+    with pytest.raises(RegistryError, match="3 runs of train/shop did not"):
+        send(*asked)
+    assert len(runs_of(asked[0])) == 3
+
+
+def test_a_server_that_is_away_loses_no_request(asked):
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(UnavailableError, match="Prefect's API must answer"),
+    ):
+        send(*asked)
+    assert runs_of(asked[0]) == []
+
+    send(*asked)
+
+    assert len(runs_of(asked[0])) == 1
+
+
+def test_an_answered_request_is_not_sent(asked):
+    told = train(**outstanding(*asked))
+
+    send(*asked)
+
+    assert runs_of(asked[0]) == []
+    assert told["version"] == 2
+
+
+def test_each_request_is_one_event_for_automations(asked):
+    for _ in range(2):
+        send(*asked)
+    episode = outstanding(*asked)["episode"]
+
+    found = []
+    deadline = pd.Timestamp.now() + pd.Timedelta("20s")
+    while not found and pd.Timestamp.now() < deadline:
+        with get_client(sync_client=True) as client:
+            wanted = {"event": {"name": ["holdfast.retrain.requested"]}}
+            answer = client.request("POST", "/events/filter", json={"filter": wanted}).json()
+        found = [one for one in answer["events"] if one["payload"]["episode"] == episode]
+    assert len({one["id"] for one in found}) == 1
+    assert found[0]["resource"]["prefect.resource.id"] == "holdfast.model.shop"
