@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.register import gate, shadowed
-from flows.requests import send
+from flows.retrains import send
 from flows.steps import check, opened, page_failure, quarantine_folder, read
 from pipeline import champions, records, validation
 from pipeline.alerts import Event, Kind, page

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from flows.monitor import judge, judge_shadows, next_batch, settle, tell
-from flows.requests import outstanding
+from flows.retrains import outstanding
 from flows.steps import check, opened, page_failure, read
 from flows.train import train
 from pipeline import records

@@ -197,7 +197,7 @@ def test_a_fault_that_people_dropped_is_raised_again(spoilt):
     conf = spoilt("age", FIRST, SECOND)
     train(conf)
     monitor(conf)
-    opened(conf)[1].answer(FIRST, "drop", "a bad file")
+    records.record_answer(opened(conf)[1], FIRST, "drop", "a bad file")
 
     assert monitor(conf)["action"] == "page"
 
@@ -209,7 +209,7 @@ def test_another_fault_than_the_accepted_one_is_raised(spoilt, tmp_path):
     rows.to_parquet(tmp_path / "rows.parquet")
     train(conf)
     monitor(conf)
-    opened(conf)[1].answer(FIRST, "accept", "the new unit")
+    records.record_answer(opened(conf)[1], FIRST, "accept", "the new unit")
 
     assert monitor(conf)["reason"].startswith("Broken: unit (amount). ")
 

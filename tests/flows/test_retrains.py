@@ -4,9 +4,9 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Pending, Running
 
-from flows import requests
+from flows import retrains
 from flows.monitor import judge, next_batch
-from flows.requests import outstanding, send
+from flows.retrains import outstanding, send
 from flows.steps import opened
 from flows.train import train
 from pipeline.errors import RegistryError, UnavailableError
@@ -63,7 +63,7 @@ def test_a_run_that_its_worker_lost_is_ended_and_sent_again(asked, monkeypatch):
     send(*asked)
     assert len(runs_of(asked[0])) == 1  # it may be about to start
 
-    monkeypatch.setattr(requests, "PICKED_UP", pd.Timedelta(0))
+    monkeypatch.setattr(retrains, "PICKED_UP", pd.Timedelta(0))
     send(*asked)
 
     first, second = runs_of(asked[0])
@@ -72,7 +72,7 @@ def test_a_run_that_its_worker_lost_is_ended_and_sent_again(asked, monkeypatch):
 
 
 def test_a_run_whose_process_is_gone_is_told_from_one_that_trains(asked, monkeypatch):
-    monkeypatch.setattr(requests, "PICKED_UP", pd.Timedelta(0))
+    monkeypatch.setattr(retrains, "PICKED_UP", pd.Timedelta(0))
     send(*asked)
     end(runs_of(asked[0])[0], Running())
     with asked[2].exclusive("train"):
@@ -86,7 +86,7 @@ def test_a_run_whose_process_is_gone_is_told_from_one_that_trains(asked, monkeyp
 
 
 def test_after_three_attempts_people_have_to_look(asked):
-    for _ in range(requests.ATTEMPTS):
+    for _ in range(retrains.ATTEMPTS):
         send(*asked)
         end(runs_of(asked[0])[-1], Crashed())
 
@@ -120,7 +120,7 @@ def test_an_answered_request_is_not_sent(asked):
 def test_each_request_is_one_event_for_automations(asked):
     for _ in range(2):
         send(*asked)
-    episode = outstanding(*asked)["episode"]
+    key = runs_of(asked[0])[0].idempotency_key
 
     found = []
     deadline = pd.Timestamp.now() + pd.Timedelta("20s")
@@ -128,6 +128,7 @@ def test_each_request_is_one_event_for_automations(asked):
         with get_client(sync_client=True) as client:
             wanted = {"event": {"name": ["holdfast.retrain.requested"]}}
             answer = client.request("POST", "/events/filter", json={"filter": wanted}).json()
-        found = [one for one in answer["events"] if one["payload"]["episode"] == episode]
+        found = [one for one in answer["events"] if one["payload"]["request"] == key]
     assert len({one["id"] for one in found}) == 1
+    assert found[0]["payload"]["episode"] == outstanding(*asked)["episode"]
     assert found[0]["resource"]["prefect.resource.id"] == "holdfast.model.shop"

@@ -61,7 +61,7 @@ def send(conf: str, settings: Settings, registry: Registry) -> None:
         if PREFECT_API_URL.value() is None:
             train(**asked)
             return
-        key = f"{settings.name}-{episode}-{attempt}"
+        key = f"{_identity(registry, episode)}-{attempt}"
         run = _dispatched(settings, asked, key)
         if attempt == 1:
             _announce(settings, asked, key)
@@ -73,6 +73,13 @@ def send(conf: str, settings: Settings, registry: Registry) -> None:
         "run it with that episode."
     )
     raise RegistryError(message)
+
+
+def _identity(registry: Registry, episode: str) -> str:
+    """One for each episode of each store: two of them may share a server, and the model's name."""
+    verdicts = {one.run_id: one.verdict.decision for one in records.batches(registry)}
+    asked = [run_id for run_id, decision in verdicts.items() if decision.episode == episode]
+    return f"{registry.name}-{episode}-{asked[0]}"
 
 
 def _dispatched(settings: Settings, asked: dict[str, Any], key: str) -> FlowRun:
@@ -103,7 +110,7 @@ def _announce(settings: Settings, asked: dict[str, Any], key: str) -> None:
             "prefect.resource.id": f"holdfast.model.{settings.name}",
             "prefect.resource.name": settings.name,
         },
-        payload={"episode": asked["episode"], "until": asked["until"]},
+        payload={"episode": asked["episode"], "until": asked["until"], "request": key},
         id=uuid.uuid5(uuid.NAMESPACE_URL, key),
     )
 
