@@ -326,6 +326,14 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     tracking: Tracking = Tracking()
 
+    @model_validator(mode="after")
+    def _slices(self) -> Self:
+        unknown = [name for name in self.promotion.slices if name not in self.data.features]
+        if unknown:
+            message = f"promotion.slices must name features. Got {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
     @property
     def captures(self) -> Path:
         """The store of what the served API answered."""

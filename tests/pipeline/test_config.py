@@ -77,6 +77,12 @@ def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
     ]
 
 
+def test_a_slice_that_is_no_feature_is_named(write):
+    told = refusal(write(changed(promotion__slices=["age", "carier"])))
+
+    assert "promotion.slices must name features. Got carier." in told
+
+
 def test_a_misspelled_key_in_the_file_is_named(write):
     assert "monitoring.alhpa: no such setting" in refusal(write(more="monitoring: {alhpa: 0.1}"))
 
