@@ -52,7 +52,7 @@ def batch_note(
         (
             f"When nothing is wrong, at most {report.alpha * batches:.1f} of a year's "
             f"{batches:,.0f} batches alarm, and at most {report.false_persisted * batches:.1f} "
-            "count as persisting."
+            "persist and ask for a retrain in vain."
         ),
         "",
     ]
