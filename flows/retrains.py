@@ -17,13 +17,14 @@ from flows.train import is_open, train
 from pipeline import records
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
+from pipeline.records import Batch
 from pipeline.registry import Registry
 
 ATTEMPTS = 3
 """Runs of one request that may crash or fail before people have to look."""
 PICKED_UP = pd.Timedelta("10min")
 """A run that is pending for longer was lost by its worker, and one that is running without the
-lock of training by its process."""
+lock of training by its process, where that lock counts on all hosts."""
 
 
 def outstanding(conf: str, settings: Settings, registry: Registry) -> dict[str, Any] | None:
@@ -61,10 +62,13 @@ def send(conf: str, settings: Settings, registry: Registry) -> None:
         if PREFECT_API_URL.value() is None:
             train(**asked)
             return
-        key = f"{_identity(registry, episode)}-{attempt}"
+        # Two stores may share a server and the model's name; the run of a batch is of one of them.
+        batch = _first(registry, episode)
+        key = f"{settings.name}-{episode}-{batch.run_id}-{attempt}"
         run = _dispatched(settings, asked, key)
-        if attempt == 1:
+        if not batch.announced:
             _announce(settings, asked, key)
+            records.mark(registry, batch, announced=key)
         if not _lost(run, registry):
             return
     message = (
@@ -75,11 +79,10 @@ def send(conf: str, settings: Settings, registry: Registry) -> None:
     raise RegistryError(message)
 
 
-def _identity(registry: Registry, episode: str) -> str:
-    """One for each episode of each store: two of them may share a server, and the model's name."""
-    verdicts = {one.run_id: one.verdict.decision for one in records.batches(registry)}
-    asked = [run_id for run_id, decision in verdicts.items() if decision.episode == episode]
-    return f"{registry.name}-{episode}-{asked[0]}"
+def _first(registry: Registry, episode: str) -> Batch:
+    """The batch that opened an episode."""
+    batches = records.batches(registry)
+    return next(one for one in batches if one.verdict.decision.episode == episode)
 
 
 def _dispatched(settings: Settings, asked: dict[str, Any], key: str) -> FlowRun:
@@ -133,7 +136,9 @@ def _lost(run: FlowRun, registry: Registry) -> bool:
 
 
 def _is_free(registry: Registry) -> bool:
-    """Whether nobody trains."""
+    """Whether nobody trains, on any host; one that cannot be seen from here may."""
+    if not registry.locks_count:
+        return False
     try:
         with registry.exclusive("train", patience=0):
             return True

@@ -301,6 +301,14 @@ class Tracking(_Section):
     """PostgreSQL database whose locks keep several hosts apart; empty: `uri` if it is one, else
     files in `folder`, which keep the processes of one host apart."""
 
+    @field_validator("locks")
+    @classmethod
+    def _is_postgresql(cls, locks: SecretStr | None) -> SecretStr | None:
+        if locks is not None and not locks.get_secret_value().startswith("postgresql"):
+            message = "must be the address of a PostgreSQL database: postgresql+pg8000://..."
+            raise ValueError(message)
+        return locks
+
 
 class Settings(BaseSettings):
     """One model, from its source to its pages."""

@@ -60,10 +60,13 @@ def _file(folder: Path, name: str, patience: float) -> Iterator[None]:
 
 @contextmanager
 def _advisory(database: str, name: str, patience: float) -> Iterator[None]:
-    engine = sa.create_engine(database, poolclass=sa.pool.NullPool)
     question = sa.text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
     try:
+        engine = sa.create_engine(database, poolclass=sa.pool.NullPool)
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except ImportError as error:
+        message = f"PostgreSQL needs its driver. Got: {error}. Install holdfast[postgres]."
+        raise UnavailableError(message) from error
     except sa.exc.SQLAlchemyError as error:
         cause = type(error.__cause__ or error).__name__
         message = f"The database of locks must answer. Got {cause}. Start it: tracking.locks."

@@ -44,8 +44,8 @@ class Batch:
         Its MLflow run.
     outcome : str
         ``quiet``, ``moved``, ``broken`` or ``mixed``.
-    paged : bool
-        Whether people were told of its decision.
+    paged, announced : bool
+        Whether people were told of its decision, and others of the episode it opened.
     answer : str
         What people said of a broken one, ``accept`` or ``drop``; empty: nothing yet.
     """
@@ -60,6 +60,7 @@ class Batch:
     outcome: str
     answer: str
     paged: bool
+    announced: bool
 
     @property
     def broken(self) -> bool:
@@ -240,6 +241,7 @@ def _batch(run: Any) -> Batch | None:
         outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
         answer=tags.get("answer", ""),
         paged="paged" in tags,
+        announced="announced" in tags,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -26,7 +27,7 @@ from pipeline.errors import RegistryError, UnavailableError
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn MLflow's and the database's errors into ours; none of theirs leaves this file."""
+    """Turn MLflow's and the database's errors into ours; none of theirs goes further."""
     try:
         yield
     except RestException as error:
@@ -70,6 +71,8 @@ class Tracking:
         The one folder of all state on disk.
     uri : str
         MLflow's address.
+    locks_count : bool
+        Whether its locks keep all apart that use the store, on whatever host.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,6 +83,8 @@ class Tracking:
         kept = settings.tracking.locks
         database = self.uri if self.uri.startswith("postgresql") else None
         self._locks = database if kept is None else kept.get_secret_value()
+        # A store that others cannot reach is used by the processes of this host alone.
+        self.locks_count = bool(self._locks) or _is_here(self.uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         for noisy in ("alembic", "mlflow"):
@@ -162,6 +167,11 @@ class Tracking:
         ]
         for start in range(0, len(metrics), 1_000):
             self.client.log_batch(run_id, metrics[start : start + 1_000])
+
+
+def _is_here(uri: str) -> bool:
+    host = urlsplit(uri).hostname if uri.startswith("http") else None
+    return uri.startswith("sqlite") or host in {"localhost", "127.0.0.1", "::1"}
 
 
 def metric_name(name: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 
 from flows.monitor import judge, judge_shadows, monitor, next_batch
 from flows.register import register, release, rollback
@@ -22,6 +23,9 @@ from pipeline.records import GIVEN
 
 NEW = pd.Timestamp("2026-03-23")
 """By then the rows of the shop after its drift suffice for a version that passes."""
+
+
+PAUSED = FlowRunFilter(state={"type": {"any_": ["PAUSED"]}})
 
 
 def verdicts(conf):
@@ -88,20 +92,13 @@ def test_labels_that_turn_random_end_in_a_halt_and_not_in_retrains_for_ever(
     rows["amount"] += np.where(late, 15.0 * (week - 7), 0)
     rows["amount"] = rows["amount"].clip(-99, 199)
     rows.to_parquet(tmp_path / "rows.parquet")
-    conf = make_conf(monitoring={"cooldown": 0, "diagnosis": False}, training=LATE_TRAINING)
+    conf = make_conf(monitoring={"cooldown": 0, "diagnosis": False})
 
     replay(conf)
 
     actions = [one.decision.action for one in verdicts(conf)]
     assert "halt" in actions
     assert "retrain" not in actions[actions.index("halt") :]
-
-
-LATE_TRAINING = {
-    "params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1},
-    "until": "2026-02-16",
-    "holdout": "7D",
-}
 
 
 def test_a_version_that_passes_while_promotion_is_held_waits_for_release(shop):
@@ -159,8 +156,8 @@ def answer(conf, words):
     """What a person does in Prefect's UI, once the flow is paused."""
     with get_client(sync_client=True) as client:
         for _ in range(600):
-            runs = [run for run in client.read_flow_runs() if run.parameters.get("conf") == conf]
-            paused = [run for run in runs if run.state.is_paused()]
+            runs = client.read_flow_runs(flow_run_filter=PAUSED)
+            paused = [run for run in runs if run.parameters.get("conf") == conf]
             if paused:
                 client.resume_flow_run(paused[0].id, run_input=words)
                 return

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Pending, Running
 
@@ -25,8 +26,9 @@ def asked(shop):
 
 def runs_of(conf):
     """Runs of the deployment for a conf, oldest first."""
+    deployed = FlowRunFilter(deployment_id={"is_null_": False})
     with get_client(sync_client=True) as client:
-        runs = [run for run in client.read_flow_runs(limit=200) if run.deployment_id]
+        runs = client.read_flow_runs(flow_run_filter=deployed)
     runs = [run for run in runs if run.parameters["conf"] == conf]
     return sorted(runs, key=lambda run: run.created)
 
@@ -83,6 +85,17 @@ def test_a_run_whose_process_is_gone_is_told_from_one_that_trains(asked, monkeyp
 
     first, _ = runs_of(asked[0])
     assert first.state.is_crashed()
+
+
+def test_a_run_that_may_be_on_another_host_is_left_alone(asked, monkeypatch):
+    monkeypatch.setattr(retrains, "PICKED_UP", pd.Timedelta(0))
+    send(*asked)
+    end(runs_of(asked[0])[0], Running())
+    monkeypatch.setattr(asked[2], "locks_count", False)
+    send(*asked)
+
+    (run,) = runs_of(asked[0])
+    assert run.state.is_running()
 
 
 def test_after_three_attempts_people_have_to_look(asked):

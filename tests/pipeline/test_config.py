@@ -77,6 +77,13 @@ def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
     ]
 
 
+def test_locks_are_kept_by_postgresql_or_by_files(write):
+    told = refusal(write(changed(tracking__locks="mysql://me:secret@host/x")))
+
+    assert "tracking.locks: must be the address of a PostgreSQL database" in told
+    assert "secret" not in told
+
+
 def test_a_slice_that_is_no_feature_is_named(write):
     told = refusal(write(changed(promotion__slices=["age", "carier"])))
 

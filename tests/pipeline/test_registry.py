@@ -83,6 +83,23 @@ def test_two_models_in_one_process_keep_to_their_own_stores(settings, tmp_path):
     assert (tmp_path / "other" / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("uri", "locks", "count"),
+    [
+        (None, None, True),
+        ("http://127.0.0.1:5000", None, True),
+        ("http://mlflow.example:5000", None, False),
+        ("http://mlflow.example:5000", "postgresql://host/locks", True),
+        ("postgresql://host/mlflow", None, True),
+    ],
+)
+def test_it_is_known_whether_locks_keep_all_apart_that_use_a_store(settings, uri, locks, count):
+    tracking = {"folder": settings.tracking.folder, "uri": uri, "locks": locks}
+    other = Settings(**settings.model_dump(mode="json", exclude={"tracking"}), tracking=tracking)
+
+    assert Registry(other).locks_count == count
+
+
 def test_a_server_that_is_away_is_unavailable_not_broken(settings, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

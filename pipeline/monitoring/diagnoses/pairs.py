@@ -108,9 +108,10 @@ def _exchanged(
     sure = share >= _MOST and known > _SUPPORTED
     if total < _CONVINCING * share * len(touched):  # then both have to say it
         least = _BOTH * more
+    elif sure:
+        least = -_LOSS * more
     else:
         least = _CONVINCING / 2 if known > _SUPPORTED else 3 * _CONVINCING
-        least = -_LOSS * more if sure else least
     if less < least:
         return
     where = segment(case, touched, [one, other]) if share < _MOST else ""

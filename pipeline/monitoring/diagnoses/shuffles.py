@@ -43,7 +43,7 @@ _ALIKE = 0.35
 
 def shuffled(case: Case) -> Iterator[Cause]:
     """Values that lie in other rows than their own: alone as ever, unrelated to the rest."""
-    found: Sequence[Cause] = [cause for name in case.features if (cause := _found(case, name))]
+    found = [cause for name in case.features if (cause := _found(case, name))]
     if len(found) > 1:  # one of them may only have lost the other
         still = [
             cause
