@@ -287,7 +287,24 @@ class Serving(_Section):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port to listen on; HOLDFAST_API_PORT goes first."""
+    """Port to listen on."""
+    token: SecretStr | None = None
+    """What requests must bear, `Authorization: Bearer ...`; empty: nothing. Better set as
+    HOLDFAST__SERVING__TOKEN than in a file."""
+    poll: Length = "10s"
+    """How often the registry is asked for its champion."""
+    bad_rows: Literal["request", "row"] = "request"
+    """What a bad row fails: its whole request, or only itself."""
+    max_bytes: int = Field(default=8_000_000, ge=1_000)
+    """Longest body of a request."""
+    max_requests: int = Field(default=64, ge=1)
+    """Requests answered at once; others are asked to come again."""
+    timeout: Length = "10s"
+    """How long the body of a request may take to arrive."""
+    captures: Path | None = None
+    """The SQLite file of what was answered; empty: one in `tracking.folder`."""
+    capture: Literal["required", "best_effort"] = "required"
+    """Whether a server that cannot write its captures is ready for requests."""
 
 
 class Tracking(_Section):
@@ -345,7 +362,8 @@ class Settings(BaseSettings):
     @property
     def captures(self) -> Path:
         """The store of what the served API answered."""
-        return self.tracking.folder / "captures" / f"{self.name}.db"
+        given = self.serving.captures
+        return given or self.tracking.folder / "captures" / f"{self.name}.db"
 
     @classmethod
     def settings_customise_sources(

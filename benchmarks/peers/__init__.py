@@ -38,6 +38,18 @@ PINS = {
         "scipy==1.17.1",
         "statsmodels==0.15.0",  # nannyml imports it without asking for it
     ],
+    "servers": [
+        "fastapi==0.150.0",
+        "httptools==0.9.0",
+        "mlflow==3.17.2",
+        "numpy==2.4.6",
+        "pandas==3.1.1",
+        "scikit-learn==1.9.1",
+        "scipy==1.17.1",
+        "uvicorn==0.54.0",
+        "uvloop==0.23.0",
+        "xgboost==3.2.0",
+    ],
 }
 
 _HERE = Path(__file__).resolve().parent

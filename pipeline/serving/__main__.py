@@ -1,37 +1,34 @@
 """Serve a model: `python -m pipeline.serving conf/<model>.yaml`, or MODEL_DIR and no argument."""
 
 import argparse
-import json
 import logging
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from pipeline import parity
-from pipeline.config import Serving, Settings
-from pipeline.errors import ConfigError, PipelineError, RegistryError
-from pipeline.model import Model
+from pipeline.config import ENV_PREFIX, Serving, Settings
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.serving.app import create_app
 from pipeline.serving.capture import Captures
+from pipeline.serving.champion import Champion, Follower, exported
 
-_LOG = logging.getLogger("pipeline.serving")
 
+class _Environment(BaseSettings):
+    """What an exported model is told by HOLDFAST__SERVING__..."""
 
-@dataclass(frozen=True)
-class _Plan:
-    """What to serve, where, and where to keep what was answered."""
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True
+    )
 
-    folder: Path
-    address: Serving
-    captures: Path | None
+    serving: Serving = Serving()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,18 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        plan = _exported() if given.config is None else _registered(Settings.load(given.config))
-        if given.export is None:
-            _serve(plan)
+        if given.config is None:
+            _serve_exported()
+        elif given.export is None:
+            _serve_registered(Settings.load(given.config))
         else:
-            shutil.copytree(plan.folder, given.export, dirs_exist_ok=True)
+            _export(Settings.load(given.config), given.export)
     except PipelineError as error:
         print(error, file=sys.stderr)  # noqa: T201 -- the one line that an operator reads
         return 2
     return 0
 
 
-def _exported() -> _Plan:
+def _serve_exported() -> None:
     folder = os.environ.get("MODEL_DIR")
     if not folder:
         message = (
@@ -74,46 +72,54 @@ def _exported() -> _Plan:
             "Name one such as conf/flights.yaml."
         )
         raise ConfigError(message)
-    captures = os.environ.get("HOLDFAST_CAPTURES")
-    return _Plan(Path(folder), _address(Serving()), Path(captures) if captures else None)
+    options = _from_environment()
+    champion = Champion()
+    with _captures(options.captures) as captures:
+        exported(Path(folder), champion, captures)
+        _serve(champion, captures, options)
 
 
-def _registered(settings: Settings) -> _Plan:
+def _from_environment() -> Serving:
+    try:
+        return _Environment().serving
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        message = f"HOLDFAST__SERVING__... must be settings of serving. Got {'; '.join(told)}."
+        raise ConfigError(message) from None
+    except SettingsError as error:
+        message = f"HOLDFAST__SERVING__... must be settings of serving. Got: {error}."
+        raise ConfigError(message) from None
+
+
+def _serve_registered(settings: Settings) -> None:
+    champion = Champion()
+    with (
+        _captures(settings.captures) as captures,
+        Follower(settings, champion, captures),
+    ):
+        _serve(champion, captures, settings.serving)
+
+
+def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
+    return nullcontext() if path is None else Captures(path)
+
+
+def _export(settings: Settings, folder: Path) -> None:
     from pipeline import registry  # noqa: PLC0415 -- an exported model needs no MLflow
 
-    return _Plan(registry.champion_folder(settings), _address(settings.serving), settings.captures)
+    shutil.copytree(registry.champion_folder(settings), folder, dirs_exist_ok=True)
 
 
-def _address(serving: Serving) -> Serving:
-    given = {key: os.environ.get(f"HOLDFAST_API_{key.upper()}") for key in ("host", "port")}
-    try:
-        return Serving.model_validate(
-            serving.model_dump() | {key: value for key, value in given.items() if value}
-        )
-    except ValidationError as error:
-        message = (
-            f"HOLDFAST_API_PORT must be a port, 0 to 65535. Got {given['port']!r}. Set it to 8000."
-        )
-        raise ConfigError(message) from error
-
-
-def _serve(plan: _Plan) -> None:
-    model = Model.load(plan.folder / "model")
-    parity.replay(model, parity.Golden.load(plan.folder / "golden"))
-    name, version = _manifest(plan.folder / "manifest.json")
-    with nullcontext() if plan.captures is None else Captures(plan.captures) as captures:
-        app = create_app(model=model, name=name, version=version, captures=captures)
-        _LOG.info("serving %s, version %s", name, version)
-        uvicorn.run(app, host=plan.address.host, port=plan.address.port)
-
-
-def _manifest(path: Path) -> tuple[str, str]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        return str(manifest["name"]), str(manifest["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path} must hold name and version. Got: {error}. Export the model again."
-        raise RegistryError(message) from error
+def _serve(champion: Champion, captures: Captures | None, options: Serving) -> None:
+    app = create_app(champion=champion, captures=captures, options=options)
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
 
 
 if __name__ == "__main__":

@@ -1,149 +1,370 @@
 """The HTTP side of serving: the only file that knows status codes."""
 
+import asyncio
+import hmac
 import logging
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated
+from typing import Any
 from uuid import uuid4
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+import pandas as pd
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.errors import ConfigError, UnavailableError
-from pipeline.model import Model
-from pipeline.serving import contract
-from pipeline.serving.capture import CAPTURED, Captures
+from pipeline.config import Serving
+from pipeline.errors import UnavailableError
+from pipeline.serving import labels, protocols
+from pipeline.serving.answering import Refused, Scored, score
+from pipeline.serving.capture import Captures
+from pipeline.serving.champion import Champion
+from pipeline.serving.contract import Problem
+from pipeline.serving.metrics import Metrics
+from pipeline.serving.openapi import document
+from pipeline.serving.protocols import Protocol
+from pipeline.serving.served import Served
 
 _LOG = logging.getLogger(__name__)
-# A schema inside an OpenAPI document refers to its own parts from the document's root.
-_REFERENCE = "#/paths/~1predict/post/requestBody/content/application~1json/schema/$defs/{model}"
+INLINE = 50_000
+"""Bytes of a body up to which a request is answered at once; a longer one gets a thread."""
+MOST_PROBLEMS = 1_000
+"""Problems that one answer names."""
+OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
+"""Routes that need no token."""
+_INFER = "/v2/models/{name}/infer"
+_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
 
 
-class Answer(BaseModel):
-    """Predictions in the order of the rows, and what to call them later."""
+class _Failed(Exception):  # noqa: N818 -- an answer, not an error
+    """A request that cannot be answered, in one sentence."""
 
-    predictions: list[float]
-    keys: list[str]
-    version: str
-    request_id: str
-
-
-class Refusal(BaseModel):
-    """Every problem of a refused request."""
-
-    problems: list[contract.Problem]
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
 
 
-class _Refused(Exception):  # noqa: N818 -- the answer's name, not an error's
-    def __init__(self, problems: list[contract.Problem]) -> None:
-        self.problems = problems
-
-
-def create_app(*, model: Model, name: str, version: str, captures: Captures | None) -> FastAPI:
+def create_app(*, champion: Champion, captures: Captures | None, options: Serving) -> ASGIApp:
     """The API of one model.
 
     Parameters
     ----------
-    model : Model
-        Loaded, and replayed by `parity.replay`.
-    name, version : str
-        The registered model and the version that is served.
+    champion : Champion
+        What is served; it may change.
     captures : Captures or None
-        Where answered rows are kept; None keeps none. The caller closes it.
-
-    Raises
-    ------
-    ConfigError
-        If captures are kept and a feature is named like one of their columns.
+        Where requests and answers are kept; None keeps none. The caller closes it.
+    options : Serving
+        Limits, token and policies.
     """
-    if captures is not None:
-        _check_names(model)
-    service = _Service(model, version, captures)
-    body = contract.request_body(model.columns).model_json_schema(ref_template=_REFERENCE)
-    app = FastAPI(title=name, version=version)
-    app.exception_handler(_Refused)(_refuse)
-    app.exception_handler(Exception)(_fail)
-    app.post(
-        "/predict",
-        responses={HTTPStatus.UNPROCESSABLE_ENTITY.value: {"model": Refusal}},
-        openapi_extra={"requestBody": {"content": {"application/json": {"schema": body}}}},
-    )(service.predict)
-
-    @app.get("/live")
-    async def live() -> dict[str, str]:
-        return {"status": "live"}
-
-    @app.get("/ready")
-    async def ready() -> dict[str, str]:
-        return {"status": "ready"}
-
-    @app.get("/version")
-    async def served() -> dict[str, str]:
-        return {"name": name, "version": version}
-
-    return app
+    api = _Api(champion, captures, options)
+    routes = [
+        Route("/predict", _Predict(api, protocols.NATIVE), methods=["POST"]),
+        Route("/invocations", _Predict(api, protocols.INVOCATIONS), methods=["POST"]),
+        Route(_INFER, _Predict(api, protocols.INFERENCE), methods=["POST"]),
+        Route("/labels", api.labels, methods=["POST"]),
+        Route("/live", api.live),
+        Route("/ready", api.ready),
+        Route("/version", api.version),
+        Route("/contract", api.contract),
+        Route("/metrics", api.metrics_page),
+        Route("/openapi.json", api.openapi),
+        Route("/ping", api.ready),  # MLflow's name of it
+        Route("/v2", api.server),
+        Route("/v2/health/live", api.live),
+        Route("/v2/health/ready", api.ready),
+        Route("/v2/models/{name}", api.model),
+        Route("/v2/models/{name}/ready", api.model),
+    ]
+    handlers = {_Failed: _failed, HTTPException: _no_route, Exception: _broken}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    return _Guard(app, api, {route.endpoint: route.path for route in reversed(routes)})
 
 
-def _check_names(model: Model) -> None:
-    taken = [name for name in model.columns if name in CAPTURED]
-    if taken:
-        message = (
-            f"A captured feature must not be named like one of {', '.join(CAPTURED)}. "
-            f"Got {', '.join(taken)}. Rename it in data.features."
-        )
-        raise ConfigError(message)
+async def _failed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _Failed)  # noqa: S101 -- what it is registered for
+    headers = {"retry-after": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return _json({"error": error.sentence}, error.status, headers)
 
 
-async def _body(request: Request) -> bytes:
-    return await request.body()
-
-
-class _Service:
-    """What a request needs, made once."""
-
-    def __init__(self, model: Model, version: str, captures: Captures | None) -> None:
-        self._model = model
-        self._version = version
-        self._captures = captures
-        self._request = contract.request_body(model.columns)
-        self._encode = contract.encoder(model.columns, model.categories)
-
-    def predict(self, body: Annotated[bytes, Depends(_body)]) -> Answer:
-        """Predict every row of the request, or refuse all of them with every problem."""
-        request = self._read(body)
-        rows = [row.model_dump(by_alias=True) for row in request.rows]
-        request_id = uuid4().hex
-        answer = Answer(
-            predictions=self._model.predict_encoded(self._encode(rows)).tolist(),
-            keys=request.keys or [f"{request_id}-{i}" for i in range(len(rows))],
-            version=self._version,
-            request_id=request_id,
-        )
-        self._capture(rows, answer)
-        return answer
-
-    def _read(self, body: bytes) -> contract.Request:
-        try:
-            return self._request.model_validate_json(body)
-        except ValidationError as error:
-            raise _Refused(contract.problems(error, self._model.columns)) from error
-
-    def _capture(self, rows: list[contract.Row], answer: Answer) -> None:
-        if self._captures is None:
-            return
-        try:
-            self._captures.append(rows=rows, at=datetime.now(UTC), **answer.model_dump())
-        except UnavailableError as error:
-            # An answer is worth more than its record; the monitor sees fewer rows.
-            _LOG.error("request %s is not captured: %s", answer.request_id, error)
-
-
-async def _refuse(_: Request, error: _Refused) -> JSONResponse:
-    content = Refusal(problems=error.problems).model_dump()
-    return JSONResponse(content, HTTPStatus.UNPROCESSABLE_ENTITY)
-
-
-async def _fail(_: Request, error: Exception) -> JSONResponse:
+async def _broken(_: Request, error: Exception) -> Response:
     sentence = f"The server must answer valid rows. Got {type(error).__name__}. See its log."
-    return JSONResponse({"error": sentence}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _json({"error": sentence}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- what it is registered for
+    sentence = "There is no such route for this method. See /openapi.json."
+    return _json({"error": sentence}, error.status_code, error.headers)
+
+
+def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
+    return Response(to_json(content), status, dict(headers or {}), "application/json")
+
+
+class _Api:
+    """What requests share."""
+
+    def __init__(self, champion: Champion, captures: Captures | None, options: Serving) -> None:
+        self.champion, self.captures, self.options = champion, captures, options
+        self.metrics = Metrics(champion, captures)
+        self.timeout = pd.Timedelta(options.timeout).total_seconds()
+        token = options.token
+        self.token = None if token is None else b"Bearer " + token.get_secret_value().encode()
+        self.label_type = lru_cache(labels.label_type)
+
+    @property
+    def served(self) -> Served:
+        """The version that answers this request, whatever is swapped meanwhile."""
+        if self.champion.served is None:
+            sentence = "There must be a champion to answer. There is none yet. Come again."
+            raise _Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+        return self.champion.served
+
+    async def body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body, if it is neither too long nor too slow."""
+        most = self.options.max_bytes
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > most:
+            raise _too_long(most)
+        try:
+            async with asyncio.timeout(self.timeout):
+                message = await receive()
+                body = message.get("body", b"")
+                parts = [body]
+                while message.get("more_body"):
+                    message = await receive()
+                    parts.append(message.get("body", b""))
+                    if sum(map(len, parts)) > most:
+                        raise _too_long(most)
+        except TimeoutError as error:
+            sentence = f"The body of a request must arrive within {self.options.timeout}."
+            raise _Failed(HTTPStatus.REQUEST_TIMEOUT, sentence) from error
+        if message["type"] == "http.disconnect":
+            raise _Failed(HTTPStatus.BAD_REQUEST, "The request ended before its body did.")
+        return body if len(parts) == 1 else b"".join(parts)
+
+    def refuse(
+        self,
+        scope: Scope,
+        served: Served,
+        problems: list[Problem],
+        *,
+        request_id: str,
+        route: str,
+        body: bytes,
+    ) -> None:
+        """Count and keep a refused request."""
+        self.metrics.refused(served, problems)
+        if self.captures is not None:
+            self.captures.refusal(
+                at=time.time_ns() // 1_000,
+                request_id=request_id,
+                version=served.version,
+                route=route,
+                caller=_caller(scope),
+                problems=to_json([asdict(one) for one in problems[:MOST_PROBLEMS]]).decode(),
+                body=body,
+            )
+
+    async def labels(self, request: Request) -> Response:
+        """Labels of rows that were answered, by key."""
+        body, served = await self.body(request.scope, request.receive), self.served
+        if self.captures is None:
+            sentence = "Labels are kept with captures. This server keeps none."
+            raise _Failed(HTTPStatus.NOT_FOUND, sentence)
+        task = served.model.task
+        try:
+            told = self.label_type(task).validate_json(body)["labels"]
+        except ValidationError as error:
+            problems = labels.problems(error, task)
+            request_id = uuid4().hex
+            self.refuse(
+                request.scope, served, problems, request_id=request_id, route="/labels", body=body
+            )
+            return _refusal(problems, request_id)
+        try:
+            at = time.time_ns() // 1_000
+            pairs = [(one["key"], one["target"]) for one in told]
+            await asyncio.to_thread(self.captures.label, pairs, at=at)
+        except UnavailableError as error:
+            raise _Failed(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+        return _json({"stored": len(told)})
+
+    async def live(self, _: Request) -> Response:
+        """Whether the process answers at all."""
+        return _json({"status": "live"})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether requests should come here, and what is amiss even so."""
+        capture = "" if self.captures is None else self.captures.problem
+        problems = [told for told in (self.champion.problem, capture) if told]
+        broken = bool(capture) and self.options.capture == "required"
+        if self.champion.served is None or broken:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            return _json({"status": "not ready", "problems": problems}, status)
+        return _json({"status": "ready", "problems": problems})
+
+    async def version(self, _: Request) -> Response:
+        """What answers."""
+        served = self.served
+        told = {"name": served.name, "version": served.version, "task": served.model.task}
+        loaded = pd.Timestamp(self.champion.since or 0, unit="s").isoformat(timespec="seconds")
+        return _json(told | {"trained_until": served.trained_until, "loaded": f"{loaded}Z"})
+
+    async def contract(self, _: Request) -> Response:
+        """What a row must hold."""
+        served = self.served
+        columns = {name: one.model_dump() for name, one in served.model.columns.items()}
+        known = served.model.categories
+        return _json({"columns": columns, "known": known, "example": served.example})
+
+    async def metrics_page(self, _: Request) -> Response:
+        """What Prometheus scrapes."""
+        return Response(self.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(self, _: Request) -> Response:
+        """Everything that can be asked."""
+        return _json(document(self.served, protected=self.token is not None))
+
+    async def server(self, _: Request) -> Response:
+        """The Open Inference Protocol's question for the server."""
+        return _json({"name": "holdfast", "version": "2", "extensions": []})
+
+    async def model(self, request: Request) -> Response:
+        """The Open Inference Protocol's questions for the model."""
+        served = self.named(request.path_params["name"])
+        if request.url.path.endswith("/ready"):
+            return _json({"name": served.name, "ready": True})
+        return _json(protocols.metadata(served.name, served.version, served.model.columns))
+
+    def named(self, name: str) -> Served:
+        """What is served, if it is called that."""
+        if name != self.served.name:
+            sentence = f"The model must be {self.served.name}. Got {name[:40]!r}."
+            raise _Failed(HTTPStatus.NOT_FOUND, sentence)
+        return self.served
+
+
+def _too_long(most: int) -> _Failed:
+    sentence = f"A request must hold at most {most:,} bytes. Send its rows in several requests."
+    return _Failed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+
+
+def _caller(scope: Scope) -> str:
+    agent = dict(scope["headers"]).get(b"user-agent", b"").decode("latin-1")
+    host = (scope.get("client") or ("",))[0]
+    return f"{host} {agent[:80]}".strip()
+
+
+def _refusal(problems: list[Problem], request_id: str) -> Response:
+    named = problems[:MOST_PROBLEMS]
+    rest = "" if len(named) == len(problems) else f" The first {len(named):,} are named."
+    sentence = f"The request breaks the contract in {len(problems):,} places.{rest}"
+    content = {"error": sentence, "problems": named, "request_id": request_id}
+    return _json(content, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+class _Predict:
+    """A route that predicts; plain ASGI, since it is what is asked most."""
+
+    def __init__(self, api: _Api, protocol: Protocol) -> None:
+        self._api, self._protocol = api, protocol
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        api, request_id = self._api, uuid4().hex
+        body = await api.body(scope, receive)
+        name = scope["path_params"].get("name")
+        served = api.served if name is None else api.named(name)
+        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        asked: dict[str, Any] = {
+            "body": body,
+            "content_type": kind.partition(";")[0].strip().lower(),
+            "request_id": request_id,
+            "bad_rows": api.options.bad_rows,
+        }
+        kept = {"request_id": request_id, "route": scope["path"], "body": body}
+        try:
+            if len(body) > INLINE:
+                scored = await asyncio.to_thread(score, served, self._protocol, **asked)
+            else:
+                scored = score(served, self._protocol, **asked)
+        except Refused as error:
+            api.refuse(scope, served, error.problems, **kept)
+            await _refusal(error.problems, request_id)(scope, receive, send)
+            return
+        if scored.answer.problems:
+            api.refuse(scope, served, scored.answer.problems, **kept)
+        api.metrics.predicted(served, scored.predictions, scored.outside)
+        _keep(api.captures, scored, time.perf_counter() - began)
+        content = to_json(self._protocol.write(scored.answer))
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": content})
+
+
+def _keep(captures: Captures | None, scored: Scored, seconds: float) -> None:
+    if captures is not None:
+        captures.answer(
+            at=time.time_ns() // 1_000,
+            request_id=scored.answer.request_id,
+            version=scored.answer.version,
+            latency=round(seconds * 1e6),
+            request=scored.request,
+            predictions=scored.predictions.tobytes(),
+        )
+
+
+class _Guard:
+    """What holds for every request: token, load, errors without their traces, and counting."""
+
+    def __init__(self, app: ASGIApp, api: _Api, routes: dict[Callable[..., Any], str]) -> None:
+        self._app, self._api, self._routes = app, api, routes
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        self._running += 1
+        try:
+            self._admit(scope)
+            await self._app(scope, receive, watched)
+        except _Failed as error:
+            response = await _failed(Request(scope), error)
+            await response(scope, receive, watched)
+        except Exception:  # noqa: BLE001 -- it has been answered
+            _LOG.exception("A request to %s failed.", scope["path"])
+        finally:
+            self._running -= 1
+            route = self._routes.get(scope.get("endpoint", watched), "(none)")
+            self._api.metrics.answered(route, status, time.perf_counter() - began)
+
+    def _admit(self, scope: Scope) -> None:
+        token = self._api.token
+        if token is not None and scope["path"] not in OPEN:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, token):
+                sentence = "A request must bear the server's token: Authorization: Bearer ..."
+                raise _Failed(HTTPStatus.UNAUTHORIZED, sentence)
+        if self._running > self._api.options.max_requests and scope["path"] not in OPEN:
+            sentence = f"At most {self._api.options.max_requests} requests are answered at once."
+            raise _Failed(HTTPStatus.SERVICE_UNAVAILABLE, f"{sentence} Come again.")

@@ -4,32 +4,42 @@ A request obeys the rules of `columns.contract`, and JSON's types besides: text 
 and a number no label.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from pydantic import (
-    BaseModel,
+    AfterValidator,
     ConfigDict,
     Field,
+    Strict,
+    TypeAdapter,
     ValidationError,
-    ValidationInfo,
-    create_model,
-    field_validator,
+    with_config,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Categories, Matrix
 from pipeline.config import Categorical, Columns, Numeric
 
 Row = Mapping[str, Any]
+Request = dict[str, Any]
+"""Rows to predict, and what to call them."""
 MAX_ROWS = 10_000
-_LONGEST = 40
+LONGEST_KEY = 200
+_LONGEST, _LONGEST_BODY = 40, 200
 _LENGTH = f"rows must be a list of 1 to {MAX_ROWS:,} rows"
+_KEYS = f"keys must be a list of texts of 1 to {LONGEST_KEY} characters"
+_ONE_KEY = "Send one text for each row, or no keys."
+_SHAPE = 'Send {"rows": [{"column": value, ...}, ...]}.'
 _NOTHING = "nothing"
+UNSEEN = -1.0
+"""Code of a label that training has not seen."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,9 @@ class Problem:
 
     Attributes
     ----------
+    code : str
+        The kind of rule, for machines: ``type``, ``range``, ``label``, ``null``, ``missing``,
+        ``undeclared``, ``keys``, ``rows`` or ``body``.
     row : int or None
         Place of the row in the request, from 0; None for the request itself.
     column : str or None
@@ -50,6 +63,7 @@ class Problem:
         What to do about it.
     """
 
+    code: str
     row: int | None
     column: str | None
     rule: str
@@ -57,44 +71,25 @@ class Problem:
     cure: str
 
 
-class Request(BaseModel):
-    """Rows to predict, and what to call them; `request_body` says what a row is."""
+def row_type(columns: Columns) -> Any:
+    """The typed dict of one row: it accepts what `columns.contract` accepts.
 
-    model_config = ConfigDict(extra="forbid")
-
-    rows: list[Any]
-    keys: list[str] | None = None
-
-    @field_validator("keys")
-    @classmethod
-    def _one_for_each_row(cls, keys: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        rows = info.data.get("rows")
-        if keys is not None and len(set(keys)) < len(keys):
-            doubled, _ = Counter(keys).most_common(1)[0]
-            rule, got = "keys must differ from one another", _shown(doubled)
-        elif keys is not None and rows is not None and len(keys) != len(rows):
-            rule, got = "keys must be as many as rows", f"{len(keys)} for {len(rows)} rows"
-        else:
-            return keys
-        kind = "keys"
-        raise PydanticCustomError(kind, "{rule}", {"rule": rule, "got": got})
-
-
-def request_model(columns: Columns) -> type[BaseModel]:
-    """The model of one row: it accepts what `columns.contract` accepts.
-
-    Column names are aliases, since they need not be Python identifiers; dump by alias. A
-    nullable column may be left out.
+    A nullable column may be left out.
     """
     fields: dict[str, Any] = {
-        f"column_{i}": (_annotation(column), _field(name, column))
-        for i, (name, column) in enumerate(columns.items())
+        name: NotRequired[_annotation(column)] if column.nullable else _annotation(column)
+        for name, column in columns.items()
     }
-    return create_model("Row", __config__=ConfigDict(extra="forbid"), **fields)
+    return strict_dict("Row", fields)
+
+
+def strict_dict(name: str, fields: dict[str, Any]) -> Any:
+    """A typed dict of those fields, and of nothing else."""
+    kind: Any = TypedDict
+    return with_config(ConfigDict(extra="forbid"))(kind(name, fields))
 
 
 def _annotation(column: Numeric | Categorical) -> Any:
-    """Each type is strict by itself; a strict model would refuse rows that are dicts."""
     if isinstance(column, Numeric):
         rule: Any = Annotated[
             float, Field(strict=True, allow_inf_nan=False, ge=column.min, le=column.max)
@@ -106,20 +101,38 @@ def _annotation(column: Numeric | Categorical) -> Any:
     return rule | None if column.nullable else rule
 
 
-def _field(name: str, column: Numeric | Categorical) -> Any:
-    return Field(alias=name, default=None) if column.nullable else Field(alias=name)
+def request_type(columns: Columns) -> TypeAdapter[Request]:
+    """What reads a whole request: 1 to `MAX_ROWS` rows, and one key for each or none."""
+    row, key = row_type(columns), Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
+    rows: Any = GenericAlias(list, (row,))
+    keys: Any = GenericAlias(list, (Annotated[key, Strict()],))
+    fields = {
+        "rows": Annotated[rows, Field(min_length=1, max_length=MAX_ROWS)],
+        "keys": NotRequired[Annotated[keys, AfterValidator(_distinct)] | None],
+    }
+    whole = strict_dict("Request", fields)
+    return TypeAdapter(Annotated[whole, AfterValidator(_one_for_each_row)])
 
 
-def request_body(columns: Columns) -> type[Request]:
-    """The model of a whole request: 1 to `MAX_ROWS` rows, and one key for each or none."""
-    rows: Any = GenericAlias(list, (request_model(columns),))
-    keys: Any = GenericAlias(list, (Annotated[str, Field(strict=True, min_length=1)],))
-    return create_model(
-        "Rows",
-        __base__=Request,
-        rows=(rows, Field(min_length=1, max_length=MAX_ROWS)),
-        keys=(keys | None, None),
-    )
+def _distinct(keys: list[str]) -> list[str]:
+    if len(set(keys)) < len(keys):
+        doubled, _ = Counter(keys).most_common(1)[0]
+        raise _key_error(rule="keys must differ from one another", got=shown(doubled))
+    return keys
+
+
+def _one_for_each_row(request: Request) -> Request:
+    keys, rows = request.get("keys"), request["rows"]
+    if keys is not None and len(keys) != len(rows):
+        raise _key_error(
+            rule="keys must be as many as rows", got=f"{len(keys)} for {len(rows)} rows"
+        )
+    return request
+
+
+def _key_error(*, rule: str, got: str) -> PydanticCustomError:
+    kind = "keys"
+    return PydanticCustomError(kind, "{rule}", {"rule": rule, "got": got})
 
 
 def problems(error: ValidationError, columns: Columns) -> list[Problem]:
@@ -128,28 +141,32 @@ def problems(error: ValidationError, columns: Columns) -> list[Problem]:
     Parameters
     ----------
     error : ValidationError
-        What validating with `request_body` raised.
+        What reading with `request_type` raised.
     columns : dict of str to Column
         The columns it was made from.
     """
     return [_problem(details, columns) for details in error.errors(include_url=False)]
 
 
-def _problem(details: ErrorDetails, columns: Columns) -> Problem:
+def _problem(details: ErrorDetails, columns: Columns) -> Problem:  # noqa: PLR0911 -- by place
+    if details["type"] == "keys":
+        told = details["ctx"]
+        return Problem("keys", None, None, told["rule"], told["got"], _ONE_KEY)
     match details["loc"]:
         case ("rows", int(row), name):
             return _value_problem(details, row, str(name), columns.get(str(name)))
         case ("rows", int(row)):
             rule, cure = "must be an object", 'Send {"column": value, ...}.'
-            return Problem(row, None, rule, _shown(details["input"]), cure)
+            return Problem("type", row, None, rule, shown(details["input"]), cure)
         case ("rows",):
             cure = "Send at least one row, and no more than that at once."
-            return Problem(None, None, _LENGTH, _size(details), cure)
-        case ("keys", *_):
-            return _key_problem(details)
+            return Problem("rows", None, None, _LENGTH, _size(details), cure)
+        case ("keys", *place):
+            at = place[0] if place and isinstance(place[0], int) else None
+            return Problem("keys", at, None, _KEYS, shown(details["input"]), _ONE_KEY)
         case (name,):
             rule, cure = "a request must hold rows and keys only", "Leave it out."
-            return Problem(None, None, rule, _shown(name), cure)
+            return Problem("undeclared", None, None, rule, shown(name), cure)
         case _:
             return _body_problem(details)
 
@@ -157,54 +174,50 @@ def _problem(details: ErrorDetails, columns: Columns) -> Problem:
 def _value_problem(
     details: ErrorDetails, row: int, name: str, column: Numeric | Categorical | None
 ) -> Problem:
+    got = shown(details["input"])
     if column is None:
-        cure = "Leave it out, or declare it in data.features."
-        return Problem(row, name, "must be a declared column", _shown(details["input"]), cure)
+        rule, cure = "must be a declared column", "Leave it out, or declare it in data.features."
+        return Problem("undeclared", row, name[:_LONGEST], rule, got, cure)
     if details["type"] == "missing":
         cure = "Send it, or declare it nullable in data.features."
-        return Problem(row, name, "must be present", _NOTHING, cure)
+        return Problem("missing", row, name, "must be present", _NOTHING, cure)
     if details["input"] is None:
         cure = "Send a value, or declare the column nullable in data.features."
-        return Problem(row, name, "must not be null", "None", cure)
-    rule, cure = _rule(details["type"], column)
-    return Problem(row, name, rule, _shown(details["input"]), cure)
+        return Problem("null", row, name, "must not be null", "None", cure)
+    code, rule, cure = _rule(details["type"], column)
+    return Problem(code, row, name, rule, got, cure)
 
 
-def _rule(kind: str, column: Numeric | Categorical) -> tuple[str, str]:
-    """The rule that a value broke, and the cure."""
+def _rule(kind: str, column: Numeric | Categorical) -> tuple[str, str, str]:
+    """Code and words of the rule that a value broke, and the cure."""
     if isinstance(column, Categorical):
         if column.values is None:
-            return "must be text", "Send a JSON string of valid Unicode."
+            return "type", "must be text", "Send a JSON string of valid Unicode."
         cure = "Send one of them, or add this one to its values in data.features."
-        return f"must be one of {{{', '.join(column.values)}}}", cure
+        return "label", f"must be one of {{{', '.join(column.values)}}}", cure
     if kind in {"greater_than_equal", "less_than_equal"}:
         low = "-inf" if column.min is None else f"{column.min:g}"
         high = "inf" if column.max is None else f"{column.max:g}"
-        return f"must lie in {low} .. {high}", "Fix the value, or its range in data.features."
+        cure = "Fix the value, or its range in data.features."
+        return "range", f"must lie in {low} .. {high}", cure
     if kind == "finite_number":
-        return "must be finite", "Send null for a value that is not known."
-    return "must be a number", "Send a JSON number, without quotes."
-
-
-def _key_problem(details: ErrorDetails) -> Problem:
-    cure = "Send one text for each row, or no keys."
-    if details["type"] == "keys":
-        return Problem(None, None, details["ctx"]["rule"], details["ctx"]["got"], cure)
-    place = details["loc"][-1]
-    row = place if isinstance(place, int) else None
-    return Problem(
-        row, None, "keys must be a list of texts, none empty", _shown(details["input"]), cure
-    )
+        return "range", "must be finite", "Send null for a value that is not known."
+    return "type", "must be a number", "Send a JSON number, without quotes."
 
 
 def _body_problem(details: ErrorDetails) -> Problem:
-    cure = 'Send {"rows": [{"column": value, ...}, ...]}.'
     if details["type"] == "json_invalid":
-        return Problem(None, None, "a request must be valid JSON", details["ctx"]["error"], cure)
-    return Problem(None, None, "a request must be an object", _shown(details["input"]), cure)
+        return body_problem(details["ctx"]["error"])
+    rule, cure = "a request must be an object", _SHAPE
+    return Problem("body", None, None, rule, shown(details["input"]), cure)
 
 
-def _shown(value: object) -> str:
+def body_problem(got: str, rule: str = "a request must be valid JSON", cure: str = "") -> Problem:
+    """What is wrong with a whole request."""
+    return Problem("body", None, None, rule, got[:_LONGEST_BODY], cure or _SHAPE)
+
+
+def shown(value: object) -> str:
     """A collection is named by its type alone: it may hold whole rows."""
     return type(value).__name__ if isinstance(value, list | dict) else repr(value)[:_LONGEST]
 
@@ -212,7 +225,7 @@ def _shown(value: object) -> str:
 def _size(details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return _NOTHING
-    return "more" if details["type"] == "too_long" else _shown(details["input"])
+    return "more" if details["type"] == "too_long" else shown(details["input"])
 
 
 def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]], Matrix]:
@@ -221,22 +234,28 @@ def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]
     Parameters
     ----------
     columns : dict of str to Column
-        Declared columns; rows must hold them in this order.
+        Declared columns, in the order of the matrix.
     categories : dict of str to list of str
         Known labels of each categorical column.
 
     Returns
     -------
     callable
-        From n rows to an array of float64, shape (n, n_columns).
+        From n rows to an array of float64, shape (n, n_columns); a label that is not known is
+        `UNSEEN`, for the caller to count and to make NaN.
     """
-    places = {
-        name: {label: i for i, label in enumerate(labels)} for name, labels in categories.items()
+    places: dict[str, dict[str | None, float]] = {
+        name: {None: math.nan} | {label: float(i) for i, label in enumerate(labels)}
+        for name, labels in categories.items()
     }
+    pairs = [(name, places.get(name)) for name in columns]
 
     def encode(rows: Sequence[Row]) -> Matrix:
         values = [
-            [places[name].get(row[name]) if name in places else row[name] for name in columns]
+            [
+                row.get(name) if known is None else known.get(row.get(name), UNSEEN)
+                for name, known in pairs
+            ]
             for row in rows
         ]
         return np.array(values, dtype=np.float64)

@@ -1,0 +1,139 @@
+"""From the body of a request to predictions, or to everything that is wrong with it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from pipeline.model import Predictions
+from pipeline.serving import contract
+from pipeline.serving.contract import Problem, Request
+from pipeline.serving.protocols import Answer, Protocol, Unreadable
+from pipeline.serving.served import Counts, Served
+
+
+class Refused(Exception):  # noqa: N818 -- an answer, not an error
+    """A request that breaks the contract.
+
+    Attributes
+    ----------
+    problems : list of Problem
+        All of them.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An answer, and what is kept and counted of it.
+
+    Attributes
+    ----------
+    answer : Answer
+        What is sent.
+    request : bytes
+        The accepted rows and their keys, as JSON.
+    predictions : array of float64, shape (n_accepted,)
+        Of the accepted rows.
+    outside : array of int, shape (n_columns,)
+        Accepted rows outside of training in each column.
+    """
+
+    answer: Answer
+    request: bytes
+    predictions: Predictions
+    outside: Counts
+
+
+def score(
+    served: Served,
+    protocol: Protocol,
+    *,
+    body: bytes,
+    content_type: str,
+    request_id: str,
+    bad_rows: Literal["request", "row"],
+) -> Scored:
+    """Predict the rows of a request.
+
+    Parameters
+    ----------
+    served : Served
+        The version that answers.
+    protocol : Protocol
+        How the body is written.
+    body, content_type, request_id
+        Of the request.
+    bad_rows : str
+        What a bad row fails: the whole ``request``, or only that ``row``.
+
+    Raises
+    ------
+    Refused
+        If the request, or each of its rows, breaks the contract.
+    """
+    given, asked = None, None
+    try:
+        if protocol.read is None:
+            request = served.request.validate_json(body)
+        else:
+            given, asked = protocol.read(body, content_type, served.model.columns)
+            request = served.request.validate_python(given)
+    except Unreadable as error:
+        raise Refused([error.problem]) from error
+    except ValidationError as error:
+        problems = contract.problems(error, served.model.columns)
+        if bad_rows == "request" or any(one.row is None for one in problems):
+            raise Refused(problems) from error
+        return _in_part(served, given or from_json(body), problems, asked, request_id)
+    rows = request["rows"]
+    predictions, outside = served.predict(rows)
+    keys = request.get("keys") or _keys(request_id, range(len(rows)))
+    answer = Answer(
+        predictions=predictions.tolist(),
+        keys=keys,
+        name=served.name,
+        version=served.version,
+        request_id=request_id,
+        problems=[],
+        asked=asked,
+    )
+    return Scored(answer, body if given is None else to_json(given), predictions, outside)
+
+
+def _in_part(
+    served: Served, given: Request, problems: list[Problem], asked: object, request_id: str
+) -> Scored:
+    """Answer the rows that have no problem."""
+    bad = {one.row for one in problems}
+    n = len(given["rows"])
+    good = [i for i in range(n) if i not in bad]
+    if not good:
+        raise Refused(problems)
+    keys = given.get("keys") or _keys(request_id, range(n))
+    accepted = {
+        "rows": [given["rows"][i] for i in good],
+        "keys": [keys[i] for i in good],
+    }
+    predictions, outside = served.predict(served.request.validate_python(accepted)["rows"])
+    told: list[float | None] = [None] * n
+    for i, prediction in zip(good, predictions.tolist(), strict=True):
+        told[i] = prediction
+    answer = Answer(
+        predictions=told,
+        keys=keys,
+        name=served.name,
+        version=served.version,
+        request_id=request_id,
+        problems=problems,
+        asked=asked,
+    )
+    return Scored(answer, to_json(accepted), predictions, outside)
+
+
+def _keys(request_id: str, places: range) -> list[str]:
+    return [f"{request_id}-{i}" for i in places]

@@ -1,0 +1,197 @@
+"""What Prometheus reads: counted in arrays at each request, made into metrics when it asks."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from pipeline.model import Predictions
+from pipeline.serving.capture import Captures
+from pipeline.serving.champion import Champion
+from pipeline.serving.contract import Problem
+from pipeline.serving.served import Counts, Served
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
+UNDECLARED = "(undeclared)"
+"""All columns that no contract declares: their names are the caller's to invent."""
+
+
+class Histogram:
+    """Counts of values at or below each bound.
+
+    Parameters
+    ----------
+    bounds : array-like of float
+        Upper bounds, rising; one more bucket holds what exceeds them.
+    """
+
+    def __init__(self, bounds: Sequence[float] | NDArray[np.float64]) -> None:
+        self._bounds = np.asarray(bounds, dtype=np.float64)
+        self._counts = np.zeros(len(self._bounds) + 1, dtype=np.int64)
+        self._sum = 0.0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Count values, shape (n,)."""
+        places = self._bounds.searchsorted(values)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum += float(values.sum())
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative counts by bound, as Prometheus takes them, and the sum of all values."""
+        names = [*map(str, self._bounds), "+Inf"]
+        counts = np.cumsum(self._counts).tolist()
+        return list(zip(names, counts, strict=True)), self._sum
+
+
+class Metrics(Collector):
+    """All that is counted while serving; one thread counts.
+
+    Parameters
+    ----------
+    champion : Champion
+        What is served.
+    captures : Captures or None
+        Where answers are kept.
+    """
+
+    def __init__(self, champion: Champion, captures: Captures | None) -> None:
+        self._champion, self._captures = champion, captures
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._seconds: dict[str, Histogram] = {}
+        self._rows = 0
+        self._outside: Counter[str] = Counter()
+        self._predictions: Histogram | None = None
+        self._confidences = Histogram(CONFIDENCES)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def page(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer, whatever it says."""
+        self._answers[route, status] += 1
+        if route not in self._seconds:
+            self._seconds[route] = Histogram(SECONDS)
+        self._seconds[route].add(np.array([seconds]))
+
+    def predicted(self, served: Served, predictions: Predictions, outside: Counts) -> None:
+        """Count the rows of a request that was answered."""
+        self._rows += len(predictions)
+        if outside.any():
+            names = list(served.model.columns)
+            for i in np.flatnonzero(outside):
+                self._outside[names[i]] += int(outside[i])
+        if self._predictions is None:
+            self._predictions = Histogram(served.steps)
+        self._predictions.add(predictions)
+        if served.model.task == "classification":
+            self._confidences.add(np.maximum(predictions, 1 - predictions))
+
+    def refused(self, served: Served, problems: Iterable[Problem]) -> None:
+        """Count each problem of a refused request."""
+        for problem in problems:
+            known = problem.column is None or problem.column in served.model.columns
+            self._refused[(problem.column or "") if known else UNDECLARED, problem.code] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything, as of now."""
+        yield from self._requests()
+        yield from self._values()
+        yield from self._state()
+
+    def _requests(self) -> Iterable[Metric]:
+        total = CounterMetricFamily(
+            "holdfast_requests", "Requests by route and status.", labels=["route", "status"]
+        )
+        for (route, status), n in self._answers.items():
+            total.add_metric([route, str(status)], n)
+        yield total
+        seconds = HistogramMetricFamily(
+            "holdfast_request_seconds", "Time to answer a request.", labels=["route"]
+        )
+        for route, histogram in self._seconds.items():
+            seconds.add_metric([route], *histogram.buckets())
+        yield seconds
+        problems = CounterMetricFamily(
+            "holdfast_refused_problems",
+            "Problems of refused requests by column and rule.",
+            labels=["column", "rule"],
+        )
+        for (column, rule), n in self._refused.items():
+            problems.add_metric([column, rule], n)
+        yield problems
+
+    def _values(self) -> Iterable[Metric]:
+        yield CounterMetricFamily("holdfast_rows", "Rows that were predicted.", value=self._rows)
+        outside = CounterMetricFamily(
+            "holdfast_outside_rows",
+            "Rows beyond the training rows' range, or with a label that these do not hold.",
+            labels=["column"],
+        )
+        for name, n in self._outside.items():
+            outside.add_metric([name], n)
+        yield outside
+        for name, told, histogram in (
+            ("prediction", "Predictions.", self._predictions),
+            ("confidence", "Chance of the likelier class.", self._confidences),
+        ):
+            if histogram is not None:
+                buckets, total = histogram.buckets()
+                yield HistogramMetricFamily(
+                    f"holdfast_{name}", told, buckets=buckets, sum_value=total
+                )
+
+    def _state(self) -> Iterable[Metric]:
+        champion, served = self._champion, self._champion.served
+        if served is not None:
+            told = {"name": served.name, "version": served.version}
+            yield InfoMetricFamily("holdfast_champion", "The version that answers.", value=told)
+        for name, text, value in (
+            ("champion_loaded_seconds", "When that version was loaded (Unix).", champion.since),
+            ("champion_age_seconds", "Since the end of its training window.", _age(served)),
+            ("registry_up", "Whether the registry answered when last asked.", champion.reachable),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(f"holdfast_{name}", text, value=float(value))
+        for name, text, count in (
+            ("champion_swaps", "Champions that were taken over.", champion.swaps),
+            ("champion_refusals", "Versions that were not taken over.", champion.refusals),
+        ):
+            yield CounterMetricFamily(f"holdfast_{name}", text, value=count)
+        if self._captures is not None:
+            yield from _captured(self._captures)
+
+
+def _captured(captures: Captures) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "holdfast_capture_lag_seconds", "Age of the oldest unwritten request.", value=captures.lag
+    )
+    yield GaugeMetricFamily(
+        "holdfast_capture_failing", "Whether writing fails.", value=float(bool(captures.problem))
+    )
+    yield CounterMetricFamily(
+        "holdfast_capture_lost_requests", "Requests that were not kept.", value=captures.lost
+    )
+
+
+def _age(served: Served | None) -> float | None:
+    if served is None or not served.trained_until:
+        return None
+    return time.time() - pd.Timestamp(served.trained_until, tz="UTC").timestamp()

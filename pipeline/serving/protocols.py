@@ -1,0 +1,261 @@
+"""How others ask: MLflow's scoring protocol and the Open Inference Protocol, read into our rows.
+
+https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from pipeline.config import Categorical, Columns, Numeric
+from pipeline.serving.contract import MAX_ROWS, Problem, body_problem
+
+PREDICTION = "prediction"
+_FRAMES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_TYPES = {
+    "numeric": ("FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"),
+    "categorical": ("BYTES",),
+}
+
+
+class Unreadable(Exception):  # noqa: N818 -- a reason, not an error
+    """Why a request cannot be read into rows."""
+
+    def __init__(self, got: str, rule: str, cure: str) -> None:
+        self.problem: Problem = body_problem(got, rule, cure)
+        super().__init__(rule)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions in the order of the rows, and what to call them later.
+
+    Attributes
+    ----------
+    predictions : list of float or None
+        None for a row that was refused while the others were answered.
+    keys : list of str
+        What identifies each row, so that its label can join.
+    name, version, request_id : str
+        The model, its version, and the request.
+    problems : list of Problem
+        Of the rows that were refused.
+    asked : Any
+        What the request holds besides its rows.
+    """
+
+    predictions: list[float | None]
+    keys: list[str]
+    name: str
+    version: str
+    request_id: str
+    problems: list[Problem]
+    asked: Any
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to ask.
+
+    Attributes
+    ----------
+    read : callable or None
+        From body, content type and columns to ``{"rows": ..., "keys": ...}`` and whatever `write`
+        needs of the request; None where the body is that already.
+    write : callable
+        From an answer to what is sent as JSON.
+    """
+
+    read: Callable[[bytes, str, Columns], tuple[dict[str, Any], Any]] | None
+    write: Callable[[Answer], dict[str, Any]]
+
+
+def _native(answer: Answer) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "predictions": answer.predictions,
+        "keys": answer.keys,
+        "version": answer.version,
+        "request_id": answer.request_id,
+    }
+    return told | {"problems": answer.problems} if answer.problems else told
+
+
+# MLflow's scoring protocol
+
+
+def _read_invocation(body: bytes, kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
+    if kind == "text/csv":
+        return {"rows": _csv(body, columns)}, None
+    asked = _object(body)
+    found = [name for name in _FRAMES if name in asked]
+    extra = sorted(set(asked) - set(_FRAMES))
+    if len(found) != 1 or extra:
+        rule = f"a request must hold one of {', '.join(_FRAMES)}, and nothing else"
+        raise Unreadable(", ".join(map(str, [*found, *extra])) or "none", rule, _FRAME)
+    given = asked[found[0]]
+    return {"rows": _split(given) if found[0] == "dataframe_split" else _records(given)}, None
+
+
+_FRAME = 'Send {"dataframe_records": [{"column": value, ...}, ...]}.'
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        asked = from_json(body)
+    except ValueError as error:
+        raise Unreadable(str(error), "a request must be valid JSON", _FRAME) from error
+    if not isinstance(asked, dict):
+        raise Unreadable(type(asked).__name__, "a request must be an object", _FRAME)
+    return asked
+
+
+def _split(given: Any) -> list[dict[str, Any]]:
+    rule = "dataframe_split must hold columns, and data with one value for each of them"
+    cure = 'Send {"dataframe_split": {"columns": ["a"], "data": [[1]]}}.'
+    if not isinstance(given, dict) or not {"columns", "data"} <= set(given) <= _SPLIT:
+        raise Unreadable(type(given).__name__, rule, cure)
+    names, data = given["columns"], given["data"]
+    lists = isinstance(names, list) and isinstance(data, list)
+    if not lists or not all(isinstance(name, str) for name in names):
+        raise Unreadable(f"{type(names).__name__}, {type(data).__name__}", rule, cure)
+    if len(set(names)) < len(names):
+        raise Unreadable(f"{len(names)} columns, some of them twice", rule, cure)
+    for row in data:
+        if not isinstance(row, list) or len(row) != len(names):
+            raise Unreadable(type(row).__name__, rule, cure)
+    return [dict(zip(names, row, strict=True)) for row in data]
+
+
+_SPLIT = {"columns", "data", "index"}
+
+
+def _records(given: Any) -> Any:
+    """Rows as they are, or columns of equal length as rows."""
+    if not isinstance(given, dict):
+        return given
+    lists = [value for value in given.values() if isinstance(value, list)]
+    if len(lists) < len(given) or len({len(values) for values in lists}) != 1:
+        rule = "columns must be lists of equal length"
+        raise Unreadable(", ".join(f"{k[:40]}" for k in list(given)[:5]), rule, _FRAME)
+    return [dict(zip(given, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
+    cure = "Send a header with the names of columns, and a line for each row."
+    try:
+        lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        names, *records = list(lines)
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise Unreadable(
+            str(error), "a request must be CSV in UTF-8 with a header", cure
+        ) from error
+    if len(set(names)) < len(names) or any(len(record) != len(names) for record in records):
+        rule = "each line must hold one value for each column of the header"
+        raise Unreadable(f"{len(names)} columns", rule, cure)
+    return [
+        {name: _cell(text, columns.get(name)) for name, text in zip(names, record, strict=True)}
+        for record in records
+    ]
+
+
+def _cell(text: str, column: Numeric | Categorical | None) -> Any:
+    """An empty field is null; what is no number stays text, which the contract refuses."""
+    if text == "":
+        return None
+    if not isinstance(column, Numeric) or "_" in text:  # Python alone reads 1_000 as a number
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _write_invocation(answer: Answer) -> dict[str, Any]:
+    return {"predictions": answer.predictions}
+
+
+# Open Inference Protocol, version 2
+
+
+def _read_infer(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
+    asked = _object(body)
+    inputs = asked.get("inputs")
+    unknown = sorted(set(asked) - {"id", "inputs", "outputs", "parameters"})
+    if not isinstance(inputs, list) or not inputs or unknown:
+        rule = "a request must hold inputs, a list of tensors, and id, outputs, parameters at most"
+        raise Unreadable(", ".join(map(str, unknown)) or type(inputs).__name__, rule, _TENSOR)
+    outputs = asked.get("outputs") or [{"name": PREDICTION}]
+    wanted = [one.get("name") if isinstance(one, dict) else one for one in outputs]
+    if wanted != [PREDICTION]:
+        rule = f"outputs must be [{PREDICTION}]"
+        raise Unreadable(f"{len(wanted)} outputs", rule, "Leave outputs out.")
+    tensors = [_tensor(tensor, columns) for tensor in inputs]
+    names = [name for name, _ in tensors]
+    if len(set(names)) < len(names) or len({len(values) for _, values in tensors}) != 1:
+        rule = "tensors must have different names and equal numbers of rows"
+        raise Unreadable(", ".join(name[:40] for name in names[:5]), rule, _TENSOR)
+    values = zip(*[values for _, values in tensors], strict=True)
+    return {"rows": [dict(zip(names, row, strict=True)) for row in values]}, asked.get("id")
+
+
+_TENSOR = 'Send {"inputs": [{"name": "column", "shape": [1], "datatype": "FP64", "data": [1]}]}.'
+
+
+def _tensor(given: Any, columns: Columns) -> tuple[str, list[Any]]:
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise Unreadable(type(given).__name__, "a tensor must have a name", _TENSOR)
+    name, data, shape = given["name"], given.get("data"), given.get("shape")
+    if isinstance(data, list) and all(isinstance(one, list) and len(one) == 1 for one in data):
+        data = [one for [one] in data]
+    if not isinstance(data, list) or len(data) > MAX_ROWS:
+        rule = f"the data of a tensor must be a list of at most {MAX_ROWS:,} values"
+        raise Unreadable(f"{name[:40]}: {type(data).__name__}", rule, _TENSOR)
+    if shape not in ([len(data)], [len(data), 1]):
+        rule = "the shape of a tensor must be [n] or [n, 1] for n values"
+        raise Unreadable(f"{name[:40]}: {str(shape)[:40]} for {len(data)}", rule, _TENSOR)
+    column = columns.get(name)
+    if column is not None and given.get("datatype") not in _TYPES[column.type]:
+        rule = f"the datatype of {name} must be one of {', '.join(_TYPES[column.type])}"
+        raise Unreadable(str(given.get("datatype"))[:40], rule, _TENSOR)
+    return name, data
+
+
+def _write_infer(answer: Answer) -> dict[str, Any]:
+    told = {
+        "model_name": answer.name,
+        "model_version": answer.version,
+        "id": answer.asked if isinstance(answer.asked, str) else answer.request_id,
+        "outputs": [
+            {
+                "name": PREDICTION,
+                "shape": [len(answer.predictions)],
+                "datatype": "FP64",
+                "data": answer.predictions,
+            }
+        ],
+    }
+    return told | {"parameters": {"problems": answer.problems}} if answer.problems else told
+
+
+def metadata(name: str, version: str, columns: Columns) -> dict[str, Any]:
+    """What the Open Inference Protocol tells of a model."""
+    return {
+        "name": name,
+        "versions": [version],
+        "platform": "holdfast",
+        "inputs": [
+            {"name": column, "datatype": _TYPES[rule.type][0], "shape": [-1]}
+            for column, rule in columns.items()
+        ],
+        "outputs": [{"name": PREDICTION, "datatype": "FP64", "shape": [-1]}],
+    }
+
+
+NATIVE = Protocol(None, _native)
+INVOCATIONS = Protocol(_read_invocation, _write_invocation)
+INFERENCE = Protocol(_read_infer, _write_infer)
