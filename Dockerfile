@@ -29,10 +29,10 @@ VOLUME /state
 CMD ["prefect", "worker", "start", "--pool", "holdfast", "--type", "process"]
 
 FROM base AS serve
-ENV MODEL_DIR=/model HOLDFAST_CAPTURES=/state/captures.db
-ENV HOLDFAST_API_HOST=0.0.0.0 HOLDFAST_API_PORT=8000
+ENV MODEL_DIR=/model HOLDFAST__SERVING__CAPTURES=/state/captures.db
+ENV HOLDFAST__SERVING__HOST=0.0.0.0 HOLDFAST__SERVING__PORT=8000
 VOLUME /state
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-  CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f'http://127.0.0.1:{os.environ[\"HOLDFAST_API_PORT\"]}/ready', timeout=2)"]
+  CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f'http://127.0.0.1:{os.environ[\"HOLDFAST__SERVING__PORT\"]}/ready', timeout=2)"]
 CMD ["python", "-m", "pipeline.serving"]

@@ -24,7 +24,6 @@ from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.model import Model, build_estimator
-from pipeline.serving.capture import read_captures
 
 PARAMS = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
 LABELS = ("north", "east", "south", "west")
@@ -82,7 +81,7 @@ class Server:
     """A server in processes of its own."""
 
     def __init__(self, arguments: list[str], port: int, *, ready: str, **settings: str) -> None:
-        self.port, self.log = port, tempfile.TemporaryFile()
+        self.port, self.log = port, tempfile.TemporaryFile()  # noqa: SIM115 -- as long as this
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
         self.process = subprocess.Popen(  # noqa: S603
             arguments, env=environment, stdout=self.log, stderr=self.log
@@ -100,7 +99,7 @@ class Server:
         one = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             one.request("GET", ready)
-            return one.getresponse().status < 500  # noqa: PLR2004
+            return one.getresponse().status < 500
         except OSError:
             return False
         finally:
@@ -122,7 +121,7 @@ class Server:
         self.connection.request("POST", route, body, {"content-type": "application/json"})
         answer = self.connection.getresponse()
         told = answer.read()
-        if answer.status != 200:  # noqa: PLR2004
+        if answer.status != 200:
             raise RuntimeError(told[:500])
         return told
 
@@ -212,9 +211,7 @@ def cost(seed: int, *, quick: bool) -> Told:
         for name, (start, route) in others.items():
             servers[name], routes[name] = start(), route
             stack.callback(servers[name].stop)
-        bodies = {
-            (name, size): _body(name, asked.head(size)) for name in servers for size in SIZES
-        }
+        bodies = {(name, size): _body(name, asked.head(size)) for name in servers for size in SIZES}
         predictions = _predictions(servers["holdfast"], bodies["holdfast", 1_000])
         for name, server in servers.items():
             server.ask(routes[name], bodies[name, 1])

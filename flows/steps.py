@@ -50,7 +50,9 @@ def read(
     )
     if data.labels is None:
         return rows
-    labels = sources.read(data.labels, time=None, captures=captures)
+    labels = sources.read(
+        data.labels, time=None, key=data.key, target=data.target, captures=captures
+    )
     return training.join_labels(rows, labels, data)
 
 

@@ -152,7 +152,17 @@ def _bundle(
         manifest={
             "name": settings.name,
             "importance": trained.importance,
+            "ranges": _ranges(settings, valid),
             **tags,
             **environment.describe(),
         },
     )
+
+
+def _ranges(settings: Settings, valid: pd.DataFrame) -> dict[str, list[float]]:
+    """Lowest and highest number of each column; those of a private one stay here."""
+    return {
+        name: [float(valid[name].min()), float(valid[name].max())]
+        for name, column in settings.data.features.items()
+        if isinstance(column, Numeric) and not column.private and valid[name].notna().any()
+    }

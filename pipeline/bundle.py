@@ -1,5 +1,6 @@
 """All of a version in one folder: what is registered, served and compared against."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,16 @@ from pipeline.parity import Golden
 from pipeline.reference import Reference
 
 MANIFEST = "manifest.json"
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of all files of a folder, with their names."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            whole.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return whole.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mlflow.models import infer_signature
 
 from pipeline import environment
 from pipeline import report as report_of
-from pipeline.bundle import MANIFEST, Bundle
+from pipeline.bundle import MANIFEST, Bundle, digest
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
@@ -175,7 +175,7 @@ class Registry(Tracking):
         Raises
         ------
         RegistryError
-            If anything of it is missing or broken, or it predicts differently here.
+            If anything of it is missing, broken or was changed, or it predicts differently here.
         """
         if number not in self._bundles:
             self._bundles[number] = Bundle.load(self.folder_of(number))
@@ -188,9 +188,19 @@ class Registry(Tracking):
                 artifact_uri=f"models:/{self.name}/{number}", dst_path=partial
             )
             whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
+            self._check_digest(number, digest(whole))
             manifest = json.loads((whole / MANIFEST).read_text())
             (whole / MANIFEST).write_text(json.dumps({**manifest, "version": number}, indent=1))
             whole.rename(kept)
+
+    def _check_digest(self, number: int, got: str) -> None:
+        if self.version(number).tags["sha256"] != got:
+            message = (
+                f"The files of version {number} of {self.name!r} must be those that were "
+                f"registered. Got others: SHA-256 {got[:12]}... Look at who changed them, and "
+                "train again."
+            )
+            raise RegistryError(message)
 
     # Training runs
 
@@ -230,7 +240,8 @@ class Registry(Tracking):
             kind = {"kind": "training"}
             with mlflow.start_run(experiment_id=experiment, run_name=name, tags=kind) as run:
                 self._log_training(run, trained, rows, settings, {**tags, **made_with})
-                return self._register(trained, bundle, {**tags, **made_with, "gate": "pending"})
+                kept = {**tags, **made_with, "gate": "pending", "sha256": digest(bundle)}
+                return self._register(trained, bundle, kept)
 
     def close_cut_off(self) -> None:
         """End training runs whose process is gone; the caller holds the lock of training."""

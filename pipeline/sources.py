@@ -18,6 +18,7 @@ def read(
     *,
     time: str | None,
     key: str | None = None,
+    target: str | None = None,
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -33,8 +34,8 @@ def read(
         Where the rows are.
     time : str
         Name of the column that orders them; None for rows without one, such as labels.
-    key : str, optional
-        Name to give the key of captured rows.
+    key, target : str, optional
+        Names to give the key of captured rows, and the label of those that came back.
     start, end : Timestamp, optional
         The window; None leaves that side open.
     captures : Path, optional
@@ -58,8 +59,8 @@ def read(
         case FunctionSource():
             frame = _call(source, start, end)
         case CaptureSource():
-            frame = _captures(captures, start, end)
-            frame = frame.rename(columns={"captured_at": time, "key": key})
+            frame = _captured(captures, start, end, labels=time is None)
+            frame = frame.rename(columns={"captured_at": time, "key": key, "target": target})
     if time is None:
         return frame
     if time not in frame.columns:
@@ -198,10 +199,10 @@ def _call(
     return frame
 
 
-def _captures(
-    path: Path | None, start: pd.Timestamp | None, end: pd.Timestamp | None
+def _captured(
+    path: Path | None, start: pd.Timestamp | None, end: pd.Timestamp | None, *, labels: bool
 ) -> pd.DataFrame:
-    from pipeline.serving.capture import read_captures  # noqa: PLC0415 -- serving is optional here
+    from pipeline.serving import capture  # noqa: PLC0415 -- serving is optional here
 
     if path is None or not path.exists():
         message = (
@@ -210,7 +211,9 @@ def _captures(
         )
         raise DataError(message)
     try:
-        return read_captures(path, start=start, end=end)
+        if labels:
+            return capture.read_labels(path)
+        return capture.read_captures(path, start=start, end=end)
     except sqlite3.DatabaseError as error:
         message = f"The capture store {path} must be a whole SQLite file. Got: {error}. Restore it."
         raise DataError(message) from error

@@ -83,10 +83,10 @@ def free_port():
 
 
 def answer_as_the_image_would(bundle, tmp_path, *, app, binaries):
-    given = {"MODEL_DIR": str(bundle), "HOLDFAST_CAPTURES": str(tmp_path / "captures.db")}
+    given = {"MODEL_DIR": str(bundle), "HOLDFAST__SERVING__CAPTURES": str(tmp_path / "captures.db")}
     port = str(free_port())
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    environment = {"PATH": path, **settings(), **given, "HOLDFAST_API_PORT": port}
+    environment = {"PATH": path, **settings(), **given, "HOLDFAST__SERVING__PORT": port}
     command, check = json.loads(last(SERVE, "CMD")), health_check()
     command[0] = check[0] = str(binaries / "python")
     server = subprocess.Popen(
@@ -105,9 +105,9 @@ def answer_as_the_image_would(bundle, tmp_path, *, app, binaries):
         server.communicate()
     assert server.returncode == 0, output
     assert "Traceback" not in output
-    expected = Model.load(bundle / "model").predict(pd.DataFrame(ROWS)).tolist()
-    assert answer.json()["predictions"] == expected
-    kept = read_captures(tmp_path / "captures.db", start=None, end=None)
+    expected = Model.load(bundle / "model").predict(pd.DataFrame(ROWS))
+    np.testing.assert_allclose(answer.json()["predictions"], expected, rtol=0, atol=1e-6)
+    kept = read_captures(tmp_path / "captures.db")
     assert kept["key"].tolist() == answer.json()["keys"]
 
 
@@ -127,7 +127,7 @@ def test_the_last_user_is_not_root(name):
 
 
 def test_the_health_check_fails_when_nobody_answers():
-    environment = {"HOLDFAST_API_PORT": str(free_port())}
+    environment = {"HOLDFAST__SERVING__PORT": str(free_port())}
     command = [sys.executable, *health_check()[1:]]
 
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode

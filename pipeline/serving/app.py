@@ -41,10 +41,10 @@ MOST_PROBLEMS = 1_000
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Routes that need no token."""
 _INFER = "/v2/models/{name}/infer"
+_SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
+    (name.encode(), value.encode())
+    for name, value in ({"content-type": "application/json"} | _SAFE).items()
 ]
 
 
@@ -89,7 +89,9 @@ def create_app(*, champion: Champion, captures: Captures | None, options: Servin
     ]
     handlers = {_Failed: _failed, HTTPException: _no_route, Exception: _broken}
     app = Starlette(routes=routes, exception_handlers=handlers)
-    return _Guard(app, api, {route.endpoint: route.path for route in reversed(routes)})
+    direct = {route.path: route.endpoint for route in routes[:2]}
+    names = {route.endpoint: route.path for route in reversed(routes)}
+    return _Guard(app, api, direct=direct, names=names)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
@@ -110,7 +112,7 @@ async def _no_route(_: Request, error: Exception) -> Response:
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
-    return Response(to_json(content), status, dict(headers or {}), "application/json")
+    return Response(to_json(content), status, _SAFE | dict(headers or {}), "application/json")
 
 
 class _Api:
@@ -132,10 +134,10 @@ class _Api:
             raise _Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
         return self.champion.served
 
-    async def body(self, scope: Scope, receive: Receive) -> bytes:
+    async def body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, if it is neither too long nor too slow."""
         most = self.options.max_bytes
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise _too_long(most)
         try:
@@ -180,7 +182,8 @@ class _Api:
 
     async def labels(self, request: Request) -> Response:
         """Labels of rows that were answered, by key."""
-        body, served = await self.body(request.scope, request.receive), self.served
+        headers, served = dict(request.scope["headers"]), self.served
+        body = await self.body(headers, request.receive)
         if self.captures is None:
             sentence = "Labels are kept with captures. This server keeps none."
             raise _Failed(HTTPStatus.NOT_FOUND, sentence)
@@ -271,13 +274,20 @@ def _caller(scope: Scope) -> str:
 def _refusal(problems: list[Problem], request_id: str) -> Response:
     named = problems[:MOST_PROBLEMS]
     rest = "" if len(named) == len(problems) else f" The first {len(named):,} are named."
-    sentence = f"The request breaks the contract in {len(problems):,} places.{rest}"
+    places = "1 place" if len(problems) == 1 else f"{len(problems):,} places"
+    sentence = f"The request breaks the contract in {places}.{rest}"
     content = {"error": sentence, "problems": named, "request_id": request_id}
     return _json(content, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 class _Predict:
-    """A route that predicts; plain ASGI, since it is what is asked most."""
+    """A route that predicts; plain ASGI, since it is what is asked most.
+
+    Raises
+    ------
+    _Failed
+        If the request cannot be answered.
+    """
 
     def __init__(self, api: _Api, protocol: Protocol) -> None:
         self._api, self._protocol = api, protocol
@@ -285,10 +295,11 @@ class _Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         api, request_id = self._api, uuid4().hex
-        body = await api.body(scope, receive)
-        name = scope["path_params"].get("name")
+        headers = dict(scope["headers"])
+        body = await api.body(headers, receive)
+        name = scope.get("path_params", {}).get("name")
         served = api.served if name is None else api.named(name)
-        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        kind = headers.get(b"content-type", b"").decode("latin-1")
         asked: dict[str, Any] = {
             "body": body,
             "content_type": kind.partition(";")[0].strip().lower(),
@@ -307,8 +318,9 @@ class _Predict:
             return
         if scored.answer.problems:
             api.refuse(scope, served, scored.answer.problems, **kept)
-        api.metrics.predicted(served, scored.predictions, scored.outside)
-        _keep(api.captures, scored, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        api.metrics.predicted(served, scored.predictions, scored.outside, seconds)
+        _keep(api.captures, scored, seconds)
         content = to_json(self._protocol.write(scored.answer))
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await send({"type": "http.response.body", "body": content})
@@ -329,15 +341,22 @@ def _keep(captures: Captures | None, scored: Scored, seconds: float) -> None:
 class _Guard:
     """What holds for every request: token, load, errors without their traces, and counting."""
 
-    def __init__(self, app: ASGIApp, api: _Api, routes: dict[Callable[..., Any], str]) -> None:
-        self._app, self._api, self._routes = app, api, routes
+    def __init__(
+        self,
+        app: ASGIApp,
+        api: _Api,
+        *,
+        direct: dict[str, ASGIApp],
+        names: dict[Callable[..., Any], str],
+    ) -> None:
+        self._app, self._api, self._direct, self._names = app, api, direct, names
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        status = 0
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -347,16 +366,21 @@ class _Guard:
         self._running += 1
         try:
             self._admit(scope)
-            await self._app(scope, receive, watched)
+            app = self._app
+            if scope["method"] == "POST":  # what is asked most needs no search for its route
+                app = scope["endpoint"] = self._direct.get(scope["path"], app)
+            await app(scope, receive, watched)
         except _Failed as error:
             response = await _failed(Request(scope), error)
             await response(scope, receive, watched)
-        except Exception:  # noqa: BLE001 -- it has been answered
+        except Exception as error:  # noqa: BLE001 -- it is answered, without its trace
             _LOG.exception("A request to %s failed.", scope["path"])
+            if not status:
+                await (await _broken(Request(scope), error))(scope, receive, watched)
         finally:
             self._running -= 1
-            route = self._routes.get(scope.get("endpoint", watched), "(none)")
-            self._api.metrics.answered(route, status, time.perf_counter() - began)
+            route = self._names.get(scope.get("endpoint", watched), "(none)")
+            self._api.metrics.answered(route, status)
 
     def _admit(self, scope: Scope) -> None:
         token = self._api.token

@@ -110,8 +110,8 @@ def request_type(columns: Columns) -> TypeAdapter[Request]:
         "rows": Annotated[rows, Field(min_length=1, max_length=MAX_ROWS)],
         "keys": NotRequired[Annotated[keys, AfterValidator(_distinct)] | None],
     }
-    whole = strict_dict("Request", fields)
-    return TypeAdapter(Annotated[whole, AfterValidator(_one_for_each_row)])
+    whole: Any = Annotated[strict_dict("Request", fields), AfterValidator(_one_for_each_row)]
+    return TypeAdapter(whole)
 
 
 def _distinct(keys: list[str]) -> list[str]:

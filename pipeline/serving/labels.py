@@ -39,10 +39,10 @@ def problems(error: ValidationError, task: str) -> list[Problem]:
             case ("labels", int(row), ("key" | "target") as name):
                 rule = _RULES["key" if name == "key" else task]
                 got = "nothing" if details["type"] == "missing" else shown(details["input"])
-                found.append(Problem("label", row, name, rule, got, _CURE))
+                found.append(Problem("labels", row, None, f"{name} {rule}", got, _CURE))
             case ("labels", int(row), *_):
                 rule, got = "must hold key and target only", shown(details["input"])
-                found.append(Problem("label", row, None, rule, got, _CURE))
+                found.append(Problem("labels", row, None, rule, got, _CURE))
             case _:
                 rule = f"a request must hold labels, a list of 1 to {MOST:,}"
                 got = details["msg"] if details["type"] == "json_invalid" else details["type"]

@@ -1,8 +1,10 @@
 """What Prometheus reads: counted in arrays at each request, made into metrics when it asks."""
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -39,20 +41,20 @@ class Histogram:
     """
 
     def __init__(self, bounds: Sequence[float] | NDArray[np.float64]) -> None:
-        self._bounds = np.asarray(bounds, dtype=np.float64)
-        self._counts = np.zeros(len(self._bounds) + 1, dtype=np.int64)
+        self._bounds = [float(bound) for bound in bounds]
+        self._counts = [0] * (len(self._bounds) + 1)
         self._sum = 0.0
 
-    def add(self, values: NDArray[np.float64]) -> None:
-        """Count values, shape (n,)."""
-        places = self._bounds.searchsorted(values)
-        self._counts += np.bincount(places, minlength=len(self._counts))
-        self._sum += float(values.sum())
+    def add(self, values: Sequence[float]) -> None:
+        """Count values."""
+        for value in values:
+            self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += sum(values)
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by bound, as Prometheus takes them, and the sum of all values."""
         names = [*map(str, self._bounds), "+Inf"]
-        counts = np.cumsum(self._counts).tolist()
+        counts = [float(n) for n in accumulate(self._counts)]
         return list(zip(names, counts, strict=True)), self._sum
 
 
@@ -71,7 +73,7 @@ class Metrics(Collector):
         self._champion, self._captures = champion, captures
         self._answers: Counter[tuple[str, int]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
-        self._seconds: dict[str, Histogram] = {}
+        self._seconds = Histogram(SECONDS)
         self._rows = 0
         self._outside: Counter[str] = Counter()
         self._predictions: Histogram | None = None
@@ -84,15 +86,15 @@ class Metrics(Collector):
         """The text that Prometheus scrapes."""
         return generate_latest(self._registry)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
+    def answered(self, route: str, status: int) -> None:
         """Count an answer, whatever it says."""
         self._answers[route, status] += 1
-        if route not in self._seconds:
-            self._seconds[route] = Histogram(SECONDS)
-        self._seconds[route].add(np.array([seconds]))
 
-    def predicted(self, served: Served, predictions: Predictions, outside: Counts) -> None:
-        """Count the rows of a request that was answered."""
+    def predicted(
+        self, served: Served, predictions: Predictions, outside: Counts, seconds: float
+    ) -> None:
+        """Count a request whose rows were predicted, and how long that took."""
+        self._seconds.add([seconds])
         self._rows += len(predictions)
         if outside.any():
             names = list(served.model.columns)
@@ -100,9 +102,10 @@ class Metrics(Collector):
                 self._outside[names[i]] += int(outside[i])
         if self._predictions is None:
             self._predictions = Histogram(served.steps)
-        self._predictions.add(predictions)
+        values = predictions.tolist()
+        self._predictions.add(values)
         if served.model.task == "classification":
-            self._confidences.add(np.maximum(predictions, 1 - predictions))
+            self._confidences.add([max(value, 1 - value) for value in values])
 
     def refused(self, served: Served, problems: Iterable[Problem]) -> None:
         """Count each problem of a refused request."""
@@ -123,12 +126,13 @@ class Metrics(Collector):
         for (route, status), n in self._answers.items():
             total.add_metric([route, str(status)], n)
         yield total
-        seconds = HistogramMetricFamily(
-            "holdfast_request_seconds", "Time to answer a request.", labels=["route"]
+        buckets, total_seconds = self._seconds.buckets()
+        yield HistogramMetricFamily(
+            "holdfast_predict_seconds",
+            "Time from a request to its predictions.",
+            buckets=buckets,
+            sum_value=total_seconds,
         )
-        for route, histogram in self._seconds.items():
-            seconds.add_metric([route], *histogram.buckets())
-        yield seconds
         problems = CounterMetricFamily(
             "holdfast_refused_problems",
             "Problems of refused requests by column and rule.",

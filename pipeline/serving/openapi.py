@@ -44,7 +44,7 @@ def document(served: Served, *, protected: bool) -> dict[str, Any]:
 def _parts(served: Served) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
     request: dict[str, Any] = served.request.json_schema(ref_template=where)
-    labels = label_type(served.model.task).json_schema(ref_template=where)
+    labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
     problem = TypeAdapter(Problem).json_schema()
     refusal = {
         "type": "object",
@@ -55,7 +55,7 @@ def _parts(served: Served) -> dict[str, Any]:
             "request_id": {"type": "string"},
         },
     }
-    nested = request.pop("$defs", {}) | labels.pop("$defs", {})
+    nested: dict[str, Any] = request.pop("$defs", {}) | labels.pop("$defs", {})
     return nested | {
         "Request": request,
         "Labels": labels,

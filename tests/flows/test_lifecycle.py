@@ -1,4 +1,7 @@
+import json
+
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -243,26 +246,26 @@ def test_a_typo_in_the_config_fails_the_flow_with_the_dotted_key(make_conf):
         monitor(conf)
 
 
-def test_what_the_served_api_answered_is_the_live_batch(shop, tmp_path, make_conf, make_shop_rows):
+def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_shop_rows):
     train(shop)
     settings, _ = opened(shop)
     rows = make_shop_rows()
     batch = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")]
-    features = batch[list(settings.data.features)].astype(object).where(batch.notna(), None)
+    features = batch[list(settings.data.features)]
     with Captures(settings.captures) as captures:
-        for key, at, row in zip(batch["id"], batch["at"], features.to_dict("records"), strict=True):
-            captures.append(
-                rows=[row],
-                predictions=[0.5],
-                keys=[key],
-                version="1",
+        captures.describe("1", task="classification", columns=list(features))
+        for key, at, (_, row) in zip(batch["id"], batch["at"], features.iterrows(), strict=True):
+            captures.answer(
+                at=at.value // 1_000,
                 request_id=key,
-                at=at.tz_localize("UTC"),
+                version="1",
+                latency=0,
+                request=json.dumps({"rows": [row.dropna().to_dict()], "keys": [key]}).encode(),
+                predictions=np.array([0.5]).tobytes(),
             )
-    data = settings.model_dump(mode="json")["data"] | {"live": {"kind": "capture"}}
-    labels = rows[["id", "churned"]]
-    labels.to_parquet(tmp_path / "labels.parquet")
-    data["labels"] = {"kind": "file", "path": str(tmp_path / "labels.parquet")}
+        captures.label(list(batch[["id", "churned"]].itertuples(index=False)), at=0)
+    both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}
+    data = settings.model_dump(mode="json")["data"] | both
 
     conf = make_conf(data=data)
     told = monitor(conf)

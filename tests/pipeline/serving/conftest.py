@@ -50,7 +50,9 @@ def bundle(model, frame, tmp_path):
     folder = tmp_path / "bundle"
     model.save(folder / "model")
     parity.make(model, frame).save(folder / "golden")
-    (folder / "manifest.json").write_text(json.dumps({"name": "flights", "version": "3"}))
+    ranges = {"hours-per-week": [0, 100], "temp": [-20, 120]}
+    told = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
+    (folder / "manifest.json").write_text(json.dumps(told))
     return folder
 
 

@@ -1,15 +1,19 @@
+import asyncio
 import dataclasses
 import json
+import sqlite3
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.config import Numeric
-from pipeline.errors import ConfigError
-from pipeline.serving.app import create_app
-from pipeline.serving.capture import Captures, read_captures
+from pipeline.config import Serving
+from pipeline.serving.app import MOST_PROBLEMS, create_app
+from pipeline.serving.capture import EVERY, Captures, read_captures, read_labels, read_refusals
+from pipeline.serving.champion import Champion, exported
+from pipeline.serving.contract import MAX_ROWS
 
 pytestmark = pytest.mark.anyio
 
@@ -30,26 +34,137 @@ def captures(path):
         yield captures
 
 
-def client_of(model, captures):
-    app = create_app(model=model, name="flights", version="3", captures=captures)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+@pytest.fixture
+def champion(bundle, captures):
+    champion = Champion()
+    exported(bundle, champion, captures)
+    return champion
+
+
+def client_of(champion, captures, **options):
+    app = create_app(champion=champion, captures=captures, options=Serving(**options))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 @pytest.fixture
-async def client(model, captures):
-    async with client_of(model, captures) as client:
+async def client(champion, captures):
+    async with client_of(champion, captures) as client:
         yield client
+
+
+def metrics(text):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 async def test_it_predicts_what_the_model_predicts(client, model, frame):
     rows = json.loads(frame.to_json(orient="records", double_precision=15))
     rows.append({"hours-per-week": 3, "plan": "free", "dest": "never seen"})
+    expected = model.predict(pd.DataFrame(rows))
 
     answer = (await client.post("/predict", json={"rows": rows})).json()
+    alone = [(await client.post("/predict", json={"rows": [row]})).json() for row in rows[-50:]]
 
-    np.testing.assert_array_equal(answer["predictions"], model.predict(pd.DataFrame(rows)))
+    np.testing.assert_array_equal(answer["predictions"], expected)
+    single = [told["predictions"][0] for told in alone]
+    np.testing.assert_allclose(single, expected[-50:], rtol=0, atol=1e-6)
     assert answer["version"] == "3"
+
+
+async def test_all_protocols_predict_the_same(client, row):
+    records = [row, {"hours-per-week": 7, "plan": "free"}]
+    full = [{"temp": None, "dest": None} | record for record in records]
+    names = list(full[0])
+    lines = [",".join("" if one[n] is None else str(one[n]) for n in names) for one in full]
+    kinds = {"hours-per-week": "INT64", "temp": "FP64", "plan": "BYTES", "dest": "BYTES"}
+    tensors = [
+        {"name": n, "shape": [2], "datatype": kinds[n], "data": [one[n] for one in full]}
+        for n in names
+    ]
+    table = {n: [one[n] for one in full] for n in names}
+    split = {"columns": names, "data": [[one[n] for n in names] for one in full]}
+
+    own = (await client.post("/predict", json={"rows": records})).json()["predictions"]
+
+    for body in (
+        {"dataframe_records": records},
+        {"instances": records},
+        {"inputs": table},
+        {"dataframe_split": split},
+        {"dataframe_split": split | {"index": [0, 1]}},
+    ):
+        answer = await client.post("/invocations", json=body)
+        assert answer.json() == {"predictions": own}, body
+    text = "\n".join([",".join(names), *lines])
+    answer = await client.post("/invocations", content=text, headers={"content-type": "text/csv"})
+    assert answer.json() == {"predictions": own}
+    asked = {"id": "mine", "inputs": tensors, "outputs": [{"name": "prediction"}]}
+    told = (await client.post("/v2/models/flights/infer", json=asked)).json()
+    output = {"name": "prediction", "shape": [2], "datatype": "FP64", "data": own}
+    assert told == {
+        "model_name": "flights",
+        "model_version": "3",
+        "id": "mine",
+        "outputs": [output],
+    }
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "rule"),
+    [
+        ("/invocations", {}, "must hold one of dataframe_split"),
+        ("/invocations", {"instances": [], "inputs": []}, "must hold one of dataframe_split"),
+        ("/invocations", {"instances": [{}], "params": {}}, "and nothing else"),
+        ("/invocations", {"dataframe_split": {"columns": ["a"]}}, "must hold columns, and data"),
+        (
+            "/invocations",
+            {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}},
+            "must hold columns, and data",
+        ),
+        (
+            "/invocations",
+            {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}},
+            "one value for each of them",
+        ),
+        ("/invocations", {"inputs": {"a": [1], "b": [1, 2]}}, "lists of equal length"),
+        ("/invocations", [1], "must be an object"),
+        ("/v2/models/flights/infer", {}, "must hold inputs"),
+        ("/v2/models/flights/infer", {"inputs": [{"name": "temp"}]}, "must be a list"),
+        (
+            "/v2/models/flights/infer",
+            {"inputs": [{"name": "temp", "shape": [2], "datatype": "FP64", "data": [1]}]},
+            "shape of a tensor",
+        ),
+        (
+            "/v2/models/flights/infer",
+            {"inputs": [{"name": "temp", "shape": [1], "datatype": "BYTES", "data": ["1"]}]},
+            "datatype of temp must be one of FP64",
+        ),
+    ],
+)
+async def test_a_body_that_is_no_request_is_one_problem(client, route, body, rule):
+    answer = await client.post(route, json=body)
+
+    assert answer.status_code == 422
+    [problem] = answer.json()["problems"]
+    assert rule in problem["rule"]
+    assert problem["cure"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("x,1,pro,", "type"), ("nan,1,pro,", "range"), ("1_0,1,pro,", "type"), (",1,pro,", "null")],
+)
+async def test_a_csv_field_is_read_as_its_column_says(client, line, code):
+    text = f"hours-per-week,temp,plan,dest\n{line}\n"
+
+    answer = await client.post("/invocations", content=text, headers={"content-type": "text/csv"})
+
+    [problem] = answer.json()["problems"]
+    assert (problem["code"], problem["column"]) == (code, "hours-per-week")
 
 
 async def test_rows_without_keys_get_one_each(client, row):
@@ -60,37 +175,83 @@ async def test_rows_without_keys_get_one_each(client, row):
     assert not set(first["keys"]) & set(second["keys"])
 
 
-async def test_answered_rows_are_captured(client, path, row):
+async def test_answered_rows_are_captured(client, captures, path, row):
     body = {"rows": [row, {**row, "temp": None}], "keys": ["a", "b"]}
 
     answer = (await client.post("/predict", json=body)).json()
+    again = (await client.post("/invocations", json={"instances": [row]})).json()
 
-    kept = read_captures(path, start=None, end=None)
-    assert answer["keys"] == kept["key"].tolist() == ["a", "b"]
-    assert kept["prediction"].tolist() == answer["predictions"]
+    captures.close()
+    kept = read_captures(path)
+    assert kept["key"].tolist()[:2] == answer["keys"] == ["a", "b"]
+    assert kept["prediction"].tolist() == answer["predictions"] + again["predictions"]
     assert set(kept["version"]) == {"3"}
-    assert set(kept["request_id"]) == {answer["request_id"]}
+    assert set(kept["request_id"][:2]) == {answer["request_id"]}
     assert kept[list(row)].iloc[0].to_dict() == row
+    assert kept["latency"].between(0, 10, inclusive="neither").all()
     now = pd.Timestamp.now("UTC").tz_localize(None)
     assert (now - kept["captured_at"]).abs().max() < pd.Timedelta("1min")
 
 
-async def test_a_model_without_captures_answers(model, row):
-    async with client_of(model, None) as client:
+async def test_a_model_without_captures_answers(champion, row):
+    async with client_of(champion, None) as client:
         answer = await client.post("/predict", json={"rows": [row]})
+        labels = await client.post("/labels", json={"labels": [{"key": "a", "target": 1}]})
 
     assert answer.status_code == 200
+    assert labels.status_code == 404
 
 
-async def test_a_refused_request_names_every_problem_and_is_not_captured(client, path, row):
+async def test_a_refused_request_names_every_problem_and_is_kept(client, captures, path, row):
     rows = [{**row, "plan": "trial"}, row, {**row, "hours-per-week": -1, "temp": "hot"}]
 
-    answer = await client.post("/predict", json={"rows": rows})
+    answer = await client.post("/predict", json={"rows": rows}, headers={"user-agent": "me"})
 
     assert answer.status_code == 422
-    found = [(p["row"], p["column"], p["got"]) for p in answer.json()["problems"]]
+    told = answer.json()
+    found = [(p["row"], p["column"], p["got"]) for p in told["problems"]]
     assert found == [(0, "plan", "'trial'"), (2, "hours-per-week", "-1"), (2, "temp", "'hot'")]
-    assert len(read_captures(path, start=None, end=None)) == 0
+    captures.close()
+    assert len(read_captures(path)) == 0
+    [kept] = read_refusals(path).to_dict("records")
+    assert kept["problems"] == told["problems"]
+    assert json.loads(kept["body"]) == {"rows": rows}
+    assert (kept["route"], kept["caller"]) == ("/predict", "127.0.0.1 me")
+
+
+@pytest.mark.parametrize("route", ["/predict", "/invocations", "/v2/models/flights/infer"])
+async def test_a_bad_row_may_fail_itself_alone(champion, captures, path, row, route):
+    rows = [{**row, "plan": "trial"}, row]
+    data = {name: [one[name] for one in rows] for name in row}
+    kinds = {"hours-per-week": "FP64", "temp": "FP64", "plan": "BYTES", "dest": "BYTES"}
+    tensors = [
+        {"name": n, "shape": [2], "datatype": kinds[n], "data": values}
+        for n, values in data.items()
+    ]
+    bodies = {"/predict": {"rows": rows, "keys": ["a", "b"]}, "/invocations": {"instances": rows}}
+    async with client_of(champion, captures, bad_rows="row") as client:
+        answer = await client.post(route, json=bodies.get(route, {"inputs": tensors}))
+        hopeless = await client.post("/predict", json={"rows": rows[:1]})
+
+    told = answer.json()
+    predictions = told.get("predictions") or told["outputs"][0]["data"]
+    assert predictions[0] is None
+    assert 0 < predictions[1] < 1
+    assert hopeless.status_code == 422
+    captures.close()
+    kept = read_captures(path)
+    assert kept["prediction"].tolist() == predictions[1:]
+    if route == "/predict":
+        assert kept["key"].tolist() == ["b"]
+        assert [one["column"] for one in told["problems"]] == ["plan"]
+    assert read_refusals(path)["problems"].str.len().tolist() == [1, 1]
+
+
+async def test_a_thousand_problems_are_named_and_all_are_counted(client):
+    answer = await client.post("/predict", json={"rows": [{}] * MAX_ROWS})
+
+    assert len(answer.json()["problems"]) == MOST_PROBLEMS
+    assert "in 20,000 places. The first 1,000 are named." in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +259,9 @@ async def test_a_refused_request_names_every_problem_and_is_not_captured(client,
     [b"", b"{", b"\xff", b'{"rows": ' + b"[" * 5000, b'{"rows": [{"temp": ' + b"9" * 9999 + b"}]}"],
     ids=["nothing", "open", "no utf-8", "deep", "long number"],
 )
-async def test_what_is_no_json_is_one_problem(client, body):
-    answer = await client.post("/predict", content=body)
+@pytest.mark.parametrize("route", ["/predict", "/invocations", "/v2/models/flights/infer"])
+async def test_what_is_no_json_is_one_problem(client, route, body):
+    answer = await client.post(route, content=body)
 
     assert answer.status_code == 422
     [problem] = answer.json()["problems"]
@@ -114,46 +276,198 @@ async def test_text_that_is_no_unicode_is_refused(client, row):
     assert answer.status_code == 422
 
 
-async def test_a_fault_of_the_server_shows_no_trace(model, row):
-    broken = dataclasses.replace(model, estimator=object())
-    async with client_of(broken, None) as client:
+async def test_a_fault_of_the_server_shows_no_trace(champion, row):
+    def fail(_):
+        raise RuntimeError(row)
+
+    champion.served = dataclasses.replace(champion.served, _predict=fail)
+    async with client_of(champion, None) as client:
         answer = await client.post("/predict", json={"rows": [row]})
 
     assert answer.status_code == 500
     assert answer.json() == {
-        "error": "The server must answer valid rows. Got AttributeError. See its log."
+        "error": "The server must answer valid rows. Got RuntimeError. See its log."
     }
 
 
-async def test_a_row_that_cannot_be_captured_is_answered_and_told(client, captures, caplog, row):
-    captures.close()
+async def test_before_there_is_a_champion_nothing_is_ready(captures, row):
+    async with client_of(Champion(), captures) as client:
+        answer = await client.post("/predict", json={"rows": [row]})
+        ready = await client.get("/ready")
+        live = await client.get("/live")
 
-    answer = await client.post("/predict", json={"rows": [row]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (ready.status_code, live.status_code) == (503, 200)
+
+
+@pytest.mark.parametrize(("policy", "status"), [("required", 503), ("best_effort", 200)])
+async def test_captures_that_cannot_be_written_are_told(champion, path, row, policy, status):
+    captures = Captures(path)
+    sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
+    async with client_of(champion, captures, capture=policy) as client:
+        answer = await client.post("/predict", json={"rows": [row]})
+        await asyncio.sleep(5 * EVERY)
+        ready = await client.get("/ready")
+        told = metrics((await client.get("/metrics")).text)
 
     assert answer.status_code == 200
-    assert f"request {answer.json()['request_id']} is not captured" in caplog.text
+    assert ready.status_code == status
+    assert ready.json()["problems"] == ["Captures are not written: no such table: answers."]
+    assert told["holdfast_capture_failing",] == 1
+    assert told["holdfast_capture_lag_seconds",] > 0
+    captures.close()
 
 
-async def test_it_tells_that_it_lives_and_what_it_serves(client):
+async def test_labels_come_back_by_key(client, captures, path):
+    labels = [{"key": "a", "target": 1}, {"key": "b", "target": 0}]
+
+    answer = await client.post("/labels", json={"labels": labels})
+
+    assert answer.json() == {"stored": 2}
+    assert read_labels(path).to_dict("records") == labels
+    bad = [{"key": "", "target": 1}, {"key": "b", "target": 0.5}, {"key": "c"}, 1]
+    refused = await client.post("/labels", json={"labels": bad})
+    assert refused.status_code == 422
+    assert [(one["row"], one["got"]) for one in refused.json()["problems"]] == [
+        (0, "''"),
+        (1, "0.5"),
+        (2, "nothing"),
+        (3, "1"),
+    ]
+    assert len(read_labels(path)) == 2
+    captures.close()
+    assert read_refusals(path)["route"].tolist() == ["/labels"]
+
+
+async def test_a_token_is_asked_for_where_there_is_one(champion, row):
+    async with client_of(champion, None, token="s3cret") as client:  # noqa: S106 -- a test's
+        bare = await client.post("/predict", json={"rows": [row]})
+        wrong = await client.get("/metrics", headers={"authorization": "Bearer other"})
+        good = {"authorization": "Bearer s3cret"}
+        right = await client.post("/predict", json={"rows": [row]}, headers=good)
+        probes = [(await client.get(route)).status_code for route in ("/live", "/ready")]
+
+    assert (bare.status_code, wrong.status_code, right.status_code) == (401, 401, 200)
+    assert probes == [200, 200]
+
+
+async def test_a_body_that_is_too_long_is_not_read(champion, captures, row):
+    async def chunks():
+        for _ in range(100):
+            yield b" " * 100
+
+    async with client_of(champion, captures, max_bytes=1_000) as client:
+        declared = await client.post("/predict", json={"rows": [row] * 100})
+        streamed = await client.post("/predict", content=chunks())
+
+    assert (declared.status_code, streamed.status_code) == (413, 413)
+    assert "at most 1,000 bytes" in declared.json()["error"]
+
+
+async def test_a_body_that_comes_too_slowly_is_given_up(champion):
+    async def slowly():
+        yield b"{"
+        await asyncio.sleep(30)
+
+    async with client_of(champion, None, timeout="50ms") as client:
+        answer = await client.post("/predict", content=slowly())
+
+    assert answer.status_code == 408
+
+
+async def test_more_requests_than_allowed_are_asked_to_come_again(champion, row):
+    release = asyncio.Event()
+
+    async def held():
+        await release.wait()
+        yield json.dumps({"rows": [row]}).encode()
+
+    async with client_of(champion, None, max_requests=2) as client:
+        held_up = [asyncio.ensure_future(client.post("/predict", content=held())) for _ in "ab"]
+        await asyncio.sleep(0.05)
+        answer = await client.post("/predict", json={"rows": [row]})
+        probe = await client.get("/ready")
+        release.set()
+        answers = [await one for one in held_up]
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert probe.status_code == 200
+    assert [one.status_code for one in answers] == [200, 200]
+
+
+async def test_it_tells_what_it_serves(client, columns):
     assert (await client.get("/live")).json() == {"status": "live"}
-    assert (await client.get("/ready")).json() == {"status": "ready"}
-    assert (await client.get("/version")).json() == {"name": "flights", "version": "3"}
+    assert (await client.get("/ready")).json() == {"status": "ready", "problems": []}
+    version = (await client.get("/version")).json()
+    assert (version["name"], version["version"], version["task"]) == (
+        "flights",
+        "3",
+        "classification",
+    )
+    contract = (await client.get("/contract")).json()
+    assert list(contract["columns"]) == list(columns)
+    assert contract["known"]["plan"] == ["free", "pro", "team"]
+    answer = await client.post("/predict", json={"rows": [contract["example"]]})
+    assert answer.status_code == 200
+    assert (await client.get("/v2/models/flights")).json()["inputs"][2] == {
+        "name": "plan",
+        "datatype": "BYTES",
+        "shape": [-1],
+    }
+    assert (await client.get("/v2/models/flights/ready")).json()["ready"]
+    assert (await client.get("/v2/models/other")).status_code == 404
+    assert (await client.get("/nothing")).json()["error"].startswith("There is no such route")
+    assert (await client.get("/predict")).status_code == 405
 
 
-async def test_its_documentation_shows_the_declared_columns(client, columns):
+async def test_every_answer_says_that_it_is_no_page(client, row):
+    asked = [
+        await client.post("/predict", json={"rows": [row]}),
+        await client.post("/predict", json={}),
+        await client.get("/version"),
+        await client.get("/nothing"),
+    ]
+
+    for answer in asked:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-type"] == "application/json"
+
+
+async def test_its_documentation_shows_the_columns_and_examples_that_work(client, columns):
     document = (await client.get("/openapi.json")).json()
 
-    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    pointer = body["schema"]["properties"]["rows"]["items"]["$ref"]
-    found = document
-    for part in pointer.removeprefix("#/").split("/"):
-        found = found[part.replace("~1", "/")]
-    assert list(found["properties"]) == list(columns)
+    assert list(document["components"]["schemas"]["Row"]["properties"]) == list(columns)
+    for route, methods in document["paths"].items():
+        for method, told in methods.items():
+            content = told.get("requestBody", {}).get("content", {}).get("application/json")
+            answer = await client.request(method, route, json=content and content["example"])
+            assert answer.status_code == 200, (route, answer.text)
+            assert str(answer.status_code) in told["responses"]
 
 
-@pytest.mark.parametrize("name", ["captured_at", "key", "prediction", "version", "request_id"])
-async def test_a_captured_feature_is_not_named_like_a_column_of_captures(model, captures, name):
-    renamed = dataclasses.replace(model, columns={name: Numeric()}, categories={})
+async def test_metrics_count_what_was_asked(client, row):
+    rows = [row, {**row, "hours-per-week": 99, "temp": 500}, {**row, "dest": "never seen"}]
+    await client.post("/predict", json={"rows": rows})
+    await client.post("/predict", json={"rows": [{**row, "plan": "x", "made up": 1}]})
+    await client.post("/predict", json={"rows": [{**row, "plan": "x"}]})
+    await client.post("/predict", content=b"{")
 
-    with pytest.raises(ConfigError, match=rf"Got {name}\. Rename it"):
-        client_of(renamed, captures)
+    told = metrics((await client.get("/metrics")).text)
+
+    route = ("route", "/predict")
+    assert told["holdfast_requests_total", route, ("status", "200")] == 1
+    assert told["holdfast_requests_total", route, ("status", "422")] == 3
+    assert told["holdfast_rows_total",] == 3
+    assert told["holdfast_outside_rows_total", ("column", "temp")] == 1
+    assert told["holdfast_outside_rows_total", ("column", "dest")] == 1
+    refused = {name[1:]: n for name, n in told.items() if name[0].startswith("holdfast_refused")}
+    assert refused == {
+        (("column", "plan"), ("rule", "label")): 2,
+        (("column", "(undeclared)"), ("rule", "undeclared")): 1,
+        (("column", ""), ("rule", "body")): 1,
+    }
+    assert told["holdfast_prediction_count",] == told["holdfast_confidence_count",] == 3
+    assert told["holdfast_predict_seconds_count",] == 1
+    assert told["holdfast_champion_info", ("name", "flights"), ("version", "3")] == 1
+    assert told["holdfast_champion_age_seconds",] > 0

@@ -1,12 +1,28 @@
+import json
+import signal
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import DataError, UnavailableError
-from pipeline.serving.capture import Captures, read_captures
+from pipeline.errors import DataError
+from pipeline.serving import capture
+from pipeline.serving.capture import (
+    _TABLES,
+    CAPTURED,
+    LONGEST_BODY,
+    Captures,
+    read_captures,
+    read_labels,
+    read_refusals,
+)
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -17,38 +33,58 @@ def path(tmp_path):
 
 
 def append(captures, *, key="a", at=NOON, row=None):
-    captures.append(
-        rows=[row or {"x": 1.5, "plan": "pro"}],
-        predictions=[0.25],
-        keys=[key],
-        version="3",
+    captures.describe("3", task="classification", columns=["x", "plan"])
+    request = {"rows": [row or {"x": 1.5, "plan": "pro"}], "keys": [key]}
+    captures.answer(
+        at=round(at.timestamp() * 1e6),
         request_id="r",
-        at=at,
+        version="3",
+        latency=1500,
+        request=json.dumps(request).encode(),
+        predictions=np.array([0.25]).tobytes(),
     )
 
 
-def test_what_was_appended_is_read(path):
+def written(captures):
+    """Wait until everything is."""
+    until = time.monotonic() + 5
+    while captures.lag and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_what_was_answered_is_read(path):
     with Captures(path) as captures:
         append(captures)
-        append(captures, key="b", row={"x": None, "plan": None})
+        append(captures, key="b", row={"x": None})
+        written(captures)
 
-        frame = read_captures(path, start=None, end=None)
+        frame = read_captures(path)
 
-    assert list(frame.columns) == [
-        "x",
-        "plan",
-        "captured_at",
-        "key",
-        "prediction",
-        "version",
-        "request_id",
-    ]
+    assert list(frame.columns) == ["x", "plan", *CAPTURED]
     assert frame["captured_at"].dtype == "datetime64[us]"
     assert frame["captured_at"].tolist() == [pd.Timestamp("2026-03-01 12:00:00.123456")] * 2
     assert frame["key"].tolist() == ["a", "b"]
     assert frame["x"].tolist()[0] == 1.5
     assert frame[["x", "plan"]].isna().all(axis=1).tolist() == [False, True]
-    assert frame.loc[0, ["prediction", "version", "request_id"]].tolist() == [0.25, "3", "r"]
+    told = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
+    assert told.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
+
+
+def test_rows_without_keys_are_called_by_their_request(path):
+    with Captures(path) as captures:
+        captures.describe("3", task="regression", columns=["x"])
+        captures.answer(
+            at=0,
+            request_id="r",
+            version="3",
+            latency=0,
+            request=b'{"rows": [{"x": 1}, {}]}',
+            predictions=np.array([7.0, 8.0]).tobytes(),
+        )
+
+    frame = read_captures(path)
+    assert frame["key"].tolist() == ["r-0", "r-1"]
+    assert frame["confidence"].isna().all()
 
 
 def test_a_window_holds_its_start_and_not_its_end(path):
@@ -66,7 +102,7 @@ def test_time_is_kept_in_utc(path):
     with Captures(path) as captures:
         append(captures, at=NOON.astimezone(datetime.now().astimezone().tzinfo))
 
-    [time] = read_captures(path, start=None, end=None)["captured_at"]
+    [time] = read_captures(path)["captured_at"]
     assert time == pd.Timestamp("2026-03-01 12:00:00.123456")
 
 
@@ -75,13 +111,13 @@ def test_rows_come_oldest_first(path):
         append(captures, key="late", at=NOON + timedelta(seconds=1))
         append(captures, key="early")
 
-    assert read_captures(path, start=None, end=None)["key"].tolist() == ["early", "late"]
+    assert read_captures(path)["key"].tolist() == ["early", "late"]
 
 
 def test_an_empty_window_keeps_its_columns(path):
     Captures(path).close()
 
-    frame = read_captures(path, start=None, end=None)
+    frame = read_captures(path)
 
     assert len(frame) == 0
     assert frame["captured_at"].dtype == "datetime64[us]"
@@ -92,33 +128,112 @@ def test_captures_survive_a_restart(path):
         with Captures(path) as captures:
             append(captures, key=key)
 
-    assert len(read_captures(path, start=None, end=None)) == 2
+    assert len(read_captures(path)) == 2
 
 
-def test_threads_lose_no_row(path):
-    with Captures(path) as captures, ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: append(captures, key=str(i)), range(400)))
+def test_what_is_added_while_it_writes_is_not_lost(path):
+    with Captures(path) as captures:
+        for i in range(3_000):
+            append(captures, key=str(i))
 
-    assert set(read_captures(path, start=None, end=None)["key"]) == {str(i) for i in range(400)}
+    assert read_captures(path)["key"].tolist() == [str(i) for i in range(3_000)]
 
 
-def test_a_request_is_stored_whole_or_not_at_all(path):
-    with Captures(path) as captures, pytest.raises(UnavailableError):
-        captures.append(
-            rows=[{"x": 1}, {"x": 2}],
-            predictions=[0.5, None],
-            keys=["a", "b"],
-            version="3",
+def test_a_killed_process_loses_a_quarter_of_a_second_at_most(path):
+    script = f"""
+import json, os, signal, sys, time
+import numpy as np
+from pathlib import Path
+from pipeline.serving.capture import Captures
+captures = Captures(Path({str(path)!r}))
+captures.describe("3", task="regression", columns=["x"])
+began = time.time()
+for i in range(10**9):
+    now = time.time()
+    captures.answer(at=round(now * 1e6), request_id=str(i), version="3", latency=0,
+                    request=b'{{"rows": [{{"x": 1}}]}}', predictions=np.zeros(1).tobytes())
+    if now - began > 1:
+        print(now, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.001)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    frame = read_captures(path)
+    last = frame["captured_at"].max().timestamp()
+    assert killed.returncode == -signal.SIGKILL
+    assert frame["request_id"].tolist() == [str(i) for i in range(len(frame))]
+    assert float(killed.stdout) - last < 0.25
+
+
+def test_what_cannot_be_written_waits_and_is_told(path):
+    with Captures(path) as captures:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("DROP TABLE answers")
+        append(captures)
+        until = time.monotonic() + 5
+        while not captures.problem and time.monotonic() < until:
+            time.sleep(0.01)
+        assert captures.problem == "Captures are not written: no such table: answers."
+        assert captures.lag > 0
+        other.executescript(_TABLES)
+        written(captures)
+        assert captures.problem == ""
+        other.close()
+
+    assert len(read_captures(path)) == 1
+
+
+def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
+    monkeypatch.setattr(capture, "MOST_WAITING", 1_000)
+    with Captures(path) as captures:
+        sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
+        for _ in range(100):
+            append(captures)
+
+        assert 70 < captures.lost < 100
+
+
+def test_refusals_are_kept_with_their_problems(path):
+    with Captures(path) as captures:
+        captures.refusal(
+            at=1,
             request_id="r",
-            at=NOON,
+            version="3",
+            route="/predict",
+            caller="10.0.0.1 curl",
+            problems='[{"code": "range"}]',
+            body=b"x" * (LONGEST_BODY + 1),
         )
 
-    assert len(read_captures(path, start=None, end=None)) == 0
+    [told] = read_refusals(path).to_dict("records")
+    assert told["problems"] == [{"code": "range"}]
+    assert (told["route"], told["caller"], told["bytes"]) == (
+        "/predict",
+        "10.0.0.1 curl",
+        LONGEST_BODY + 1,
+    )
+    assert len(told["body"]) == LONGEST_BODY
+    assert told["at"] == pd.Timestamp("1970-01-01 00:00:00.000001")
+
+
+def test_labels_are_on_disk_when_they_are_stored(path):
+    with Captures(path) as captures:
+        captures.label([("a", 1.0), ("b", 0.0)], at=0)
+
+        assert read_labels(path).to_dict("list") == {"key": ["a", "b"], "target": [1.0, 0.0]}
+
+
+def test_the_store_is_its_owners_alone(path):
+    with Captures(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_reading_makes_no_file(path):
     with pytest.raises(sqlite3.DatabaseError):
-        read_captures(path, start=None, end=None)
+        read_captures(path)
 
     assert not path.exists()
 
@@ -127,7 +242,7 @@ def test_reading_leaves_no_file_behind(path):
     with Captures(path) as captures:
         append(captures)
 
-    read_captures(path, start=None, end=None)
+    read_captures(path)
 
     assert list(path.parent.iterdir()) == [path]
 
@@ -135,21 +250,25 @@ def test_reading_leaves_no_file_behind(path):
 def test_reading_does_not_wait_for_a_writer(path):
     with Captures(path) as captures:
         append(captures)
-        captures._connection.execute("BEGIN IMMEDIATE")
+        written(captures)
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
 
-        assert len(read_captures(path, start=None, end=None)) == 1
+            assert len(read_captures(path)) == 1
 
 
 def test_reading_does_not_stop_a_writer(path):
     with Captures(path) as captures:
         append(captures)
+        written(captures)
         reader = sqlite3.connect(path)
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM captures").fetchone()
+        reader.execute("SELECT * FROM answers").fetchone()
         append(captures, key="b")
+        written(captures)
         reader.close()
 
-    assert len(read_captures(path, start=None, end=None)) == 2
+    assert len(read_captures(path)) == 2
 
 
 @pytest.mark.parametrize("keep", [1 / 2, 1 / 4])
@@ -161,7 +280,7 @@ def test_a_half_written_file_is_a_database_error(path, keep):
     path.write_bytes(whole[: int(len(whole) * keep)])
 
     with pytest.raises(sqlite3.DatabaseError):
-        read_captures(path, start=None, end=None)
+        read_captures(path)
 
 
 def test_a_file_that_is_no_database_is_refused_on_both_sides(path):
@@ -169,6 +288,6 @@ def test_a_file_that_is_no_database_is_refused_on_both_sides(path):
     path.write_bytes(b"no database at all" * 100)
 
     with pytest.raises(sqlite3.DatabaseError):
-        read_captures(path, start=None, end=None)
+        read_captures(path)
     with pytest.raises(DataError, match="must be a writable SQLite file"):
         Captures(path)

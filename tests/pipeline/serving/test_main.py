@@ -11,8 +11,7 @@ from pipeline.serving.__main__ import main
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    for name in ("MODEL_DIR", "HOLDFAST_CAPTURES", "HOLDFAST_API_HOST", "HOLDFAST_API_PORT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MODEL_DIR", raising=False)
 
 
 def refusal(capsys):
@@ -33,9 +32,11 @@ def test_a_missing_file_is_one_sentence(capsys, tmp_path):
 @pytest.mark.parametrize("port", ["http", "65536", "-1"])
 def test_a_port_that_is_none_is_refused(capsys, monkeypatch, bundle, port):
     monkeypatch.setenv("MODEL_DIR", str(bundle))
-    monkeypatch.setenv("HOLDFAST_API_PORT", port)
+    monkeypatch.setenv("HOLDFAST__SERVING__PORT", port)
 
-    assert f"HOLDFAST_API_PORT must be a port, 0 to 65535. Got {port!r}." in refusal(capsys)
+    assert "HOLDFAST__SERVING__... must be settings of serving. Got serving.port:" in refusal(
+        capsys
+    )
 
 
 def test_a_model_that_predicts_differently_is_refused(capsys, monkeypatch, bundle):
@@ -65,7 +66,7 @@ def test_a_manifest_without_a_version_is_refused(capsys, monkeypatch, bundle, ma
 def test_a_capture_store_that_is_none_is_refused(capsys, monkeypatch, bundle, tmp_path):
     (tmp_path / "captures.db").write_text("no database at all" * 100)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
-    monkeypatch.setenv("HOLDFAST_CAPTURES", str(tmp_path / "captures.db"))
+    monkeypatch.setenv("HOLDFAST__SERVING__CAPTURES", str(tmp_path / "captures.db"))
 
     assert "captures.db must be a writable SQLite file" in refusal(capsys)
 
@@ -79,5 +80,5 @@ def test_an_exported_model_needs_no_mlflow():
 
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))
 
-    assert "fastapi" in loaded
-    assert not {"mlflow", "prefect", "sqlalchemy"} & set(loaded)
+    assert "starlette" in loaded
+    assert not {"fastapi", "mlflow", "prefect", "sqlalchemy"} & set(loaded)
