@@ -7,9 +7,11 @@ doing anything twice adds nothing.
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,14 +102,26 @@ class Tracking:
     @cached_property
     def client(self) -> mlflow.MlflowClient:
         """MLflow's client, its global address set, because sources resolve through it."""
-        if self.uri.startswith("sqlite"):
-            self.folder.mkdir(parents=True, exist_ok=True)
         with translated(), _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            if self.uri.startswith("sqlite"):
+                self._make_store()
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             client = mlflow.MlflowClient(self.uri)
             client.search_experiments(max_results=1)
         return client
+
+    def _make_store(self) -> None:
+        """Make SQLite's file where there is none, under another name until it is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        store = Path(sa.make_url(self.uri).database or self.folder)
+        if store.exists():
+            return
+        with self.exclusive("store"), tempfile.TemporaryDirectory(dir=store.parent) as folder:
+            if not store.exists():
+                made = Path(folder) / store.name
+                mlflow.MlflowClient(f"sqlite:///{made}").search_experiments(max_results=1)
+                made.rename(store)
 
     @cached_property
     def experiment(self) -> str:

@@ -1,4 +1,7 @@
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,22 @@ def settings(tmp_path, data):
     )
 
 
+CUT_OFF = """
+import itertools, os, signal, sys
+from pathlib import Path
+import sqlalchemy as sa
+from pipeline.config import Settings
+from pipeline.registry import Registry
+
+statements = itertools.count()
+
+@sa.event.listens_for(sa.Engine, "before_cursor_execute")
+def end(*_):
+    if next(statements) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Registry(Settings.model_validate_json(Path(sys.argv[1]).read_text())).versions()
+"""
 UNIT = Cause("unit", ("amount", "age"), "Seen.", {"factor": 100.0, "was": "EUR"}, "Mend it.", 0.5)
 
 
@@ -193,3 +212,12 @@ def test_what_is_no_broken_batch_cannot_be_answered(settings, batch, got):
         records.record_answer(registry, batch, "drop", "a test")
 
     assert "answer" not in tags_of(registry)
+
+
+def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(settings, tmp_path):
+    conf = tmp_path / "settings.json"
+    conf.write_text(settings.model_dump_json())
+    command = [sys.executable, "-c", CUT_OFF, str(conf), "800"]
+
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert Registry(settings).versions() == []
