@@ -1,11 +1,14 @@
 """Kills a replay at every change that it makes to its store, goes on, and compares the end.
 
 `python tests/flows/crashes.py CONF BATCHES SHARE`: BATCHES are judged without harm, then the next
-one, which asks for a retrain, is cut off: at each point, when it is first passed. Points are found
-by running it. SHARE, as 0/2, says which of them. The last line is JSON.
+one, which asks for a retrain, is cut off: at each point, when it is first passed. The first
+training and its first batch are cut off at the points that only they pass. Points are found by
+running both. SHARE, as 0/2, says which of them. The last line is JSON.
 """
 
+import contextlib
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -54,8 +57,9 @@ class Watch:
         if frame is None:
             return
         file = Path(frame.f_code.co_filename).relative_to(ROOT)
-        path = f"{frame.f_back.f_code.co_name} > {frame.f_code.co_name} > {name}"
-        point = f"{file}:{frame.f_lineno} {path}"
+        caller = frame.f_back
+        path = f"{caller.f_code.co_name} > {frame.f_code.co_name} > {name}"
+        point = f"{file}:{caller.f_lineno}:{frame.f_lineno} {path}"
         if point == self.target:
             os.kill(os.getpid(), signal.SIGKILL)
         if point not in self.seen:
@@ -149,20 +153,35 @@ def main():
     part, parts = map(int, share.split("/"))
     state = Settings.load(conf).tracking.folder
     kept = Path(conf).parent / "kept"
-    apart(lambda: judged(conf, batches))
-    shutil.copytree(state, kept)
-    seen = apart(lambda: judged(conf, 1))
-    points = list(seen)
-    expected = apart(lambda: _state(conf))
+    state.mkdir()
+    starts, expected = {}, {}
+    for start, harmless in ((0, 0), (batches, batches - 1)):
+        if harmless:
+            apart(lambda: judged(conf, harmless))  # noqa: B023 -- called at once
+        shutil.copytree(state, kept / str(start))
+        seen, modules = apart(lambda: [judged(conf, 1), list(sys.modules)])
+        import_here(modules)
+        starts |= dict.fromkeys(seen, start)
+        expected[start] = apart(lambda: _state(conf))
     results = {}
-    for point in points[part::parts]:
+    for point in [*starts][part::parts]:
+        start = starts[point]
         shutil.rmtree(state)
-        shutil.copytree(kept, state)
+        shutil.copytree(kept / str(start), state)
         killed = apart(lambda: judged(conf, 1, point))  # noqa: B023 -- called at once
-        got = apart(lambda: went_on(conf, batches + 1))
-        results[point] = [killed, _difference(expected, got)]
-    found = {"points": len(points), "results": results, "versions": expected["versions"]}
+        got = apart(lambda: went_on(conf, start + 1))  # noqa: B023 -- called at once
+        results[point] = [killed, _difference(expected[start], got)]
+    versions = expected[batches]["versions"]
+    found = {"points": len(starts), "results": results, "versions": versions}
     sys.stdout.write(json.dumps(found) + "\n")
+
+
+def import_here(modules):
+    """What a run imports on its way: a process that is forked afterwards has it already."""
+    for name in modules:
+        if name not in sys.modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def _difference(expected, got):

@@ -52,6 +52,7 @@ def test_the_points_cover_monitor_train_register_and_promote(crashes):
     points = " ".join(crashes[0]["results"] | crashes[1]["results"])
 
     for what in (
+        *("> create_experiment", "_register > create_registered_model"),
         *("record > log_dict", "tell > page", "record_training > create_run"),
         *("_register > create_model_version", "record_gate > update_model_version"),
         *("_move > tag_model", "_finish > point", "_finish > tag", "record_performance"),
