@@ -1,6 +1,16 @@
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
 import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pandas as pd
 import pytest
 
@@ -8,7 +18,10 @@ from flows.register import release, rollback
 from flows.steps import opened
 from flows.train import train
 from pipeline.errors import RegistryError, UnavailableError
+from pipeline.serving.capture import read_captures
 from pipeline.serving.champion import Champion, Follower
+
+pytestmark = pytest.mark.integration
 
 NEW = "2026-03-23"
 """By then the rows of the shop after its drift suffice for a version that passes."""
@@ -125,3 +138,106 @@ def test_the_ranges_of_training_travel_with_a_version(shop, make_shop_rows):
 
     place = list(champion.served.model.columns).index("amount")
     assert (inside[place], beyond[place]) == (0, 1)
+
+
+@contextmanager
+def served(conf):
+    """The server of a conf in a process of its own, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+    own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
+    command = [sys.executable, "-m", "pipeline.serving", conf]
+    root = Path(__file__).parents[2]
+    server = subprocess.Popen(command, env=os.environ | own, cwd=root, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+
+    def ready():
+        assert server.poll() is None
+        try:
+            return httpx.get(f"{address}/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        end = time.monotonic() + 60
+        while not ready():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield server, address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def asking(address, stop, told, row):
+    """Ask again and again on one connection; versions and failures by request."""
+    with httpx.Client(base_url=address, timeout=30) as client:
+        while not stop.is_set():
+            key = f"{threading.get_ident()}-{len(told)}-{time.monotonic_ns()}"
+            try:
+                answer = client.post("/predict", json={"rows": [row], "keys": [key]})
+            except httpx.HTTPError as error:
+                if not stop.is_set():
+                    told.append((key, repr(error)))
+                return
+            told.append((key, answer.json()["version"] if answer.is_success else answer.text))
+
+
+@contextmanager
+def load(address, connections):
+    row = httpx.get(f"{address}/contract").json()["example"]
+    stop, told = threading.Event(), []
+    threads = [
+        threading.Thread(target=asking, args=(address, stop, told, row)) for _ in range(connections)
+    ]
+    for thread in threads:
+        thread.start()
+    yield stop, told
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(shop):
+    train(shop)
+    train(shop, until=NEW)
+    settings, registry = opened(shop)
+    with served(shop) as (server, address):
+        with load(address, connections=4) as (_, told):
+            for number in (1, 2) * 5:
+                registry.point("champion", number)
+                until(
+                    lambda number=number: (
+                        httpx.get(f"{address}/version").json()["version"] == str(number)
+                    )
+                )
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=20) == 0
+
+    kept = read_captures(settings.captures)
+    assert set(Counter(version for _, version in told)) == {"1", "2"}
+    assert dict(zip(kept["key"], kept["version"], strict=True)) == dict(told)
+
+
+def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
+    train(shop)
+    settings, _ = opened(shop)
+    with served(shop) as (server, address), load(address, connections=2) as (stop, told):
+        time.sleep(2)
+        stop.set()
+        answered = list(told)
+        killed = time.time()
+        server.kill()
+
+    kept = read_captures(settings.captures)
+    assert len(kept) > 10
+    assert killed - kept["captured_at"].max().timestamp() < 0.25
+    # What is kept is the first of what was answered, without a gap.
+    by_thread = {}
+    for key, _ in answered:
+        by_thread.setdefault(key.partition("-")[0], []).append(key)
+    for keys in by_thread.values():
+        there = [key in set(kept["key"]) for key in keys]
+        assert there == sorted(there, reverse=True)
+    with served(shop) as (_, address):
+        assert httpx.get(f"{address}/ready").status_code == 200

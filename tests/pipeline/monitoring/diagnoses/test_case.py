@@ -19,7 +19,9 @@ def middles(profile):
 
 
 @pytest.mark.parametrize(
-    "distribution", [stats.uniform(3, 7), stats.norm(50, 9), stats.beta(2, 5)], ids=str
+    "distribution",
+    [stats.uniform(3, 7), stats.norm(50, 9), stats.beta(2, 5)],
+    ids=["uniform", "normal", "beta"],
 )
 def test_the_mass_over_the_whole_range_is_one(distribution):
     profile = NumericProfile.fit(distribution.rvs(20_000, random_state=1))
