@@ -203,6 +203,15 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
             tracking.client.set_tag(found.run_id, key, value)
 
 
+def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:
+    """Keep the page of a week's refused requests in a run of its own; again, it is replaced."""
+    name = f"refused {start:%Y-%m-%d}"
+    run_id = tracking.run({"kind": "digest", "week": f"{start:%Y-%m-%d}"}, name, start)
+    with translated():
+        tracking.client.log_text(run_id, page, "digest.md")
+        tracking.client.set_tag(run_id, "mlflow.note.content", page)
+
+
 def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
     """The faults that were recognised in a batch."""
     report = tracking.read(batch.run_id, REPORT)

@@ -9,7 +9,10 @@ from pipeline.config import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-FLOWS = {"validate", "train", "register", "rollback", "release", "monitor", "replay", "review"}
+FLOWS = {
+    *("validate", "train", "register", "rollback", "release"),
+    *("monitor", "replay", "review", "digest"),
+}
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
 
 
@@ -80,4 +83,4 @@ def test_two_runs_of_what_changes_a_model_do_not_overlap(name):
 def test_nothing_is_scheduled_until_somebody_says_so():
     schedules = [s for deployment in DEPLOYMENTS for s in deployment.get("schedules", [])]
 
-    assert [schedule["active"] for schedule in schedules] == [False]
+    assert [schedule["active"] for schedule in schedules] == [False, False]

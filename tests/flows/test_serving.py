@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -13,12 +14,14 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
+from prefect.client.orchestration import get_client
 
+from flows.digest import digest
 from flows.register import release, rollback
 from flows.steps import opened
 from flows.train import train
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.serving.capture import read_captures
+from pipeline.serving.capture import Captures, read_captures
 from pipeline.serving.champion import Champion, Follower
 
 pytestmark = pytest.mark.integration
@@ -241,3 +244,33 @@ def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
         assert there == sorted(there, reverse=True)
     with served(shop) as (_, address):
         assert httpx.get(f"{address}/ready").status_code == 200
+
+
+def test_refused_requests_of_a_week_are_one_page_in_mlflow_and_prefect(shop):
+    train(shop)
+    settings, registry = opened(shop)
+    day = pd.Timestamp("2026-03-02")
+    problem = {"code": "label", "column": "plan", "rule": "must be one of {free, pro}"}
+    with Captures(settings.captures) as captures:
+        for i, got in enumerate(["'team'"] * 3 + ["'gold'"]):
+            captures.refusal(
+                at=(day - pd.Timedelta(days=1 if i else 9)).value // 1_000,
+                request_id=str(i),
+                version="1",
+                route="/predict",
+                caller="me",
+                problems=json.dumps([problem | {"got": got}]),
+                body=b"{}",
+            )
+
+    assert digest(shop, until="2026-03-02 15:00") == digest(shop, until="2026-03-02")
+    told = digest(shop, until="2026-03-02")
+
+    assert told == {"until": "2026-03-02", "refused": 3, "before": 1}
+    [run] = registry.search("tags.kind = 'digest'")
+    page = run.data.tags["mlflow.note.content"]
+    assert "| plan | 3 | +2 |" in page
+    with get_client(sync_client=True) as client:
+        wanted = {"artifacts": {"key": {"any_": ["shop-digest"]}}}
+        shown = client.request("POST", "/artifacts/filter", json=wanted).json()
+    assert page in {one["data"] for one in shown}

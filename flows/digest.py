@@ -1,0 +1,36 @@
+"""The week's refused requests as one page, in Prefect and in MLflow."""
+
+from typing import Any
+
+import pandas as pd
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.steps import opened, page_failure
+from pipeline import records
+from pipeline.digest import digest as page_of
+from pipeline.errors import DataError
+from pipeline.serving.capture import read_refusals
+
+WEEK = pd.Timedelta("7D")
+
+
+@flow(name="digest", on_failure=[page_failure])
+def digest(conf: str, until: str | None = None) -> dict[str, Any]:
+    """Tell of the requests that the served API refused in the week before `until`, else now."""
+    settings, registry = opened(conf)
+    end = pd.Timestamp.now("UTC").tz_localize(None) if until is None else pd.Timestamp(until)
+    end = end.floor("1D")
+    if not settings.captures.exists():
+        message = (
+            f"The store of captures must exist. There is nothing at {settings.captures}. "
+            "Serve the model first: make serve."
+        )
+        raise DataError(message)
+    refused = read_refusals(settings.captures, start=end - WEEK, end=end)
+    before = read_refusals(settings.captures, start=end - 2 * WEEK, end=end - WEEK)
+    known = registry.bundle(registry.champion().number).model.categories
+    page = page_of(refused, before, known)
+    records.record_digest(registry, page, end - WEEK)
+    create_markdown_artifact(page, key=f"{settings.name}-digest")
+    return {"until": f"{end:%Y-%m-%d}", "refused": len(refused), "before": len(before)}
