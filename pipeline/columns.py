@@ -17,6 +17,7 @@ from pipeline.errors import DataError
 
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -197,16 +198,28 @@ def contract(
     return pa.DataFrameSchema(rules, strict=False)
 
 
+def limits(column: Numeric) -> tuple[float, float]:
+    """Smallest and largest number that a column may hold.
+
+    Where none is declared they are those of a float32, in which estimators compute: what
+    lies beyond would be infinite to them.
+    """
+    least = -_LARGEST if column.min is None else column.min
+    most = _LARGEST if column.max is None else column.max
+    return max(least, -_LARGEST), min(most, _LARGEST)
+
+
+def range_rule(column: Numeric) -> str:
+    """The rule of `limits` in words."""
+    low, high = limits(column)
+    return f"must lie in {low:g} .. {high:g}"
+
+
 def _rule(column: Numeric | Categorical) -> pa.Column:
     if isinstance(column, Categorical):
         checks = [] if column.values is None else [pa.Check.isin(list(column.values))]
         return pa.Column(str, checks, nullable=column.nullable)
-    low = -np.inf if column.min is None else column.min
-    high = np.inf if column.max is None else column.max
-    checks = [
-        pa.Check.in_range(low, high, include_min=np.isfinite(low), include_max=np.isfinite(high))
-    ]
-    return pa.Column(float, checks, nullable=column.nullable)
+    return pa.Column(float, pa.Check.in_range(*limits(column)), nullable=column.nullable)
 
 
 def infer_columns(frame: pd.DataFrame) -> Columns:

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import as_text, as_time, conform, contract, require
+from pipeline.columns import as_text, as_time, conform, contract, range_rule, require
 from pipeline.config import Categorical, Columns, Data, Numeric
 from pipeline.errors import DataError
 
@@ -148,9 +148,7 @@ def _reason(name: str, check: str, column: Numeric | Categorical | None) -> str:
     if isinstance(column, Categorical):
         return f"{name} must be one of {{{', '.join(column.values or ())}}}"
     if isinstance(column, Numeric):
-        low = "-inf" if column.min is None else f"{column.min:g}"
-        high = "inf" if column.max is None else f"{column.max:g}"
-        return f"{name} must lie in {low} .. {high}"
+        return f"{name} {range_rule(column)}"
     return f"{name} must obey {check}"
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
-from pipeline.columns import Categories, Matrix
+from pipeline.columns import Categories, Matrix, limits, range_rule
 from pipeline.config import Categorical, Columns, Numeric
 
 Row = Mapping[str, Any]
@@ -91,9 +91,8 @@ def strict_dict(name: str, fields: dict[str, Any]) -> Any:
 
 def _annotation(column: Numeric | Categorical) -> Any:
     if isinstance(column, Numeric):
-        rule: Any = Annotated[
-            float, Field(strict=True, allow_inf_nan=False, ge=column.min, le=column.max)
-        ]
+        low, high = limits(column)
+        rule: Any = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=low, le=high)]
     elif column.values is None:
         rule = Annotated[str, Field(strict=True)]
     else:
@@ -196,10 +195,7 @@ def _rule(kind: str, column: Numeric | Categorical) -> tuple[str, str, str]:
         cure = "Send one of them, or add this one to its values in data.features."
         return "label", f"must be one of {{{', '.join(column.values)}}}", cure
     if kind in {"greater_than_equal", "less_than_equal"}:
-        low = "-inf" if column.min is None else f"{column.min:g}"
-        high = "inf" if column.max is None else f"{column.max:g}"
-        cure = "Fix the value, or its range in data.features."
-        return "range", f"must lie in {low} .. {high}", cure
+        return "range", range_rule(column), "Fix the value, or its range in data.features."
     if kind == "finite_number":
         return "range", "must be finite", "Send null for a value that is not known."
     return "type", "must be a number", "Send a JSON number, without quotes."

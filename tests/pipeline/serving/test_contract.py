@@ -28,7 +28,7 @@ NUMBERS = [
     if limit is not None
     for beside in (limit, np.nextafter(limit, -math.inf), np.nextafter(limit, math.inf))
 ]
-EXTREMES = [-1.8e308, -1.7e308, -5e-324, -0.0, 5e-324, 3.25, 1.7e308, 1.8e308]
+EXTREMES = [-1.8e308, -1.7e308, -1e39, 1e39, 3.4e38, -5e-324, -0.0, 5e-324, 3.25, 1.7e308, 1.8e308]
 LABELS = ["a", "A", " a", "b c", "", "nan", "None", "1", "é", "\0"]
 
 
