@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
 from flows.register import gate, shadowed
 from flows.retrains import send
-from flows.steps import check, opened, page_failure, quarantine_folder, read
+from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
 from pipeline import champions, records, validation
 from pipeline.alerts import Event, Kind, page
 from pipeline.champions import champion_at
@@ -39,9 +38,9 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
     settings, registry = opened(conf)
     with registry.exclusive("monitor"):
         start = next_batch(settings, registry) if batch is None else pd.Timestamp(batch)
-        champions.settle(registry, start)
+        patient(champions.settle)(registry, start)
         # A page that was lost with its process is found here, and sent.
-        for last in records.batches(registry)[-1:]:
+        for last in patient(records.batches)(registry)[-1:]:
             tell(settings, registry, last)
         judged = judge(settings, registry, start)
         tell(settings, registry, judged)
@@ -54,6 +53,7 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
     }
 
 
+@patient
 def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
     """Start of the batch after the last recorded one, else of the first after training."""
     recorded = records.batches(registry)
@@ -62,7 +62,7 @@ def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
     return registry.champion().until
 
 
-@task(cache_policy=NO_CACHE)
+@patient
 def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     """Record one batch and what to do about it; a recorded one is given back as it stands."""
     name = f"{start:%Y-%m-%dT%H:%M}"
@@ -206,6 +206,7 @@ def _harmless(settings: Settings, history: Sequence[Batch], number: int) -> bool
     return all(2 * one.change - one.at_least < allowed for one in last)  # the far end
 
 
+@patient
 def tell(settings: Settings, registry: Registry, batch: Batch) -> None:
     """Page people about a batch whose decision calls for it, unless they were."""
     evidence, decision = batch.verdict.evidence, batch.verdict.decision
@@ -225,6 +226,7 @@ def tell(settings: Settings, registry: Registry, batch: Batch) -> None:
     records.mark(registry, batch, paged="yes")
 
 
+@patient
 def judge_shadows(settings: Settings, registry: Registry) -> None:
     """Put each challenger before the gate that has scored its batches beside the champion."""
     for version in registry.versions():

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from flows.monitor import judge, judge_shadows, next_batch, settle, tell
 from flows.retrains import outstanding
-from flows.steps import check, opened, page_failure, read
+from flows.steps import check, opened, page_failure, patient, read
 from flows.train import train
 from pipeline import records
 from pipeline.alerts import Event, page
@@ -67,7 +67,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
                 subject = f"{settings.name}, batch {start + k * length:%Y-%m-%d}: not judged"
                 page(Event("quarantine", subject, str(error)), settings.alerts.urls)
             progress.advance(bar)
-        settle(settings, registry, last + pd.Timedelta(settings.data.label_delay))
+        patient(settle)(settings, registry, last + pd.Timedelta(settings.data.label_delay))
         say("comparing with the first version left alone")
         return _story(settings, registry)
 
@@ -94,6 +94,7 @@ def step(conf: str, settings: Settings, registry: Registry, start: pd.Timestamp,
     catch_up(conf, settings, registry)
 
 
+@patient
 def _last_end(settings: Settings) -> pd.Timestamp:
     """End of the newest row's day."""
     rows = read(settings, settings.data.live or settings.data.train, None, None)
@@ -101,6 +102,7 @@ def _last_end(settings: Settings) -> pd.Timestamp:
     return newest.normalize() + pd.Timedelta("1D")
 
 
+@patient
 def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     """One row a batch, with the first version's scores beside the maintained model's."""
     first = registry.bundle(registry.versions()[0].number).model

@@ -1,13 +1,15 @@
 """What several flows do: open a model, read and validate rows, page when a flow fails."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, ParamSpec, TypeVar
 
 import pandas as pd
-from prefect import Flow, get_run_logger, task
+from prefect import Flow, Task, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.tasks import exponential_backoff
 
 from pipeline import records, sources, training, validation
 from pipeline.alerts import Event, page
@@ -16,6 +18,11 @@ from pipeline.config import Settings, Source
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.registry import Registry
 from pipeline.validation import NoValidRowError, Validated
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RETRIES: Final = 5
+"""The last one a minute after the first failure."""
 
 
 def opened(conf: str) -> tuple[Settings, Registry]:
@@ -39,7 +46,22 @@ async def _away(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(await state.aresult(raise_on_failure=False), UnavailableError)
 
 
-@task(retries=3, retry_delay_seconds=[2, 8, 30], retry_condition_fn=_away, cache_policy=NO_CACHE)
+def patient(step: Callable[P, R]) -> Task[P, R]:
+    """A task that is tried again, ever later, while a server is away, and after no other error.
+
+    It does what is left to do, as all steps here read from the record what was done. None calls
+    another, or the two would wait for each other's number of times.
+    """
+    return Task(
+        step,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(2),
+        retry_condition_fn=_away,
+        cache_policy=NO_CACHE,
+    )
+
+
+@task(cache_policy=NO_CACHE)
 def read(
     settings: Settings, source: Source, start: pd.Timestamp | None, end: pd.Timestamp | None
 ) -> pd.DataFrame:

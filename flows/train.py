@@ -11,7 +11,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.register import ask_people, gate
-from flows.steps import check, opened, page_failure, read, without_set_aside
+from flows.steps import check, opened, page_failure, patient, read, without_set_aside
 from pipeline import champions, environment, parity, records, training
 from pipeline.bundle import Bundle
 from pipeline.config import Numeric, Settings
@@ -28,14 +28,10 @@ def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, A
     """Rows before `until` -> a judged version; what was trained already is not trained again."""
     settings, registry = opened(conf)
     with registry.exclusive("train"):
-        registry.close_cut_off()
-        moment = _until(settings, registry) if until is None else pd.Timestamp(until)
-        champions.settle(registry, moment)
-        number = _version(settings, registry, moment, episode)
-        if is_open(registry.version(number)):
-            gate(settings, registry, number)
+        number = challenger(settings, registry, until, episode)
+        judged(settings, registry, number)
     ask_people(settings, registry, number)
-    version = registry.version(number)
+    version = patient(registry.version)(number)
     return {
         "version": number,
         "promoted": bool(version.tags.get("champion")),
@@ -51,16 +47,31 @@ def is_open(version: Version) -> bool:
     return not version.settled and not waits
 
 
-def _version(settings: Settings, registry: Registry, until: pd.Timestamp, episode: str) -> int:
-    """The version of the episode, else one of the same rows and settings that is not judged yet."""
+@patient
+def challenger(settings: Settings, registry: Registry, until: str | None, episode: str) -> int:
+    """The version of the episode, else one of the same rows and settings that is not judged yet.
+
+    It is trained if there is none; its number.
+    """
+    registry.close_cut_off()
+    moment = _until(settings, registry) if until is None else pd.Timestamp(until)
+    champions.settle(registry, moment)
     recipe = _recipe(settings)
     for one in reversed(registry.versions()):
-        same = one.until == until and one.tags.get("recipe") == recipe and not one.settled
+        same = one.until == moment and one.tags.get("recipe") == recipe and not one.settled
         if one.tags.get("episode") == episode if episode else same:
             return one.number
     shadow = settings.promotion.shadow if registry.alias(CHAMPION) is not None else 0
     tags = {"episode": episode, "recipe": recipe, "shadow": str(shadow or "")}
-    return fit(settings, registry, until, tags)
+    return fit(settings, registry, moment, tags)
+
+
+@patient
+def judged(settings: Settings, registry: Registry, number: int) -> None:
+    """Put a version before the gate that it has not been through."""
+    champions.settle(registry, registry.version(number).until)
+    if is_open(registry.version(number)):
+        gate(settings, registry, number)
 
 
 def _recipe(settings: Settings) -> str:

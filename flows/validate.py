@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pandas as pd
 from prefect import flow
 
-from flows.steps import check, opened, page_failure, quarantine_folder, read
+from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
 
 
 @flow(name="validate", on_failure=[page_failure])
@@ -19,7 +19,7 @@ def validate(
     settings, _ = opened(conf)
     chosen = settings.data.train if source == "train" else settings.data.live
     window = [None if moment is None else pd.Timestamp(moment) for moment in (start, end)]
-    rows = read(settings, chosen or settings.data.train, *window)
+    rows = patient(read.fn)(settings, chosen or settings.data.train, *window)
     name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")
     validated = check(settings, rows, name)
     return {
