@@ -75,7 +75,7 @@ def _serve_exported() -> None:
     options = _from_environment()
     champion = Champion()
     with _captures(options.captures) as captures:
-        exported(Path(folder), champion, captures)
+        exported(Path(folder), champion)
         _serve(champion, captures, options)
 
 
@@ -95,7 +95,7 @@ def _serve_registered(settings: Settings) -> None:
     champion = Champion()
     with (
         _captures(settings.captures) as captures,
-        Follower(settings, champion, captures),
+        Follower(settings, champion),
     ):
         _serve(champion, captures, settings.serving)
 

@@ -1,16 +1,14 @@
 """From the body of a request to predictions, or to everything that is wrong with it."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
-from pipeline.model import Predictions
 from pipeline.serving import contract
 from pipeline.serving.contract import Problem, Request
 from pipeline.serving.protocols import Answer, Protocol, Unreadable
-from pipeline.serving.served import Counts, Served
+from pipeline.serving.served import Predicted, Served
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not an error
@@ -27,26 +25,22 @@ class Refused(Exception):  # noqa: N818 -- an answer, not an error
         self.problems = problems
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """An answer, and what is kept and counted of it.
 
     Attributes
     ----------
     answer : Answer
         What is sent.
-    request : bytes
-        The accepted rows and their keys, as JSON.
-    predictions : array of float64, shape (n_accepted,)
-        Of the accepted rows.
-    outside : array of int, shape (n_columns,)
-        Accepted rows outside of training in each column.
+    predicted : Predicted
+        The accepted rows.
+    keys : list of str or None
+        What the caller calls them.
     """
 
     answer: Answer
-    request: bytes
-    predictions: Predictions
-    outside: Counts
+    predicted: Predicted
+    keys: list[str] | None
 
 
 def score(
@@ -91,18 +85,17 @@ def score(
             raise Refused(problems) from error
         return _in_part(served, given or from_json(body), problems, asked, request_id)
     rows = request["rows"]
-    predictions, outside = served.predict(rows)
-    keys = request.get("keys") or _keys(request_id, range(len(rows)))
+    predicted, keys = served.predict(rows), request.get("keys")
     answer = Answer(
-        predictions=predictions.tolist(),
-        keys=keys,
+        predictions=predicted.predictions.tolist(),
+        keys=keys or _keys(request_id, range(len(rows))),
         name=served.name,
         version=served.version,
         request_id=request_id,
         problems=[],
         asked=asked,
     )
-    return Scored(answer, body if given is None else to_json(given), predictions, outside)
+    return Scored(answer, predicted, keys)
 
 
 def _in_part(
@@ -119,9 +112,9 @@ def _in_part(
         "rows": [given["rows"][i] for i in good],
         "keys": [keys[i] for i in good],
     }
-    predictions, outside = served.predict(served.request.validate_python(accepted)["rows"])
+    predicted = served.predict(served.request.validate_python(accepted)["rows"])
     told: list[float | None] = [None] * n
-    for i, prediction in zip(good, predictions.tolist(), strict=True):
+    for i, prediction in zip(good, predicted.predictions.tolist(), strict=True):
         told[i] = prediction
     answer = Answer(
         predictions=told,
@@ -132,7 +125,7 @@ def _in_part(
         problems=problems,
         asked=asked,
     )
-    return Scored(answer, to_json(accepted), predictions, outside)
+    return Scored(answer, predicted, accepted["keys"])
 
 
 def _keys(request_id: str, places: range) -> list[str]:

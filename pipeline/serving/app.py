@@ -319,23 +319,26 @@ class _Predict:
         if scored.answer.problems:
             api.refuse(scope, served, scored.answer.problems, **kept)
         seconds = time.perf_counter() - began
-        api.metrics.predicted(served, scored.predictions, scored.outside, seconds)
-        _keep(api.captures, scored, seconds)
+        api.metrics.predicted(served, scored.predicted, seconds)
+        if api.captures is not None:
+            _keep(api.captures, served, scored, seconds)
         content = to_json(self._protocol.write(scored.answer))
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await send({"type": "http.response.body", "body": content})
 
 
-def _keep(captures: Captures | None, scored: Scored, seconds: float) -> None:
-    if captures is not None:
-        captures.answer(
-            at=time.time_ns() // 1_000,
-            request_id=scored.answer.request_id,
-            version=scored.answer.version,
-            latency=round(seconds * 1e6),
-            request=scored.request,
-            predictions=scored.predictions.tobytes(),
-        )
+def _keep(captures: Captures, served: Served, scored: Scored, seconds: float) -> None:
+    captures.answer(
+        at=time.time_ns() // 1_000,
+        request_id=scored.answer.request_id,
+        contract=served.kept,
+        version=served.version,
+        latency=round(seconds * 1e6),
+        features=scored.predicted.features,
+        unseen=scored.predicted.unseen,
+        keys=scored.keys,
+        predictions=scored.predicted.predictions,
+    )
 
 
 class _Guard:

@@ -10,17 +10,17 @@ import sqlite3
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from pydantic_core import from_json
 
+from pipeline.columns import Matrix
 from pipeline.errors import DataError, UnavailableError
+from pipeline.model import Predictions
 
 CAPTURED = (
     *("captured_at", "key", "prediction", "confidence"),
@@ -38,16 +38,20 @@ Kind = Literal["answers", "refusals"]
 # Times are whole microseconds since 1970, UTC: exact, ordered, and without a format.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS contracts (
-    version TEXT PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
     task TEXT NOT NULL,
-    columns TEXT NOT NULL
+    columns TEXT NOT NULL,
+    UNIQUE (task, columns)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS answers (
     at INTEGER NOT NULL,
     request_id TEXT NOT NULL,
+    contract INTEGER NOT NULL,
     version TEXT NOT NULL,
     latency INTEGER NOT NULL,
-    request BLOB NOT NULL,
+    features BLOB NOT NULL,
+    unseen TEXT NOT NULL,
+    keys TEXT NOT NULL,
     predictions BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at);
@@ -68,15 +72,42 @@ CREATE TABLE IF NOT EXISTS labels (
     target REAL NOT NULL
 ) STRICT;
 """
+_CONTRACT = "INSERT OR IGNORE INTO contracts (task, columns) VALUES (?, ?)"
 _INSERT: dict[Kind, str] = {
-    "answers": "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+    "answers": (
+        "INSERT INTO answers VALUES (?, ?, "
+        "(SELECT id FROM contracts WHERE task = ? AND columns = ?), ?, ?, ?, ?, ?, ?)"
+    ),
     "refusals": "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 }
 _FIRST, _LAST = -(2**63), 2**63 - 1
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class Contract(NamedTuple):
+    """What reads the features of an answer.
+
+    Attributes
+    ----------
+    task : str
+        The model's.
+    columns : str
+        As JSON: each feature in order, and the labels that its codes count from 0, or null for
+        numbers.
+    """
+
+    task: str
+    columns: str
+
+
+class Unseen(NamedTuple):
+    """A label that training has not seen: its place among the features, and itself."""
+
+    row: int
+    column: int
+    label: str
+
+
+class _Waiting(NamedTuple):
     kind: Kind
     values: tuple[Any, ...]
     size: int
@@ -128,23 +159,18 @@ class Captures:
         oldest = next(iter([*self._batch[:1], *self._waiting.copy()]), None)
         return 0.0 if oldest is None else monotonic() - oldest.since
 
-    def describe(self, version: str, *, task: str, columns: Sequence[str]) -> None:
-        """Say what the requests of a version hold, before the first of them comes."""
-        with self._lock, self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?)",
-                (version, task, json.dumps(list(columns))),
-            )
-
     def answer(
         self,
         *,
         at: int,
         request_id: str,
+        contract: Contract,
         version: str,
         latency: int,
-        request: bytes,
-        predictions: bytes,
+        features: Matrix,
+        unseen: Sequence[Unseen],
+        keys: Sequence[str] | None,
+        predictions: Predictions,
     ) -> None:
         """Keep an answered request.
 
@@ -152,15 +178,33 @@ class Captures:
         ----------
         at, latency : int
             When it was answered, and how long that took, in microseconds.
-        request_id, version : str
-            Of the request, and of the model that answered.
-        request : bytes
-            ``{"rows": [...], "keys": [...]}``; the keys may be missing.
-        predictions : bytes
-            One float64 for each row.
+        request_id : str
+            Of the request.
+        contract : Contract
+            What reads the features.
+        version : str
+            Of the model that answered.
+        features : array of float64, shape (n_rows, n_columns)
+            Numbers and codes of labels; NaN for what is missing, any for what is unseen.
+        unseen : sequence of Unseen
+            Labels without a code.
+        keys : sequence of str or None
+            What the caller calls the rows.
+        predictions : array of float64, shape (n_rows,)
+            What was answered.
         """
-        values = (at, request_id, version, latency, request, predictions)
-        self._wait("answers", values, len(request) + len(predictions))
+        values = (
+            at,
+            request_id,
+            *contract,
+            version,
+            latency,
+            features.tobytes(),
+            json.dumps(unseen) if unseen else "[]",
+            "null" if keys is None else json.dumps(keys),
+            predictions.tobytes(),
+        )
+        self._wait("answers", values, features.nbytes + predictions.nbytes)
 
     def refusal(
         self,
@@ -227,6 +271,8 @@ class Captures:
             return
         try:
             with self._lock, self._connection:
+                contracts = {one.values[2:4] for one in self._batch if one.kind == "answers"}
+                self._connection.executemany(_CONTRACT, contracts)
                 for kind, insert in _INSERT.items():
                     values = [one.values for one in self._batch if one.kind == kind]
                     self._connection.executemany(insert, values)
@@ -273,45 +319,61 @@ def read_captures(
         ``prediction``, ``confidence`` (of the likelier class; NaN in a regression), ``latency``
         (seconds), ``version`` and ``request_id``; without rows, no features either.
     """
-    query = "SELECT at, request_id, version, latency, request, predictions FROM answers"
     with closing(_reading(path)) as connection:
         contracts = {
-            version: (task, json.loads(columns))
-            for version, task, columns in connection.execute("SELECT * FROM contracts")
+            contract: (task, json.loads(columns))
+            for contract, task, columns in connection.execute("SELECT * FROM contracts")
         }
-        found = connection.execute(f"{query} {_WINDOW}", _bounds(start, end)).fetchall()
-    features, captured = [], []
-    for at, request_id, version, latency, request, predictions in found:
-        body, predicted = from_json(request), np.frombuffer(predictions)
-        task, columns = contracts[version]
-        keys = body.get("keys") or [f"{request_id}-{i}" for i in range(len(predicted))]
-        sure = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
-        features += [{name: row.get(name) for name in columns} for row in body["rows"]]
-        captured.append(
-            pd.DataFrame(
-                {
-                    "captured_at": at,
-                    "key": keys,
-                    "prediction": predicted,
-                    "confidence": sure,
-                    "latency": latency / 1e6,
-                    "version": version,
-                    "request_id": request_id,
-                }
-            )
-        )
-    told = pd.concat(captured, ignore_index=True) if captured else _NOTHING
-    return pd.concat(
-        [
-            pd.DataFrame(features),
-            told.assign(captured_at=told["captured_at"].astype("datetime64[us]")),
-        ],
-        axis=1,
-    )
+        query = f"SELECT * FROM answers {_WINDOW}"  # noqa: S608 -- our own words
+        found = connection.execute(query, _bounds(start, end))
+        names = [column[0] for column in found.description]
+        requests = pd.DataFrame(found.fetchall(), columns=names)
+    parts = [_rows(some, *contracts[contract]) for contract, some in requests.groupby("contract")]
+    whole = pd.concat(parts).sort_index(kind="stable") if parts else _NOTHING
+    captured = whole[list(CAPTURED)].astype({"captured_at": "datetime64[us]"})
+    return pd.concat([whole.drop(columns=[*CAPTURED]), captured], axis=1).reset_index(drop=True)
 
 
 _WINDOW = "WHERE at >= ? AND at < ? ORDER BY at, rowid"
 _NOTHING = pd.DataFrame({name: pd.Series(dtype="int64") for name in CAPTURED})
+
+
+def _rows(requests: pd.DataFrame, task: str, columns: dict[str, list[str] | None]) -> pd.DataFrame:
+    """The rows of requests that hold the same columns; the index is that of the requests."""
+    predictions = [np.frombuffer(one) for one in requests["predictions"]]
+    sizes = [len(one) for one in predictions]
+    features = np.frombuffer(b"".join(requests["features"])).reshape(-1, len(columns))
+    decoded = {
+        name: features[:, i] if labels is None else _decoded(features[:, i], labels)
+        for i, (name, labels) in enumerate(columns.items())
+    }
+    starts = np.cumsum([0, *sizes[:-1]])
+    for start, unseen in zip(starts, requests["unseen"], strict=True):
+        for row, column, label in json.loads(unseen):
+            decoded[list(columns)[column]][start + row] = label
+    predicted = np.concatenate(predictions)
+    keys = [
+        key
+        for given, request_id, n in zip(
+            requests["keys"], requests["request_id"], sizes, strict=True
+        )
+        for key in (json.loads(given) or [f"{request_id}-{i}" for i in range(n)])
+    ]
+    told = requests[["at", "latency", "version", "request_id"]]
+    told = told.loc[requests.index.repeat(sizes)].rename(columns={"at": "captured_at"})
+    sure = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
+    return pd.DataFrame(decoded, index=told.index).assign(
+        **told.assign(latency=told["latency"] / 1e6),
+        key=keys,
+        prediction=predicted,
+        confidence=sure,
+    )
+
+
+def _decoded(codes: Predictions, labels: Sequence[str]) -> np.ndarray:
+    """Labels of codes; None for a code that is missing or stands for none."""
+    places = np.where(np.isnan(codes), -1, codes).astype(np.intp)
+    return np.array([*labels, None], dtype=object)[places]
 
 
 def read_labels(path: Path) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, RegistryError, UnavailableError
-from pipeline.serving.capture import Captures
 from pipeline.serving.served import Served
 
 if TYPE_CHECKING:
@@ -46,11 +45,8 @@ class Champion:
     swaps: int = 0
     refusals: int = 0
 
-    def take(self, served: Served, captures: Captures | None) -> None:
+    def take(self, served: Served) -> None:
         """Let a version answer from now on."""
-        if captures is not None:
-            model = served.model
-            captures.describe(served.version, task=model.task, columns=list(model.columns))
         self.swaps += self.served is not None
         self.served, self.since = served, time.time()
         _LOG.info("serving %s, version %s", served.name, served.version)
@@ -68,12 +64,10 @@ class Follower:
         The model's.
     champion : Champion
         What it changes.
-    captures : Captures or None
-        Told what the requests of a version hold.
     """
 
-    def __init__(self, settings: Settings, champion: Champion, captures: Captures | None) -> None:
-        self._settings, self._champion, self._captures = settings, champion, captures
+    def __init__(self, settings: Settings, champion: Champion) -> None:
+        self._settings, self._champion = settings, champion
         self._last = settings.tracking.folder / "cache" / settings.name / "served.json"
         self._registry: Registry | None = None
         self._now, self._refused = "", ""
@@ -136,7 +130,7 @@ class Follower:
             raise
         self._refused = found.run_id  # unless it loads
         served = Served.load(folder)
-        self._champion.take(served, self._captures)
+        self._champion.take(served)
         self._champion.problem, self._now, self._refused = "", found.run_id, ""
         self._last.write_text(json.dumps({"run_id": found.run_id}), encoding="utf-8")
 
@@ -147,11 +141,11 @@ class Follower:
         except (OSError, ValueError, KeyError):
             raise error from None
         _LOG.error("%s Serving what was served last.", error)
-        self._champion.take(Served.load(self._last.parent / run_id), self._captures)
+        self._champion.take(Served.load(self._last.parent / run_id))
         self._now = run_id
 
 
-def exported(folder: Path, champion: Champion, captures: Captures | None) -> None:
+def exported(folder: Path, champion: Champion) -> None:
     """Serve an exported folder, which needs no registry.
 
     Raises
@@ -162,4 +156,4 @@ def exported(folder: Path, champion: Champion, captures: Captures | None) -> Non
     if not folder.is_dir():
         message = f"MODEL_DIR must be a folder. Got {str(folder)!r}. Export the champion there."
         raise RegistryError(message)
-    champion.take(Served.load(folder), captures)
+    champion.take(Served.load(folder))

@@ -1,10 +1,8 @@
 """What Prometheus reads: counted in arrays at each request, made into metrics when it asks."""
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -19,11 +17,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.model import Predictions
 from pipeline.serving.capture import Captures
 from pipeline.serving.champion import Champion
 from pipeline.serving.contract import Problem
-from pipeline.serving.served import Counts, Served
+from pipeline.serving.served import Predicted, Served
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
@@ -41,21 +38,23 @@ class Histogram:
     """
 
     def __init__(self, bounds: Sequence[float] | NDArray[np.float64]) -> None:
-        self._bounds = [float(bound) for bound in bounds]
-        self._counts = [0] * (len(self._bounds) + 1)
+        self._bounds = np.array(bounds, dtype=np.float64)
+        self._counts = np.zeros(len(bounds) + 1)
         self._sum = 0.0
 
-    def add(self, values: Sequence[float]) -> None:
+    def add(self, values: NDArray[np.float64]) -> None:
         """Count values."""
-        for value in values:
-            self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += sum(values)
+        places = self._bounds.searchsorted(values)
+        if len(values) == 1:
+            self._counts[places] += 1
+        else:
+            self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum += float(values.sum())
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by bound, as Prometheus takes them, and the sum of all values."""
-        names = [*map(str, self._bounds), "+Inf"]
-        counts = [float(n) for n in accumulate(self._counts)]
-        return list(zip(names, counts, strict=True)), self._sum
+        names = [*map(str, self._bounds.tolist()), "+Inf"]
+        return list(zip(names, self._counts.cumsum().tolist(), strict=True)), self._sum
 
 
 class Metrics(Collector):
@@ -90,11 +89,10 @@ class Metrics(Collector):
         """Count an answer, whatever it says."""
         self._answers[route, status] += 1
 
-    def predicted(
-        self, served: Served, predictions: Predictions, outside: Counts, seconds: float
-    ) -> None:
+    def predicted(self, served: Served, predicted: Predicted, seconds: float) -> None:
         """Count a request whose rows were predicted, and how long that took."""
-        self._seconds.add([seconds])
+        predictions, outside = predicted.predictions, predicted.outside
+        self._seconds.add(np.array([seconds]))
         self._rows += len(predictions)
         if outside.any():
             names = list(served.model.columns)
@@ -102,10 +100,9 @@ class Metrics(Collector):
                 self._outside[names[i]] += int(outside[i])
         if self._predictions is None:
             self._predictions = Histogram(served.steps)
-        values = predictions.tolist()
-        self._predictions.add(values)
+        self._predictions.add(predictions)
         if served.model.task == "classification":
-            self._confidences.add([max(value, 1 - value) for value in values])
+            self._confidences.add(np.maximum(predictions, 1 - predictions))
 
     def refused(self, served: Served, problems: Iterable[Problem]) -> None:
         """Count each problem of a refused request."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,31 @@ from pipeline.errors import ConfigError, RegistryError
 from pipeline.model import Model, Predictions
 from pipeline.parity import ABSOLUTE, RELATIVE, Golden
 from pipeline.serving import contract
-from pipeline.serving.capture import CAPTURED
+from pipeline.serving.capture import CAPTURED, Contract, Unseen
 from pipeline.serving.contract import Request, Row
 from pipeline.serving.trees import FEW, predictor
 
 Counts = NDArray[np.int64]
+
+
+class Predicted(NamedTuple):
+    """Predictions of rows, and what is known of the rows besides.
+
+    Attributes
+    ----------
+    predictions : array of float64, shape (n_rows,)
+    features : array of float64, shape (n_rows, n_columns)
+        What they were made from: numbers and codes of labels.
+    unseen : list of Unseen
+        Labels that the training rows do not hold; NaN among the features.
+    outside : array of int, shape (n_columns,)
+        How many numbers are beyond the training rows' range, and labels unseen, in each column.
+    """
+
+    predictions: Predictions
+    features: Matrix
+    unseen: list[Unseen]
+    outside: Counts
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,8 @@ class Served:
         End of its training window; empty if it is not known.
     steps : array of float
         Bounds between which its predictions are counted.
+    kept : Contract
+        What reads its features from the store of captures.
     """
 
     name: str
@@ -52,6 +74,7 @@ class Served:
     example: Row
     trained_until: str
     steps: NDArray[np.float64]
+    kept: Contract
     _encode: Callable[[Sequence[Row]], Matrix]
     _predict: Callable[[Matrix], Predictions]
     _low: NDArray[np.float64]
@@ -89,6 +112,7 @@ class Served:
             for name, column in model.columns.items()
         ]
         low, high = np.array(bounds).T
+        known = {name: model.categories.get(name) for name in model.columns}
         served = cls(
             name=str(manifest["name"]),
             version=str(manifest["version"]),
@@ -97,6 +121,7 @@ class Served:
             example=rows[0],
             trained_until=str(manifest.get("until", "")),
             steps=_steps(model.task, golden.predictions),
+            kept=Contract(model.task, json.dumps(known)),
             _encode=contract.encoder(model.columns, model.categories),
             _predict=predictor(model),
             _low=low,
@@ -109,31 +134,29 @@ class Served:
         served._replay(rows, golden)
         return served
 
-    def predict(self, rows: Sequence[Row]) -> tuple[Predictions, Counts]:
-        """Predictions of accepted rows, and how many lie outside of training in each column.
-
-        Returns
-        -------
-        predictions : array of float64, shape (n_rows,)
-        outside : array of int, shape (n_columns,)
-            Numbers outside of the training rows' range, and labels that these do not hold.
-        """
-        matrix = self._encode(rows)
-        beyond = (matrix < self._low) | (matrix > self._high)
+    def predict(self, rows: Sequence[Row]) -> Predicted:
+        """Predictions of accepted rows, and what is known of the rows besides."""
+        features = self._encode(rows)
+        beyond = (features < self._low) | (features > self._high)
         if not beyond.any():
-            return self._predict(matrix), self._none
-        outside = beyond.sum(axis=0)
+            return Predicted(self._predict(features), features, [], self._none)
+        outside, unseen = beyond.sum(axis=0), []
         if outside[self._labels].any():
-            labels = matrix[:, self._labels]
-            matrix[:, self._labels] = np.where(labels == contract.UNSEEN, np.nan, labels)
-        return self._predict(matrix), outside
+            names = list(self.model.columns)
+            unseen = [
+                Unseen(int(row), int(self._labels[i]), rows[row][names[self._labels[i]]])
+                for row, i in np.argwhere(features[:, self._labels] == contract.UNSEEN)
+            ]
+            for row, column, _ in unseen:
+                features[row, column] = np.nan
+        return Predicted(self._predict(features), features, unseen, outside)
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         accepted = self.request.validate_json(json.dumps({"rows": rows}))["rows"]
         few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
         close = np.ones(len(accepted), dtype=bool)
         for parts in ([accepted], few):  # both ways to predict
-            predicted = np.concatenate([self.predict(part)[0] for part in parts])
+            predicted = np.concatenate([self.predict(part).predictions for part in parts])
             close &= np.isclose(predicted, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
         if not close.all():
             message = (

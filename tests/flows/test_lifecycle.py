@@ -14,8 +14,9 @@ from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
 from pipeline import champions, records
+from pipeline.columns import encode, known_categories
 from pipeline.errors import ConfigError, DataError, RegistryError
-from pipeline.serving.capture import Captures
+from pipeline.serving.capture import Captures, Contract
 
 pytestmark = pytest.mark.integration
 
@@ -253,15 +254,24 @@ def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_sh
     batch = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")]
     features = batch[list(settings.data.features)]
     with Captures(settings.captures) as captures:
-        captures.describe("1", task="classification", columns=list(features))
-        for key, at, (_, row) in zip(batch["id"], batch["at"], features.iterrows(), strict=True):
+        columns = settings.data.features
+        known = known_categories(features, columns)
+        contract = Contract(
+            "classification", json.dumps({name: known.get(name) for name in columns})
+        )
+        for key, at, row in zip(
+            batch["id"], batch["at"], encode(features, columns, known), strict=True
+        ):
             captures.answer(
                 at=at.value // 1_000,
                 request_id=key,
+                contract=contract,
                 version="1",
                 latency=0,
-                request=json.dumps({"rows": [row.dropna().to_dict()], "keys": [key]}).encode(),
-                predictions=np.array([0.5]).tobytes(),
+                features=row[None],
+                unseen=[],
+                keys=[key],
+                predictions=np.array([0.5]),
             )
         captures.label(list(batch[["id", "churned"]].itertuples(index=False)), at=0)
     both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}

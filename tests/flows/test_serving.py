@@ -33,7 +33,7 @@ NEW = "2026-03-23"
 def following(conf, champion, **serving):
     settings = opened(conf)[0]
     polled = settings.serving.model_copy(update={"poll": "100ms"} | serving)
-    return Follower(settings.model_copy(update={"serving": polled}), champion, None)
+    return Follower(settings.model_copy(update={"serving": polled}), champion)
 
 
 def until(condition):
@@ -136,8 +136,8 @@ def test_the_ranges_of_training_travel_with_a_version(shop, make_shop_rows):
     seen = rows[rows["at"] < pd.Timestamp("2026-02-16")]["amount"]
     row = dict(champion.served.example)
 
-    _, inside = champion.served.predict([{**row, "amount": seen.max()}])
-    _, beyond = champion.served.predict([{**row, "amount": seen.max() + 1}])
+    inside = champion.served.predict([{**row, "amount": seen.max()}]).outside
+    beyond = champion.served.predict([{**row, "amount": seen.max() + 1}]).outside
 
     place = list(champion.served.model.columns).index("amount")
     assert (inside[place], beyond[place]) == (0, 1)

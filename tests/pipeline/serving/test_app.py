@@ -35,9 +35,9 @@ def captures(path):
 
 
 @pytest.fixture
-def champion(bundle, captures):
+def champion(bundle):
     champion = Champion()
-    exported(bundle, champion, captures)
+    exported(bundle, champion)
     return champion
 
 

@@ -1,4 +1,3 @@
-import json
 import signal
 import sqlite3
 import stat
@@ -19,6 +18,8 @@ from pipeline.serving.capture import (
     CAPTURED,
     LONGEST_BODY,
     Captures,
+    Contract,
+    Unseen,
     read_captures,
     read_labels,
     read_refusals,
@@ -32,16 +33,20 @@ def path(tmp_path):
     return tmp_path / "state" / "captures ü?.db"
 
 
-def append(captures, *, key="a", at=NOON, row=None):
-    captures.describe("3", task="classification", columns=["x", "plan"])
-    request = {"rows": [row or {"x": 1.5, "plan": "pro"}], "keys": [key]}
+COLUMNS = '{"x": null, "plan": ["free", "pro"]}'
+
+
+def append(captures, *, key="a", at=NOON, row=(1.5, 1)):
     captures.answer(
         at=round(at.timestamp() * 1e6),
         request_id="r",
+        contract=Contract("classification", COLUMNS),
         version="3",
         latency=1500,
-        request=json.dumps(request).encode(),
-        predictions=np.array([0.25]).tobytes(),
+        features=np.array([row], dtype=float),
+        unseen=[],
+        keys=[key],
+        predictions=np.array([0.25]),
     )
 
 
@@ -55,7 +60,7 @@ def written(captures):
 def test_what_was_answered_is_read(path):
     with Captures(path) as captures:
         append(captures)
-        append(captures, key="b", row={"x": None})
+        append(captures, key="b", row=(np.nan, np.nan))
         written(captures)
 
         frame = read_captures(path)
@@ -64,26 +69,59 @@ def test_what_was_answered_is_read(path):
     assert frame["captured_at"].dtype == "datetime64[us]"
     assert frame["captured_at"].tolist() == [pd.Timestamp("2026-03-01 12:00:00.123456")] * 2
     assert frame["key"].tolist() == ["a", "b"]
-    assert frame["x"].tolist()[0] == 1.5
+    assert frame.loc[0, ["x", "plan"]].tolist() == [1.5, "pro"]
     assert frame[["x", "plan"]].isna().all(axis=1).tolist() == [False, True]
     told = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
     assert told.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
 
 
-def test_rows_without_keys_are_called_by_their_request(path):
+def answer(captures, *, version, features, at=0, unseen=(), task="regression", columns=COLUMNS):
+    captures.answer(
+        at=at,
+        request_id=f"r{at}",
+        contract=Contract(task, columns),
+        version=version,
+        latency=0,
+        features=np.array(features, dtype=float),
+        unseen=unseen,
+        keys=None,
+        predictions=np.arange(float(len(features))),
+    )
+
+
+def test_labels_that_training_has_not_seen_are_kept(path):
     with Captures(path) as captures:
-        captures.describe("3", task="regression", columns=["x"])
-        captures.answer(
-            at=0,
-            request_id="r",
-            version="3",
-            latency=0,
-            request=b'{"rows": [{"x": 1}, {}]}',
-            predictions=np.array([7.0, 8.0]).tobytes(),
-        )
+        answer(captures, version="3", features=[[1, 0], [2, 1]])
+        unseen = [Unseen(1, 1, "gold"), Unseen(2, 1, "ü")]
+        answer(captures, version="3", features=[[3, 0], [4, np.nan], [5, -1]], unseen=unseen, at=1)
 
     frame = read_captures(path)
-    assert frame["key"].tolist() == ["r-0", "r-1"]
+    assert frame["x"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["plan"].tolist() == ["free", "pro", "free", "gold", "ü"]
+
+
+def test_each_version_is_read_by_its_own_contract(path):
+    other = '{"plan": ["none", "free", "pro"], "y": null}'
+    with Captures(path) as captures:
+        answer(captures, version="3", features=[[1, 0]])
+        answer(captures, version="4", features=[[0, 7], [2, 8]], columns=other, at=1)
+        answer(captures, version="3", features=[[2, 1]], at=2)
+    with Captures(path) as captures:  # the third version of another registry
+        answer(captures, version="3", features=[[1, 9]], columns=other, at=3)
+
+    frame = read_captures(path)
+    assert frame["version"].tolist() == ["3", "4", "4", "3", "3"]
+    assert frame["plan"].tolist() == ["free", "none", "pro", "pro", "free"]
+    np.testing.assert_array_equal(frame["x"], [1, np.nan, np.nan, 2, np.nan])
+    np.testing.assert_array_equal(frame["y"], [np.nan, 7, 8, np.nan, 9])
+
+
+def test_rows_without_keys_are_called_by_their_request(path):
+    with Captures(path) as captures:
+        answer(captures, version="3", features=[[1, 0], [2, 1]])
+
+    frame = read_captures(path)
+    assert frame["key"].tolist() == ["r0-0", "r0-1"]
     assert frame["confidence"].isna().all()
 
 
@@ -144,14 +182,16 @@ def test_a_killed_process_loses_a_quarter_of_a_second_at_most(path):
 import json, os, signal, sys, time
 import numpy as np
 from pathlib import Path
-from pipeline.serving.capture import Captures
+from pipeline.serving.capture import Captures, Contract
 captures = Captures(Path({str(path)!r}))
-captures.describe("3", task="regression", columns=["x"])
+contract = Contract("regression", '{{"x": null}}')
 began = time.time()
 for i in range(10**9):
     now = time.time()
-    captures.answer(at=round(now * 1e6), request_id=str(i), version="3", latency=0,
-                    request=b'{{"rows": [{{"x": 1}}]}}', predictions=np.zeros(1).tobytes())
+    captures.answer(
+        at=round(now * 1e6), request_id=str(i), version="3", latency=0, contract=contract,
+        features=np.ones((1, 1)), unseen=[], keys=None, predictions=np.zeros(1),
+    )
     if now - began > 1:
         print(now, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -191,9 +231,9 @@ def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
     with Captures(path) as captures:
         sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
         for _ in range(100):
-            append(captures)
+            append(captures)  # 24 bytes each
 
-        assert 70 < captures.lost < 100
+        assert captures.lost == 100 - 42
 
 
 def test_refusals_are_kept_with_their_problems(path):

@@ -52,7 +52,7 @@ bounded = settings(
 @pytest.fixture
 def client(bundle):
     champion = Champion()
-    exported(bundle, champion, None)
+    exported(bundle, champion)
     return Client(create_app(champion=champion, captures=None, options=Serving()))
 
 

@@ -1,7 +1,11 @@
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.columns import encode, known_categories
+from pipeline.config import Categorical, Numeric
 from pipeline.model import Model, build_estimator
 from pipeline.serving.trees import FEW, predictor
 
@@ -32,6 +36,77 @@ def test_predictions_are_those_of_the_model(columns, frame, path, rows):
     np.testing.assert_allclose(predictions, expected, rtol=0, atol=1e-6)
     if rows > FEW:
         np.testing.assert_array_equal(predictions, expected)
+
+
+KINDS = {
+    "shallow": {"max_depth": 1},
+    "deep": {"max_depth": 12, "min_child_weight": 0},
+    "deeper than is walked": {"max_depth": 40, "min_child_weight": 0, "grow_policy": "lossguide"},
+    "one label at a time": {"max_cat_to_onehot": 50},
+    "pruned": {"gamma": 5.0},
+    "a base of its own": {"base_score": 0.9},
+    "several trees a round": {"num_parallel_tree": 3, "subsample": 0.5},
+    "other trees": {"booster": "dart"},
+    "no trees": {"n_estimators": 0},
+}
+
+
+def walked(n, *, labels=True, seed=0):
+    """Rows with missing values in both kinds of columns, and what depends on what is missing."""
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame({name: random.normal(size=n).round(2) for name in "abc"})
+    columns = dict.fromkeys("abc", Numeric(nullable=True))
+    if labels:
+        frame["d"] = random.choice(list("klmnopqrst"), n)
+        frame["e"] = random.choice(["x", "y"], n)
+        columns |= dict.fromkeys("de", Categorical(nullable=True))
+    target = frame["a"].gt(0.3) ^ frame["b"].round().eq(0) ^ random.random(n).__lt__(0.2)
+    if labels:
+        target ^= frame["d"].isin(list("lnq"))
+    for name in frame:
+        frame.loc[random.random(n) < 0.2, name] = np.nan
+    target ^= frame["a"].isna() | frame["c"].isna()
+    return frame, columns, target
+
+
+@pytest.mark.parametrize("labels", [True, False], ids=["labels", "numbers"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror", "count:poisson"])
+def test_every_tree_is_walked_as_xgboost_does(kind, objective, labels):
+    frame, columns, target = walked(2_000, labels=labels)
+    categories = known_categories(frame, columns)
+    path = "XGBClassifier" if objective == "binary:logistic" else "XGBRegressor"
+    params = {"n_estimators": 20, "objective": objective} | KINDS[kind]
+    estimator = build_estimator(f"xgboost.{path}", params, columns, seed=0)
+    matrix = encode(frame, columns, categories)
+    estimator.fit(matrix, target.astype(int))
+    model = Model("regression", columns, categories, estimator)
+    asked = np.concatenate([matrix[:400], _at_the_bounds(estimator, matrix)])
+
+    predict = predictor(model)
+    predictions = [predict(asked[i : i + n]) for n in (1, FEW) for i in range(0, len(asked), n)]
+
+    expected = np.tile(estimator.get_booster().inplace_predict(asked), 2)
+    np.testing.assert_allclose(np.concatenate(predictions), expected, rtol=1e-6, atol=1e-6)
+
+
+def _at_the_bounds(estimator, matrix):
+    """Rows whose numbers are what nodes split at, and the numbers next to it."""
+    learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
+    booster = learner["gradient_booster"]
+    bounds = [
+        bound
+        for tree in booster.get("model", booster.get("gbtree", {}).get("model"))["trees"]
+        for left, bound in zip(tree["left_children"], tree["split_conditions"], strict=True)
+        if left >= 0
+    ][:50]
+    rows = []
+    for bound in np.float32(bounds):
+        for value in (bound, np.nextafter(bound, -np.inf), np.nextafter(bound, np.inf)):
+            row = matrix[len(rows) % len(matrix)].copy()
+            row[:3] = np.float32(value)
+            rows.append(row)
+    return np.array(rows).reshape(-1, matrix.shape[1])
 
 
 def test_two_models_do_not_mix_their_answers(model, frame, columns):
