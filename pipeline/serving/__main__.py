@@ -1,6 +1,7 @@
 """Serve a model: `python -m pipeline.serving conf/<model>.yaml`, or MODEL_DIR and no argument."""
 
 import argparse
+import gc
 import logging
 import os
 import shutil
@@ -112,6 +113,7 @@ def _export(settings: Settings, folder: Path) -> None:
 
 def _serve(champion: Champion, captures: Captures | None, options: Serving) -> None:
     app = create_app(champion=champion, captures=captures, options=options)
+    gc.freeze()  # what is here stays; collections need not look at it again and again
     uvicorn.run(
         app,
         host=options.host,

@@ -5,8 +5,9 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -36,6 +37,8 @@ from pipeline.serving.served import Served
 _LOG = logging.getLogger(__name__)
 INLINE = 50_000
 """Bytes of a body up to which a request is answered at once; a longer one gets a thread."""
+_LONG = ThreadPoolExecutor(2, "long")
+"""For those: half of their time is the interpreter's, which more than two would fight for."""
 MOST_PROBLEMS = 1_000
 """Problems that one answer names."""
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
@@ -309,7 +312,8 @@ class _Predict:
         kept = {"request_id": request_id, "route": scope["path"], "body": body}
         try:
             if len(body) > INLINE:
-                scored = await asyncio.to_thread(score, served, self._protocol, **asked)
+                run = partial(score, served, self._protocol, **asked)
+                scored = await asyncio.get_running_loop().run_in_executor(_LONG, run)
             else:
                 scored = score(served, self._protocol, **asked)
         except Refused as error:
@@ -323,7 +327,9 @@ class _Predict:
         if api.captures is not None:
             _keep(api.captures, served, scored, seconds)
         content = to_json(self._protocol.write(scored.answer))
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        length = (b"content-length", b"%d" % len(content))
+        start = {"type": "http.response.start", "status": 200, "headers": [*_HEADERS, length]}
+        await send(start)
         await send({"type": "http.response.body", "body": content})
 
 

@@ -73,13 +73,13 @@ CREATE TABLE IF NOT EXISTS labels (
 ) STRICT;
 """
 _CONTRACT = "INSERT OR IGNORE INTO contracts (task, columns) VALUES (?, ?)"
-_INSERT: dict[Kind, str] = {
-    "answers": (
-        "INSERT INTO answers VALUES (?, ?, "
-        "(SELECT id FROM contracts WHERE task = ? AND columns = ?), ?, ?, ?, ?, ?, ?)"
-    ),
-    "refusals": "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+_CONTRACT_ID = "(SELECT id FROM contracts WHERE task = ? AND columns = ?)"
+_VALUES: dict[Kind, str] = {
+    "answers": f"(?, ?, {_CONTRACT_ID}, ?, ?, ?, ?, ?, ?)",
+    "refusals": "(?, ?, ?, ?, ?, ?, ?, ?)",
 }
+_AT_ONCE = (256, 16, 1)
+"""Rows of a statement. After each statement the thread that answers may be interrupted."""
 _FIRST, _LAST = -(2**63), 2**63 - 1
 
 
@@ -273,15 +273,25 @@ class Captures:
             with self._lock, self._connection:
                 contracts = {one.values[2:4] for one in self._batch if one.kind == "answers"}
                 self._connection.executemany(_CONTRACT, contracts)
-                for kind, insert in _INSERT.items():
-                    values = [one.values for one in self._batch if one.kind == kind]
-                    self._connection.executemany(insert, values)
-        except sqlite3.Error as error:
+                for kind in _VALUES:
+                    some = [one.values for one in self._batch if one.kind == kind]
+                    _insert(self._connection, kind, some)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, this thread must go on
             self.problem = f"Captures are not written: {error}."
             return
         self.problem = ""
         self._went += sum(one.size for one in self._batch)
         self._batch = []
+
+
+def _insert(connection: sqlite3.Connection, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> None:
+    done = 0
+    for size in _AT_ONCE:
+        statement = f"INSERT INTO {kind} VALUES {', '.join([_VALUES[kind]] * size)}"  # noqa: S608
+        while done + size <= len(rows):
+            some = rows[done : done + size]
+            connection.execute(statement, [value for row in some for value in row])
+            done += size
 
 
 def _open(path: Path) -> sqlite3.Connection:

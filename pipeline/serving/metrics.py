@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,6 +24,8 @@ from pipeline.serving.served import Predicted, Served
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
+TOGETHER = 256
+"""Requests that are counted at once."""
 UNDECLARED = "(undeclared)"
 """All columns that no contract declares: their names are the caller's to invent."""
 
@@ -41,18 +43,25 @@ class Histogram:
         self._bounds = np.array(bounds, dtype=np.float64)
         self._counts = np.zeros(len(bounds) + 1)
         self._sum = 0.0
+        self._waiting: list[ArrayLike] = []
 
-    def add(self, values: NDArray[np.float64]) -> None:
-        """Count values."""
-        places = self._bounds.searchsorted(values)
-        if len(values) == 1:
-            self._counts[places] += 1
-        else:
+    def add(self, values: ArrayLike) -> None:
+        """Count values, shape (n,): some time later, as many cost hardly more than one."""
+        self._waiting.append(values)
+        if len(self._waiting) == TOGETHER:
+            self._count()
+
+    def _count(self) -> None:
+        if self._waiting:
+            values = np.concatenate(self._waiting)
+            places = self._bounds.searchsorted(values)
             self._counts += np.bincount(places, minlength=len(self._counts))
-        self._sum += float(values.sum())
+            self._sum += float(values.sum())
+            self._waiting = []
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by bound, as Prometheus takes them, and the sum of all values."""
+        self._count()
         names = [*map(str, self._bounds.tolist()), "+Inf"]
         return list(zip(names, self._counts.cumsum().tolist(), strict=True)), self._sum
 
@@ -91,13 +100,11 @@ class Metrics(Collector):
 
     def predicted(self, served: Served, predicted: Predicted, seconds: float) -> None:
         """Count a request whose rows were predicted, and how long that took."""
-        predictions, outside = predicted.predictions, predicted.outside
-        self._seconds.add(np.array([seconds]))
+        predictions = predicted.predictions
+        self._seconds.add([seconds])
         self._rows += len(predictions)
-        if outside.any():
-            names = list(served.model.columns)
-            for i in np.flatnonzero(outside):
-                self._outside[names[i]] += int(outside[i])
+        for name, n in predicted.outside.items():
+            self._outside[name] += n
         if self._predictions is None:
             self._predictions = Histogram(served.steps)
         self._predictions.add(predictions)

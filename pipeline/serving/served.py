@@ -22,8 +22,6 @@ from pipeline.serving.capture import CAPTURED, Contract, Unseen
 from pipeline.serving.contract import Request, Row
 from pipeline.serving.trees import FEW, predictor
 
-Counts = NDArray[np.int64]
-
 
 class Predicted(NamedTuple):
     """Predictions of rows, and what is known of the rows besides.
@@ -35,14 +33,14 @@ class Predicted(NamedTuple):
         What they were made from: numbers and codes of labels.
     unseen : list of Unseen
         Labels that the training rows do not hold; NaN among the features.
-    outside : array of int, shape (n_columns,)
-        How many numbers are beyond the training rows' range, and labels unseen, in each column.
+    outside : dict of str to int
+        Of each column that has any: numbers beyond the training rows' range, and labels unseen.
     """
 
     predictions: Predictions
     features: Matrix
     unseen: list[Unseen]
-    outside: Counts
+    outside: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,6 @@ class Served:
     _low: NDArray[np.float64]
     _high: NDArray[np.float64]
     _labels: NDArray[np.intp]
-    _none: Counts
 
     @classmethod
     def load(cls, folder: Path) -> "Served":
@@ -129,7 +126,6 @@ class Served:
             _labels=np.flatnonzero(
                 [isinstance(column, Categorical) for column in model.columns.values()]
             ),
-            _none=np.zeros(len(model.columns), dtype=np.int64),
         )
         served._replay(rows, golden)
         return served
@@ -139,16 +135,15 @@ class Served:
         features = self._encode(rows)
         beyond = (features < self._low) | (features > self._high)
         if not beyond.any():
-            return Predicted(self._predict(features), features, [], self._none)
-        outside, unseen = beyond.sum(axis=0), []
-        if outside[self._labels].any():
-            names = list(self.model.columns)
-            unseen = [
-                Unseen(int(row), int(self._labels[i]), rows[row][names[self._labels[i]]])
-                for row, i in np.argwhere(features[:, self._labels] == contract.UNSEEN)
-            ]
-            for row, column, _ in unseen:
-                features[row, column] = np.nan
+            return Predicted(self._predict(features), features, [], {})
+        names, counts = list(self.model.columns), beyond.sum(axis=0)
+        outside = {names[i]: int(counts[i]) for i in np.flatnonzero(counts)}
+        unseen = [
+            Unseen(int(row), int(self._labels[i]), rows[row][names[self._labels[i]]])
+            for row, i in np.argwhere(beyond[:, self._labels])
+        ]
+        for row, column, _ in unseen:
+            features[row, column] = np.nan
         return Predicted(self._predict(features), features, unseen, outside)
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
