@@ -247,13 +247,12 @@ def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]
     pairs = [(name, places.get(name)) for name in columns]
 
     def encode(rows: Sequence[Row]) -> Matrix:
-        values = [
-            [
-                row.get(name) if known is None else known.get(row.get(name), UNSEEN)
-                for name, known in pairs
-            ]
-            for row in rows
+        values = [  # a column at a time, as what differs between columns is asked once then
+            [row.get(name) for row in rows]
+            if known is None
+            else [known.get(row.get(name), UNSEEN) for row in rows]
+            for name, known in pairs
         ]
-        return np.array(values, dtype=np.float64)
+        return np.array(values, dtype=np.float64).T.copy()
 
     return encode
