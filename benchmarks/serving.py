@@ -1,6 +1,7 @@
 """What serving costs beside MLflow's server and the usual FastAPI one, and what it survives."""
 
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -8,15 +9,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import psutil
+import yaml
 
 from benchmarks import peers
 from benchmarks.goals import Told, at_least, at_most, command
@@ -24,6 +27,7 @@ from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.model import Model, build_estimator
+from pipeline.serving.capture import read_captures
 
 PARAMS = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
 LABELS = ("north", "east", "south", "west")
@@ -35,7 +39,7 @@ ROUNDS = 7
 
 
 def main() -> int:
-    return command("serving", __doc__, PARTS, "fewer rounds")
+    return command("serving", __doc__, PARTS, "fewer rounds and seconds")
 
 
 def rows_of(n: int, seed: int) -> pd.DataFrame:
@@ -281,7 +285,202 @@ def _goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-PARTS: dict[str, Callable[..., Told]] = {"cost": cost}
+CONNECTED = 16
+MOVES, KILLS = 10, 10
+BATCH = pd.Timedelta("1min")
+
+
+class Load:
+    """Requests of one row each on 16 connections, by threads; what was answered, by key."""
+
+    def __init__(self, port: int, rows: list[dict[str, Any]]) -> None:
+        self.answers: dict[str, str] = {}
+        self.failed: list[str] = []
+        self.seconds: list[float] = []
+        self.last: dict[str, float] = {}
+        self._port, self._rows, self._stop = port, rows, threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CONNECTED)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _ask(self, thread: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        name = f"{self._port}-{time.monotonic_ns()}-{thread}"
+        for i in itertools.count():
+            if self._stop.is_set():
+                break
+            key, row = f"{name}-{i}", self._rows[(thread + i) % len(self._rows)]
+            began = time.perf_counter()
+            try:
+                connection.request("POST", "/predict", json.dumps({"rows": [row], "keys": [key]}))
+                answer = connection.getresponse()
+                told = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                if not self._stop.is_set():
+                    self.failed.append(repr(error))
+                break
+            self.seconds.append(time.perf_counter() - began)
+            if answer.status == 200:
+                self.answers[key] = json.loads(told)["version"]
+                self.last[key] = time.time()
+            else:
+                self.failed.append(told.decode()[:200])
+        connection.close()
+
+
+def registered(folder: Path, seed: int, *, versions: int) -> Path:
+    """The conf of a model whose versions all passed the gate, trained in a process of its own."""
+    rows = rows_of(20_000, seed)
+    after = np.arange(len(rows)) >= len(rows) // 2
+    rows.loc[after, "x0"] += 6.0  # what is learned of the first half is of no use for the second
+    rows.loc[after, "target"] = 1 - rows["target"]
+    now = pd.Timestamp.now("UTC").tz_localize(None).floor("1min")
+    at = pd.date_range(end=now, periods=len(rows) + 1, freq="300ms", unit="us")[:-1]
+    rows.assign(key=[f"t{i}" for i in range(len(rows))], at=at).to_parquet(folder / "rows.parquet")
+    conf = {
+        "name": "bench",
+        "task": "classification",
+        "data": {
+            "train": {"kind": "file", "path": str(folder / "rows.parquet")},
+            "live": {"kind": "capture"},
+            "key": "key",
+            "time": "at",
+            "target": "target",
+            "label_delay": "1s",
+            "features": {
+                name: column.model_dump(mode="json") for name, column in columns_of(rows).items()
+            },
+        },
+        "training": {"params": PARAMS | {"learning_rate": 0.05}, "holdout": "10min"},
+        "monitoring": {"batch": "1min"},
+        "tracking": {"folder": str(folder / "state")},
+    }
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(conf))
+    until = [at[len(at) // 2], now][-versions:]
+    calls = "; ".join(f"train({str(path)!r}, until={str(one)!r})" for one in until)
+    _flow(folder, f"from flows.train import train; {calls}")
+    return path
+
+
+def _flow(folder: Path, script: str) -> str:
+    own = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "90"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return done.stdout
+
+
+def _followed(conf: Path) -> Server:
+    port = free_port()
+    command = [sys.executable, "-m", "pipeline.serving", str(conf)]
+    settings = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
+    return Server(command, port, ready="/ready", **settings)
+
+
+def swaps(seed: int, *, quick: bool) -> Told:
+    """Ten moves of the champion in 30 s of requests on 16 connections."""
+    from pipeline.config import Settings  # noqa: PLC0415 -- MLflow reads its settings at import
+    from pipeline.registry import Registry  # noqa: PLC0415
+
+    seconds = 10 if quick else 30
+    with tempfile.TemporaryDirectory() as temporary:
+        conf = registered(Path(temporary), seed, versions=2)
+        settings = Settings.load(str(conf))
+        registry = Registry(settings)
+        server = _followed(conf)
+        with Load(
+            server.port, rows_of(500, seed).drop(columns="target").to_dict("records")
+        ) as load:
+            for i in range(MOVES):
+                time.sleep(seconds / (MOVES + 1))
+                registry.point("champion", 1 + i % 2)
+            time.sleep(seconds / (MOVES + 1))
+        server.stop()
+        kept = read_captures(settings.captures)
+    captured = dict(zip(kept["key"], kept["version"], strict=True))
+    versions = kept["version"].to_numpy()
+    moves = int((versions[1:] != versions[:-1]).sum())
+    figures = {
+        "requests": len(load.answers),
+        "failed": len(load.failed),
+        "a_second": round(len(load.answers) / seconds),
+        "moves": moves,
+        "answered_and_captured_differ": sum(
+            captured.get(key) != version for key, version in load.answers.items()
+        )
+        + len(captured.keys() - load.answers.keys()),
+        "ms": {q: round(1e3 * float(np.quantile(load.seconds, q)), 2) for q in (0.5, 0.99, 1.0)},
+    }
+    return figures, [
+        at_most("failed requests under load", figures["failed"], 0),
+        at_least("moves of the champion under load", moves, MOVES),
+        at_most(
+            "rows captured otherwise than answered", figures["answered_and_captured_differ"], 0
+        ),
+    ]
+
+
+def kills(seed: int, *, quick: bool) -> Told:
+    """A server killed in the middle of its requests, again and again on one store."""
+    lost, gone, seconds = [], 0, 1.0 if quick else 2.0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        conf = registered(folder, seed, versions=1)
+        store = folder / "state" / "captures" / "bench.db"
+        rows = rows_of(500, seed).drop(columns="target").to_dict("records")
+        for _ in range(KILLS):
+            server = _followed(conf)
+            with Load(server.port, rows) as load:
+                time.sleep(seconds)
+                killed = time.time()
+                server.process.kill()
+                load.stop()
+            server.process.wait()
+            kept = read_captures(store)
+            there = set(kept["key"])
+            lost.append(1e3 * (killed - kept["captured_at"].max().timestamp()))
+            gone += sum(at < killed - 0.25 and key not in there for key, at in load.last.items())
+        start = kept["captured_at"].iloc[-1].floor(BATCH)
+        time.sleep(max(0.0, (start + BATCH).timestamp() + 2 - time.time()))
+        call = f"monitor({str(conf)!r}, batch={str(start)!r})"
+        told = _flow(folder, f"from flows.monitor import monitor; print({call}['rows'])")
+        judged = int(told.split()[-1])
+        expected = len(read_captures(store, start=start, end=start + BATCH))
+    figures = {
+        "kills": len(lost),
+        "lost_ms": [round(one) for one in lost],
+        "answered_longer_ago_and_lost": gone,
+        "rows_kept": len(kept),
+        "rows_judged": judged,
+        "rows_of_that_minute": expected,
+    }
+    return figures, [
+        at_most("longest loss of a kill in ms", round(max(lost)), 250),
+        at_most("rows answered more than 250 ms before a kill and lost", gone, 0),
+        at_least("rows that the monitor judged afterwards, of those kept", judged / expected, 1),
+    ]
+
+
+PARTS: dict[str, Callable[..., Told]] = {"cost": cost, "swaps": swaps, "kills": kills}
 
 if __name__ == "__main__":
     raise SystemExit(main())

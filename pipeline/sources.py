@@ -199,11 +199,22 @@ def _call(
     return frame
 
 
+_WRITTEN = pd.Timedelta("1s")
+"""After the end of a window until its last captures are surely written."""
+
+
 def _captured(
     path: Path | None, start: pd.Timestamp | None, end: pd.Timestamp | None, *, labels: bool
 ) -> pd.DataFrame:
     from pipeline.serving import capture  # noqa: PLC0415 -- serving is optional here
 
+    if end is not None and (now := pd.Timestamp.now("UTC").tz_localize(None)) < end + _WRITTEN:
+        message = (
+            "A window of captures must be over before it is read, as each of its rows counts once. "
+            f"It ends at {end:%Y-%m-%d %H:%M:%S} and it is {now:%Y-%m-%d %H:%M:%S} (UTC). "
+            "Come again then."
+        )
+        raise DataError(message)
     if path is None or not path.exists():
         message = (
             f"The capture source must exist. There is nothing at {path}. "
