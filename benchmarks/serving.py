@@ -414,6 +414,7 @@ def swaps(seed: int, *, quick: bool) -> Told:
                 time.sleep(seconds / (MOVES + 1))
                 registry.point("champion", 1 + i % 2)
             time.sleep(seconds / (MOVES + 1))
+        memory = server.memory()
         server.stop()
         kept = read_captures(settings.captures)
     captured = dict(zip(kept["key"], kept["version"], strict=True))
@@ -428,6 +429,7 @@ def swaps(seed: int, *, quick: bool) -> Told:
             captured.get(key) != version for key, version in load.answers.items()
         )
         + len(captured.keys() - load.answers.keys()),
+        "memory_mib": round(memory),
         "ms": {q: round(1e3 * float(np.quantile(load.seconds, q)), 2) for q in (0.5, 0.99, 1.0)},
     }
     return figures, [
