@@ -215,7 +215,7 @@ def tell(settings: Settings, registry: Registry, batch: Batch) -> None:
     if evidence.broken:
         causes = records.causes(registry, batch)
         said = [f"{cause.sentence} {cause.cure}" for cause in causes[:5]]
-        body = "\n".join([decision.reason, *said, how_to_answer(settings.name, batch.name)])
+        body = "\n".join([decision.reason, *said, how_to_answer(settings.conf, batch.name)])
         subject = f"{settings.name}, batch {batch.name}: broken, set aside"
         page(Event("broken", subject, body), settings.alerts.urls)
     else:

@@ -53,7 +53,9 @@ def as_codes(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
 
 def _label(value: Any) -> str:
     whole = isinstance(value, float | np.floating) and value.is_integer()
-    return str(int(value) if whole else value)
+    label = str(int(value) if whole else value)
+    # Half a surrogate pair, as JSON can hold it, has no place in Unicode; it is written as \\ud800.
+    return label if label.isascii() else label.encode("utf-8", "backslashreplace").decode()
 
 
 def as_number(values: pd.Series) -> pd.Series:

@@ -350,6 +350,7 @@ class Settings(BaseSettings):
     alerts: Alerts = Alerts()
     serving: Serving = Serving()
     tracking: Tracking = Tracking()
+    _conf: str = ""
 
     @model_validator(mode="after")
     def _slices(self) -> Self:
@@ -411,7 +412,13 @@ class Settings(BaseSettings):
             lines = "\n".join(f"  {problem}" for problem in problems)
             message = f"{path} cannot be used:\n{lines}"
             raise ConfigError(message)
+        settings._conf = str(path)
         return settings
+
+    @property
+    def conf(self) -> str:
+        """The file that it was read from, as it was named."""
+        return self._conf
 
 
 def _problem(error: Any) -> str:

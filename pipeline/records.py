@@ -120,7 +120,7 @@ def record(
     facts = {
         "mlflow.parentRunId": parent,
         "mlflow.note.content": report_of.batch_note(
-            verdict, report, quarantined, length=window[1] - window[0], model=tracking.name
+            verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
         ),
         "version": str(evidence.version),
         "action": verdict.decision.action,

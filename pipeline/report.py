@@ -30,7 +30,7 @@ def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
 
 
 def batch_note(
-    verdict: Verdict, report: DriftReport, quarantined: int, *, length: pd.Timedelta, model: str
+    verdict: Verdict, report: DriftReport, quarantined: int, *, length: pd.Timedelta, conf: str
 ) -> str:
     """A batch in a sentence, what to expect when nothing is wrong, and a table of what drifted.
 
@@ -41,7 +41,7 @@ def batch_note(
     if report.causes:
         lines = [f"**{decision.reason}** Outcome: **{report.outcome}**, action: **page**.", ""]
         lines += [line for cause in report.causes for line in _cause(cause)]
-        lines += [how_to_answer(model, evidence.batch), ""]
+        lines += [how_to_answer(conf, evidence.batch), ""]
     else:
         outcome = report.outcome.capitalize()
         lines = [f"**{outcome}**: {decision.reason} Action: **{decision.action}**.", ""]
@@ -84,11 +84,11 @@ def _pretty(value: float | str) -> str:
     return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
 
 
-def how_to_answer(model: str, batch: str) -> str:
+def how_to_answer(conf: str, batch: str) -> str:
     """What the two answers to a broken batch mean, and the command for one of them."""
     return (
         "Answer accept if the world is like that now, drop if these rows shall never be learnt "
-        f"from: python -m flows.review conf/{model}.yaml --batch {batch} --answer drop "
+        f"from: python -m flows.review {conf} --batch {batch} --answer drop "
         '--reason "..."'
     )
 

@@ -78,7 +78,7 @@ class Tracking:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.name = settings.name
+        self.name, self.conf = settings.name, settings.conf
         self.folder = settings.tracking.folder.resolve()
         local = f"sqlite:///{self.folder / 'mlflow.db'}"
         self.uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local

@@ -185,7 +185,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    # Arrow has no form for mixed types, and whole numbers beyond 64 bits overflow on the way to it.
-    except (pa.ArrowException, OverflowError):
+    # Arrow has no form for mixed types, whole numbers beyond 64 bits and half surrogate pairs.
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return False
     return True

@@ -61,7 +61,7 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     _, registry = opened(conf)
     (cause,) = records.causes(registry, records.batches(registry)[0])
     assert f"{cause.sentence} {cause.cure}" in page["message"]
-    assert f"flows.review conf/shop.yaml --batch {FIRST} --answer" in page["message"]
+    assert f"flows.review {conf} --batch {FIRST} --answer" in page["message"]
 
 
 def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):

@@ -70,6 +70,14 @@ def test_labels_are_written_alike_whatever_their_dtype(values, expected):
     ]
 
 
+def test_half_a_surrogate_pair_is_written_out_as_one_label_of_its_own():
+    assert as_text(pd.Series(["a", "\ud800b", "\ud801b"], dtype=object)).tolist() == [
+        "a",
+        "\\ud800b",
+        "\\ud801b",
+    ]
+
+
 @given(st.lists(st.none() | st.floats() | st.integers() | st.booleans() | st.text(), max_size=8))
 def test_a_label_does_not_depend_on_the_other_rows(values):
     together = as_text(pd.Series(values, dtype=object))

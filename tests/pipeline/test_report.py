@@ -15,7 +15,7 @@ NULLS = Cause("nulls", ("origin",), "All of origin is null.", {}, "Send origin a
 
 def note(report, reason, action="page"):
     verdict = Verdict(Evidence("2026-01-05T00:00", 1), Decision(action, reason))
-    return batch_note(verdict, report, 7, length=pd.Timedelta("7D"), model="shop").split("\n")
+    return batch_note(verdict, report, 7, length=pd.Timedelta("7D"), conf="my/shop.yml").split("\n")
 
 
 def test_the_note_of_a_broken_batch_begins_with_its_causes_and_how_to_answer():
@@ -39,7 +39,7 @@ def test_the_note_of_a_broken_batch_begins_with_its_causes_and_how_to_answer():
         "Send origin again.",
         said[11],
     ]
-    assert "flows.review conf/shop.yaml --batch 2026-01-05T00:00 --answer drop" in said[11]
+    assert "flows.review my/shop.yml --batch 2026-01-05T00:00 --answer drop" in said[11]
     assert said[12] == "1,200 rows judged against version 1, 7 refused."
 
 

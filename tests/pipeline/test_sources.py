@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from pipeline.config import CaptureSource, FileSource, FunctionSource, SqlSource
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+from pipeline.serving.capture import Captures, Contract
 from pipeline.sources import read
 
 START, END = pd.Timestamp("2026-01-03"), pd.Timestamp("2026-01-05")
@@ -254,3 +255,24 @@ def test_the_index_of_a_functions_frame_does_not_matter(frame, index):
 def test_captures_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(PipelineError, match="capture"):
         read(CaptureSource(kind="capture"), time="at", captures=tmp_path / "captures.db")
+
+
+def test_a_window_of_captures_is_read_only_once_it_is_over(tmp_path):
+    path, source = tmp_path / "captures.db", CaptureSource(kind="capture")
+    now = pd.Timestamp.now("UTC").tz_localize(None)
+    with Captures(path) as captures:
+        captures.answer(
+            at=(now - pd.Timedelta("1min")).value // 1_000,
+            request_id="r",
+            contract=Contract("regression", '{"x": null}'),
+            version="1",
+            latency=0,
+            features=np.ones((1, 1)),
+            unseen=[],
+            keys=None,
+            predictions=np.zeros(1),
+        )
+
+    assert len(read(source, time="at", captures=path, end=now - pd.Timedelta("10s"))) == 1
+    with pytest.raises(DataError, match="must be over before it is read"):
+        read(source, time="at", captures=path, end=now + pd.Timedelta("1h"))

@@ -210,6 +210,15 @@ def test_the_index_of_a_batch_does_not_matter(frame, data, index):
     assert validated.quarantined["id"].tolist() == ["r3"]
 
 
+def test_text_that_is_no_unicode_is_refused_and_not_the_batch(frame, data):
+    frame["plan"] = frame["plan"].astype(object)
+    frame.loc[3, "plan"] = "\ud800"
+
+    validated = validate(frame, data)
+
+    assert validated.quarantined["id"].tolist() == ["r3"]
+
+
 @given(FRAMES)
 @settings(max_examples=15, deadline=None)
 def test_whatever_is_refused_can_be_stored(data, tmp_path_factory, frame):
@@ -230,6 +239,7 @@ def test_whatever_is_refused_can_be_stored(data, tmp_path_factory, frame):
         pd.Series([b"a", 1.5], dtype=object),
         pd.Series([1, "a"], dtype="category"),
         pd.Series([1j, 2j]),
+        pd.Series(["\ud800", "a"], dtype=object),
         pd.Series([pd.Timestamp("2026-01-01"), "soon"], dtype=object),
     ],
 )
