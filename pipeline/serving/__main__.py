@@ -108,7 +108,9 @@ def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
 def _export(settings: Settings, folder: Path) -> None:
     from pipeline import registry  # noqa: PLC0415 -- an exported model needs no MLflow
 
-    shutil.copytree(registry.champion_folder(settings), folder, dirs_exist_ok=True)
+    # Held-out and sampled rows stay at home.
+    kept = shutil.ignore_patterns("heldout.parquet", "sample.parquet", "reference.json")
+    shutil.copytree(registry.champion_folder(settings), folder, dirs_exist_ok=True, ignore=kept)
 
 
 def _serve(champion: Champion, captures: Captures | None, options: Serving) -> None:

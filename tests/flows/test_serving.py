@@ -21,8 +21,9 @@ from flows.register import release, rollback
 from flows.steps import opened
 from flows.train import train
 from pipeline.errors import RegistryError, UnavailableError
+from pipeline.serving.__main__ import main
 from pipeline.serving.capture import Captures, read_captures
-from pipeline.serving.champion import Champion, Follower
+from pipeline.serving.champion import Champion, Follower, exported
 
 pytestmark = pytest.mark.integration
 
@@ -140,6 +141,18 @@ def test_the_ranges_of_training_travel_with_a_version(shop, make_shop_rows):
     beyond = champion.served.predict([{**row, "amount": seen.max() + 1}]).outside
 
     assert (inside, beyond) == ({}, {"amount": 1})
+
+
+def test_an_export_is_served_and_holds_no_rows_to_learn_from(shop, tmp_path):
+    train(shop)
+
+    assert main([shop, "--export", str(tmp_path / "model")]) == 0
+
+    champion = Champion()
+    exported(tmp_path / "model", champion)
+    assert champion.served.version == "1"
+    files = {path.name for path in (tmp_path / "model").iterdir()}
+    assert files == {"model", "golden", "manifest.json"}
 
 
 @contextmanager
