@@ -14,7 +14,7 @@ from flows.steps import check, opened, page_failure, patient, quarantine_folder,
 from pipeline import champions, records, validation
 from pipeline.alerts import Event, Kind, page
 from pipeline.champions import champion_at
-from pipeline.config import Settings
+from pipeline.config import Settings, Source
 from pipeline.model import Predictions
 from pipeline.monitoring import episode
 from pipeline.monitoring.drift import compare
@@ -24,6 +24,7 @@ from pipeline.monitoring.performance import Performance, realised
 from pipeline.records import Batch
 from pipeline.registry import Registry
 from pipeline.report import how_to_answer
+from pipeline.sources import is_whole
 from pipeline.training import PREDICTION, labelled, losses, score
 from pipeline.traits import Summary
 from pipeline.validation import NoValidRowError
@@ -42,15 +43,28 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
         # A page that was lost with its process is found here, and sent.
         for last in patient(records.batches)(registry)[-1:]:
             tell(settings, registry, last)
-        judged = judge(settings, registry, start)
-        tell(settings, registry, judged)
+        end = start + pd.Timedelta(settings.monitoring.batch)
+        if batch is None and not is_whole(_source(settings), end):
+            reason = f"The batch is not over before {end:%Y-%m-%d %H:%M} UTC; nothing was judged."
+            told = {"batch": _name(start), "rows": 0, "drifted": [], "action": "none"}
+            told |= {"reason": reason}
+        else:
+            judged = judge(settings, registry, start)
+            tell(settings, registry, judged)
+            decision = judged.verdict.decision
+            told = {"batch": judged.name, "rows": judged.rows, "drifted": list(judged.drifted)}
+            told |= {"action": decision.action, "reason": decision.reason}
         judge_shadows(settings, registry)
     send(conf, settings, registry)
-    decision = judged.verdict.decision
-    return {"batch": judged.name, "rows": judged.rows, "drifted": list(judged.drifted)} | {
-        "action": decision.action,
-        "reason": decision.reason,
-    }
+    return told
+
+
+def _name(start: pd.Timestamp) -> str:
+    return f"{start:%Y-%m-%dT%H:%M}"
+
+
+def _source(settings: Settings) -> Source:
+    return settings.data.live or settings.data.train
 
 
 @patient
@@ -65,7 +79,7 @@ def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
 @patient
 def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
     """Record one batch and what to do about it; a recorded one is given back as it stands."""
-    name = f"{start:%Y-%m-%dT%H:%M}"
+    name = _name(start)
     recorded = records.batches(registry)
     for one in recorded:
         if one.name == name:
@@ -166,7 +180,7 @@ def _compared(
 
 
 def _live(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    return read(settings, settings.data.live or settings.data.train, start, end)
+    return read(settings, _source(settings), start, end)
 
 
 def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:

@@ -203,16 +203,24 @@ _WRITTEN = pd.Timedelta("1s")
 """After the end of a window until its last captures are surely written."""
 
 
+def is_whole(source: Source, end: pd.Timestamp) -> bool:
+    """Whether all rows before `end` may be there: captures come until it is over."""
+    return not isinstance(source, CaptureSource) or _is_over(end)
+
+
+def _is_over(end: pd.Timestamp) -> bool:
+    return pd.Timestamp.now("UTC").tz_localize(None) >= end + _WRITTEN
+
+
 def _captured(
     path: Path | None, start: pd.Timestamp | None, end: pd.Timestamp | None, *, labels: bool
 ) -> pd.DataFrame:
     from pipeline.serving import capture  # noqa: PLC0415 -- serving is optional here
 
-    if end is not None and (now := pd.Timestamp.now("UTC").tz_localize(None)) < end + _WRITTEN:
+    if end is not None and not _is_over(end):
         message = (
             "A window of captures must be over before it is read, as each of its rows counts once. "
-            f"It ends at {end:%Y-%m-%d %H:%M:%S} and it is {now:%Y-%m-%d %H:%M:%S} (UTC). "
-            "Come again then."
+            f"It ends at {end:%Y-%m-%d %H:%M:%S} UTC. Come again then."
         )
         raise DataError(message)
     if path is None or not path.exists():

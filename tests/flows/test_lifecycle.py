@@ -18,6 +18,7 @@ from pipeline.columns import encode, known_categories
 from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.serving.capture import Captures, Contract
 
+TRAINING = {"params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1}, "holdout": "7D"}
 pytestmark = pytest.mark.integration
 
 
@@ -245,6 +246,28 @@ def test_a_typo_in_the_config_fails_the_flow_with_the_dotted_key(make_conf):
 
     with pytest.raises(ConfigError, match=r"monitoring\.alfa"):
         monitor(conf)
+
+
+def test_a_batch_of_captures_that_is_not_over_waits(make_conf, make_shop_rows, tmp_path):
+    rows = make_shop_rows()
+    now = pd.Timestamp.now("UTC").tz_localize(None).floor("1h")
+    trained = rows[rows["at"] < "2026-02-16"]
+    later = now - pd.Timestamp("2026-02-16")
+    trained.assign(at=trained["at"] + later).to_parquet(tmp_path / "rows.parquet")
+    conf = make_conf(training=TRAINING | {"until": str(now)})
+    train(conf)
+    settings, registry = opened(conf)
+    data = settings.model_dump(mode="json")["data"] | {"live": {"kind": "capture"}}
+    conf = make_conf(data=data, training=TRAINING | {"until": str(now)})
+    Captures(settings.captures).close()
+
+    told = monitor(conf)
+
+    assert (told["batch"], told["action"]) == (f"{now:%Y-%m-%dT%H:%M}", "none")
+    assert told["reason"].startswith("The batch is not over before")
+    assert records.batches(registry) == []
+    with pytest.raises(DataError, match="must be over before it is read"):
+        monitor(conf, batch=told["batch"])
 
 
 def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_shop_rows):
