@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 WORKERS = 2
@@ -37,6 +38,16 @@ def command(name: str, doc: str | None, parts: Mapping[str, Part], quick: str) -
     if given.json:
         print(json.dumps({"figures": figures, "goals": goals}))
     return 0
+
+
+def alone(folder: Path) -> dict[str, str]:
+    """The environment of a process whose flows keep to a folder, whatever servers there are."""
+    others = ("HOLDFAST__", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(others)} | {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    }
 
 
 def at_most(goal: str, value: float, limit: float) -> Goal:

@@ -6,7 +6,6 @@ it damages for training as well, and on to week 32. `python -m benchmarks.outage
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.faults import AFTER, FAULT, FIRST, FLIGHTS
+from benchmarks.goals import alone
 
 CONF = "conf/flights.yaml"
 BEFORE, THEN = 12, 13
@@ -68,18 +68,10 @@ class Replays:
         values["monitoring"]["diagnosis"] = diagnosis
         values["tracking"] = {"folder": str(self.state)}
         conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST__")}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        environment |= {
-            FAULT: fault,
-            "PREFECT_HOME": str(self.folder / "prefect"),
-            "PREFECT_LOGGING_LEVEL": "ERROR",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-        }
         command = [sys.executable, "-m", "benchmarks.outages", "--replay"]
         done = subprocess.run(  # noqa: S603 -- our own command
             [*command, str(conf), str(batches), str(target)],
-            env=environment,
+            env=alone(self.folder) | {FAULT: fault},
             check=False,
             capture_output=True,
             text=True,

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from benchmarks.goals import alone
 from examples import flights
 
 CONF = "conf/flights.yaml"
@@ -99,13 +100,7 @@ class Replays:
         values["tracking"] = {"folder": str(folder / "state")}
         (folder / "prefect").mkdir(parents=True)
         self.conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST")}
-        kept.pop("MLFLOW_TRACKING_URI", None)
-        self.environment = kept | {
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_LOGGING_LEVEL": "CRITICAL",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-        }
+        self.environment = alone(folder)
 
     def run(self, what: object, missing: str = "") -> Told:
         """One piece; what is recorded then."""

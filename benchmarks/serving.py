@@ -22,7 +22,7 @@ import psutil
 import yaml
 
 from benchmarks import peers
-from benchmarks.goals import Told, at_least, at_most, command
+from benchmarks.goals import Told, alone, at_least, at_most, command
 from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric
@@ -364,7 +364,10 @@ def registered(folder: Path, seed: int, *, versions: int) -> Path:
         },
         "training": {"params": PARAMS | {"learning_rate": 0.05}, "holdout": "10min"},
         "monitoring": {"batch": "1min"},
-        "tracking": {"folder": str(folder / "state")},
+        "tracking": {
+            "folder": str(folder / "state"),
+            "uri": f"sqlite:///{folder}/state/mlflow.db",
+        },
     }
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(conf))
@@ -375,11 +378,9 @@ def registered(folder: Path, seed: int, *, versions: int) -> Path:
 
 
 def _flow(folder: Path, script: str) -> str:
-    own = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR"}
-    own["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "90"
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", script],
-        env=os.environ | own,
+        env=alone(folder),
         capture_output=True,
         text=True,
         check=False,

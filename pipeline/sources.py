@@ -200,7 +200,7 @@ def _call(
 
 
 _WRITTEN = pd.Timedelta("1s")
-"""After the end of a window until its last captures are surely written."""
+"""After the end of a window until its last captures are written, as long as their disk works."""
 
 
 def is_whole(source: Source, end: pd.Timestamp) -> bool:

@@ -69,6 +69,8 @@ class Tracking:
     ----------
     name : str
         Of the experiment and the registered model.
+    conf : str
+        The model's file, as it was named.
     folder : Path
         The one folder of all state on disk.
     uri : str

@@ -29,6 +29,8 @@ CAPTURED = (
 """Columns beside the features; no feature may have one of these names."""
 EVERY = 0.1
 """Seconds between writes."""
+OVERHEAD = 600
+"""Bytes that a waiting request takes besides what it holds."""
 MOST_WAITING = 64_000_000
 """Bytes that wait for a disk that cannot be written; what comes then is lost, and counted."""
 LONGEST_BODY = 256_000
@@ -193,18 +195,9 @@ class Captures:
         predictions : array of float64, shape (n_rows,)
             What was answered.
         """
-        values = (
-            at,
-            request_id,
-            *contract,
-            version,
-            latency,
-            features.tobytes(),
-            json.dumps(unseen) if unseen else "[]",
-            "null" if keys is None else json.dumps(keys),
-            predictions.tobytes(),
-        )
-        self._wait("answers", values, features.nbytes + predictions.nbytes)
+        own = (features.tobytes(), json.dumps(unseen), json.dumps(keys), predictions.tobytes())
+        values = (at, request_id, *contract, version, latency, *own)
+        self._wait("answers", values, sum(map(len, own)))
 
     def refusal(
         self,
@@ -255,6 +248,7 @@ class Captures:
         if self._came - self._went > MOST_WAITING:
             self.lost += 1
             return
+        size += OVERHEAD
         self._came += size
         self._waiting.append(_Waiting(kind, values, size, monotonic()))
 

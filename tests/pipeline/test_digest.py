@@ -32,7 +32,7 @@ def test_reasons_columns_and_callers_come_with_their_change():
 
 def test_a_label_that_several_requests_name_may_be_new():
     often = [("me", [label("'LGA'"), label("'jfk '"), label("''")])] * OFTEN
-    slip = [("me", [label("'XXX'")] * 9)]
+    slip = [("me", [label("'LGB'")] * 9)]
 
     page = digest(refused(*often, *slip), refused(), KNOWN)
 

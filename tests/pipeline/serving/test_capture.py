@@ -227,11 +227,13 @@ def test_what_cannot_be_written_waits_and_is_told(path):
 
 
 def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
-    monkeypatch.setattr(capture, "MOST_WAITING", 1_000)
+    # Two numbers and a prediction of 8 bytes each, keys ["a"] and unseen [].
+    size = capture.OVERHEAD + 24 + 5 + 2
+    monkeypatch.setattr(capture, "MOST_WAITING", 42 * size - 1)
     with Captures(path) as captures:
         sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
         for _ in range(100):
-            append(captures)  # 24 bytes each
+            append(captures)
 
         assert captures.lost == 100 - 42
 
