@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -40,14 +42,32 @@ def command(name: str, doc: str | None, parts: Mapping[str, Part], quick: str) -
     return 0
 
 
-def alone(folder: Path) -> dict[str, str]:
-    """The environment of a process whose flows keep to a folder, whatever servers there are."""
+def python(*arguments: str, folder: Path, **settings: str) -> str:
+    """What a Python prints whose flows keep to a folder, whatever servers there are.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails, with its last words.
+    """
     others = ("HOLDFAST__", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
-    return {name: value for name, value in os.environ.items() if not name.startswith(others)} | {
+    own = {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    done = subprocess.run(  # noqa: S603 -- our own commands
+        [sys.executable, *arguments],
+        env=kept | own | settings,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        message = f"{arguments} with {settings} failed.\n{done.stderr[-2000:]}"
+        raise RuntimeError(message)
+    return done.stdout
 
 
 def at_most(goal: str, value: float, limit: float) -> Goal:

@@ -7,8 +7,6 @@ it damages for training as well, and on to week 32. `python -m benchmarks.outage
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.faults import AFTER, FAULT, FIRST, FLIGHTS
-from benchmarks.goals import alone
+from benchmarks.goals import python
 
 CONF = "conf/flights.yaml"
 BEFORE, THEN = 12, 13
@@ -68,17 +66,8 @@ class Replays:
         values["monitoring"]["diagnosis"] = diagnosis
         values["tracking"] = {"folder": str(self.state)}
         conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.outages", "--replay"]
-        done = subprocess.run(  # noqa: S603 -- our own command
-            [*command, str(conf), str(batches), str(target)],
-            env=alone(self.folder) | {FAULT: fault},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            message = f"The replay with fault {fault or 'none'} failed.\n{done.stderr[-2000:]}"
-            raise RuntimeError(message)
+        replay = ["--replay", str(conf), str(batches), str(target)]
+        python("-m", "benchmarks.outages", *replay, folder=self.folder, **{FAULT: fault})
         story: Story = json.loads(target.read_text(encoding="utf-8"))
         return story
 

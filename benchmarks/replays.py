@@ -7,8 +7,6 @@ they were made from, and each is made again from its own record.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -18,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmarks.goals import alone
+from benchmarks.goals import python
 from examples import flights
 
 CONF = "conf/flights.yaml"
@@ -94,29 +92,23 @@ class Replays:
     """A model of its own in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.conf, self.seconds = folder / "flights.yaml", 0.0
+        self.folder, self.seconds = folder, 0.0
+        self.conf = folder / "flights.yaml"
         values = yaml.safe_load(Path(CONF).read_text(encoding="utf-8"))
         values["data"]["train"] = {"kind": "function", "function": "benchmarks.replays:rows"}
         values["tracking"] = {"folder": str(folder / "state")}
         (folder / "prefect").mkdir(parents=True)
         self.conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        self.environment = alone(folder)
 
     def run(self, what: object, missing: str = "") -> Told:
         """One piece; what is recorded then."""
         started = time.perf_counter()
-        done = subprocess.run(  # noqa: S603 -- our own command
-            [sys.executable, "-m", "benchmarks.replays", "--piece", str(self.conf), str(what)],
-            env=self.environment | {MISSING: missing},
-            check=False,
-            capture_output=True,
-            text=True,
+        asked = ["--piece", str(self.conf), str(what)]
+        printed = python(
+            "-m", "benchmarks.replays", *asked, folder=self.folder, **{MISSING: missing}
         )
-        if done.returncode:
-            message = f"The piece {what} failed.\n{done.stderr[-2000:]}"
-            raise RuntimeError(message)
         self.seconds += time.perf_counter() - started
-        told: Told = json.loads(done.stdout.splitlines()[-1])
+        told: Told = json.loads(printed.splitlines()[-1])
         print(f"{what}: {len(told['record'])} batches after {self.seconds:.0f} s", flush=True)
         return told
 
@@ -215,4 +207,4 @@ def _none(goal: str, value: int) -> Told:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

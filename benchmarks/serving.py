@@ -22,7 +22,7 @@ import psutil
 import yaml
 
 from benchmarks import peers
-from benchmarks.goals import Told, alone, at_least, at_most, command
+from benchmarks.goals import Told, at_least, at_most, command, python
 from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric
@@ -373,21 +373,8 @@ def registered(folder: Path, seed: int, *, versions: int) -> Path:
     path.write_text(yaml.safe_dump(conf))
     until = [at[len(at) // 2], now][-versions:]
     calls = "; ".join(f"train({str(path)!r}, until={str(one)!r})" for one in until)
-    _flow(folder, f"from flows.train import train; {calls}")
+    python("-c", f"from flows.train import train; {calls}", folder=folder)
     return path
-
-
-def _flow(folder: Path, script: str) -> str:
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", script],
-        env=alone(folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return done.stdout
 
 
 def _followed(conf: Path) -> Server:
@@ -465,7 +452,8 @@ def kills(seed: int, *, quick: bool) -> Told:
         start = kept["captured_at"].iloc[-1].floor(BATCH)
         time.sleep(max(0.0, (start + BATCH).timestamp() + 2 - time.time()))
         call = f"monitor({str(conf)!r}, batch={str(start)!r})"
-        told = _flow(folder, f"from flows.monitor import monitor; print({call}['rows'])")
+        script = f"from flows.monitor import monitor; print({call}['rows'])"
+        told = python("-c", script, folder=folder)
         judged = int(told.split()[-1])
         expected = len(read_captures(store, start=start, end=start + BATCH))
     figures = {
