@@ -2,7 +2,6 @@
 
 import statistics
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -274,14 +273,7 @@ def _wide(random: np.random.Generator, rows: int, path: Path) -> str:
     return str(path)
 
 
-PARTS: dict[str, Callable[..., Told]] = {
-    "false_alarms": false_alarms,
-    "dependent_peers": dependent_peers,
-    "power": power,
-    "decay": decay,
-    "silence": silence,
-    "speed": speed,
-}
+PARTS = (false_alarms, dependent_peers, power, decay, silence, speed)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ Told = tuple[dict[str, Any], list[Goal]]
 Part = Callable[..., Told]
 
 
-def command(name: str, doc: str | None, parts: Mapping[str, Part], quick: str) -> int:
+def command(name: str, doc: str | None, every: Sequence[Part], quick: str) -> int:
     """Run the parts that the command line names, and print what they tell."""
+    parts = {part.__name__: part for part in every}
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; all by default")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")

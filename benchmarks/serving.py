@@ -471,7 +471,7 @@ def kills(seed: int, *, quick: bool) -> Told:
     ]
 
 
-PARTS: dict[str, Callable[..., Told]] = {"cost": cost, "swaps": swaps, "kills": kills}
+PARTS = (cost, swaps, kills)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import special
 
 from pipeline.errors import DataError
+from pipeline.order import interquartile
 from pipeline.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile, Profile
 from pipeline.sample import SAMPLE
 from pipeline.traits import Summary
@@ -120,6 +121,9 @@ def carried(block: Summary, old: Columns, new: Columns) -> Summary:
         rank = special.ndtr(location + spread * special.ndtri(_QUANTILES))
         values = np.interp(rank, profile.edges, np.repeat(profile.points, 2))
         scores = target.scores[target.cells(values)]
+        wide = interquartile(target)
+        if f"{name}|step" in block and wide > 0:
+            moved[f"{name}|step"] = block[f"{name}|step"] * interquartile(profile) / wide
         moved[f"{name}|location"] = float(scores.mean())
         moved[f"{name}|spread"] = float(scores.std())
     return moved

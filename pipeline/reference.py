@@ -22,6 +22,7 @@ from pipeline.monitoring.batches import Observed, Yardstick, chi_square_yardstic
 from pipeline.monitoring.classifier import CLASSIFIED, separate
 from pipeline.monitoring.scores import Scores
 from pipeline.monitoring.statistics import hotelling_p, novelty_p
+from pipeline.order import ORDERED, Order, order_of
 from pipeline.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
 from pipeline.sample import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 from pipeline.traits import Summary, Trait, Traits
@@ -53,6 +54,8 @@ class Tally:
         Of the scores of those rows; NaN where one is constant.
     repeats : array of int, shape (n_distinct,)
         How often each distinct row of features comes, most often first.
+    order : dict of str to Order
+        How the numbers of the first rows go on from row to row.
     """
 
     rows: int
@@ -64,6 +67,7 @@ class Tally:
     cells: Cells
     correlation: Floats
     repeats: NDArray[np.intp]
+    order: dict[str, Order]
 
     def known(self, name: str) -> float:
         """Rows with a value in a column."""
@@ -150,7 +154,12 @@ class Reference:
         order = canonical(frame, profiles, codes)
         chosen = order[draw(len(frame), seed)]
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
-        parts = _blocks(frame[time] if isinstance(time, str) else time, block, order)
+        moments = frame[time] if isinstance(time, str) else time
+        parts = _blocks(moments, block, order)
+        if moments is not None:  # rows of a block go on as they came about, however they lie
+            parts = [
+                part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
+            ]
         whole = cls(
             rows=len(frame),
             columns=profiles,
@@ -278,10 +287,11 @@ class Reference:
         absent = tuple(name for name in self.names if name not in frame.columns)
         extra = tuple(str(name) for name in frame.columns if name not in self.columns)
         codes = read_codes(frame, self.columns)
-        counts, beyond = {}, {}
+        counts, beyond, order = {}, {}, {}
         for name in self.names:
             profile = self.columns[name]
             if isinstance(profile, NumericProfile):
+                order[name] = order_of(_leading_values(frame, name), profile)
                 known = _known(frame, name)
                 counts[name] = profile.count(known)
                 beyond[name] = _beyond(profile, known)
@@ -299,13 +309,16 @@ class Reference:
             cells=cells,
             correlation=self.scores.correlations(cells),
             repeats=repeats(frame, [self.names[i] for i in self.features], codes),
+            order=order,
         )
 
     def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
         """A batch as one observation: location, spread, missing share, shares of labels, pairs.
 
         Beside these, which are tested, what faults are told by: the largest excess of the share
-        of one value (`atom`), the share of rows that repeat another, and of the most frequent.
+        of one value (`atom`), the share of rows that repeat another, and of the most frequent, and
+        how numbers go on from row to row (`strays`, `step`, `even`), which alone depends on the
+        order of the rows.
 
         Locations are means of normal scores, so in standard deviations of the reference;
         spreads are standard deviations of those scores. A value that is undefined (no row) is
@@ -322,6 +335,8 @@ class Reference:
                 summary[trait.key] = float(value)
         for name in self.names:
             summary[f"{name}|atom"] = self.atom(name, tally)
+        for name, order in tally.order.items():
+            summary |= {f"{name}|{key}": value for key, value in order._asdict().items()}
         summary["|copies"] = 1 - len(tally.repeats) / tally.rows
         summary["|repeats"] = float(tally.repeats[0] / tally.rows)
         return summary
@@ -490,6 +505,12 @@ def _known(frame: pd.DataFrame, name: str) -> Floats:
         return np.empty(0)
     values = as_number(frame[name]).to_numpy()
     return np.sort(values[np.isfinite(values)])
+
+
+def _leading_values(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame.columns:
+        return np.empty(0)
+    return as_number(frame[name][:ORDERED]).to_numpy(dtype=np.float64)
 
 
 def _beyond(profile: NumericProfile, known: Floats) -> float:

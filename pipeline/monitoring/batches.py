@@ -304,14 +304,8 @@ def gathered(before: Observed, now: Observed, units: Units, ruler: Yardstick) ->
     R_t = (1 + R_(t-1)) e_t, grows by 1 a batch on average when nothing is wrong, so it takes
     c batches on average, at least, before it first reaches c.
 
-    Parameters
-    ----------
-    before, now : Observed
-        The reference's blocks, and all batches since.
-    units : Units
-        Of the traits.
-    ruler : Yardstick
-        From the blocks.
+    Parameters are those of `last_batches_p`, with all batches since the reference in the place of
+    the last ones.
 
     Returns
     -------

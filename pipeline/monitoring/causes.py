@@ -16,10 +16,11 @@ from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clocks import shifted
 from pipeline.monitoring.diagnoses.digits import rounded
 from pipeline.monitoring.diagnoses.edits import sign, unit
-from pipeline.monitoring.diagnoses.labels import permuted, recode
+from pipeline.monitoring.diagnoses.exchanges import permuted
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.pairs import swapped_labels, swapped_numbers
-from pipeline.monitoring.diagnoses.shuffles import shuffled
+from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
+from pipeline.monitoring.diagnoses.spellings import recode
 from pipeline.monitoring.diagnoses.whole import duplicate, frozen, schema, volume
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference, Tally
@@ -116,7 +117,7 @@ def _causes(case: Case) -> Iterator[Cause]:
     while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
         most = max(found, key=partial(_rank, case))
         if most.cause == "shuffled":
-            most = next(_behind(case, found, most), most)
+            most = next(_behind(case, found, most), None) or with_rival(case, most)
         yield most
         case = case.without(most)
 

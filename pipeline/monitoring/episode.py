@@ -120,7 +120,8 @@ def decide(
     accepted : collection of str
         Broken batches that people took for the world as it is now.
     late : bool
-        Whether a later batch was decided on before; then nothing is asked for any more.
+        Whether a later batch that counts was decided on before; then nothing is asked for any
+        more.
     record_harmless : bool
         Whether drift that does no harm is recorded and no more.
     """

@@ -1,6 +1,7 @@
 """Single values that are far more frequent than they were: stuck at one, or cut off there."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import ks_2samp
@@ -9,7 +10,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.profile import MISSING, CategoricalProfile, Floats, NumericProfile
 
 FREQUENT = 0.02
 """Share of its own that makes a value one of a few."""
@@ -20,12 +21,19 @@ _FEW_VALUES, _MANY_VALUES = 5, 50
 _LEAP, _LEAP_LABEL, _BEYOND = 0.2, 0.12, 4.0
 """Growth of a share, and of a label's, that no drift explains while the rest is as it was, and the
 same in times of the most in any block."""
+_UNHEARD, _LITTLE = 0.1, 0.2
+"""Share of rows with one of many values that nothing but a fault explains where no block had nearly
+as much, and below which one is not called stuck otherwise."""
+_CONTRADICTED = 4.0
+"""Times their usual squared distance that rows lie from what the other columns say of them."""
 _PROPORTION = 0.1
 """Distance of the other labels' shares of one another below which they are as they were."""
 _UNSEEN, _EXACTLY = 3.0, 0.3
 """Times that a share grew more than any did in a block, and how nearly one side lost as much."""
 _KNOWN = 0.9
 """Share of values that came before, in a column of steps."""
+_RARE, _BELOW_STUCK = 0.01, 0.05
+"""Share below which a value is a rare one, and below which none is called stuck."""
 _MODE, _ALONE = 1.2, 2.0
 """Times that an outermost value, and a new one, is as frequent as any other."""
 
@@ -70,8 +78,12 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
         return None
     values = case.numbers(name)
     touched = values == value
+    inside = 0.05 < profile.share(np.asarray([value]), "upto")[0] < 0.95  # not where values end
+    unheard = many and inside and before < 0.01 and excess > max(_UNHEARD, 2 * _BEYOND * most)
     leap = excess > max(_LEAP, _BEYOND * most) and _rest_as_before(profile, values, value)
-    if not constant and not _out_of_place(case, name, touched, rare=leap or before < 0.01):
+    rare = leap or before < 0.01
+    sure = constant or unheard or (inside and _contradicted(case, name, touched))
+    if not sure and not _out_of_place(case, name, touched, rare=rare):
         return None
     return f"{value:g}", touched, before
 
@@ -92,11 +104,20 @@ def _out_of_place(case: Case, name: str, touched: Mask, *, rare: bool) -> bool:
     """Whether rows with a value are any rows, and not those that would have it anyway."""
     expected = case.expected(name)
     told = expected.now
-    if touched.mean() < 0.2:  # a muggy day has as much of one dew point
+    if touched.mean() < _LITTLE:  # a muggy day has as much of one dew point
         return False
     if expected.variance > 0.8:  # the other columns do not tell
         return rare
     return bool(ks_2samp(told[touched], told[~touched]).statistic < 0.2)
+
+
+def _contradicted(case: Case, name: str, touched: Mask) -> bool:
+    """Whether the other columns say that rows with a value should have had others."""
+    expected = case.expected(name)
+    if touched.mean() < _LITTLE or touched.all():
+        return False
+    squared = (case.scores(name, case.numbers(name)) - expected.now) ** 2 / expected.variance
+    return bool(squared[touched].mean() > _CONTRADICTED * max(squared[~touched].mean(), 1.0))
 
 
 def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
@@ -132,70 +153,163 @@ def _in_proportion(
     return bool(several and np.abs(shares[0] - shares[1]).sum() / 2 < _PROPORTION)
 
 
+@dataclass(frozen=True)
+class _Pile:
+    """The value whose share grew most, and what lies beside it.
+
+    Attributes
+    ----------
+    profile : NumericProfile
+        Of the reference.
+    known : array of float, shape (n_known,)
+        Values of the batch, the missing ones left out.
+    most, most_rare : float
+        Largest growth of any value in a block, and largest share of one that is rare.
+    bound : float
+        The value.
+    share, before : float
+        Its share, now and in the reference.
+    """
+
+    profile: NumericProfile
+    known: Floats
+    most: float
+    most_rare: float
+    bound: float
+    share: float
+    before: float
+
+    @property
+    def excess(self) -> float:
+        """Growth of its share."""
+        return self.share - self.before
+
+    @property
+    def over(self) -> tuple[float, float]:
+        """Shares of the values above it, before and now."""
+        upto = float(self.profile.share(np.asarray([self.bound]), "upto")[0])
+        return 1 - upto, float((self.known > self.bound).mean())
+
+    @property
+    def under(self) -> tuple[float, float]:
+        """Shares of the values below it, before and now."""
+        below = float(self.profile.share(np.asarray([self.bound]), "below")[0])
+        return below, float((self.known < self.bound).mean())
+
+    @property
+    def lost(self) -> tuple[float, float]:
+        """Shares that are missing above and below it."""
+        return self.over[0] - self.over[1], self.under[0] - self.under[1]
+
+
 def clipped(case: Case) -> Iterator[Cause]:
     """Values pile up at a bound that the training rows go beyond."""
     for name in case.numeric:
-        top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
-        if top is None:
+        pile = _pile(case, name)
+        if pile is None or (side := _cut_side(pile)) is None:
             continue
-        bound, share, before = top
-        values, profile = case.numbers(name), case.profile(name)
-        known = values[~np.isnan(values)]
-        usual = share - before < max(FREQUENT, 1.3 * case.most(f"{name}|atom") + 0.01)
-        outermost = bound in (known.min(), known.max())
-        cliff = outermost and _cliff(known, bound) and share - before > 2 * FREQUENT
-        often = share - before > max(3 * FREQUENT, case.most(f"{name}|atom"))
-        edge = cliff or (outermost and often and _times(known, bound) > _MODE)
-        new = _new_atom(case, name, known, top)
-        point = np.asarray([bound])
-        over = 1 - float(profile.share(point, "upto")[0]), float((known > bound).mean())
-        under = float(profile.share(point, "below")[0]), float((known < bound).mean())
-        upper, lower = over[0] - over[1], under[0] - under[1]
-        excess = share - before
-        exact = (
-            excess * len(known) > _FEWEST
-            and np.isin(known, profile.points).mean() > _KNOWN
-            and excess > max(FREQUENT, _UNSEEN * case.most(f"{name}|atom"))
-            and min(abs(upper), abs(lower)) < _EXACTLY * excess
-            and abs(max(upper, lower) - excess) < _EXACTLY * excess
-        )
-        if usual and not edge and not new and not exact:
-            continue
-        low, high = profile.points[[0, -1]]
-        piled = before > 0.3 * excess and not exact
-        if piled or not low < bound < high:  # it piled up before
-            continue
-        if upper > 0.5 * excess and lower < 0.5 * excess and over[0] <= 0.4:  # a tail
-            side, gone = "above", over
-        elif lower > 0.5 * excess and upper < 0.5 * excess and under[0] <= 0.4:
-            side, gone = "below", under
-        elif edge:
-            side, gone = ("above", over) if bound == known.max() else ("below", under)
-        elif new and not _evenly_lost(excess, over, under):
-            side, gone = ("above", over) if over[0] < under[0] else ("below", under)
-        else:
-            continue
-        partly = gone[1] > 0.05 * gone[0]
-        even = abs((gone[0] - gone[1]) / excess - 1) < 0.3 and min(upper, lower) < 0.2 * excess
-        if gone[0] < 0.02 or (partly and not new and not exact and (not even or excess < 0.06)):
-            continue
-        where = segment(case, values == bound, [name])
+        bound, share = pile.bound, pile.share
+        before, now = pile.over if side == "above" else pile.under
+        where = segment(case, case.numbers(name) == bound, [name])
         yield Cause(
             "clipped",
             (name,),
-            f"{name!r} is {bound:g} in {share:.0%} of rows, and {gone[1]:.1%} lie {side} it where "
-            f"{gone[0]:.1%} used to{clause(where)}: cut off at that value?",
+            f"{name!r} is {bound:g} in {share:.0%} of rows, and {now:.1%} lie {side} it where "
+            f"{before:.1%} used to{clause(where)}: cut off at that value?",
             {
-                NATS: surprise(share, before),
+                NATS: surprise(share, pile.before),
                 "bound": bound,
                 "share at the bound": round(share, 4),
-                f"share {side} it before": round(gone[0], 4),
-                f"share {side} it now": round(gone[1], 4),
+                f"share {side} it before": round(before, 4),
+                f"share {side} it now": round(now, 4),
             },
             f"Check the range of the sensor or of the type that carries {name!r}.",
-            share=round(max(1 - gone[1] / gone[0], 0.0), 4) if gone[0] else 1.0,
+            share=round(max(1 - now / before, 0.0), 4),
             segment=where,
         )
+
+
+def _pile(case: Case, name: str) -> _Pile | None:
+    top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
+    if top is None:
+        return None
+    values = case.numbers(name)
+    known = values[~np.isnan(values)]
+    profile, most = case.profile(name), case.most(f"{name}|atom")
+    rare = np.asarray(profile.upto) - np.asarray(profile.below) < _RARE
+    most_rare = float(_most_in_a_block(case, name)[rare].max(initial=0.0))
+    return _Pile(profile, known, most, most_rare, *top)
+
+
+def _most_in_a_block(case: Case, name: str) -> Floats:
+    """Largest share of each point of the grid in any block of the reference; 1 without blocks."""
+    reference, size = case.reference, 2 * len(case.profile(name).points) + 1
+    cells = reference.cells[:, case.place(name)]
+    known = cells != MISSING
+    shares = [
+        np.bincount(own, minlength=size)[1::2] / len(own)
+        for number in np.unique(reference.cell_blocks[known])
+        if len(own := cells[known & (reference.cell_blocks == number)]) >= 4 * _FEWEST
+    ]
+    most: Floats = np.max(shares, axis=0) if shares else np.ones(size // 2)
+    return most
+
+
+def _cut_side(pile: _Pile) -> str | None:
+    """The side of a value on which others were cut off; None: on none."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    edge, new, exact = _edge(pile), _new_atom(pile), _exact(pile)
+    usual = excess < max(FREQUENT, 1.3 * pile.most + 0.01)
+    if usual and not edge and not new and not exact:
+        return None
+    low, high = pile.profile.points[[0, -1]]
+    piled = pile.before > 0.3 * excess and not exact
+    if piled or not low < pile.bound < high:  # it piled up before
+        return None
+    side = _side(pile, edge=edge, new=new)
+    if side is None:
+        return None
+    before, now = pile.over if side == "above" else pile.under
+    partly = now > 0.05 * before and not new and not exact
+    even = abs((before - now) / excess - 1) < 0.3 and min(upper, lower) < 0.2 * excess
+    if before < 0.02 or (partly and (not even or excess < 0.06)):
+        return None
+    return side
+
+
+def _side(pile: _Pile, *, edge: bool, new: bool) -> str | None:
+    """The side on which values are missing, whether or not they were cut off."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    if upper > 0.5 * excess and lower < 0.5 * excess and pile.over[0] <= 0.4:  # a tail
+        return "above"
+    if lower > 0.5 * excess and upper < 0.5 * excess and pile.under[0] <= 0.4:
+        return "below"
+    if edge:
+        return "above" if pile.bound == pile.known.max() else "below"
+    if new and (excess < _BELOW_STUCK or not _evenly_lost(excess, pile.over, pile.under)):
+        return "above" if pile.over[0] < pile.under[0] else "below"
+    return None
+
+
+def _edge(pile: _Pile) -> bool:
+    """Whether the value is the outermost, and far more frequent than any other."""
+    if pile.bound not in (pile.known.min(), pile.known.max()):
+        return False
+    cliff = _cliff(pile.known, pile.bound) and pile.excess > 2 * FREQUENT
+    often = pile.excess > max(3 * FREQUENT, pile.most)
+    return cliff or (often and _times(pile.known, pile.bound) > _MODE)
+
+
+def _exact(pile: _Pile) -> bool:
+    """Whether the value gained in a column of steps what one side of it lost."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    return bool(
+        excess * len(pile.known) > _FEWEST
+        and np.isin(pile.known, pile.profile.points).mean() > _KNOWN
+        and excess > max(FREQUENT, _UNSEEN * pile.most)
+        and min(abs(upper), abs(lower)) < _EXACTLY * excess
+        and abs(max(upper, lower) - excess) < _EXACTLY * excess
+    )
 
 
 def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
@@ -215,16 +329,15 @@ def _evenly_lost(excess: float, over: tuple[float, float], under: tuple[float, f
     return stuck < clipped
 
 
-def _new_atom(case: Case, name: str, known: Floats, top: tuple[float, float, float]) -> bool:
+def _new_atom(pile: _Pile) -> bool:
     """Whether one of many values is frequent that hardly came before, in no block, and no other."""
-    bound, share, before = top
-    profile, excess = case.profile(name), share - before
-    if before > 0.005 or excess < max(0.025, 2 * case.most(f"{name}|atom")):  # half a percent
+    profile, known, excess = pile.profile, pile.known, pile.excess
+    if pile.before > _RARE or excess < max(0.025, 2 * pile.most_rare):
         return False
     if len(np.unique(known)) < _MANY_VALUES or excess * len(known) < _FEWEST:
         return False
     atoms = profile.points[np.asarray(profile.upto) - np.asarray(profile.below) > FREQUENT / 2]
-    return _times(known, bound, atoms) > _ALONE
+    return _times(known, pile.bound, atoms) > _ALONE
 
 
 def _cliff(known: Floats, bound: float) -> bool:

@@ -72,6 +72,7 @@ class Case:
     _labels: dict[str, tuple[Places, list[str]]] = field(default_factory=dict, repr=False)
     _expected: dict[tuple[str, ...], Expected] = field(default_factory=dict, repr=False)
     _told: dict[tuple[str, ...], Told] = field(default_factory=dict, repr=False)
+    _supported: dict[tuple[str, ...], Mask] = field(default_factory=dict, repr=False)
 
     def without(self, cause: Cause) -> "Case":
         """The same with the columns of a known fault set aside."""
@@ -272,23 +273,25 @@ class Case:
         A hot summer shows a model of winters nothing but its edge, and what that says of the
         other columns is no evidence.
         """
-        partners = [one for one in self.partners(name, marked=_TELLING) if one not in without]
-        inside = np.ones(len(self.drawn), dtype=bool)
-        for other in partners:
-            if other in self.numeric:
-                inside &= np.abs(self.scores(other, self.numbers(other))) < _INSIDE
-        return inside
+        key = (name, *sorted({*without, *self.blamed} - {name}))
+        if key not in self._supported:
+            inside = np.ones(len(self.drawn), dtype=bool)
+            for other in self.partners(name, marked=_TELLING):
+                if other in self.numeric and other not in key:
+                    inside &= np.abs(self.scores(other, self.numbers(other))) < _INSIDE
+            self._supported[key] = inside
+        return self._supported[key]
 
-    def _others(self, left: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the model of one column sees, of the reference and of the batch."""
+    def _others(
+        self, left: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
+        """What the model of one column sees, of the reference and of the batch, and its names."""
         reference = self.reference
-        kept = [
-            j
-            for j, i in enumerate(reference.features)
-            if reference.names[i] not in left and reference.names[i] in self.features
-        ]
+        names = [reference.names[i] for i in reference.features]
+        kept = [j for j, name in enumerate(names) if name not in left and name in self.features]
         before = reference.ranks(reference.cells[: 2 * FITTED])
-        return before[:, kept], reference.ranks(self.drawn_cells)[:, kept]
+        now = reference.ranks(self.drawn_cells)
+        return before[:, kept], now[:, kept], [names[j] for j in kept]
 
     @cached_property
     def _blocks(self) -> Places:
@@ -303,17 +306,23 @@ class Case:
         return halves
 
     def _fit(self, name: str, left: Sequence[str]) -> Expected:
-        before, now = self._others(left)
+        before, now, names = self._others(left)
         own = self.reference.cells[: 2 * FITTED, self.place(name)]
         there = own != MISSING
         scores = np.where(there, self.profile(name).scores[np.where(there, own, 0)], 0.0)
-        told_before, told_now = fit_scores(before, now, scores, there, self._halves)
+        told_before, told_now, sources = fit_scores(before, now, scores, there, self._halves)
         residual = (scores - told_before)[there]
         variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))
         values = self.profile(name).values(own)
         blocks = self._blocks[there]
         return Expected(
-            told_before[there], told_now, scores[there], values[there], blocks, variance
+            told_before[there],
+            told_now,
+            scores[there],
+            values[there],
+            blocks,
+            variance,
+            frozenset(names[j] for j in sources),
         )
 
     def told(self, name: str, without: Sequence[str] = ()) -> Told:
@@ -348,9 +357,9 @@ class Case:
     def _classified(
         self, labels: list[str], classes: Places, there: Mask, shares: Floats, left: Sequence[str]
     ) -> Told:
-        before, now = self._others((*left, *self.blamed))
+        before, now, names = self._others((*left, *self.blamed))
         shares = shares / shares.sum()
-        logs_before, logs_now = fit_classes(
+        logs_before, logs_now, sources = fit_classes(
             before, now, classes, there, self._halves, shares=shares
         )
         return Told(
@@ -360,4 +369,5 @@ class Case:
             classes[there],
             self._blocks[there],
             logs_now,
+            frozenset(names[j] for j in sources),
         )

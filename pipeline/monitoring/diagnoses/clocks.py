@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
 from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.diagnoses.sequences import OutOfStep, out_of_step
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import NumericProfile
 
@@ -74,12 +75,38 @@ def shifted(case: Case) -> Iterator[Cause]:
         there = ~np.isnan(values)
         if there.sum() < 50:  # too few rows to tell
             continue
+        alone = out_of_step(case, name, **found._asdict())
+        if alone is not None:
+            yield _told(case, name, found, alone)
+            continue
         place = np.round((np.nan_to_num(values) - found.first) / found.step).astype(np.intp)
         outside = there & ((place < 0) | (place >= found.length))
         options = _likely(case, name, found, place % found.length, there)
         if not options and not outside.any() and not case.suspect(name):
             continue
         yield from _best(case, name, found, np.where(there, place, _NONE), options)
+
+
+def _told(case: Case, name: str, found: Cycle, alone: OutOfStep) -> Cause:
+    """Rows out of step with those before and after."""
+    by = (alone.by if alone.by <= found.length / 2 else alone.by - found.length) * found.step
+    where = segment(case, alone.touched, [name])
+    return Cause(
+        "shifted",
+        (name,),
+        f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]} in "
+        f"{alone.share:.0%} of rows{clause(where)}, out of step with the rows before and after: "
+        "another time zone, or another first day?",
+        {
+            NATS: surprise(alone.seen, 0.0),
+            "share of rows": round(alone.share, 4),
+            "share between two in step": round(alone.seen, 4),
+            "moved by": by,
+        },
+        f"Ask the source which clock {name!r} follows; convert it back before it comes.",
+        share=round(alone.share, 4),
+        segment=where,
+    )
 
 
 def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> list[int]:

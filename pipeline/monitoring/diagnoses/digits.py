@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from pipeline.monitoring.diagnoses.atoms import FREQUENT, top_value
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
@@ -19,6 +20,11 @@ _REST = 0.2
 """Distance of the values beside a grid below which they are as they were."""
 _COUNTED, _DISTINCT = 0.9, 30
 """Share of the rows that single values hold, of so many, in a column of steps."""
+_BLOCKS, _MUCH = 4, 0.15
+"""Blocks that show how much the share of a grid's values differs from one to the next, and how much
+more of them nothing less than that explains."""
+_NOVEL = 0.95
+"""Share of the values that never came before that lie on the grid which they were rounded to."""
 _QUANTILES = 300
 """Points of a grid that shares of the reference are taken from, about."""
 
@@ -67,6 +73,8 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
     # Rows of one hour share a value: they count as many as there would be without.
     _, counts = np.unique(values[there], return_counts=True)
     apart = counts.sum() ** 2 / (counts**2).sum()
+    new = there & np.isin(values, profile.points, invert=True)
+    steps = own.sum() > _COUNTED and new.sum() > _BESIDE
     best: tuple[float, tuple[str, float, float, Mask]] | None = None
     for what, step, on in _grids(profile.points, values):
         before = float(weight @ on[: len(weight)] / weight.sum())
@@ -86,7 +94,18 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         few = len(profile.grid) < 60 and share < 0.98 and not leap
         error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
         least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
-        if share - before < least or distinct < 3 or (few and not strange):
+        if _MUCH <= share - before < least:
+            usual = _most_in_a_block(case, name, on[: len(weight)] & ~atoms)
+            least = min(least, max(_MUCH, 0.05 + 3 * (usual - before)))
+        # In a column of steps, values that never came before and are all of another grid say it.
+        novel = (
+            steps
+            and touched[new].mean() > _NOVEL
+            and len(np.unique(values[new])) > 2  # a grid
+            and _rest_as_before(profile.points, own, on, values)
+        )
+        enough = share - before >= least and not (few and not strange)
+        if distinct < 3 or not (enough or (novel and new.mean() > 0.05)):
             continue
         if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
             continue
@@ -94,6 +113,16 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         if best is None or told > best[0]:
             best = told, (what, share, before, touched & there)
     return None if best is None else best[1]
+
+
+def _most_in_a_block(case: Case, name: str, on: Mask) -> float:
+    """Largest share of points of a grid in any block of the reference; 1 where too few tell."""
+    reference = case.reference
+    known = np.isin(reference.cells[:, case.place(name)], 2 * np.arange(len(on)) + 1)
+    place = reference.cells[known, case.place(name)] // 2
+    blocks = pd.Series(on[place]).groupby(reference.cell_blocks[known]).agg(["mean", "size"])
+    counted = blocks[blocks["size"] >= _BESIDE]["mean"]
+    return float(counted.max()) if len(counted) >= _BLOCKS else 1.0
 
 
 def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bool:

@@ -65,6 +65,9 @@ _CONVINCING = 1.0
 """Nats per touched row below which nothing is said."""
 _OVERWHELMING = 6.0
 """Nats per touched row that leave no doubt."""
+_ALONE, _STRAIGHT = 2.5, 0.95
+"""The same, times how much they lie where the others lie, that say enough of a unit that is known
+where the other columns say nothing against it, and R2 of their quantiles and the reference's."""
 _TOTAL = 25.0
 """Nats over all rows below which nothing is said."""
 _SHARE = 0.04
@@ -267,6 +270,12 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
             and fit.related > 2 * _CONVINCING
             and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
         )
+        told |= (
+            fit.share > 0.15
+            and even * fit.each > _ALONE
+            and fit.related > -_CONVINCING / 2
+            and _straight(case, name, values, fit) > _STRAIGHT
+        )
         touched = touched_rows(fit.gain, fit.share)
         # Rows of one kind may lie elsewhere by themselves, but not so far.
         alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
@@ -327,14 +336,19 @@ def _usual_spread(case: Case, name: str) -> float:
     return float(np.log(np.maximum(known, 1e-3)).mean()) if known else 0.0
 
 
+def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
+    """How nearly the quantiles of the touched rows lie on a line over the reference's: R2."""
+    known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
+    profile, levels = case.profile(name), np.arange(1, 100) / 100
+    before = np.interp(levels, np.asarray(profile.upto), profile.points)
+    r = np.corrcoef(np.quantile(known, levels), before)[0, 1] if len(known) else 0.0
+    return float(r**2)
+
+
 def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
     touched = touched_rows(fit.gain, fit.share)
     where = _segment(case, name, touched)
-    known = values[touched & ~np.isnan(values)]
-    levels = np.arange(1, 100) / 100
-    profile = case.profile(name)
-    before = np.interp(levels, np.asarray(profile.upto), profile.points)
-    r = np.corrcoef(np.quantile(known, levels), before)[0, 1] if len(known) else 0.0
+    squared = _straight(case, name, values, fit)
     moved = f" and raised by {fit.change.offset:.4g}" if fit.change.offset > 0 else ""
     moved = f" and lowered by {-fit.change.offset:.4g}" if fit.change.offset < 0 else moved
     rows = "" if fit.share > 0.95 else f" in {fit.share:.0%} of rows"  # all
@@ -342,13 +356,13 @@ def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
         "unit",
         (name,),
         f"{name!r} looks multiplied by {fit.change.factor:.4g}{moved}{rows}"
-        f"{clause(where)} (R2 {r**2:.4f} over 99 quantiles): "
+        f"{clause(where)} (R2 {squared:.4f} over 99 quantiles): "
         f"{fit.change.words}?",
         _evidence(fit)
         | {
             "factor": float(f"{fit.change.factor:.6g}"),
             "offset": float(f"{fit.change.offset:.6g}"),
-            "R2 of 99 quantiles": round(float(r**2), 4),
+            "R2 of 99 quantiles": round(squared, 4),
         },
         f"Ask the source which unit {name!r} has now; convert it back before it comes.",
         share=round(fit.share, 4),

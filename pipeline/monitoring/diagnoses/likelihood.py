@@ -27,12 +27,13 @@ class Change(NamedTuple):
         return (values - self.offset) / self.factor
 
 
-def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
+def log_mass(profile: NumericProfile, values: Floats, scale: float = 1.0) -> tuple[Floats, Mask]:
     """Logarithm of how much of the reference lies at each value, and which are its atoms.
 
     Atoms are single values with a share of their own; elsewhere it is the share in a
     512th of the range, straight between the 64th quantiles, with tails that fall off as a
-    power. Missing values count 0.
+    power. Missing values count 0. Values that were divided by a scale have to lie nearer to an
+    atom by as much, or all of them would be one.
     """
     points = profile.points
     if len(points) < 2:  # a constant is one atom
@@ -43,7 +44,7 @@ def log_mass(profile: NumericProfile, values: Floats) -> tuple[Floats, Mask]:
     low, high = points[0], points[-1]
     step = (high - low) / 512
     nearest = _nearest(points, values)
-    hit = atoms[nearest] & (np.abs(values - points[nearest]) <= 1e-6 * (high - low))
+    hit = atoms[nearest] & (np.abs(values - points[nearest]) <= 1e-6 * (high - low) / max(scale, 1))
     edges = np.unique(np.append(np.arange(0, len(points), 8), len(points) - 1))
     rest = np.where(atoms, 0.0, weight).cumsum()
     gaps = np.append(0.0, np.asarray(profile.below)[1:] - np.asarray(profile.upto)[:-1]).cumsum()
@@ -70,7 +71,7 @@ def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Float
 
     Both arrays have shape (n_rows,); a missing value counts 0.
     """
-    new, atom = log_mass(profile, change.undone(values))
+    new, atom = log_mass(profile, change.undone(values), abs(change.factor))
     gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
     return np.where(np.isnan(values), 0.0, gain)
 

@@ -75,10 +75,11 @@ def swapped_labels(case: Case) -> Iterator[Cause]:
 
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs that look exchanged at a glance, the likeliest first."""
+    scores = case.reference.scores.of(case.drawn_cells[:_GLANCE])
     scored = sorted(
         (-likely, pair)
         for pair in combinations(names, 2)
-        if any(map(case.suspect, pair)) and (likely := _quick(case, *pair)) > 0
+        if any(map(case.suspect, pair)) and (likely := _quick(case, scores, *pair)) > 0
     )
     return [pair for _, pair in scored[:_CANDIDATES]]
 
@@ -128,7 +129,7 @@ def _exchanged(
     )
 
 
-def _quick(case: Case, one: str, other: str) -> float:
+def _quick(case: Case, scores: Floats, one: str, other: str) -> float:
     """How much better two columns fit each other's place, by planes; 0 when they do not."""
     if one in case.categorical:
         shares = []
@@ -140,7 +141,6 @@ def _quick(case: Case, one: str, other: str) -> float:
             shares.append(float(fits[known].mean()) if len(known) else 0.0)
         return max(min(shares) - 0.02, 0.0)
     values = {name: case.numbers(name)[:_GLANCE] for name in (one, other)}
-    scores = case.reference.scores.of(case.drawn_cells[:_GLANCE])
     exchanged, plain = scores.copy(), np.zeros(len(scores))
     for name, instead in ((one, other), (other, one)):
         belongs = values[instead]

@@ -26,6 +26,8 @@ _LARGEST = 8.0
 """Most nats that one row's relation to the others may count for."""
 _FEWEST = 50
 """Rows of a half below which nothing is learnt from it."""
+_SOURCE = 0.1
+"""Share of all that the others say of a column that makes one of them a source."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Expected:
         Number of the block.
     variance : float
         Of the score about the prediction, in the reference.
+    sources : frozenset of str
+        The columns that say a good part of it.
     """
 
     before: Floats
@@ -52,6 +56,7 @@ class Expected:
     values: Floats
     blocks: Places
     variance: float
+    sources: frozenset[str] = frozenset()
 
     def log_ratio(self, scores: Floats, *, predicted: Floats | None = None) -> Floats:
         """Nats by which a score is likelier given the other columns than without them."""
@@ -102,6 +107,8 @@ class Told:
         Number of the block.
     now : array of float, shape (n_drawn, n_classes)
         Logarithm of the chance of each class, in the batch.
+    sources : frozenset of str
+        The columns that say a good part of it.
     """
 
     labels: list[str]
@@ -110,6 +117,7 @@ class Told:
     classes: Places
     blocks: Places
     now: Floats
+    sources: frozenset[str] = frozenset()
 
     @property
     def information(self) -> float:
@@ -123,8 +131,10 @@ Ranks = NDArray[np.float32]
 
 def fit_scores(
     before: Ranks, now: Ranks, scores: Floats, there: Mask, half: Mask
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Places]:
     """Scores of a column as the others predict them, in the reference and in the batch.
+
+    The last of the three are the places of those that say a good part of it.
 
     Parameters
     ----------
@@ -138,18 +148,30 @@ def fit_scores(
         One half of the reference. Each is predicted by a fit of the other, the batch by both.
     """
     told_before, told_now = np.zeros(len(before)), np.zeros(len(now))
+    gains = np.zeros(before.shape[1])
     if before.shape[1] and min(there[half].sum(), there[~half].sum()) > _FEWEST:
         for part in (half, ~half):
             data = xgb.DMatrix(before[part & there], scores[part & there])
             fitted = xgb.train(_TREES, data, num_boost_round=_ROUNDS)
             told_before[~part] = fitted.predict(xgb.DMatrix(before[~part]))
             told_now += fitted.predict(xgb.DMatrix(now)) / 2
-    return told_before, told_now
+            gains += _gains(fitted, len(gains))
+    return told_before, told_now, _sources(gains)
+
+
+def _gains(fitted: xgb.Booster, count: int) -> Floats:
+    """What each column gained a fit."""
+    gains = fitted.get_score(importance_type="total_gain")
+    return np.asarray([gains.get(f"f{j}", 0.0) for j in range(count)], dtype=np.float64)
+
+
+def _sources(gains: Floats) -> Places:
+    return np.flatnonzero(gains > _SOURCE * gains.sum())
 
 
 def fit_classes(
     before: Ranks, now: Ranks, classes: Places, there: Mask, half: Mask, *, shares: Floats
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Places]:
     """Logarithm of the chance of each class, in the reference and in the batch.
 
     Parameters are those of `fit_scores`, with the class of each row in the place of its score,
@@ -159,17 +181,20 @@ def fit_classes(
     flat = np.log(shares)
     logs_before, logs_now = np.tile(flat, (len(before), 1)), np.tile(flat, (len(now), 1))
     if not before.shape[1] or min(there[half].sum(), there[~half].sum()) <= _FEWEST:
-        return logs_before, logs_now
+        return logs_before, logs_now, np.empty(0, dtype=np.intp)
     settings = _TREES | {"objective": "multi:softprob", "num_class": len(shares)}
     ahead, chances = np.zeros(logs_before.shape), np.zeros(logs_now.shape)
+    gains = np.zeros(before.shape[1])
     for part in (half, ~half):
         data = xgb.DMatrix(before[part & there], classes[part & there])
         fitted = xgb.train(settings, data, num_boost_round=_LABEL_ROUNDS)
         ahead[~part] = fitted.predict(xgb.DMatrix(before[~part]))
         chances += fitted.predict(xgb.DMatrix(now)) / 2
+        gains += _gains(fitted, len(gains))
     right = ahead[np.flatnonzero(there), classes[there]]
     doubt = float(np.clip(mixture(flat[classes[there]] - np.log(right))[0], *_DOUBT))
     return (
         np.log((1 - doubt) * ahead + doubt * shares),
         np.log((1 - doubt) * chances + doubt * shares),
+        _sources(gains),
     )

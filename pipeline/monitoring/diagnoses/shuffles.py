@@ -8,9 +8,10 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
 from pipeline.monitoring.diagnoses.relations import Told
 from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.diagnoses.sequences import strayed, usual_share
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
@@ -51,19 +52,21 @@ def shuffled(case: Case) -> Iterator[Cause]:
             if _found(replace(case, blamed=case.blamed | _names(found, cause)), cause.columns[0])
         ]
         found = still or found
-    yield from (_with_rival(case, cause) for cause in found)
+    yield from found
 
 
-def _with_rival(case: Case, cause: Cause) -> Cause:
-    """The same of the column at fault, where another one is all that contradicts this one.
+def with_rival(case: Case, cause: Cause) -> Cause:
+    """A shuffle of the column at fault, where another one is all that contradicts this one.
 
     Where the rest say that this one is sound, it is the other; where they say nothing, either.
+    Only a column that says a good part of what is known of this one can be all.
     """
     name = cause.columns[0]
     misplaced = _misplaced(case, name)
-    for other in case.features:
+    sources = (case.expected(name) if name in case.numeric else case.told(name)).sources
+    for other in filter(sources.__contains__, case.features):
         rest = replace(case, blamed=case.blamed | {other})
-        if other == name or _found(rest, name):
+        if _found(rest, name):
             continue
         told = _number_rows(rest, name) if name in case.numeric else _label_rows(rest, name)
         touched = told.judged if misplaced is None else told.judged & misplaced[0]
@@ -91,6 +94,39 @@ def _names(causes: Sequence[Cause], but: Cause) -> set[str]:
 
 
 def _found(case: Case, name: str) -> Cause | None:
+    return _related(case, name) or (_in_order(case, name) if name in case.numeric else None)
+
+
+def _in_order(case: Case, name: str) -> Cause | None:
+    """A column that used to go on from row to row, where many values do not any more."""
+    touched = strayed(case, name)
+    if touched is None:
+        return None
+    values = case.numbers(name)
+    known = ~np.isnan(values)
+    apart = ks_2samp(values[touched & known], values[known], method="asymp").statistic
+    if apart > _ALIKE:
+        return None
+    share, before = float(touched.mean()), usual_share(case, name)
+    where = segment(case, touched, [name])
+    return Cause(
+        "shuffled",
+        (name,),
+        f"{share:.0%} of the values of {name!r}{f', where {where},' if where else ''} stick out "
+        f"from between those of the rows before and after, where {before:.1%} used to, and other "
+        "columns go on as ever: were they put in other rows?",
+        {
+            NATS: surprise(share, before),
+            "share that sticks out": round(share, 4),
+            "usual share": round(before, 4),
+        },
+        f"Check the join or the sort by which {name!r} comes to its rows.",
+        share=round(share, 4),
+        segment=where,
+    )
+
+
+def _related(case: Case, name: str) -> Cause | None:
     if not case.suspect(name):
         return None
     lost = _lost_number(case, name) if name in case.numeric else _lost_label(case, name)

@@ -143,24 +143,28 @@ def duplicate(case: Case) -> Iterator[Cause]:
         )
         return
     if _seen_as_a_whole(case):
-        yield Cause(
-            "duplicate",
-            (),
-            "Every figure of the batch is that of an earlier one: were old rows sent again?",
+        yield _sent_again(
+            "Every figure of the batch is that of an earlier one",
             {"rows": float(len(case.rows))},
-            "Check that the source has moved on, and load the window again.",
         )
         return
     known, usually = _seen_at_training(case)
     if known > max(3 * usually, usually + COPIES):
-        yield Cause(
-            "duplicate",
-            (),
+        yield _sent_again(
             f"{known:.0%} of the rows equal a row of the training sample in every column, where "
-            f"{usually:.1%} is usual: were old rows sent again?",
+            f"{usually:.1%} is usual",
             {"share of rows seen before": round(known, 4), "usual share": round(usually, 4)},
-            "Check that the source has moved on, and load the window again.",
         )
+
+
+def _sent_again(seen: str, evidence: dict[str, float | str]) -> Cause:
+    return Cause(
+        "duplicate",
+        (),
+        f"{seen}: were old rows sent again?",
+        evidence,
+        "Check that the source has moved on, and load the window again.",
+    )
 
 
 def _repeats(case: Case) -> Places:

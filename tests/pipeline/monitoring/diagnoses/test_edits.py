@@ -1,7 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
+from pipeline.config import Numeric
 from pipeline.monitoring.diagnoses.edits import sign, unit
+from pipeline.monitoring.drift import compare
 
 LINES = {
     "celsius": ("temp", 1 / 1.8, -32 / 1.8),
@@ -81,3 +84,32 @@ def test_the_share_of_rows_in_another_unit_is_that_of_the_rows_changed(shop, bat
         (cause,) = unit(shop.case(shop.put(batch, "amount", mask, 100 * batch["amount"])))
 
         assert cause.share == pytest.approx(mask.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("factor", [2.204623, 2.54, 3.6])
+def test_another_unit_of_a_column_that_no_other_tells_of_is_told_in_a_part(shop, factor):
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"weight": random.normal(60, 8, 16_000), "x": random.normal(size=16_000)})
+    reference = shop.fit(rows, {"weight": Numeric(), "x": Numeric()})
+    now = pd.DataFrame({"weight": random.normal(60, 8, 2_000), "x": random.normal(size=2_000)})
+    some = random.random(len(now)) < 0.3
+    moved = now["weight"].where(~some, factor * now["weight"])
+
+    (cause,) = compare(reference=reference, current=now.assign(weight=moved)).causes
+
+    assert cause.name == "unit (weight)"
+    assert cause.evidence["factor"] == pytest.approx(factor, rel=1e-3)
+    assert cause.share == pytest.approx(some.mean(), rel=1 / 3)
+
+
+@pytest.mark.parametrize("larger", [90, 120, 180])
+def test_a_second_kind_of_larger_things_is_no_unit(shop, larger):
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"weight": random.normal(60, 8, 16_000), "x": random.normal(size=16_000)})
+    reference = shop.fit(rows, {"weight": Numeric(), "x": Numeric()})
+    weight = np.where(
+        random.random(2_000) < 0.3, random.normal(larger, 4, 2_000), random.normal(60, 8, 2_000)
+    )
+    now = pd.DataFrame({"weight": weight, "x": random.normal(size=2_000)})
+
+    assert [one.cause for one in compare(reference=reference, current=now).causes] == []

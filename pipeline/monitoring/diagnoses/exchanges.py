@@ -1,6 +1,5 @@
-"""Labels that were written otherwise, or mean another thing now."""
+"""Labels that stand for one another: another code book."""
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,9 +13,14 @@ from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.profile import Floats
 
-_NEW = 0.03
-"""Share of rows with labels that were not there before, below which nothing is said."""
 _FEW = 3
+_MOVED = 20
+"""Rows that a label has to have lost or won, where a part of the rows is judged by shares."""
+_LEAST_APART, _APART, _PUT_BACK = 0.1, 2.0, 0.25
+"""How far apart shares have to be, in times of any ordinary batch as well, and how near they are
+once put back, in terms of how far they came."""
+_CONFIRMS = 10.0
+"""Nats over all rows by which other columns confirm what shares say."""
 _SEVERAL = 0.1
 """Share of the touched rows that hold other labels than the most frequent one."""
 _SECOND = 15
@@ -29,150 +33,12 @@ _TELLS = 0.2
 """Nats a row that the other columns must say of one, where a part of its rows is judged."""
 
 
-def recode(case: Case) -> Iterator[Cause]:
-    """Labels that the training rows never held, in place of some that they did."""
-    for name in case.categorical:
-        places, labels = case.labels(name)
-        before = case.counts(name)
-        known = places >= 0
-        total = max(sum(before.values()), 1)
-        new = np.asarray([label not in before for label in labels], dtype=bool)
-        touched = np.append(new, False)[places] & known
-        if known.sum() < 20 or len(before) == 0 or touched[known].mean() < _NEW:
-            continue
-        counts = np.bincount(places[known], minlength=len(labels))
-        found = _rewritten(labels, new, counts, before, float(known.sum()))
-        if found is None and not _ever_new(case, name):
-            found = _replaced(labels, new, counts, before, total)
-        if found is None:
-            continue
-        pairs, words = found
-        share, where = float(touched.mean()), segment(case, touched, [name])
-        shown = ", ".join(f"{old!r} as {now!r}" for now, old in list(pairs.items())[:3])
-        yield Cause(
-            "recode",
-            (name,),
-            f"{share:.0%} of the labels of {name!r} are new{clause(where)}: "
-            f"{words}{f', such as {shown}' if shown else ''}.",
-            {
-                NATS: round(float(share * np.log(total)), 3),
-                "share of new labels": round(share, 4),
-                "new labels": float(new.sum()),
-            },
-            f"Have the source of {name!r} write the labels as before, or map them back.",
-            share=share,
-            segment=where,
-        )
-
-
-def _plain(label: str) -> str:
-    return re.sub(r"[\W_]+", "", label.casefold())
-
-
-def _rewritten(
-    labels: list[str], new: Mask, counts: Places, before: dict[str, int], rows: float
-) -> tuple[dict[str, str], str] | None:
-    """New labels that are known ones in another spelling."""
-    mass = counts[new].sum()
-    plain: dict[str, list[str]] = {}
-    for label in before:
-        plain.setdefault(_plain(label), []).append(label)
-    strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
-    weight = dict(zip(labels, counts.tolist(), strict=True))
-    same = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
-    if sum(weight[x] for x in same) > 0.8 * mass:  # nearly all
-        return same, "in another case, or with other spaces or signs"
-    parts: dict[str, str] = {}
-    for x in strange:
-        short = _plain(x)
-        matches = [
-            label
-            for label in before
-            if short
-            and _plain(label)
-            and (
-                _plain(label).startswith(short)
-                or short.endswith(_plain(label))
-                or short.startswith(_plain(label))
-            )
-        ]
-        if matches:
-            parts[x] = max(matches, key=lambda label: before[label])
-    total = max(sum(before.values()), 1)
-    gone = [
-        label
-        for label in set(parts.values())
-        if weight.get(label, 0) / rows < 0.5 * before[label] / total  # half of it went
-    ]
-    covered = sum(weight[x] for x in parts)
-    if covered > 0.8 * mass and (gone or len(set(parts.values())) >= _FEW):
-        return parts, "cut off, or with something before or after them"
-    return None
-
-
-def _ever_new(case: Case, name: str) -> bool:
-    """Whether new labels come in every block of the reference."""
-    p_values = case.reference.novelties.get(name, ())
-    return bool(p_values) and float(np.median(p_values)) < 0.01  # as a rule
-
-
-def _replaced(
-    labels: list[str], new: Mask, counts: Places, before: dict[str, int], total: int
-) -> tuple[dict[str, str], str] | None:
-    """New labels that come as often as those they replace used to."""
-    mass = float(counts[new].sum())
-    fresh = sorted(
-        ((int(n), x) for n, x, is_new in zip(counts, labels, new, strict=True) if is_new),
-        reverse=True,
-    )
-    rest = max(float(counts.sum()) - mass, 0.0)
-    gone = [x for x, n in before.items() if _vanished(x, n / total, labels, counts)]
-    gone_share = sum(before[x] for x in gone) / total
-    share = mass / counts.sum()
-    if rest < 0.1 * counts.sum():  # hardly a known label is left
-        expected = [x for x, n in before.items() if n / total * mass >= 5]
-        alike = 0.4 * len(expected) <= len([n for n, _ in fresh if n >= _FEW]) <= 2.5 * len(before)
-        if alike and _sorted_distance(fresh, before, mass, total) < 0.25:
-            return _by_rank(fresh, before), "every label was replaced by another one"
-    if gone and abs(np.log(share / max(gone_share, 1e-9))) < 0.4 and len(fresh) <= 2 * len(gone):
-        kept = {x: before[x] for x in gone}
-        return _by_rank(fresh, kept), "they come as often as labels that are gone"
-    many = [n for n, _ in fresh if n >= _FEW]
-    expected_labels = [x for x, n in before.items() if n / total * mass >= 5]
-    alike = len(expected_labels) > 1 and 0.5 <= len(many) / len(expected_labels) <= 2
-    if alike and _sorted_distance(fresh, before, mass, total) < 0.15 + 0.5 / np.sqrt(mass):
-        return _by_rank(fresh, before), "they come as often, one by one, as the known ones"
-    return None
-
-
-def _vanished(label: str, share: float, labels: list[str], counts: Places) -> bool:
-    n = counts.sum()
-    now = counts[labels.index(label)] if label in labels else 0
-    return bool(share * n >= 20 and now < 0.1 * share * n)  # enough to be missed
-
-
-def _sorted_distance(
-    fresh: list[tuple[int, str]], before: dict[str, int], mass: float, total: int
-) -> float:
-    """Total variation of the shares, both sorted."""
-    size = max(len(fresh), len(before))
-    one, other = np.zeros(size), np.zeros(size)
-    one[: len(fresh)] = np.asarray([n for n, _ in fresh]) / mass
-    other[: len(before)] = np.sort(list(before.values()))[::-1] / total
-    return float(np.abs(one - other).sum() / 2)
-
-
-def _by_rank(fresh: list[tuple[int, str]], before: dict[str, int]) -> dict[str, str]:
-    old = sorted(before, key=lambda x: (-before[x], x))
-    return {x: y for (_, x), y in zip(fresh, old, strict=False)}
-
-
 def permuted(case: Case) -> Iterator[Cause]:
     """Known labels that stand for one another."""
     for name in case.categorical:
         if not case.suspect(name) or len(case.counts(name)) < 2:  # nothing to exchange
             continue
-        found = _exchange(case, name) or _reordered(case, name)
+        found = _exchange(case, name) or _reordered(case, name) or _partly_reordered(case, name)
         if found is None:
             continue
         where = segment(case, found.touched, [name]) if found.share < 0.9 else ""  # all
@@ -214,16 +80,12 @@ class _Exchange(NamedTuple):
 
 def _reordered(case: Case, name: str) -> _Exchange | None:
     """Shares far from what they were, and the same ones as ever of other labels."""
-    places, labels = case.labels(name)
     counts = case.counts(name)
-    every = sorted(set(counts) | set(labels), key=lambda label: (-counts.get(label, 0), label))
-    known = places >= 0
-    n, total = int(known.sum()), max(sum(counts.values()), 1)
+    places, labels = case.labels(name)
+    every, before, now, n = _shares(case, name)
+    total = max(sum(counts.values()), 1)
     if n < 50:  # too few rows to tell
         return None
-    before = np.asarray([counts.get(label, 0) for label in every]) / total
-    came = dict(zip(labels, np.bincount(places[known], minlength=len(labels)) / n, strict=True))
-    now = np.asarray([came.get(label, 0.0) for label in every])
     far = float(np.abs(now - before).sum() / 2)
     near = float(np.abs(np.sort(now) - np.sort(before)).sum() / 2)
     by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
@@ -247,6 +109,104 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
         "distance of shares put back": round(near, 3),
     }
     return _Exchange(pairs, touched, 1.0, float(now @ likelier), evidence)
+
+
+def _shares(case: Case, name: str) -> tuple[list[str], Floats, Floats, int]:
+    """All labels, the most frequent first, their shares before and now, and rows with one."""
+    counts = case.counts(name)
+    places, labels = case.labels(name)
+    every = sorted(set(counts) | set(labels), key=lambda label: (-counts.get(label, 0), label))
+    came = dict(zip(labels, np.bincount(places[places >= 0], minlength=len(labels)), strict=True))
+    n, total = int((places >= 0).sum()), max(sum(counts.values()), 1)
+    before = np.asarray([counts.get(label, 0) for label in every]) / total
+    now = np.asarray([came.get(label, 0) for label in every]) / max(n, 1)
+    return every, before, now, n
+
+
+def _partly_reordered(case: Case, name: str) -> _Exchange | None:
+    """The same in a part of the rows: what all labels lost alike came back under others.
+
+    Of a share of the rows, less what the rest hold of each label as ever, the shares are those of
+    the reference in another order, as nearly as so many rows tell. Shares that move by themselves
+    do so in ordinary batches as well, if less.
+    """
+    every, before, now, n = _shares(case, name)
+    if n < 50:  # too few rows to tell
+        return None
+    by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
+    far = float(np.abs(now - before).sum() / 2)
+    if far < max(_LEAST_APART, _APART * _usually_apart(case, name)):
+        return None
+    best: tuple[float, float, Floats] | None = None
+    for share in np.arange(0.1, 0.71, 0.02):
+        moved = (now - (1 - share) * before) / share
+        near = float(np.abs(np.sort(moved) - np.sort(before)).sum() / 2)
+        noise = float(np.sqrt(now * (1 - now) / n).sum() / np.sqrt(2 * np.pi) / share)
+        several = (before * share * n >= _MOVED).sum() >= _FEW
+        apart = far / share >= max(0.2, 0.7 * by_chance) and noise < 0.5 * far / share
+        found = several and apart and near < max(_PUT_BACK * far / share, noise)
+        if found and (best is None or near * share < best[0]):
+            best = near * share, float(share), moved
+    if best is None:
+        return None
+    _, share, moved = best
+    order = np.argsort(-moved, kind="stable")
+    pairs = {
+        every[j]: every[i]
+        for i, j in enumerate(order)
+        if i != j and max(moved[j], before[i]) * share * n >= _MOVED
+    }
+    if len(pairs) < _FEW or not _confirmed(case, name, pairs):
+        return None
+    to = np.empty(len(every), dtype=np.intp)
+    to[order] = np.arange(len(every))
+    least = 0.5 / max(sum(case.counts(name).values()), 1)
+    likelier = np.log(1 - share + share * before[to] / np.maximum(before, least))
+    places, labels = case.labels(name)
+    gained = [x for x, m, b in zip(every, moved, now, strict=True) if share * m > b / 2]
+    touched = np.isin(np.asarray([*labels, None], dtype=object)[places], gained)
+    evidence: dict[str, float | str] = {
+        "distance of shares as they came": round(far, 3),
+        "distance of shares put back": round(float(best[0]), 3),
+    }
+    return _Exchange(pairs, touched, share, float(now @ likelier), evidence)
+
+
+def _confirmed(case: Case, name: str, pairs: dict[str, str]) -> bool:
+    """Whether the other columns say of a part of the labels that they changed places like that.
+
+    Shares alone move to whatever others, those in another order among them.
+    """
+    told = case.told(name)
+    size = len(told.labels)
+    rank = {label: i for i, label in enumerate(told.labels)}
+    option = np.asarray([rank.get(pairs.get(x, x), i) for i, x in enumerate(told.labels)])
+    places, labels = case.labels(name)
+    classes = np.asarray([*(rank.get(x, size) for x in labels), size])[places]
+    to = np.append(option, size)[classes]
+    moved = to != classes
+    if moved.sum() < _MOVED:
+        return False
+    rows, related = np.flatnonzero(moved), told.now - told.shares
+    _, total = mixture(related[rows, to[moved]] - related[rows, classes[moved]])
+    usual = of_blocks(told.blocks, _exchanged_before(told, option))
+    total -= 2 * max(usual.max(initial=0.0), 0.0) * moved.sum()
+    return bool(total > _CONFIRMS)
+
+
+def _usually_apart(case: Case, name: str) -> float:
+    """Largest distance of the shares of a block or recent batch from those of the reference."""
+    counts = case.counts(name)
+    total = max(sum(counts.values()), 1)
+    distances = [
+        sum(
+            abs(one[key] - n / total)
+            for label, n in counts.items()
+            if (key := f"{name}|share of {label}") in one
+        )
+        for one in (*case.reference.blocks, *case.recent)
+    ]
+    return max(distances, default=0.0) / 2
 
 
 def _exchange(case: Case, name: str) -> _Exchange | None:

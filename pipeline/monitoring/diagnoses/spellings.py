@@ -1,0 +1,152 @@
+"""Labels that were written otherwise."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
+from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.findings import Cause
+
+_NEW = 0.03
+"""Share of rows with labels that were not there before, below which nothing is said."""
+_FEW = 3
+
+
+def recode(case: Case) -> Iterator[Cause]:
+    """Labels that the training rows never held, in place of some that they did."""
+    for name in case.categorical:
+        places, labels = case.labels(name)
+        before = case.counts(name)
+        known = places >= 0
+        total = max(sum(before.values()), 1)
+        new = np.asarray([label not in before for label in labels], dtype=bool)
+        touched = np.append(new, False)[places] & known
+        if known.sum() < 20 or len(before) == 0 or touched[known].mean() < _NEW:
+            continue
+        counts = np.bincount(places[known], minlength=len(labels))
+        found = _rewritten(labels, new, counts, before, float(known.sum()))
+        if found is None and not _ever_new(case, name):
+            found = _replaced(labels, new, counts, before, total)
+        if found is None:
+            continue
+        pairs, words = found
+        share, where = float(touched.mean()), segment(case, touched, [name])
+        shown = ", ".join(f"{old!r} as {now!r}" for now, old in list(pairs.items())[:3])
+        yield Cause(
+            "recode",
+            (name,),
+            f"{share:.0%} of the labels of {name!r} are new{clause(where)}: "
+            f"{words}{f', such as {shown}' if shown else ''}.",
+            {
+                NATS: round(float(share * np.log(total)), 3),
+                "share of new labels": round(share, 4),
+                "new labels": float(new.sum()),
+            },
+            f"Have the source of {name!r} write the labels as before, or map them back.",
+            share=share,
+            segment=where,
+        )
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\W_]+", "", label.casefold())
+
+
+def _rewritten(
+    labels: list[str], new: Mask, counts: Places, before: dict[str, int], rows: float
+) -> tuple[dict[str, str], str] | None:
+    """New labels that are known ones in another spelling."""
+    mass = counts[new].sum()
+    plain: dict[str, list[str]] = {}
+    for label in before:
+        plain.setdefault(_plain(label), []).append(label)
+    strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
+    weight = dict(zip(labels, counts.tolist(), strict=True))
+    same = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
+    if sum(weight[x] for x in same) > 0.8 * mass:  # nearly all
+        return same, "in another case, or with other spaces or signs"
+    parts: dict[str, str] = {}
+    for x in strange:
+        short = _plain(x)
+        matches = [
+            label
+            for label in before
+            if short
+            and _plain(label)
+            and (
+                _plain(label).startswith(short)
+                or short.endswith(_plain(label))
+                or short.startswith(_plain(label))
+            )
+        ]
+        if matches:
+            parts[x] = max(matches, key=lambda label: before[label])
+    total = max(sum(before.values()), 1)
+    gone = [
+        label
+        for label in set(parts.values())
+        if weight.get(label, 0) / rows < 0.5 * before[label] / total  # half of it went
+    ]
+    covered = sum(weight[x] for x in parts)
+    if covered > 0.8 * mass and (gone or len(set(parts.values())) >= _FEW):
+        return parts, "cut off, or with something before or after them"
+    return None
+
+
+def _ever_new(case: Case, name: str) -> bool:
+    """Whether new labels come in every block of the reference."""
+    p_values = case.reference.novelties.get(name, ())
+    return bool(p_values) and float(np.median(p_values)) < 0.01  # as a rule
+
+
+def _replaced(
+    labels: list[str], new: Mask, counts: Places, before: dict[str, int], total: int
+) -> tuple[dict[str, str], str] | None:
+    """New labels that come as often as those they replace used to."""
+    mass = float(counts[new].sum())
+    fresh = sorted(
+        ((int(n), x) for n, x, is_new in zip(counts, labels, new, strict=True) if is_new),
+        reverse=True,
+    )
+    rest = max(float(counts.sum()) - mass, 0.0)
+    gone = [x for x, n in before.items() if _vanished(x, n / total, labels, counts)]
+    gone_share = sum(before[x] for x in gone) / total
+    share = mass / counts.sum()
+    if rest < 0.1 * counts.sum():  # hardly a known label is left
+        expected = [x for x, n in before.items() if n / total * mass >= 5]
+        alike = 0.4 * len(expected) <= len([n for n, _ in fresh if n >= _FEW]) <= 2.5 * len(before)
+        if alike and _sorted_distance(fresh, before, mass, total) < 0.25:
+            return _by_rank(fresh, before), "every label was replaced by another one"
+    if gone and abs(np.log(share / max(gone_share, 1e-9))) < 0.4 and len(fresh) <= 2 * len(gone):
+        kept = {x: before[x] for x in gone}
+        return _by_rank(fresh, kept), "they come as often as labels that are gone"
+    many = [n for n, _ in fresh if n >= _FEW]
+    expected_labels = [x for x, n in before.items() if n / total * mass >= 5]
+    alike = len(expected_labels) > 1 and 0.5 <= len(many) / len(expected_labels) <= 2
+    if alike and _sorted_distance(fresh, before, mass, total) < 0.15 + 0.5 / np.sqrt(mass):
+        return _by_rank(fresh, before), "they come as often, one by one, as the known ones"
+    return None
+
+
+def _vanished(label: str, share: float, labels: list[str], counts: Places) -> bool:
+    n = counts.sum()
+    now = counts[labels.index(label)] if label in labels else 0
+    return bool(share * n >= 20 and now < 0.1 * share * n)  # enough to be missed
+
+
+def _sorted_distance(
+    fresh: list[tuple[int, str]], before: dict[str, int], mass: float, total: int
+) -> float:
+    """Total variation of the shares, both sorted."""
+    size = max(len(fresh), len(before))
+    one, other = np.zeros(size), np.zeros(size)
+    one[: len(fresh)] = np.asarray([n for n, _ in fresh]) / mass
+    other[: len(before)] = np.sort(list(before.values()))[::-1] / total
+    return float(np.abs(one - other).sum() / 2)
+
+
+def _by_rank(fresh: list[tuple[int, str]], before: dict[str, int]) -> dict[str, str]:
+    old = sorted(before, key=lambda x: (-before[x], x))
+    return {x: y for (_, x), y in zip(fresh, old, strict=False)}
