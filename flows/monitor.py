@@ -63,6 +63,11 @@ def _name(start: pd.Timestamp) -> str:
     return f"{start:%Y-%m-%dT%H:%M}"
 
 
+def _label(name: str, reading: int) -> str:
+    """What the rows of a batch are kept under; those of each reading have their own."""
+    return f"batch {name}".replace(":", "") + (f" reading {reading}" if reading > 1 else "")
+
+
 def _source(settings: Settings) -> Source:
     return settings.data.live or settings.data.train
 
@@ -77,16 +82,21 @@ def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
 
 
 @patient
-def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
-    """Record one batch and what to do about it; a recorded one is given back as it stands."""
+def judge(
+    settings: Settings, registry: Registry, start: pd.Timestamp, *, reading: int = 1
+) -> Batch:
+    """Record one batch and what to do about it; a recorded one is given back as it stands.
+
+    One that was read less often than it is to be is read from its source again.
+    """
     name = _name(start)
     recorded = records.batches(registry)
-    for one in recorded:
-        if one.name == name:
-            return one
+    before = next((one for one in recorded if one.name == name), None)
+    if before is not None and before.reading >= reading:
+        return before
     end = start + pd.Timedelta(settings.monitoring.batch)
     number = champion_at(registry, start).number
-    label = f"batch {name}".replace(":", "")
+    label = _label(name, reading)
     rows = _live(settings, start, end)
     problem = None
     try:
@@ -120,7 +130,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
         "attempts": registry.attempts(),
         "accepted": [one.name for one in history if one.answer == "accept"],
         "cooldown": settings.monitoring.cooldown,
-        "late": any(one.name > name for one in recorded),
+        "late": any(one.name > name and not one.set_aside for one in recorded),
         "record_harmless": settings.monitoring.harmless == "record",
     }
     decision = episode.decide(evidence, history=[one.verdict for one in history], **given)
@@ -137,6 +147,7 @@ def judge(settings: Settings, registry: Registry, start: pd.Timestamp) -> Batch:
             "history": [one.name for one in history],
             "attempts": [asdict(one) for one in given["attempts"]],
         },
+        reading=reading,
     )
     return next(one for one in records.batches(registry) if one.name == name)
 
@@ -263,7 +274,7 @@ def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
 def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Timestamp) -> None:
     start = pd.Timestamp(batch.name)
     end = start + pd.Timedelta(settings.monitoring.batch)
-    rows = check(settings, _live(settings, start, end), f"batch {batch.name}".replace(":", ""))
+    rows = check(settings, _live(settings, start, end), _label(batch.name, batch.reading))
     number = batch.verdict.evidence.version
     history = [one for one in records.batches(registry) if one.name < batch.name]
     earlier = _settled(history, number)

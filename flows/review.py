@@ -1,16 +1,19 @@
-"""Broken batches that wait for an answer: keep their rows out, or is the world like that now."""
+"""Broken batches that wait for an answer: keep their rows out, take them, or read them again."""
 
 import argparse
 import sys
 from typing import Any, get_args
 
-from prefect import flow
+import pandas as pd
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.monitor import judge, tell
 from flows.replay import WIDTH
+from flows.retrains import send
 from flows.steps import opened, page_failure
 from pipeline import records
 from pipeline.errors import PipelineError, RegistryError
@@ -22,12 +25,22 @@ from pipeline.registry import Registry
 def review(
     conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
 ) -> list[dict[str, Any]]:
-    """Record the answer for a batch, if one is given; then all questions that are open."""
+    """Record the answer for a batch, and act on it, if one is given; then what is open."""
     settings, registry = opened(conf)
     if batch is not None and answer is not None:
-        records.record_answer(registry, batch, answer, reason)
+        answered = records.record_answer(registry, batch, answer, reason)
+        if answer == "reload":
+            with registry.exclusive("monitor"):
+                start, reading = pd.Timestamp(answered.name), answered.reading + 1
+                judged = judge(settings, registry, start, reading=reading)
+                tell(settings, registry, judged)
+            said = judged.verdict.decision.reason
+            get_run_logger().info("Batch %s was read again. %s", judged.name, said)
+            send(conf, settings, registry)
     elif batch is not None or answer is not None:
-        message = "An answer must name a batch and say accept or drop. Got only one of the two."
+        message = (
+            "An answer must name a batch and say accept, drop or reload. Got only one of the two."
+        )
         raise RegistryError(message)
     questions = _open(registry)
     create_table_artifact(
@@ -47,7 +60,7 @@ def review(
 def _open(registry: Registry) -> list[dict[str, Any]]:
     found = []
     for one in records.batches(registry):
-        if one.set_aside and not one.answer:
+        if one.is_open:
             causes = records.causes(registry, one)
             found.append(
                 {
@@ -94,7 +107,7 @@ def main() -> int:
     console.print(table(questions))
     console.print(
         f"Answer with: python -m flows.review {arguments.conf} --batch {questions[0]['batch']} "
-        '--answer accept (or drop) --reason "..."',
+        '--answer reload (or accept, or drop) --reason "..."',
         markup=False,
         soft_wrap=True,
     )

@@ -21,7 +21,7 @@ from pipeline.traits import Summary
 SUMMARY, REPORT, GIVEN = "summary.json", "report.json", "given.json"
 """Artifacts of a batch run: the batch as one observation, what the comparison found, and what the
 decision was made from."""
-Answer = Literal["accept", "drop"]
+Answer = Literal["accept", "drop", "reload"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Batch:
     paged, announced : bool
         Whether people were told of its decision, and others of the episode it opened.
     answer : str
-        What people said of a broken one, ``accept`` or ``drop``; empty: nothing yet.
+        What people said of a broken one, ``accept``, ``drop`` or ``reload``; empty: nothing yet.
+    reading : int
+        1, or more if people had its source read again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Batch:
     answer: str
     paged: bool
     announced: bool
+    reading: int = 1
 
     @property
     def broken(self) -> bool:
@@ -72,11 +75,17 @@ class Batch:
         """Whether nothing may be learnt from it or judged by it."""
         return self.broken and self.answer != "accept"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether people have to answer for it."""
+        return self.set_aside and self.answer != "drop"
+
 
 def batches(tracking: Tracking) -> list[Batch]:
-    """All recorded batches, oldest first; a doubled one counts once."""
-    found = tracking.search("tags.kind = 'batch'")
-    named = {one.name: one for one in (_batch(run) for run in found) if one is not None}
+    """All recorded batches, oldest first; of one that was read again the last reading counts."""
+    found = [_batch(run) for run in tracking.search("tags.kind = 'batch'")]
+    readings = sorted((one for one in found if one is not None), key=lambda one: one.reading)
+    named = {one.name: one for one in readings}
     return [named[name] for name in sorted(named)]
 
 
@@ -90,6 +99,7 @@ def record(
     window: tuple[pd.Timestamp, pd.Timestamp],
     step: int,
     given: Mapping[str, Any],
+    reading: int = 1,
 ) -> None:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -110,11 +120,15 @@ def record(
     given : mapping
         What the decision was made from beside the evidence: `episode.decide` on it decides the
         same again.
+    reading : int
+        How often it was read, this time included.
     """
     evidence = verdict.evidence
     parent = _timeline(tracking, evidence.version, window[0])
-    tags = {"kind": "batch", "batch": evidence.batch}
-    run_id = tracking.run(tags, f"batch {evidence.batch}", window[0])
+    tags, name = {"kind": "batch", "batch": evidence.batch}, f"batch {evidence.batch}"
+    if reading > 1:
+        tags, name = tags | {"reading": str(reading)}, f"{name}, reading {reading}"
+    run_id = tracking.run(tags, name, window[0])
     metrics = report_of.batch_metrics(report, quarantined, predicted)
     drifted = json.dumps(report.drifted[:20])
     facts = {
@@ -162,7 +176,7 @@ def mark(tracking: Tracking, batch: Batch, **tags: str) -> None:
             tracking.client.set_tag(batch.run_id, key, value)
 
 
-def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -> None:
+def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -> Batch:
     """Record what people say of a broken batch; the same answer again changes nothing.
 
     Parameters
@@ -170,9 +184,15 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
     batch : str
         Its name, or any spelling of its start.
     answer : str
-        ``accept``: the world is like that now. ``drop``: never learn from these rows.
+        ``accept``: the world is like that now. ``drop``: never learn from these rows. ``reload``:
+        the source was mended, and the batch is to be read and judged again.
     reason : str
         Why, in the words of whoever answers; the first 300 characters are kept.
+
+    Returns
+    -------
+    Batch
+        The one that was answered for, as it was.
 
     Raises
     ------
@@ -190,7 +210,7 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
         )
         raise RegistryError(message)
     if found.answer == answer:
-        return
+        return found
     with translated():
         tags = tracking.client.get_run(found.run_id).data.tags
         moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
@@ -201,6 +221,7 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
             tracking.client.set_tag(found.run_id, "answers", json.dumps(history))
         for key, value in (now | {"answer": answer}).items():
             tracking.client.set_tag(found.run_id, key, value)
+    return found
 
 
 def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:
@@ -251,6 +272,7 @@ def _batch(run: Any) -> Batch | None:
         answer=tags.get("answer", ""),
         paged="paged" in tags,
         announced="announced" in tags,
+        reading=int(tags.get("reading", "1")),
     )
 
 

@@ -85,10 +85,11 @@ def _pretty(value: float | str) -> str:
 
 
 def how_to_answer(conf: str, batch: str) -> str:
-    """What the two answers to a broken batch mean, and the command for one of them."""
+    """What the answers to a broken batch mean, and the command for one of them."""
     return (
-        "Answer accept if the world is like that now, drop if these rows shall never be learnt "
-        f"from: python -m flows.review {conf} --batch {batch} --answer drop "
+        "Answer reload once the source is mended, accept if the world is like that now, drop if "
+        "these rows shall never be learnt from: "
+        f"python -m flows.review {conf} --batch {batch} --answer reload "
         '--reason "..."'
     )
 

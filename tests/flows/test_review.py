@@ -11,7 +11,7 @@ from flows.review import main, review, table
 from flows.steps import opened
 from flows.train import train
 from pipeline import records
-from pipeline.errors import RegistryError
+from pipeline.errors import DataError, RegistryError
 
 pytestmark = pytest.mark.integration
 
@@ -62,9 +62,92 @@ def test_an_answer_closes_the_question(broken, answer, set_aside):
     assert (batch.answer, batch.set_aside) == (answer, set_aside)
 
 
+@pytest.fixture
+def mend(tmp_path, make_shop_rows):
+    """Writes the source's rows without the fault."""
+    return lambda: make_shop_rows().to_parquet(tmp_path / "rows.parquet")
+
+
+def test_a_batch_of_a_mended_source_is_read_and_judged_again(broken, mend, tmp_path):
+    mend()
+
+    assert review(broken, batch=BATCH, answer="reload", reason="sent again") == []
+
+    _, registry = opened(broken)
+    (batch,) = records.batches(registry)
+    assert (batch.outcome, batch.set_aside, batch.reading) == ("quiet", False, 2)
+    first, second = sorted(
+        (run.data for run in registry.search(f"tags.batch = '{BATCH}'")),
+        key=lambda run: run.tags.get("reading", "1"),
+    )
+    assert (first.tags["outcome"], first.tags["answer"]) == ("broken", "reload")
+    assert first.tags["answer_reason"] == "sent again"
+    assert second.tags["mlflow.runName"] == f"batch {BATCH}, reading 2"
+    (kept,) = (tmp_path / "state" / "quarantine" / "shop").glob("*broken.parquet")
+    assert pd.read_parquet(kept)["age"].median() > 1_000
+    monitor(broken)
+    following = records.batches(registry)[1]
+    assert registry.read(following.run_id, records.REPORT)["batches"] == 2
+    assert train(broken, until="2026-02-23", episode="by hand")["version"] == 2
+    assert "left_out" not in registry.version(2).tags
+
+
+def test_a_batch_that_is_broken_still_pages_and_asks_again(broken, receiver, monkeypatch):
+    pages, address = receiver
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
+
+    (question,) = review(broken, batch=BATCH, answer="reload", reason="they say so")
+
+    (batch,) = records.batches(opened(broken)[1])
+    assert (question["batch"], batch.reading, batch.answer) == (BATCH, 2, "")
+    assert [page["title"] for page in pages] == [f"shop, batch {BATCH}: broken, set aside"]
+
+
+def test_a_batch_that_cannot_be_read_again_stays_an_open_question(broken, mend, tmp_path):
+    (tmp_path / "rows.parquet").unlink()
+    with pytest.raises(DataError):
+        review(broken, batch=BATCH, answer="reload")
+    (question,) = review(broken)
+    assert question["batch"] == BATCH
+    mend()
+
+    assert review(broken, batch=BATCH, answer="reload") == []
+
+    (batch,) = records.batches(opened(broken)[1])
+    assert (batch.outcome, batch.reading) == ("quiet", 2)
+
+
+def test_a_batch_read_again_late_undoes_nothing(broken, mend):
+    told = monitor(broken)
+    mend()
+
+    review(broken, batch=BATCH, answer="reload")
+
+    _, registry = opened(broken)
+    first, second = records.batches(registry)
+    assert (first.reading, second.reading) == (2, 1)
+    assert second.verdict.decision.reason == told["reason"]
+    assert registry.read(first.run_id, records.GIVEN)["late"] is True
+
+
+def test_a_batch_is_not_late_where_all_later_ones_are_set_aside(broken, mend, tmp_path):
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    rows.loc[rows["at"] >= BATCH, "age"] = rows["age"].mask(rows["age"] < 500, rows["age"] * 100)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert monitor(broken)["action"] == "page"
+    mend()
+
+    review(broken, batch=BATCH, answer="reload")
+
+    _, registry = opened(broken)
+    first, second = records.batches(registry)
+    assert (first.set_aside, second.set_aside) == (False, True)
+    assert registry.read(first.run_id, records.GIVEN)["late"] is False
+
+
 @pytest.mark.parametrize("half", [{"batch": BATCH}, {"answer": "drop"}])
 def test_half_an_answer_is_refused(broken, half):
-    with pytest.raises(RegistryError, match="must name a batch and say accept or drop"):
+    with pytest.raises(RegistryError, match="must name a batch and say accept, drop or"):
         review(broken, **half)
 
     assert records.batches(opened(broken)[1])[0].answer == ""

@@ -39,7 +39,7 @@ def test_the_note_of_a_broken_batch_begins_with_its_causes_and_how_to_answer():
         "Send origin again.",
         said[11],
     ]
-    assert "flows.review my/shop.yml --batch 2026-01-05T00:00 --answer drop" in said[11]
+    assert "flows.review my/shop.yml --batch 2026-01-05T00:00 --answer reload" in said[11]
     assert said[12] == "1,200 rows judged against version 1, 7 refused."
 
 
