@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks import draws, histories, natural
 from benchmarks.histories import CHANGE, fit, report_on, table
+from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
 from pipeline.traits import Summary
 
@@ -131,15 +132,16 @@ def streams(seed: int, *, quick: bool) -> dict[str, Callable[[], Batches]]:
 
 
 def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
-    """Every batch of a stream, alone and with those before it."""
+    """Every batch of a stream, alone and with those before it, and what was said of them."""
     told: list[dict[str, Any]] = []
     recent: list[Summary] = []
+    standing: list[Cause] = []
     last: Reference | None = None
     for label, reference, frame in streams(seed, quick=quick)[name]():
-        recent = recent if reference is last else []
-        last = reference
+        if reference is not last:
+            recent, standing, last = [], [], reference
         for given in ([], recent) if recent else ([],):
-            report = report_on(reference, frame, given)
+            report = report_on(reference, frame, given, standing if given else ())
             told.append(
                 {
                     "stream": name,
@@ -153,4 +155,5 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
                 }
             )
         recent = [*recent, reference.summarise(frame)]
+        standing = [*standing, *report.causes] if report.causes else []
     return told

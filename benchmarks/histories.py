@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -83,11 +83,16 @@ def fit(before: pd.DataFrame, times: pd.Series | None, block: Block) -> Referenc
     return Reference.fit(before, infer_columns(before), time=times, block=block, seed=0)
 
 
-def report_on(reference: Reference, frame: pd.DataFrame, recent: list[Summary]) -> Verdict:
+def report_on(
+    reference: Reference,
+    frame: pd.DataFrame,
+    recent: list[Summary],
+    standing: Sequence[Cause] = (),
+) -> Verdict:
     """Outcome and causes; a comparison that fails is `crashed`, and the others go on."""
     started = time.process_time()
     try:
-        report = compare(reference=reference, current=frame, recent=recent)
+        report = compare(reference=reference, current=frame, recent=recent, standing=standing)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is told
         return Verdict("crashed", (), f"{type(error).__name__}: {error}")
     return Verdict(report.outcome, report.causes, "", time.process_time() - started)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.model import Predictions
 from pipeline.monitoring import episode
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Evidence, Verdict
-from pipeline.monitoring.findings import DriftReport
+from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance, realised
 from pipeline.records import Batch
 from pipeline.registry import Registry
@@ -179,6 +180,7 @@ def _compared(
         importance=bundle.manifest["importance"],
         arrived=rows.drop(columns=[data.key, data.time, data.target], errors="ignore"),
         diagnosis=settings.monitoring.diagnosis,
+        standing=_standing(registry, history),
     )
     accepted = {
         (cause.cause, cause.columns)
@@ -203,6 +205,12 @@ def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
 def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
     counted = [one for one in own if not one.set_aside]
     return records.summaries(registry, counted[-MOST_RECENT:])
+
+
+def _standing(registry: Registry, history: Sequence[Batch]) -> list[Cause]:
+    """Faults of the batches right before that are set aside."""
+    last = takewhile(lambda one: one.set_aside, reversed(history))
+    return [cause for one in last for cause in records.causes(registry, one)]
 
 
 def _worse(

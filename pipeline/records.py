@@ -47,7 +47,7 @@ class Batch:
     paged, announced : bool
         Whether people were told of its decision, and others of the episode it opened.
     answer : str
-        What people said of a broken one, ``accept``, ``drop`` or ``reload``; empty: nothing yet.
+        What people said of it, ``accept``, ``drop`` or ``reload``; empty: nothing yet.
     reading : int
         1, or more if people had its source read again.
     """
@@ -177,7 +177,7 @@ def mark(tracking: Tracking, batch: Batch, **tags: str) -> None:
 
 
 def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -> Batch:
-    """Record what people say of a broken batch; the same answer again changes nothing.
+    """Record what people say of a batch; the same answer again changes nothing.
 
     Parameters
     ----------
@@ -197,15 +197,16 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
     Raises
     ------
     RegistryError
-        If there is no such batch or it is not broken.
+        If there is no such batch, or it is not broken and not to be read again.
     """
     start = pd.to_datetime(batch, errors="coerce")
     name = batch if pd.isna(start) else f"{start:%Y-%m-%dT%H:%M}"
     found = next((one for one in batches(tracking) if one.name == name), None)
-    if found is None or not found.broken:
+    if found is None or not (found.broken or answer == "reload"):
         got = "It is not recorded" if found is None else f"It is {found.outcome}"
+        rule = "be recorded to be read again" if answer == "reload" else f"be broken to {answer} it"
         message = (
-            f"Batch {batch} of {tracking.name!r} must be a broken one to be answered. {got}. "
+            f"Batch {batch} of {tracking.name!r} must {rule}. {got}. "
             f"See the open questions: review/{tracking.name}."
         )
         raise RegistryError(message)

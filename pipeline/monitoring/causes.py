@@ -69,6 +69,7 @@ def diagnose(
     *,
     recent: Sequence[Summary],
     findings: Sequence[Finding],
+    standing: Sequence[Cause] = (),
 ) -> tuple[Cause, ...]:
     """Faults in the rows of a batch.
 
@@ -84,16 +85,19 @@ def diagnose(
         Earlier batches, oldest first.
     findings : sequence of Finding
         What the tests say of the batch.
+    standing : sequence of Cause
+        Faults of the batches right before, if these are set aside.
     """
-    case = Case(reference, rows, tally, summary, recent, findings)
+    case = Case(reference, rows, tally, summary, recent, findings, standing)
     with np.errstate(all="ignore"):  # absurd values overflow, and are no less absurd for it
         return tuple(_causes(case))
 
 
-def _rank(case: Case, cause: Cause) -> tuple[bool, float]:
-    """Of two columns that contradict one another, the fault is that of the one that changed."""
+def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:
+    """What goes on comes first; of two that contradict one another, the column that changed."""
     related = cause.cause in {"permuted", "shuffled"}
-    return not related or case.changed(cause.columns[0]), float(cause.evidence[NATS])
+    alone = not related or case.changed(cause.columns[0])
+    return case.stands(cause.cause, *cause.columns), alone, float(cause.evidence[NATS])
 
 
 def _explains(pair: Cause, cause: Cause) -> bool:

@@ -34,6 +34,7 @@ def compare(
     importance: Mapping[str, float] | None = None,
     arrived: pd.DataFrame | None = None,
     diagnosis: bool = True,
+    standing: Sequence[Cause] = (),
 ) -> DriftReport:
     """Compare a live batch, and those before it, with the reference.
 
@@ -57,6 +58,9 @@ def compare(
         only valid ones: faults are looked for in these.
     diagnosis : bool
         Whether to look for faults; without, a broken batch counts as moved.
+    standing : sequence of Cause
+        Faults found in the batches right before, if these are set aside: that one goes on takes
+        less evidence than that it began.
 
     Raises
     ------
@@ -89,7 +93,13 @@ def compare(
         if arrived is not None:
             came, counted = arrived, reference.tally(arrived)
         causes = diagnose(
-            reference, came, counted, summary, recent=observed[:-1], findings=findings
+            reference,
+            came,
+            counted,
+            summary,
+            recent=observed[:-1],
+            findings=findings,
+            standing=standing,
         )
     return DriftReport(
         rows=tally.rows,

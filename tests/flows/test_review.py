@@ -117,6 +117,16 @@ def test_a_batch_that_cannot_be_read_again_stays_an_open_question(broken, mend, 
     assert (batch.outcome, batch.reading) == ("quiet", 2)
 
 
+def test_a_batch_whose_fault_was_not_seen_can_be_read_again(broken, mend):
+    """People know when an outage was."""
+    unseen = monitor(broken)["batch"]
+    mend()
+
+    review(broken, batch=unseen, answer="reload")
+
+    assert [one.reading for one in records.batches(opened(broken)[1])] == [1, 2]
+
+
 def test_a_batch_read_again_late_undoes_nothing(broken, mend):
     told = monitor(broken)
     mend()
@@ -168,7 +178,7 @@ def test_an_answer_that_cannot_be_recorded_is_one_sentence(broken, monkeypatch, 
     assert run(monkeypatch, broken, "--batch", "2030-01-07", "--answer", "drop") == 2
 
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("Batch 2030-01-07 of 'shop' must be a broken one to be answered.")
+    assert said.startswith("Batch 2030-01-07 of 'shop' must be broken to drop it.")
 
 
 def test_a_column_of_any_name_is_shown_as_it_is():

@@ -208,7 +208,8 @@ def test_what_is_no_broken_batch_cannot_be_answered(settings, batch, got):
     registry = Registry(settings)
     record(registry, "2026-01-05", causes=())
 
-    with pytest.raises(RegistryError, match=f"Batch {batch} .* must be a broken one.* {got}\\."):
+    message = f"Batch {batch} .* must be broken to drop it\\..* {got}\\."
+    with pytest.raises(RegistryError, match=message):
         records.record_answer(registry, batch, "drop", "a test")
 
     assert "answer" not in tags_of(registry)

@@ -36,6 +36,8 @@ _FAR = 25.0
 """Largest squared misfit of one row, in standard deviations."""
 _TELLING = 0.3
 """Correlation that makes a column one of those that tell of another."""
+_ALL = 0.9
+"""Share of rows above which a fault is taken to have touched them all."""
 _INSIDE = 2.0
 """Normal score within which the reference knows a column well."""
 
@@ -57,6 +59,8 @@ class Case:
         Earlier batches, oldest first.
     findings : sequence of Finding
         What the tests say.
+    standing : sequence of Cause
+        Faults of the batches right before, if these are set aside.
     blamed : frozenset of str
         Columns whose fault is known: nothing is concluded from them.
     """
@@ -67,6 +71,7 @@ class Case:
     summary: Summary
     recent: Sequence[Summary]
     findings: Sequence[Finding]
+    standing: Sequence[Cause] = ()
     blamed: frozenset[str] = frozenset()
     _numbers: dict[str, Floats] = field(default_factory=dict, repr=False)
     _labels: dict[str, tuple[Places, list[str]]] = field(default_factory=dict, repr=False)
@@ -186,6 +191,13 @@ class Case:
     @cached_property
     def _drifted(self) -> set[str]:
         return {column for found in self.findings if found.drifted for column in found.columns}
+
+    def stands(self, cause: str, *columns: str) -> bool:
+        """Whether the batches right before had this fault in all their rows."""
+        return any(
+            one.cause == cause and set(one.columns) == set(columns) and one.share > _ALL
+            for one in self.standing
+        )
 
     def changed(self, name: str) -> bool:
         """Whether the column differs by itself, and not only in its relations."""

@@ -248,9 +248,10 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
         plain_gain(case.profile(name), there, fit.change)
         + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
     )
-    # Drift moves all rows; a part of them it does not.
+    # Drift moves all rows, a part of them it does not; nor does it set in as a fault ends.
     _, wander = case.usual(f"{name}|location")
-    natural = drift_gain(case.profile(name), values, wander) if fit.share > 0.5 else 0.0
+    drifts = fit.share > 0.5 and not case.stands("unit", name) and not case.stands("sign", name)
+    natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
     total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
     return replace(fit, total=total)
 

@@ -47,7 +47,8 @@ def swapped_numbers(case: Case) -> Iterator[Cause]:
     for one, other in _candidates(case, varied):
         gains = _numbers_gain(case, one, other)
         share, _ = mixture(gains[0] + gains[1])
-        if share < _MOST:  # then the other rows say what is usual in this batch
+        # Where not all are touched, the other rows say what is usual in this batch.
+        if share < _MOST and not _goes_on(case, (one, other), gains):
             gains = _numbers_gain(case, one, other, loose=True)
             share, _ = mixture(gains[0] + gains[1])
             touched = touched_rows(gains[0] + gains[1], share)
@@ -76,12 +77,20 @@ def swapped_labels(case: Case) -> Iterator[Cause]:
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs that look exchanged at a glance, the likeliest first."""
     scores = case.reference.scores.of(case.drawn_cells[:_GLANCE])
+    pairs = list(combinations(names, 2))
+    standing = [pair for pair in pairs if case.stands("swapped", *pair)]
     scored = sorted(
         (-likely, pair)
-        for pair in combinations(names, 2)
+        for pair in pairs
         if any(map(case.suspect, pair)) and (likely := _quick(case, scores, *pair)) > 0
     )
-    return [pair for _, pair in scored[:_CANDIDATES]]
+    likeliest = [pair for _, pair in scored[:_CANDIDATES] if pair not in standing]
+    return standing + likeliest
+
+
+def _goes_on(case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats]) -> bool:
+    """Whether columns that were exchanged in the batches right before are likelier so still."""
+    return case.stands("swapped", *pair) and float((gains[0] + gains[1]).sum()) > _TOTAL
 
 
 def _drifted(case: Case, one: str, other: str) -> float:
@@ -95,6 +104,10 @@ def _drifted(case: Case, one: str, other: str) -> float:
 def _exchanged(
     case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats], drifted: float = 0.0
 ) -> Iterator[Cause]:
+    if _goes_on(case, pair, gains):
+        both = gains[0] + gains[1]
+        yield _cause(case, pair, 1.0, float(both.sum()), touched_rows(both, 1.0))
+        return
     (one, other), (first, second) = pair, gains
     share, total = mixture(first + second)
     touched = touched_rows(first + second, share)
@@ -115,9 +128,14 @@ def _exchanged(
         least = _CONVINCING / 2 if known > _SUPPORTED else 3 * _CONVINCING
     if less < least:
         return
+    yield _cause(case, pair, share, total, touched)
+
+
+def _cause(case: Case, pair: tuple[str, str], share: float, total: float, touched: Mask) -> Cause:
+    one, other = pair
     where = segment(case, touched, [one, other]) if share < _MOST else ""
     rows = "" if share >= _MOST else f" in {share:.0%} of rows"
-    yield Cause(
+    return Cause(
         "swapped",
         (one, other),
         f"{one!r} and {other!r} look exchanged{rows}"

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.config import Numeric
 from pipeline.monitoring.drift import compare
+from pipeline.monitoring.findings import Cause
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,22 @@ def test_whole_numbers_that_drift_over_one_range_are_not_swapped(shop, by):
     report = compare(reference=reference, current=draw(50, by))
 
     assert (report.outcome, report.causes) == ("moved", ())
+
+
+def test_an_exchange_that_goes_on_is_told_by_less_and_not_beyond_its_end(shop):
+    # Two unrelated columns that differ by 1.2 standard deviations, and drift by half of one.
+    def draw(seed, by=0):
+        random = np.random.default_rng(seed)
+        one, other = random.normal(40 + by, 10, 2_000), random.normal(52 + by, 10, 2_000)
+        return pd.DataFrame({"one": one, "other": other})
+
+    rows = pd.concat([draw(seed) for seed in range(10)], ignore_index=True)
+    reference = shop.fit(rows, {"one": Numeric(), "other": Numeric()})
+    exchanged = draw(50, 5).rename(columns={"one": "other", "other": "one"})
+    before = Cause("swapped", ("other", "one"), "", {}, "", share=0.98)
+
+    assert compare(reference=reference, current=exchanged).causes == ()
+    (cause,) = compare(reference=reference, current=exchanged, standing=[before]).causes
+    assert (cause.name, cause.share) == ("swapped (one, other)", 1.0)
+    for ended in (draw(51), draw(52, 5), draw(53, -5)):
+        assert compare(reference=reference, current=ended, standing=[before]).causes == ()
