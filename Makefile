@@ -39,7 +39,7 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 	@PREFECT_LOGGING_LEVEL=CRITICAL $(RUN) -m flows.replay $(CONF)
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
 	$(RUN) -m flows.up $(CONF)

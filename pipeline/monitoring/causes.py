@@ -97,7 +97,11 @@ def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:
     """What goes on comes first; of two that contradict one another, the column that changed."""
     related = cause.cause in {"permuted", "shuffled"}
     alone = not related or case.changed(cause.columns[0])
-    return case.stands(cause.cause, *cause.columns), alone, float(cause.evidence[NATS])
+    return _stood(case, cause), alone, float(cause.evidence[NATS])
+
+
+def _stood(case: Case, cause: Cause) -> bool:
+    return case.stood(cause.cause, *cause.columns) > 0
 
 
 def _explains(pair: Cause, cause: Cause) -> bool:
@@ -112,7 +116,8 @@ def _causes(case: Case) -> Iterator[Cause]:
         for cause in diagnosis(case):
             if case.blamed & set(cause.columns):
                 continue
-            pairs = swapped_numbers(case) if cause.cause in _EXCHANGED else ()
+            renamed = cause.cause in _EXCHANGED and not _stood(case, cause)
+            pairs = swapped_numbers(case) if renamed else ()
             likelier = next((pair for pair in pairs if _explains(pair, cause)), cause)
             yield likelier
             case = case.without(likelier)

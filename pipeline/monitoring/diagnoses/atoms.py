@@ -10,7 +10,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import MISSING, CategoricalProfile, Floats, NumericProfile
+from pipeline.profile import CategoricalProfile, Floats, NumericProfile
 
 FREQUENT = 0.02
 """Share of its own that makes a value one of a few."""
@@ -243,15 +243,11 @@ def _pile(case: Case, name: str) -> _Pile | None:
 
 def _most_in_a_block(case: Case, name: str) -> Floats:
     """Largest share of each point of the grid in any block of the reference; 1 without blocks."""
-    reference, size = case.reference, 2 * len(case.profile(name).points) + 1
-    cells = reference.cells[:, case.place(name)]
-    known = cells != MISSING
-    shares = [
-        np.bincount(own, minlength=size)[1::2] / len(own)
-        for number in np.unique(reference.cell_blocks[known])
-        if len(own := cells[known & (reference.cell_blocks == number)]) >= 4 * _FEWEST
-    ]
-    most: Floats = np.max(shares, axis=0) if shares else np.ones(size // 2)
+    cells = case.block_cells(name)
+    counted = cells[cells.sum(axis=1) >= 4 * _FEWEST]
+    if not len(counted):
+        return np.ones(cells.shape[1] // 2)
+    most: Floats = (counted / counted.sum(axis=1, keepdims=True))[:, 1::2].max(axis=0)
     return most
 
 

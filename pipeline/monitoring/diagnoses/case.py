@@ -12,7 +12,7 @@ from pipeline.columns import as_codes, as_number
 from pipeline.monitoring.diagnoses.relations import Expected, Told, fit_classes, fit_scores
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
-from pipeline.reference import Reference, Tally
+from pipeline.reference import NO_BLOCK, Reference, Tally
 from pipeline.traits import Summary
 
 Mask = NDArray[np.bool_]
@@ -36,8 +36,6 @@ _FAR = 25.0
 """Largest squared misfit of one row, in standard deviations."""
 _TELLING = 0.3
 """Correlation that makes a column one of those that tell of another."""
-_ALL = 0.9
-"""Share of rows above which a fault is taken to have touched them all."""
 _INSIDE = 2.0
 """Normal score within which the reference knows a column well."""
 
@@ -78,6 +76,7 @@ class Case:
     _expected: dict[tuple[str, ...], Expected] = field(default_factory=dict, repr=False)
     _told: dict[tuple[str, ...], Told] = field(default_factory=dict, repr=False)
     _supported: dict[tuple[str, ...], Mask] = field(default_factory=dict, repr=False)
+    _block_cells: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def without(self, cause: Cause) -> "Case":
         """The same with the columns of a known fault set aside."""
@@ -192,12 +191,14 @@ class Case:
     def _drifted(self) -> set[str]:
         return {column for found in self.findings if found.drifted for column in found.columns}
 
-    def stands(self, cause: str, *columns: str) -> bool:
-        """Whether the batches right before had this fault in all their rows."""
-        return any(
-            one.cause == cause and set(one.columns) == set(columns) and one.share > _ALL
+    def stood(self, cause: str, *columns: str) -> float:
+        """Largest share of rows with this fault in the batches right before; 0: in none."""
+        same = [
+            one.share
             for one in self.standing
-        )
+            if one.cause == cause and set(one.columns) == set(columns)
+        ]
+        return max(same, default=0.0)
 
     def changed(self, name: str) -> bool:
         """Whether the column differs by itself, and not only in its relations."""
@@ -247,6 +248,21 @@ class Case:
         values = [one.get(key, np.nan) for one in (*self.reference.blocks, *self.recent)]
         finite = [value for value in values if np.isfinite(value)]
         return max(finite, default=0.0)
+
+    def block_cells(self, name: str) -> Floats:
+        """Rows of each block of the reference by their cell of a column of numbers.
+
+        Of shape (n_blocks, 2 * n_points + 1); cell 2k + 1 is the point k of the grid.
+        """
+        if name not in self._block_cells:
+            own = self.reference.cells[:, self.place(name)]
+            blocks = self.reference.cell_blocks
+            known, n = (own != MISSING) & (blocks != NO_BLOCK), len(self.reference.blocks)
+            size = 2 * len(self.profile(name).points) + 1
+            cells = blocks[known].astype(np.intp) * size + own[known]
+            counts = np.bincount(cells, minlength=n * size).astype(np.float64)
+            self._block_cells[name] = counts.reshape(n, size)
+        return self._block_cells[name]
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly says when a row came, as an index or a date does."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 from pipeline.monitoring.diagnoses.atoms import FREQUENT, top_value
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
@@ -117,12 +116,10 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
 
 def _most_in_a_block(case: Case, name: str, on: Mask) -> float:
     """Largest share of points of a grid in any block of the reference; 1 where too few tell."""
-    reference = case.reference
-    known = np.isin(reference.cells[:, case.place(name)], 2 * np.arange(len(on)) + 1)
-    place = reference.cells[known, case.place(name)] // 2
-    blocks = pd.Series(on[place]).groupby(reference.cell_blocks[known]).agg(["mean", "size"])
-    counted = blocks[blocks["size"] >= _BESIDE]["mean"]
-    return float(counted.max()) if len(counted) >= _BLOCKS else 1.0
+    points = case.block_cells(name)[:, 1::2]
+    counted = points[points.sum(axis=1) >= _BESIDE]
+    shares = counted @ on / counted.sum(axis=1)
+    return float(shares.max()) if len(shares) >= _BLOCKS else 1.0
 
 
 def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bool:

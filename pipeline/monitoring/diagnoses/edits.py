@@ -250,7 +250,8 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
     )
     # Drift moves all rows, a part of them it does not; nor does it set in as a fault ends.
     _, wander = case.usual(f"{name}|location")
-    drifts = fit.share > 0.5 and not case.stands("unit", name) and not case.stands("sign", name)
+    stood = max(case.stood("unit", name), case.stood("sign", name))
+    drifts = fit.share > 0.5 and stood < _MOST
     natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
     total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
     return replace(fit, total=total)

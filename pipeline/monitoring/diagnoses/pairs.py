@@ -20,6 +20,8 @@ from pipeline.profile import Floats
 _CONVINCING, _CONVINCING_ALL = 1.0, 0.7
 """Nats per touched row below which nothing is said, of a part of the rows and of most."""
 _TOTAL = 25.0
+_ALL = 0.9
+"""Share of rows above which a fault of the batches before touched them all."""
 _MOST = 0.7
 """Share of rows above which a fault is taken to touch them all."""
 _PART = 0.08
@@ -78,7 +80,7 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs that look exchanged at a glance, the likeliest first."""
     scores = case.reference.scores.of(case.drawn_cells[:_GLANCE])
     pairs = list(combinations(names, 2))
-    standing = [pair for pair in pairs if case.stands("swapped", *pair)]
+    standing = [pair for pair in pairs if case.stood("swapped", *pair) > _ALL]
     scored = sorted(
         (-likely, pair)
         for pair in pairs
@@ -90,7 +92,7 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _goes_on(case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats]) -> bool:
     """Whether columns that were exchanged in the batches right before are likelier so still."""
-    return case.stands("swapped", *pair) and float((gains[0] + gains[1]).sum()) > _TOTAL
+    return case.stood("swapped", *pair) > _ALL and float((gains[0] + gains[1]).sum()) > _TOTAL
 
 
 def _drifted(case: Case, one: str, other: str) -> float:
