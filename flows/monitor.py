@@ -180,7 +180,7 @@ def _compared(
         importance=bundle.manifest["importance"],
         arrived=rows.drop(columns=[data.key, data.time, data.target], errors="ignore"),
         diagnosis=settings.monitoring.diagnosis,
-        standing=_standing(registry, history),
+        standing=standing(registry, history),
     )
     accepted = {
         (cause.cause, cause.columns)
@@ -207,7 +207,7 @@ def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
     return records.summaries(registry, counted[-MOST_RECENT:])
 
 
-def _standing(registry: Registry, history: Sequence[Batch]) -> list[Cause]:
+def standing(registry: Registry, history: Sequence[Batch]) -> list[Cause]:
     """Faults of the batches right before that are set aside."""
     last = takewhile(lambda one: one.set_aside, reversed(history))
     return [cause for one in last for cause in records.causes(registry, one)]

@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from rich.console import Console
 
-from flows.monitor import monitor
+from flows.monitor import monitor, standing
 from flows.review import main, review, table
 from flows.steps import opened
 from flows.train import train
@@ -60,6 +60,17 @@ def test_an_answer_closes_the_question(broken, answer, set_aside):
 
     (batch,) = records.batches(opened(broken)[1])
     assert (batch.answer, batch.set_aside) == (answer, set_aside)
+
+
+def test_the_faults_of_the_last_batches_stand_while_these_are_set_aside(broken):
+    _, registry = opened(broken)
+    first = records.batches(registry)
+    monitor(broken)
+
+    assert [cause.name for cause in standing(registry, first)] == ["unit (age)"]
+    assert standing(registry, records.batches(registry)) == []
+    review(broken, batch=BATCH, answer="accept")
+    assert standing(registry, records.batches(registry)[:1]) == []
 
 
 @pytest.fixture
