@@ -15,19 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from pipeline.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.columns import as_codes, as_number, require
 from pipeline.config import Columns, Numeric
 from pipeline.merging import carried, merged_profiles, merged_sample
 from pipeline.monitoring.batches import Observed, Yardstick, chi_square_yardstick, yardstick
 from pipeline.monitoring.classifier import CLASSIFIED, separate
 from pipeline.monitoring.scores import Scores
-from pipeline.monitoring.statistics import hotelling_p, novelty_p
+from pipeline.monitoring.statistics import hotelling_p
 from pipeline.order import ORDERED, Order, order_of
 from pipeline.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
 from pipeline.sample import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 from pipeline.traits import Summary, Trait, Traits
 
-NO_BLOCK = 65_535
 _CLASSIFIED_BLOCKS = 12
 """Blocks that the classifier is tried on, spread over the reference."""
 
@@ -155,7 +155,7 @@ class Reference:
         chosen = order[draw(len(frame), seed)]
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
         moments = frame[time] if isinstance(time, str) else time
-        parts = _blocks(moments, block, order)
+        parts = cut(moments, block, order)
         if moments is not None:  # rows of a block go on as they came about, however they lie
             parts = [
                 part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
@@ -165,7 +165,7 @@ class Reference:
             columns=profiles,
             blocks=(),
             sample=sample,
-            sample_blocks=_block_numbers(parts, len(frame))[chosen].tobytes(),
+            sample_blocks=numbered(parts, len(frame))[chosen].tobytes(),
             prediction=prediction,
             seed=seed,
         )
@@ -184,7 +184,7 @@ class Reference:
             whole,
             blocks=tuple(blocks),
             separations=tuple(separations),
-            novelties={name: _novelties(codes[name][0], parts) for name in sorted(codes)},
+            novelties={name: novelties(codes[name][0], parts) for name in sorted(codes)},
         )
 
     @cached_property
@@ -527,58 +527,6 @@ def _label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
     codes, labels = as_codes(values)
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
     return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])
-
-
-def _novelties(places: NDArray[np.intp], parts: list[NDArray[np.intp]]) -> tuple[float, ...]:
-    """P-value of the rows of each block whose labels no other block holds."""
-    whole = np.bincount(places + 1)[1:]
-    p_values = []
-    for part in parts:
-        inside = np.bincount(places[part] + 1, minlength=len(whole) + 1)[1:]
-        rest = whole - inside
-        p_values.append(
-            novelty_p(
-                unseen=int(inside[rest == 0].sum()),
-                n_current=int(inside.sum()),
-                singletons=int((rest == 1).sum()),
-                n_reference=int(rest.sum()),
-            )
-        )
-    return tuple(p for p in p_values if np.isfinite(p))
-
-
-def _blocks(
-    order: pd.Series | None, block: str | int | None, canonical: NDArray[np.intp]
-) -> list[NDArray[np.intp]]:
-    """Positions of the rows of each block, in time; a block under half the usual is left out."""
-    n = len(canonical)
-    if block is None or n == 0:
-        return []
-    if isinstance(block, int):
-        if order is None:
-            rank = np.arange(n)
-        else:
-            # Rows of one time lie in canonical order.
-            rank = np.empty(n, dtype=np.intp)
-            rank[canonical[order.iloc[canonical].argsort(kind="stable")]] = np.arange(n)
-        number = rank // block
-    elif order is None:
-        message = "A block given as a length of time needs the time of each row."
-        raise ValueError(message)
-    else:
-        start = order.min().normalize()
-        number = ((order - start) // pd.Timedelta(block)).to_numpy()
-    parts = [np.flatnonzero(number == k) for k in np.unique(number)]
-    usual = np.median([len(part) for part in parts])
-    return [part for part in parts if len(part) >= usual / 2]
-
-
-def _block_numbers(parts: Sequence[NDArray[np.intp]], n: int) -> Cells:
-    """Number of the block of each row; `NO_BLOCK` where it lies in none."""
-    numbers = np.full(n, NO_BLOCK, dtype="<u2")
-    for number, part in enumerate(parts):
-        numbers[part] = min(number, NO_BLOCK - 1)
-    return numbers
 
 
 def _profile(values: dict[str, Any]) -> Profile:

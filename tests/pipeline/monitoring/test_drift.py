@@ -61,8 +61,10 @@ def own(report, column):
     return [found for found in report.findings if found.columns == (column,)]
 
 
-def judge(reference, current):
-    return compare(reference=reference, current=current, alpha=ALPHA, diagnosis=False)
+def judge(reference, current, recent=()):
+    return compare(
+        reference=reference, current=current, recent=recent, alpha=ALPHA, diagnosis=False
+    )
 
 
 def test_the_reference_itself_is_quiet():
@@ -377,7 +379,7 @@ def false_alarms(shock, trials, seed):
         reference = history(random, shock)
         recent = [reference.summarise(draw(random, BLOCK, shock)) for _ in range(2)]
         current = draw(random, BLOCK, shock)
-        report = compare(reference=reference, current=current, recent=recent, alpha=ALPHA)
+        report = judge(reference, current, recent)
         alarms.append(report.alarm)
         persisted.append(report.persisted)
     return np.mean(alarms), np.mean(persisted)
