@@ -231,6 +231,22 @@ def test_what_is_usual_is_of_the_blocks_and_the_most_of_recent_batches_too(shop,
     assert case.usual("no such trait") == (0, 0)
 
 
+def test_rows_of_a_block_are_counted_at_each_point_of_the_grid():
+    # Three days of four rows; the last, of one row, is no block.
+    values = [1, 1, 1, 2, 1, 2, 2, np.nan, 3, 3, 2, 2, 5]
+    frame = pd.DataFrame({"x": values, "at": pd.Timestamp("2026-01-05")})
+    frame["at"] += pd.to_timedelta(np.repeat([0, 1, 2, 3], [4, 4, 4, 1]), unit="D")
+    reference = Reference.fit(frame, {"x": Numeric()}, time="at", block="1D")
+    tally = reference.tally(frame)
+    case = Case(reference, frame, tally, reference.summarise(tally), (), ())
+
+    points = case.profile("x").points
+    counted = pd.DataFrame(case.block_cells("x")[:, 1::2], columns=points)
+
+    assert counted[[1, 2, 3]].to_numpy().tolist() == [[3, 1, 0], [1, 2, 0], [0, 2, 2]]
+    assert case.block_cells("x").sum() == 11
+
+
 def test_a_reference_without_blocks_knows_no_custom(shop, batch):
     reference = Reference.fit(shop.trained[["temp"]], {"temp": Numeric()})
     tally = reference.tally(batch)
