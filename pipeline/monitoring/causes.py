@@ -116,8 +116,8 @@ def _causes(case: Case) -> Iterator[Cause]:
         for cause in diagnosis(case):
             if case.blamed & set(cause.columns):
                 continue
-            renamed = cause.cause in _EXCHANGED and not _stood(case, cause)
-            pairs = swapped_numbers(case) if renamed else ()
+            doubted = cause.cause in _EXCHANGED and not _stood(case, cause)
+            pairs = swapped_numbers(case) if doubted else ()
             likelier = next((pair for pair in pairs if _explains(pair, cause)), cause)
             yield likelier
             case = case.without(likelier)
