@@ -84,7 +84,8 @@ class Replays:
             for batch in aside:
                 answer = ("--batch", batch, "--answer", "reload", "--reason", "sent again")
                 self._python("", "flows.review", str(self.conf), *answer)
-        now, batches = "" if mended else fault, REST if diagnosis or not fault else SOON
+        unjudged = FAULTY - len(faulty)  # are tried again
+        now, batches = "" if mended else fault, REST if diagnosis or not fault else SOON + unjudged
         clean = _since(AFTER, self._run(now, batches, diagnosis=diagnosis))
         if alike:
             self.afterwards[mended] = clean
