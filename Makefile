@@ -38,7 +38,7 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 	@mkdir -p "$(STATE)"
 	@PREFECT_LOGGING_LEVEL=CRITICAL $(RUN) -m flows.replay $(CONF)
 
-# Tests of flows wait for other processes half of the time: three at once keep two cores busy.
+# Tests of flows wait for other processes: three at once keep two cores busy.
 test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

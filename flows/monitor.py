@@ -31,7 +31,7 @@ from pipeline.traits import Summary
 from pipeline.validation import NoValidRowError
 
 MOST_RECENT = 52
-"""Batches of a champion that evidence of slow decay is gathered over."""
+"""Batches that evidence is read back from: of slow decay, and of faults that go on."""
 
 
 @flow(name="monitor", on_failure=[page_failure], on_crashed=[page_failure])
@@ -209,7 +209,7 @@ def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
 
 def standing(registry: Registry, history: Sequence[Batch]) -> list[Cause]:
     """Faults of the batches right before that are set aside."""
-    last = takewhile(lambda one: one.set_aside, reversed(history))
+    last = takewhile(lambda one: one.set_aside, reversed(history[-MOST_RECENT:]))
     return [cause for one in last for cause in records.causes(registry, one)]
 
 
