@@ -24,7 +24,7 @@ from benchmarks.faults import CYCLES, DAYS, Mask, Names, Random, differing
 from benchmarks.histories import Case, Verdict, report_on
 from benchmarks.variants import VARIANTS, Variant
 from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.traits import Summary
+from pipeline.reference.summaries import Summary
 
 FRACTIONS = (1.0, 0.3, 0.1)
 LINKED, SHOWS = 0.3, 0.1

@@ -14,7 +14,7 @@ from benchmarks import draws, histories, natural
 from benchmarks.histories import CHANGE, fit, report_on, table
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
-from pipeline.traits import Summary
+from pipeline.reference.summaries import Summary
 
 Batches = Iterator[tuple[str, Reference, pd.DataFrame]]
 

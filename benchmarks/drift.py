@@ -17,7 +17,7 @@ from pipeline.columns import infer_columns
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import DriftReport
 from pipeline.reference import Reference
-from pipeline.traits import Summary
+from pipeline.reference.summaries import Summary
 
 ALPHA = 0.05
 

@@ -17,7 +17,7 @@ from pipeline.config import Settings
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
-from pipeline.traits import Summary
+from pipeline.reference.summaries import Summary
 
 FOLDER = "HOLDFAST_BENCH_DATA"
 YEAR = pd.Timestamp("2013-01-01")

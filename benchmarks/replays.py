@@ -62,8 +62,8 @@ def piece(conf: str, what: str) -> None:
     from flows.monitor import monitor  # noqa: PLC0415 -- Prefect reads its settings at import
     from flows.replay import replay  # noqa: PLC0415
     from flows.steps import opened  # noqa: PLC0415
-    from pipeline import records  # noqa: PLC0415
     from pipeline.monitoring.episode import Attempt, decide  # noqa: PLC0415
+    from pipeline.registry import records  # noqa: PLC0415
 
     if what.isdigit():
         replay(conf, batches=int(what))

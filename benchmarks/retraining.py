@@ -19,11 +19,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from pipeline import sources, training, validation
 from pipeline.columns import Matrix, known_categories
 from pipeline.config import Numeric, Settings
-from pipeline.model import Model, build_estimator
-from pipeline.training import LOSS, Trained, labelled, score
+from pipeline.data import sources, validation
+from pipeline.data.labels import labelled
+from pipeline.training import fitting
+from pipeline.training.fitting import Trained
+from pipeline.training.metrics import LOSS, evaluate
+from pipeline.training.model import Model, build_estimator
 
 CONF = "conf/flights.yaml"
 SHARE, RETRAINS = 0.85, 8
@@ -95,8 +98,8 @@ def policy(weeks: int, seed: int, *, refit: bool = True) -> dict[str, Any]:
         from flows.replay import replay  # noqa: PLC0415 -- Prefect reads its settings at import
 
         if not refit:
-            fitted = training.train
-            training.train = lambda *a, **k: as_judged(fitted(*a, **k))
+            fitted = fitting.train
+            fitting.train = lambda *a, **k: as_judged(fitted(*a, **k))
         started = time.perf_counter()
         story = replay(CONF, batches=weeks)
         seconds = time.perf_counter() - started
@@ -171,7 +174,7 @@ class History:
             inside = (self.times >= start) & (self.times < start + self.length)
             chosen = inside.to_numpy()
             predicted = model.predict_encoded(self.x[chosen])
-            scores.append(score(self.settings.task, self.y[chosen], predicted))
+            scores.append(evaluate(self.settings.task, self.y[chosen], predicted))
             if every and (k + 1) % every == 0 and k + 1 < weeks:
                 model, retrains = self.fit(start + self.length, window), retrains + 1
         loss = LOSS[self.settings.task]

@@ -23,11 +23,11 @@ import yaml
 
 from benchmarks import peers
 from benchmarks.goals import Told, at_least, at_most, command, python
-from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric
-from pipeline.model import Model, build_estimator
-from pipeline.serving.capture import read_captures
+from pipeline.data.captures import read_captures
+from pipeline.training import parity
+from pipeline.training.model import Model, build_estimator
 
 PARAMS = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
 LABELS = ("north", "east", "south", "west")
@@ -387,7 +387,7 @@ def _followed(conf: Path) -> Server:
 def swaps(seed: int, *, quick: bool) -> Told:
     """Ten moves of the champion in 30 s of requests on 16 connections."""
     from pipeline.config import Settings  # noqa: PLC0415 -- MLflow reads its settings at import
-    from pipeline.registry import Registry  # noqa: PLC0415
+    from pipeline.registry.versions import Registry  # noqa: PLC0415
 
     seconds = 10 if quick else 30
     with tempfile.TemporaryDirectory() as temporary:

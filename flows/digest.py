@@ -7,10 +7,10 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.steps import opened, page_failure
-from pipeline import records
-from pipeline.digest import digest as page_of
+from pipeline.data.captures import read_refusals
 from pipeline.errors import DataError
-from pipeline.serving.capture import read_refusals
+from pipeline.registry import records
+from pipeline.reporting.refusals import weekly_page
 
 WEEK = pd.Timedelta("7D")
 
@@ -30,7 +30,7 @@ def digest(conf: str, until: str | None = None) -> dict[str, Any]:
     refused = read_refusals(settings.captures, start=end - WEEK, end=end)
     before = read_refusals(settings.captures, start=end - 2 * WEEK, end=end - WEEK)
     known = registry.bundle(registry.champion().number).model.categories
-    page = page_of(refused, before, known)
+    page = weekly_page(refused, before, known)
     records.record_digest(registry, page, end - WEEK)
     create_markdown_artifact(page, key=f"{settings.name}-digest")
     return {"until": f"{end:%Y-%m-%d}", "refused": len(refused), "before": len(before)}

@@ -12,23 +12,26 @@ from prefect import flow
 from flows.register import gate, shadowed
 from flows.retrains import send
 from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
-from pipeline import champions, records, validation
-from pipeline.alerts import Event, Kind, page
-from pipeline.champions import champion_at
 from pipeline.config import Settings, Source
-from pipeline.model import Predictions
+from pipeline.data import validation
+from pipeline.data.labels import labelled
+from pipeline.data.sources import is_whole
+from pipeline.data.validation import NoValidRowError
 from pipeline.monitoring import episode
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance, realised
-from pipeline.records import Batch
-from pipeline.registry import Registry
-from pipeline.report import how_to_answer
-from pipeline.sources import is_whole
-from pipeline.training import PREDICTION, labelled, losses, score
-from pipeline.traits import Summary
-from pipeline.validation import NoValidRowError
+from pipeline.reference.summaries import Summary
+from pipeline.registry import champions, records
+from pipeline.registry.champions import champion_at
+from pipeline.registry.records import Batch
+from pipeline.registry.versions import Registry
+from pipeline.reporting.notes import how_to_answer
+from pipeline.reporting.pages import Event, Kind, page
+from pipeline.training.fitting import PREDICTION
+from pipeline.training.metrics import evaluate, losses
+from pipeline.training.model import Predictions
 
 MOST_RECENT = 52
 """Batches that evidence is read back from: of slow decay, and of faults that go on."""
@@ -314,7 +317,7 @@ def _realised(
     predicted = bundle.model.predict(known)
     return realised(
         batch=name,
-        scores=score(settings.task, target, predicted),
+        scores=evaluate(settings.task, target, predicted),
         current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
         heldout=bundle.heldout.set_index(data.time)["loss"],
         length=pd.Timedelta(settings.monitoring.batch),

@@ -10,17 +10,19 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 
 from flows.steps import check, opened, page_failure, read, without_set_aside
-from pipeline import champions, promotion, records
-from pipeline.alerts import Event, page
-from pipeline.champions import held, promote
 from pipeline.config import Settings, Source
+from pipeline.data.labels import labelled
 from pipeline.errors import RegistryError
-from pipeline.model import Predictions
 from pipeline.monitoring.performance import PARTS
-from pipeline.promotion import Decision
-from pipeline.records import Batch
-from pipeline.registry import CHALLENGER, CHAMPION, Registry, Version
-from pipeline.training import PREDICTION, labelled, losses
+from pipeline.registry import champions, records
+from pipeline.registry.champions import held, promote
+from pipeline.registry.records import Batch
+from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
+from pipeline.reporting.pages import Event, page
+from pipeline.training.fitting import PREDICTION
+from pipeline.training.gate import GateResult, judge, unusable
+from pipeline.training.metrics import losses
+from pipeline.training.model import Predictions
 
 APPROVAL, RELEASE = "approval", "release"
 """What a version that passed may wait for."""
@@ -29,7 +31,7 @@ PATIENCE = 7 * 24 * 3_600
 
 
 @task(cache_policy=NO_CACHE)
-def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> Decision:
+def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> GateResult:
     """Compare a version with the champion on the same newest rows; promote it if it wins."""
     champion = registry.alias(CHAMPION)
     if champion is not None and champion.number == number:
@@ -77,7 +79,7 @@ def next_start(settings: Settings, registry: Registry, version: Version) -> pd.T
 
 def _judged(
     settings: Settings, registry: Registry, number: int, champion: Version | None
-) -> Decision:
+) -> GateResult:
     """The gate's decision; a version that does not load here as it was logged is refused."""
     policy, data = settings.promotion, settings.data
     try:
@@ -85,17 +87,17 @@ def _judged(
     except RegistryError as error:
         if champion is not None:
             registry.bundle(champion.number)  # if this is what fails, no challenger is to blame
-        return Decision(promoted=False, reason=str(error), rows=0)
+        return GateResult(promoted=False, reason=str(error), rows=0)
     predicted = registry.bundle(number).heldout[PREDICTION].to_numpy(dtype=np.float64)
     names = [name for name in ("challenger", "baseline", "champion") if name in compared]
-    return promotion.decide(
+    return judge(
         compared[names],
         times=compared[data.time],
         part=pd.Timedelta(settings.monitoring.batch) / PARTS,
         policy=policy,
         seed=settings.training.seed,
         slices=compared[[name for name in policy.slices if name in compared]],
-        problems=promotion.unusable(predicted, chances=settings.task == "classification"),
+        problems=unusable(predicted, chances=settings.task == "classification"),
     )
 
 

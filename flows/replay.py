@@ -17,14 +17,15 @@ from flows.monitor import judge, judge_shadows, next_batch, settle, tell
 from flows.retrains import outstanding
 from flows.steps import check, opened, page_failure, patient, read
 from flows.train import train
-from pipeline import records
-from pipeline.alerts import Event, page
 from pipeline.config import Settings
+from pipeline.data.labels import labelled
 from pipeline.errors import DataError, PipelineError
-from pipeline.model import Model
-from pipeline.records import Batch
-from pipeline.registry import CHAMPION, Registry
-from pipeline.training import LOSS, labelled, score
+from pipeline.registry import records
+from pipeline.registry.records import Batch
+from pipeline.registry.versions import CHAMPION, Registry
+from pipeline.reporting.pages import Event, page
+from pipeline.training.metrics import LOSS, evaluate
+from pipeline.training.model import Model
 
 Tell = Callable[[str], None]
 WIDTH = 110
@@ -137,7 +138,7 @@ def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
     valid = check(settings, rows, f"batch {start:%Y-%m-%dT%H%M}").valid
     known = labelled(valid, data, as_of=end + pd.Timedelta(data.label_delay))
     target = known[data.target].to_numpy(dtype=np.float64)
-    return score(settings.task, target, model.predict(known)) if len(known) else {}
+    return evaluate(settings.task, target, model.predict(known)) if len(known) else {}
 
 
 def table(story: list[dict[str, Any]], task: str) -> Table:

@@ -14,11 +14,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from flows.train import is_open, train
-from pipeline import records
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.records import Batch
-from pipeline.registry import Registry
+from pipeline.registry import records
+from pipeline.registry.records import Batch
+from pipeline.registry.versions import Registry
 
 ATTEMPTS = 3
 """Runs of one request that may crash or fail before people have to look."""

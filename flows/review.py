@@ -15,10 +15,10 @@ from flows.monitor import judge, tell
 from flows.replay import WIDTH
 from flows.retrains import send
 from flows.steps import opened, page_failure
-from pipeline import records
 from pipeline.errors import PipelineError, RegistryError
-from pipeline.records import Answer
-from pipeline.registry import Registry
+from pipeline.registry import records
+from pipeline.registry.records import Answer
+from pipeline.registry.versions import Registry
 
 
 @flow(name="review", on_failure=[page_failure])

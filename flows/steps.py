@@ -11,13 +11,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.tasks import exponential_backoff
 
-from pipeline import records, sources, training, validation
-from pipeline.alerts import Event, page
 from pipeline.columns import as_time
 from pipeline.config import Settings, Source
+from pipeline.data import sources, validation
+from pipeline.data.labels import join_labels
+from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.registry import Registry
-from pipeline.validation import NoValidRowError, Validated
+from pipeline.registry import records
+from pipeline.registry.versions import Registry
+from pipeline.reporting.pages import Event, page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,7 +77,7 @@ def read(
     labels = sources.read(
         data.labels, time=None, key=data.key, target=data.target, captures=captures
     )
-    return training.join_labels(rows, labels, data)
+    return join_labels(rows, labels, data)
 
 
 @task(cache_policy=NO_CACHE)

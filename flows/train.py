@@ -12,13 +12,16 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.register import ask_people, gate
 from flows.steps import check, opened, page_failure, patient, read, without_set_aside
-from pipeline import champions, environment, parity, records, training
-from pipeline.bundle import Bundle
 from pipeline.config import Numeric, Settings
+from pipeline.data.labels import labelled
 from pipeline.errors import DataError
 from pipeline.reference import Reference
-from pipeline.registry import CHAMPION, Registry, Version
-from pipeline.training import PREDICTION, Trained, losses
+from pipeline.registry import champions, environment, records
+from pipeline.registry.versions import CHAMPION, Registry, Version
+from pipeline.training import fitting, parity
+from pipeline.training.bundle import Bundle
+from pipeline.training.fitting import PREDICTION, Trained
+from pipeline.training.metrics import losses
 
 SAMPLE_ROWS = 20_000
 
@@ -104,8 +107,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         )
         raise DataError(message)
     valid = check(settings, kept, f"training {until:%Y-%m-%d}")
-    rows = training.labelled(valid.valid, data, as_of=until)
-    trained = training.train(rows, data, settings.training, task=settings.task)
+    rows = labelled(valid.valid, data, as_of=until)
+    trained = fitting.train(rows, data, settings.training, task=settings.task)
     tags = {
         "since": f"{valid.valid[data.time].min():%Y-%m-%d %H:%M}",
         "until": f"{until:%Y-%m-%d %H:%M}",
@@ -142,7 +145,7 @@ def _bundle(
     reference = Reference.fit(
         valid.assign(
             **{
-                PREDICTION: training.out_of_sample(
+                PREDICTION: fitting.out_of_sample(
                     trained.model, known, valid, settings, length=block
                 )
             }

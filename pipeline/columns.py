@@ -180,7 +180,7 @@ def encode(
     return matrix
 
 
-def contract(
+def pandera_schema(
     columns: Columns, *, key: str | None = None, time: str | None = None
 ) -> pa.DataFrameSchema:
     """The Pandera schema of conformed rows; a served request obeys the same rules.

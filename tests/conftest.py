@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.columns import conform, known_categories
 from pipeline.config import Data
-from pipeline.model import Model, build_estimator
+from pipeline.training.model import Model, build_estimator
 
 
 def pytest_collection_modifyitems(items):

@@ -6,8 +6,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {"pipeline.errors": 0, "pipeline.config": 1, "pipeline.columns": 2, "pipeline.sources": 2}
-STAGE, FLOW = 3, 4
+BELOW = {
+    "errors": set(),
+    "config": {"errors"},
+    "columns": {"config", "errors"},
+    "reference": {"columns", "config", "errors"},
+    "data": {"columns", "config", "errors"},
+    "training": {"reference", "columns", "config", "errors"},
+    "monitoring": {"reference", "columns", "config", "errors"},
+    "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},
+    "registry": {
+        *("reporting", "monitoring", "training", "reference"),
+        *("columns", "config", "errors"),
+    },
+    "serving": {"registry", "training", "data", "columns", "config", "errors"},
+}
+"""What each room of `pipeline` may import."""
+SHIMS = {"pipeline.model": {"training"}}
+"""Modules that versions registered in an older layout point to."""
+ONLY_IN = {
+    "mlflow": "pipeline.registry",
+    "starlette": "pipeline.serving",
+    "uvicorn": "pipeline.serving",
+    "prefect": "flows",
+    "apprise": "pipeline.reporting",
+}
+LARGEST = 500
 
 
 def module_of(path):
@@ -19,16 +43,10 @@ MODULES = {
     for folder in ("pipeline", "flows", "examples")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
-MLFLOW = "pipeline.tracking", "pipeline.registry"
-IMPORTABLE = [
-    name
-    for name in MODULES
-    if name.startswith("pipeline")
-    and not name.endswith((*MLFLOW, "records", "champions", "__main__"))
-]
 
 
 def imports(path):
+    """Modules that a file imports anywhere, inside of functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,56 +57,81 @@ def imports(path):
     return found
 
 
-def top_level_imports(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    tree.body = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    found = set()
-    for node in tree.body:
-        names = {alias.name for alias in node.names}
-        module = getattr(node, "module", None)
-        found |= {module, *(f"{module}.{name}" for name in names)} if module else names
-    return found
+def room(module):
+    return module.split(".")[1]
 
 
-def layer(module):
-    if module.startswith("flows"):
-        return FLOW
-    return LAYERS.get(module, STAGE)
+def rooms_imported(module):
+    ours = {name for name in imports(MODULES[module]) if name.startswith("pipeline.")}
+    return {room(name) for name in ours} - {room(module)}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_at_the_top_point_down_the_layers(module):
-    ours = {name for name in top_level_imports(MODULES[module]) if name in MODULES}
-    upward = {name for name in ours - {"pipeline"} if layer(name) > layer(module)}
-
-    assert not upward
+PIPELINE = [name for name in MODULES if name.startswith("pipeline.") and name not in SHIMS]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("pipeline")])
-def test_the_pipeline_knows_neither_flows_nor_examples(module):
-    roots = {name.split(".")[0] for name in imports(MODULES[module])}
+def test_each_room_imports_only_rooms_listed_before_it():
+    rooms = list(BELOW)
 
-    assert not roots & {"flows", "examples", "prefect"}
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith(MLFLOW)])
-def test_mlflow_is_imported_by_two_modules_alone(module):
-    assert not {name for name in imports(MODULES[module]) if name.split(".")[0] == "mlflow"}
+    for name, below in BELOW.items():
+        assert below <= set(rooms[: rooms.index(name)])
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_fastapi_is_imported_by_serving_alone(module):
-    web = {"fastapi", "starlette", "uvicorn"}
-    roots = {name.split(".")[0] for name in imports(MODULES[module])}
+def test_the_rooms_of_the_pipeline_are_those_of_the_map():
+    assert {room(name) for name in PIPELINE} == set(BELOW)
 
-    assert module.startswith("pipeline.serving") or not roots & web
+
+@pytest.mark.parametrize("module", PIPELINE)
+def test_a_module_imports_only_rooms_below_its_own(module):
+    assert rooms_imported(module) <= BELOW[room(module)]
+
+
+@pytest.mark.parametrize("module", SHIMS)
+def test_a_shim_imports_only_what_it_stands_for(module):
+    assert rooms_imported(module) == SHIMS[module]
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_modules_of_a_room_form_no_circle(name):
+    own = [module for module in PIPELINE if room(module) == name]
+    graph = {module: imports(MODULES[module]) & set(own) - {module} for module in own}
+    graph.pop(f"pipeline.{name}", None)  # the room itself gathers its modules
+
+    while leaves := [module for module, uses in graph.items() if not uses & set(graph)]:
+        for module in leaves:
+            del graph[module]
+
+    assert not graph
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_imported_in_one_place_only(library):
+    users = {
+        name
+        for name, path in MODULES.items()
+        if library in {imported.split(".")[0] for imported in imports(path)}
+    }
+
+    assert users
+    assert all(f"{name}.".startswith(f"{ONLY_IN[library]}.") for name in users)
+
+
+def test_the_pipeline_imports_neither_flows_nor_examples():
+    for name in PIPELINE:
+        assert not {one.split(".")[0] for one in imports(MODULES[name])} & {"flows", "examples"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_has_outgrown_one_idea(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) < LARGEST
 
 
 def test_the_pipeline_loads_without_mlflow_and_prefect():
+    names = [name for name in PIPELINE if room(name) not in {"registry"}]
     script = f"""
 import importlib, sys
-for name in {IMPORTABLE!r}:
-    importlib.import_module(name)
+for name in {names!r}:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
     loaded = sorted({{"mlflow", "prefect"}} & set(sys.modules))
     assert not loaded, (name, loaded)
 """

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import parity
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
-from pipeline.model import Model, build_estimator
-from pipeline.serving.capture import read_captures
+from pipeline.data.captures import read_captures
+from pipeline.training import parity
+from pipeline.training.model import Model, build_estimator
 
 pytestmark = pytest.mark.integration
 

@@ -1,1 +1,4 @@
-"""Pure functions and frozen records: drift, performance, and what to do about them."""
+"""Live batches against the reference: drift, faults, performance, and what to do about them.
+
+Decides whether a batch is quiet, moved or broken, and whether to page people or to retrain.
+"""

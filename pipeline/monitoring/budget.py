@@ -46,7 +46,7 @@ class Group:
         return sum(test.reach for test in self.tests if np.isfinite(test.p_value))
 
 
-def decide(
+def apply_budget(
     groups: Iterable[Group], decay: Sequence[Finding], alpha: float
 ) -> tuple[list[Finding], float]:
     """Share `alpha` out over the families that were tested.

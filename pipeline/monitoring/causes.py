@@ -11,20 +11,21 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.diagnoses.atoms import clipped, stuck
+from pipeline.monitoring.diagnoses.batch_faults import duplicate, frozen, schema, volume
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clocks import shifted
-from pipeline.monitoring.diagnoses.digits import rounded
-from pipeline.monitoring.diagnoses.edits import sign, unit
-from pipeline.monitoring.diagnoses.exchanges import permuted
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
-from pipeline.monitoring.diagnoses.pairs import swapped_labels, swapped_numbers
+from pipeline.monitoring.diagnoses.permutations import permuted
+from pipeline.monitoring.diagnoses.pile_ups import clipped, stuck
+from pipeline.monitoring.diagnoses.rounding import rounded
 from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
 from pipeline.monitoring.diagnoses.spellings import recode
-from pipeline.monitoring.diagnoses.whole import duplicate, frozen, schema, volume
+from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
+from pipeline.monitoring.diagnoses.units import sign, unit
 from pipeline.monitoring.findings import Cause, Finding
-from pipeline.reference import Reference, Tally
-from pipeline.traits import Summary
+from pipeline.reference import Reference
+from pipeline.reference.summaries import Summary
+from pipeline.reference.tally import Tally
 
 _EXCHANGED = {"join", "nulls", "sentinel"}
 """Causes that a column shows as well when it holds the values of another one."""

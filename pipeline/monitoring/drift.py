@@ -12,16 +12,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.batches import FEWEST_BLOCKS
-from pipeline.monitoring.budget import DECAY, decide
+from pipeline.monitoring.budget import DECAY, apply_budget
 from pipeline.monitoring.causes import diagnose
 from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
-from pipeline.monitoring.lasting import batch_tests, changes_since, decay_tests
+from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
-from pipeline.monitoring.statistics import jensen_shannon, psi, total_variation
-from pipeline.profile import Floats, NumericProfile, Profile
-from pipeline.reference import Reference, Tally
-from pipeline.traits import Summary
+from pipeline.reference import Reference
+from pipeline.reference.profile import Floats, NumericProfile, Profile
+from pipeline.reference.statistics import jensen_shannon, psi, total_variation
+from pipeline.reference.summaries import Summary
+from pipeline.reference.tally import Tally
+from pipeline.reference.variation import FEWEST_BLOCKS
 
 
 def compare(
@@ -78,7 +79,7 @@ def compare(
     groups = list(row_tests(Judged(reference, tally, summary, since)))
     groups += [] if note else list(batch_tests(reference, last, since))
     decay = decay_tests(reference, observed, since) if enough else []
-    findings, spent = decide(groups, decay, alpha)
+    findings, spent = apply_budget(groups, decay, alpha)
     weights = importance or {}
     findings = [
         replace(found, importance=sum(weights.get(name, 0.0) for name in found.columns))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.traits import Summary
+from pipeline.reference.summaries import Summary
 
 Level = Literal["rows", "batches", "decay"]
 

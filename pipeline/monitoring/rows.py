@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.monitoring.batches import FEWEST_BLOCKS, Yardstick, grown
 from pipeline.monitoring.budget import Group
-from pipeline.monitoring.classifier import CLASSIFIED, separate
 from pipeline.monitoring.findings import FLOORS, Finding
-from pipeline.monitoring.scores import LARGEST_CORRELATION, fisher
-from pipeline.monitoring.statistics import (
+from pipeline.reference import Reference
+from pipeline.reference.classifier import CLASSIFIED, separate
+from pipeline.reference.normal_scores import LARGEST_CORRELATION, fisher
+from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.reference.sampling import SAMPLE
+from pipeline.reference.statistics import (
     calibrated,
     difference_skewness,
     homogeneity,
@@ -23,10 +25,9 @@ from pipeline.monitoring.statistics import (
     novelty_p,
     proportions_p,
 )
-from pipeline.profile import CategoricalProfile, Floats, NumericProfile
-from pipeline.reference import Reference, Tally
-from pipeline.sample import SAMPLE
-from pipeline.traits import RARE_PAIRS, Summary
+from pipeline.reference.summaries import RARE_PAIRS, Summary
+from pipeline.reference.tally import Tally
+from pipeline.reference.variation import FEWEST_BLOCKS, Yardstick, grown
 
 Since = Mapping[str, int]
 """Batches that a change takes in, by the key of its trait."""

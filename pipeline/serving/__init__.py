@@ -1,1 +1,4 @@
-"""The champion behind HTTP, with the contract of the training rows."""
+"""The champion behind HTTP: requests, predictions, captures and metrics.
+
+Decides which requests are accepted and which version answers them.
+"""

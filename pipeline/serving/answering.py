@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from pipeline.serving import contract
-from pipeline.serving.contract import Problem, Request
+from pipeline.serving import requests
 from pipeline.serving.protocols import Answer, Protocol, Unreadable
-from pipeline.serving.served import Predicted, Served
+from pipeline.serving.requests import Problem, Request
+from pipeline.serving.served_version import Predicted, ServedVersion
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not an error
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
 
 
 def score(
-    served: Served,
+    served: ServedVersion,
     protocol: Protocol,
     *,
     body: bytes,
@@ -56,7 +56,7 @@ def score(
 
     Parameters
     ----------
-    served : Served
+    served : ServedVersion
         The version that answers.
     protocol : Protocol
         How the body is written.
@@ -80,7 +80,7 @@ def score(
     except Unreadable as error:
         raise Refused([error.problem]) from error
     except ValidationError as error:
-        problems = contract.problems(error, served.model.columns)
+        problems = requests.problems(error, served.model.columns)
         if bad_rows == "request" or any(one.row is None for one in problems):
             raise Refused(problems) from error
         return _in_part(served, given or from_json(body), problems, asked, request_id)
@@ -99,7 +99,7 @@ def score(
 
 
 def _in_part(
-    served: Served, given: Request, problems: list[Problem], asked: object, request_id: str
+    served: ServedVersion, given: Request, problems: list[Problem], asked: object, request_id: str
 ) -> Scored:
     """Answer the rows that have no problem."""
     bad = {one.row for one in problems}

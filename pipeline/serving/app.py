@@ -26,13 +26,13 @@ from pipeline.config import Serving
 from pipeline.errors import UnavailableError
 from pipeline.serving import labels, protocols
 from pipeline.serving.answering import Refused, Scored, score
-from pipeline.serving.capture import Captures
-from pipeline.serving.champion import Champion
-from pipeline.serving.contract import Problem
+from pipeline.serving.capturing import Captures
+from pipeline.serving.follower import ServingState
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
 from pipeline.serving.protocols import Protocol
-from pipeline.serving.served import Served
+from pipeline.serving.requests import Problem
+from pipeline.serving.served_version import ServedVersion
 
 _LOG = logging.getLogger(__name__)
 INLINE = 50_000
@@ -59,12 +59,12 @@ class _Failed(Exception):  # noqa: N818 -- an answer, not an error
         self.status, self.sentence = status, sentence
 
 
-def create_app(*, champion: Champion, captures: Captures | None, options: Serving) -> ASGIApp:
+def create_app(*, champion: ServingState, captures: Captures | None, options: Serving) -> ASGIApp:
     """The API of one model.
 
     Parameters
     ----------
-    champion : Champion
+    champion : ServingState
         What is served; it may change.
     captures : Captures or None
         Where requests and answers are kept; None keeps none. The caller closes it.
@@ -121,7 +121,7 @@ def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
 class _Api:
     """What requests share."""
 
-    def __init__(self, champion: Champion, captures: Captures | None, options: Serving) -> None:
+    def __init__(self, champion: ServingState, captures: Captures | None, options: Serving) -> None:
         self.champion, self.captures, self.options = champion, captures, options
         self.metrics = Metrics(champion, captures)
         self.timeout = pd.Timedelta(options.timeout).total_seconds()
@@ -130,7 +130,7 @@ class _Api:
         self.label_type = lru_cache(labels.label_type)
 
     @property
-    def served(self) -> Served:
+    def served(self) -> ServedVersion:
         """The version that answers this request, whatever is swapped meanwhile."""
         if self.champion.served is None:
             sentence = "There must be a champion to answer. There is none yet. Come again."
@@ -163,7 +163,7 @@ class _Api:
     def refuse(
         self,
         scope: Scope,
-        served: Served,
+        served: ServedVersion,
         problems: list[Problem],
         *,
         request_id: str,
@@ -255,7 +255,7 @@ class _Api:
             return _json({"name": served.name, "ready": True})
         return _json(protocols.metadata(served.name, served.version, served.model.columns))
 
-    def named(self, name: str) -> Served:
+    def named(self, name: str) -> ServedVersion:
         """What is served, if it is called that."""
         if name != self.served.name:
             sentence = f"The model must be {self.served.name}. Got {name[:40]!r}."
@@ -333,7 +333,7 @@ class _Predict:
         await send({"type": "http.response.body", "body": content})
 
 
-def _keep(captures: Captures, served: Served, scored: Scored, seconds: float) -> None:
+def _keep(captures: Captures, served: ServedVersion, scored: Scored, seconds: float) -> None:
     captures.answer(
         at=time.time_ns() // 1_000,
         request_id=scored.answer.request_id,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from pipeline.serving.contract import LONGEST_KEY, Problem, body_problem, shown, strict_dict
+from pipeline.serving.requests import LONGEST_KEY, Problem, body_problem, shown, strict_dict
 
 MOST = 10_000
 _CURE = 'Send {"labels": [{"key": "...", "target": 1}, ...]}.'

@@ -17,10 +17,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.serving.capture import Captures
-from pipeline.serving.champion import Champion
-from pipeline.serving.contract import Problem
-from pipeline.serving.served import Predicted, Served
+from pipeline.serving.capturing import Captures
+from pipeline.serving.follower import ServingState
+from pipeline.serving.requests import Problem
+from pipeline.serving.served_version import Predicted, ServedVersion
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
@@ -71,13 +71,13 @@ class Metrics(Collector):
 
     Parameters
     ----------
-    champion : Champion
+    champion : ServingState
         What is served.
     captures : Captures or None
         Where answers are kept.
     """
 
-    def __init__(self, champion: Champion, captures: Captures | None) -> None:
+    def __init__(self, champion: ServingState, captures: Captures | None) -> None:
         self._champion, self._captures = champion, captures
         self._answers: Counter[tuple[str, int]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -98,7 +98,7 @@ class Metrics(Collector):
         """Count an answer, whatever it says."""
         self._answers[route, status] += 1
 
-    def predicted(self, served: Served, predicted: Predicted, seconds: float) -> None:
+    def predicted(self, served: ServedVersion, predicted: Predicted, seconds: float) -> None:
         """Count a request whose rows were predicted, and how long that took."""
         predictions = predicted.predictions
         self._seconds.add([seconds])
@@ -111,7 +111,7 @@ class Metrics(Collector):
         if served.model.task == "classification":
             self._confidences.add(np.maximum(predictions, 1 - predictions))
 
-    def refused(self, served: Served, problems: Iterable[Problem]) -> None:
+    def refused(self, served: ServedVersion, problems: Iterable[Problem]) -> None:
         """Count each problem of a refused request."""
         for problem in problems:
             known = problem.column is None or problem.column in served.model.columns
@@ -199,7 +199,7 @@ def _captured(captures: Captures) -> Iterable[Metric]:
     )
 
 
-def _age(served: Served | None) -> float | None:
+def _age(served: ServedVersion | None) -> float | None:
     if served is None or not served.trained_until:
         return None
     return time.time() - pd.Timestamp(served.trained_until, tz="UTC").timestamp()

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.serving.contract import Problem
 from pipeline.serving.labels import label_type
-from pipeline.serving.served import Served
+from pipeline.serving.requests import Problem
+from pipeline.serving.served_version import ServedVersion
 
 _JSON = "application/json"
 _ERROR = {
@@ -18,12 +18,12 @@ _PREDICTED = {"type": "array", "items": {"type": ["number", "null"]}}
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 
 
-def document(served: Served, *, protected: bool) -> dict[str, Any]:
+def document(served: ServedVersion, *, protected: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a version's API.
 
     Parameters
     ----------
-    served : Served
+    served : ServedVersion
         Gives columns and examples.
     protected : bool
         Whether requests must bear a token.
@@ -41,7 +41,7 @@ def document(served: Served, *, protected: bool) -> dict[str, Any]:
     return told
 
 
-def _parts(served: Served) -> dict[str, Any]:
+def _parts(served: ServedVersion) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
     request: dict[str, Any] = served.request.json_schema(ref_template=where)
     labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
@@ -65,7 +65,7 @@ def _parts(served: Served) -> dict[str, Any]:
     }
 
 
-def _predicting(served: Served) -> dict[str, Any]:
+def _predicting(served: ServedVersion) -> dict[str, Any]:
     row = served.example
     split = {"columns": list(row), "data": [list(row.values())]}
     tensors = [
@@ -112,7 +112,7 @@ def _predicting(served: Served) -> dict[str, Any]:
     }
 
 
-def _telling(served: Served) -> dict[str, Any]:
+def _telling(served: ServedVersion) -> dict[str, Any]:
     name = f"/v2/models/{served.name}"
     routes = {
         "/live": "Whether the process answers",

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from pipeline.config import Categorical, Columns, Numeric
-from pipeline.serving.contract import MAX_ROWS, Problem, body_problem
+from pipeline.serving.requests import MAX_ROWS, Problem, body_problem
 
 PREDICTION = "prediction"
 _FRAMES = ("dataframe_split", "dataframe_records", "instances", "inputs")

@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 
 from pipeline.columns import Matrix
 from pipeline.errors import RegistryError
-from pipeline.model import Model, Predictions
+from pipeline.training.model import Model, Predictions
 
 FEW = 16
 """Rows that are walked here sooner than by XGBoost."""

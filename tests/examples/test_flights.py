@@ -5,8 +5,8 @@ import pytest
 
 from examples.flights import rows
 from pipeline.config import Settings
-from pipeline.sources import read
-from pipeline.validation import validate
+from pipeline.data.sources import read
+from pipeline.data.validation import validate
 
 CONF = Path(__file__).parents[2] / "conf"
 WEEK = pd.Timestamp("2013-02-26"), pd.Timestamp("2013-03-05")

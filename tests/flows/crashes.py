@@ -24,8 +24,8 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from flows import monitor, replay
 from flows.steps import opened
 from flows.train import train
-from pipeline import records
 from pipeline.config import Settings
+from pipeline.registry import records
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / folder) for folder in ("flows", "pipeline"))

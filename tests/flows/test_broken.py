@@ -11,9 +11,9 @@ from flows.register import register
 from flows.replay import closing, replay, table
 from flows.steps import opened
 from flows.train import train
-from pipeline import records
+from pipeline.data.validation import NoValidRowError
 from pipeline.errors import DataError
-from pipeline.validation import NoValidRowError
+from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
 

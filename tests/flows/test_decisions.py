@@ -16,10 +16,10 @@ from flows.replay import replay, step
 from flows.retrains import outstanding
 from flows.steps import opened
 from flows.train import train
-from pipeline import champions, records
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt, decide
-from pipeline.records import GIVEN
+from pipeline.registry import champions, records
+from pipeline.registry.records import GIVEN
 
 NEW = pd.Timestamp("2026-03-23")
 """By then the rows of the shop after its drift suffice for a version that passes."""

@@ -13,10 +13,11 @@ from flows.replay import replay
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
-from pipeline import champions, records
 from pipeline.columns import encode, known_categories
+from pipeline.data.captures import Layout
 from pipeline.errors import ConfigError, DataError, RegistryError
-from pipeline.serving.capture import Captures, Contract
+from pipeline.registry import champions, records
+from pipeline.serving.capturing import Captures
 
 TRAINING = {"params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1}, "holdout": "7D"}
 pytestmark = pytest.mark.integration
@@ -279,9 +280,7 @@ def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_sh
     with Captures(settings.captures) as captures:
         columns = settings.data.features
         known = known_categories(features, columns)
-        contract = Contract(
-            "classification", json.dumps({name: known.get(name) for name in columns})
-        )
+        contract = Layout("classification", json.dumps({name: known.get(name) for name in columns}))
         for key, at, row in zip(
             batch["id"], batch["at"], encode(features, columns, known), strict=True
         ):

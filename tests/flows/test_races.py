@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 from flows.monitor import next_batch
 from flows.steps import opened
 from flows.train import train
-from pipeline import records
+from pipeline.registry import records
 
 JUDGE = """
 import json, sys

@@ -10,8 +10,8 @@ from flows.monitor import monitor, standing
 from flows.review import main, review, table
 from flows.steps import opened
 from flows.train import train
-from pipeline import records
 from pipeline.errors import DataError, RegistryError
+from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
 

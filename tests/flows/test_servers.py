@@ -18,7 +18,7 @@ from flows.monitor import judge, monitor, next_batch
 from flows.retrains import outstanding
 from flows.steps import opened
 from flows.train import train
-from pipeline import champions, records
+from pipeline.registry import champions, records
 
 pytestmark = pytest.mark.integration
 

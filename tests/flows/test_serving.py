@@ -20,10 +20,11 @@ from flows.digest import digest
 from flows.register import release, rollback
 from flows.steps import opened
 from flows.train import train
+from pipeline.data.captures import read_captures
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.serving.__main__ import main
-from pipeline.serving.capture import Captures, read_captures
-from pipeline.serving.champion import Champion, Follower, exported
+from pipeline.serving.capturing import Captures
+from pipeline.serving.follower import Follower, ServingState, exported
+from pipeline.serving.server import main
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +52,7 @@ def cache(conf):
 
 def test_the_champion_is_followed_there_and_back(shop):
     train(shop)
-    champion = Champion()
+    champion = ServingState()
     with following(shop, champion):
         first = champion.served
         train(shop, until=NEW)
@@ -66,7 +67,7 @@ def test_the_champion_is_followed_there_and_back(shop):
 
 def test_a_version_that_did_not_pass_the_gate_is_not_taken_over(shop):
     train(shop)
-    champion = Champion()
+    champion = ServingState()
     with following(shop, champion):
         train(shop, until=NEW)
         until(lambda: champion.served.version == "2")
@@ -89,12 +90,12 @@ def test_a_version_whose_files_were_changed_is_not_taken_over(shop):
         path.write_bytes(path.read_bytes() + b" ")
 
     with pytest.raises(RegistryError, match="must be those that were registered"):
-        following(shop, Champion()).__enter__()
+        following(shop, ServingState()).__enter__()
 
 
 def test_a_registry_that_goes_away_changes_nothing_and_is_told(shop, monkeypatch):
     train(shop)
-    champion = Champion()
+    champion = ServingState()
     with following(shop, champion) as follower:
         assert champion.reachable
 
@@ -114,24 +115,24 @@ def test_a_registry_that_goes_away_changes_nothing_and_is_told(shop, monkeypatch
 
 def test_a_start_without_the_registry_serves_what_was_served_last(shop, monkeypatch):
     train(shop)
-    with following(shop, Champion()):
+    with following(shop, ServingState()):
         pass
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
-    champion = Champion()
+    champion = ServingState()
     with following(shop, champion):
         assert champion.served.version == "1"
         assert champion.reachable is False
         assert champion.problem
     (cache(shop) / "served.json").unlink()
     with pytest.raises(UnavailableError):
-        following(shop, Champion()).__enter__()
+        following(shop, ServingState()).__enter__()
 
 
 def test_the_ranges_of_training_travel_with_a_version(shop, make_shop_rows):
     train(shop)
-    champion = Champion()
+    champion = ServingState()
     with following(shop, champion):
         rows = make_shop_rows()
     seen = rows[rows["at"] < pd.Timestamp("2026-02-16")]["amount"]
@@ -148,7 +149,7 @@ def test_an_export_is_served_and_holds_no_rows_to_learn_from(shop, tmp_path):
 
     assert main([shop, "--export", str(tmp_path / "model")]) == 0
 
-    champion = Champion()
+    champion = ServingState()
     exported(tmp_path / "model", champion)
     assert champion.served.version == "1"
     files = {path.name for path in (tmp_path / "model").iterdir()}

@@ -15,10 +15,10 @@ from pipeline.columns import (
     as_text,
     as_time,
     conform,
-    contract,
     encode,
     infer_columns,
     known_categories,
+    pandera_schema,
     require,
 )
 from pipeline.config import Categorical, Numeric
@@ -213,7 +213,7 @@ def test_declared_labels_win_over_those_of_the_rows():
 def accepts(column, value):
     rows = conform(pd.DataFrame({"x": pd.Series([value], dtype=object)}), {"x": column})
     try:
-        contract({"x": column}).validate(rows, lazy=True)
+        pandera_schema({"x": column}).validate(rows, lazy=True)
     except SchemaErrors:
         return False
     return True
@@ -253,7 +253,7 @@ def test_the_contract_holds_at_inside_and_beyond_each_rule(column, value, accept
 
 
 def test_a_key_is_unique_and_only_its_repetitions_are_refused():
-    schema = contract({}, key="id")
+    schema = pandera_schema({}, key="id")
 
     with pytest.raises(SchemaErrors) as caught:
         schema.validate(pd.DataFrame({"id": ["a", "b", "a", "a"]}), lazy=True)
@@ -294,7 +294,7 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
     frame = values.to_frame("x")
     columns = infer_columns(frame)
 
-    contract(columns).validate(conform(frame, columns), lazy=True)
+    pandera_schema(columns).validate(conform(frame, columns), lazy=True)
 
 
 def test_a_doubled_name_is_no_draft():

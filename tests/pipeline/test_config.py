@@ -180,7 +180,9 @@ def test_a_missing_file_is_named(tmp_path):
     assert "There is no such file" in refusal(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("path", ["nowhere.at_all:rows", "pipeline.sources:nothing", "no path"])
+@pytest.mark.parametrize(
+    "path", ["nowhere.at_all:rows", "pipeline.data.sources:nothing", "no path"]
+)
 def test_a_bad_import_path_of_a_function_is_refused(write, path):
     text = changed(data__train={"kind": "function", "function": path})
 
@@ -196,7 +198,7 @@ def test_a_function_whose_module_breaks_is_refused(write, tmp_path, monkeypatch)
 
 
 def test_something_that_cannot_be_called_is_no_function(write):
-    text = changed(data__train={"kind": "function", "function": "pipeline.sources:CAPTURES"})
+    text = changed(data__train={"kind": "function", "function": "pipeline.data.sources:CAPTURES"})
 
     assert "data.train.function" in refusal(write(text))
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.blocks import NO_BLOCK
 from pipeline.columns import as_codes, as_number
 from pipeline.monitoring.diagnoses.relations import Expected, Told, fit_classes, fit_scores
 from pipeline.monitoring.findings import Cause, Finding
-from pipeline.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
-from pipeline.reference import Reference, Tally
-from pipeline.traits import Summary
+from pipeline.reference import Reference
+from pipeline.reference.blocks import NO_BLOCK
+from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
+from pipeline.reference.summaries import Summary
+from pipeline.reference.tally import Tally
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]

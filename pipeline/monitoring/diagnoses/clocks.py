@@ -11,7 +11,7 @@ from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surpris
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import OutOfStep, out_of_step
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import NumericProfile
+from pipeline.reference.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
 _MOST = 0.7

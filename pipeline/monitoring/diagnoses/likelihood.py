@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.profile import Floats, NumericProfile
+from pipeline.reference.profile import Floats, NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]

@@ -7,7 +7,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places, mixture
-from pipeline.profile import Floats
+from pipeline.reference.profile import Floats
 
 _TREES = {
     "tree_method": "hist",

@@ -6,8 +6,8 @@ import numpy as np
 
 from pipeline.columns import as_number
 from pipeline.monitoring.diagnoses.case import Case, Mask
-from pipeline.order import ORDERED, sticking_out
-from pipeline.profile import Floats
+from pipeline.reference.order import ORDERED, sticking_out
+from pipeline.reference.profile import Floats
 
 _SMOOTH, _REGULAR = 0.02, 0.85
 """Share of rows that stick out, in any block, up to which a column goes on from row to row, and of

@@ -13,7 +13,7 @@ from pipeline.monitoring.diagnoses.relations import Told
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import strayed, usual_share
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import Floats
+from pipeline.reference.profile import Floats
 
 _SUPPORTED = 0.3
 """Share of rows of which the other columns must be able to tell."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.monitoring.budget import BUDGET, DECAY, Group, _shares, decide
+from pipeline.monitoring.budget import BUDGET, DECAY, Group, _shares, apply_budget
 from pipeline.monitoring.findings import Finding
 
 ALPHA = 0.05
@@ -21,7 +21,7 @@ def judged(p_value, *, statistic=1.0, floor=0.0, reach=1.0, level="rows"):
 
 
 def alarms(groups, decay=(), alpha=ALPHA):
-    found, _ = decide(groups, decay, alpha)
+    found, _ = apply_budget(groups, decay, alpha)
     return any(finding.drifted for finding in found)
 
 
@@ -72,14 +72,14 @@ def test_a_family_is_held_to_its_part_of_what_is_left():
 def test_a_finding_below_its_floor_is_never_drifted(p_value, statistic, floor, reach, level):
     test = judged(p_value, statistic=statistic, floor=floor, reach=reach, level=level)
     groups, decay = ([], [test]) if level == "decay" else ([Group("location", [test])], [])
-    (found,), _ = decide(groups, decay, ALPHA)
+    (found,), _ = apply_budget(groups, decay, ALPHA)
 
     assert not found.drifted or (abs(statistic) >= floor and p_value <= found.adjusted <= ALPHA)
 
 
 @given(st.lists(st.floats(1e-300, 1), min_size=1, max_size=20))
 def test_without_floors_a_family_of_its_own_is_corrected_by_bonferroni(p_values):
-    found, _ = decide([Group("location", [judged(p) for p in p_values])], (), ALPHA)
+    found, _ = apply_budget([Group("location", [judged(p) for p in p_values])], (), ALPHA)
 
     expected = np.minimum(np.array(p_values) * len(p_values), 1)
     np.testing.assert_allclose([one.adjusted for one in found], expected, rtol=1e-9)
@@ -90,7 +90,7 @@ def test_without_floors_a_family_of_its_own_is_corrected_by_bonferroni(p_values)
     st.floats(0.001, 0.2),
 )
 def test_the_level_of_a_family_bounds_how_often_any_of_its_tests_is_called(tests, alpha):
-    found, _ = decide([Group("joint", [judged(p, reach=r) for p, r in tests])], (), alpha)
+    found, _ = apply_budget([Group("joint", [judged(p, reach=r) for p, r in tests])], (), alpha)
     share = min(alpha, sum(reach for _, reach in tests))
 
     called = [p for (p, _), one in zip(tests, found, strict=True) if one.drifted]
@@ -100,22 +100,22 @@ def test_the_level_of_a_family_bounds_how_often_any_of_its_tests_is_called(tests
 
 def test_a_test_whose_floor_is_rarely_reached_counts_with_its_reach_alone():
     tests = [judged(0.04, reach=reach) for reach in (0.01, 0.01, 0.02, 1.0)]
-    found, _ = decide([Group("joint", tests)], (), ALPHA)
+    found, _ = apply_budget([Group("joint", tests)], (), ALPHA)
 
     assert [one.adjusted for one in found] == pytest.approx([0.01 + 0.01 + 0.02 + 0.04] * 4)
 
 
 def test_groups_of_one_family_draw_on_one_part():
     groups = [Group("pairs", [judged(0.01)]), Group("pairs", [judged(0.4)])]
-    found, _ = decide(groups, (), ALPHA)
+    found, _ = apply_budget(groups, (), ALPHA)
 
     assert [one.adjusted for one in found] == pytest.approx([0.02, 0.8])
 
 
 def test_what_was_not_tested_costs_nothing_and_stays_undecided():
-    alone, _ = decide([Group("pairs", [judged(0.01)])], (), ALPHA)
+    alone, _ = apply_budget([Group("pairs", [judged(0.01)])], (), ALPHA)
     groups = [Group("pairs", [judged(0.01), judged(np.nan)]), Group("joint", [judged(np.nan)])]
-    found, _ = decide(groups, (), ALPHA)
+    found, _ = apply_budget(groups, (), ALPHA)
 
     assert [one for one in found if np.isfinite(one.p_value)] == alone
     assert all(np.isnan(one.adjusted) for one in found if np.isnan(one.p_value))
@@ -124,7 +124,7 @@ def test_what_was_not_tested_costs_nothing_and_stays_undecided():
 
 def test_batches_are_told_what_was_spent_on_them():
     groups = [Group("location", [judged(0.5)]), Group("location of batches", [judged(0.5)])]
-    _, spent = decide(groups, (), ALPHA)
+    _, spent = apply_budget(groups, (), ALPHA)
 
     weights = BUDGET["location"] + BUDGET["location of batches"]
     assert spent == pytest.approx(ALPHA * BUDGET["location of batches"] / weights)

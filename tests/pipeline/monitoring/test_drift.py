@@ -9,10 +9,10 @@ from scipy import signal, stats
 from pipeline.columns import infer_columns
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import DataError
-from pipeline.monitoring.batches import FEWEST_BLOCKS
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import FLOORS
 from pipeline.reference import Reference
+from pipeline.reference.variation import FEWEST_BLOCKS
 
 BLOCK, BLOCKS, ALPHA = 500, 8, 0.05
 COLUMNS = {

@@ -10,10 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.config import Serving
+from pipeline.data.captures import read_captures, read_labels, read_refusals
 from pipeline.serving.app import MOST_PROBLEMS, create_app
-from pipeline.serving.capture import EVERY, Captures, read_captures, read_labels, read_refusals
-from pipeline.serving.champion import Champion, exported
-from pipeline.serving.contract import MAX_ROWS
+from pipeline.serving.capturing import EVERY, Captures
+from pipeline.serving.follower import ServingState, exported
+from pipeline.serving.requests import MAX_ROWS
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +37,7 @@ def captures(path):
 
 @pytest.fixture
 def champion(bundle):
-    champion = Champion()
+    champion = ServingState()
     exported(bundle, champion)
     return champion
 
@@ -291,7 +292,7 @@ async def test_a_fault_of_the_server_shows_no_trace(champion, row):
 
 
 async def test_before_there_is_a_champion_nothing_is_ready(captures, row):
-    async with client_of(Champion(), captures) as client:
+    async with client_of(ServingState(), captures) as client:
         answer = await client.post("/predict", json={"rows": [row]})
         ready = await client.get("/ready")
         live = await client.get("/live")

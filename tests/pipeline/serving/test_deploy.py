@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
-from pipeline.serving.capture import Captures
-from pipeline.serving.champion import Champion, exported
+from pipeline.serving.capturing import Captures
+from pipeline.serving.follower import ServingState, exported
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())
@@ -46,7 +46,7 @@ async def scraped(app, rows):
 @pytest.fixture
 def known(bundle, tmp_path):
     """Labels of each metric that a server tells after a few requests."""
-    champion = Champion(reachable=True)
+    champion = ServingState(reachable=True)
     exported(bundle, champion)
     example = dict(champion.served.example)
     rows = [example, example | {"dest": "unseen"}, example | {"temp": "warm"}]

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import conform, contract
+from pipeline.columns import conform, pandera_schema
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
-from pipeline.serving.champion import Champion, exported
+from pipeline.serving.follower import ServingState, exported
 
 NAMES = ["hours-per-week", "temp", "plan", "dest"]
 numbers = st.one_of(
@@ -51,7 +51,7 @@ bounded = settings(
 
 @pytest.fixture
 def client(bundle):
-    champion = Champion()
+    champion = ServingState()
     exported(bundle, champion)
     return Client(create_app(champion=champion, captures=None, options=Serving()))
 
@@ -123,7 +123,7 @@ def test_what_is_accepted_obeys_the_contract_of_the_training_rows(client, column
     obeys = typed and not any("more" in row for row in asked)
     if obeys:
         try:
-            contract(columns).validate(conform(frame, columns), lazy=True)
+            pandera_schema(columns).validate(conform(frame, columns), lazy=True)
         except SchemaErrors:
             obeys = False
 

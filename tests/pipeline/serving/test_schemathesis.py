@@ -8,14 +8,14 @@ from schemathesis.checks import positive_data_acceptance
 
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
-from pipeline.serving.capture import Captures
-from pipeline.serving.champion import Champion, exported
+from pipeline.serving.capturing import Captures
+from pipeline.serving.follower import ServingState, exported
 
 
 @pytest.fixture
 def operations(bundle, tmp_path):
     """Each route and method that the document names."""
-    champion = Champion()
+    champion = ServingState()
     exported(bundle, champion)
     with Captures(tmp_path / "captures.db") as captures:
         app = create_app(champion=champion, captures=captures, options=Serving())

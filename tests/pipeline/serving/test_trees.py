@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
-from pipeline.model import Model, build_estimator
 from pipeline.serving.trees import FEW, predictor
+from pipeline.training.model import Model, build_estimator
 
 ESTIMATORS = {
     "xgboost.XGBClassifier": ("classification", {"n_estimators": 20}),

@@ -8,8 +8,8 @@ from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.relations import Expected, Told
 from pipeline.monitoring.findings import Cause
-from pipeline.profile import NumericProfile
 from pipeline.reference import Reference
+from pipeline.reference.profile import NumericProfile
 
 
 def middles(profile):

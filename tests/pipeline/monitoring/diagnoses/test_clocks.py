@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.monitoring.diagnoses.clocks import cycle
-from pipeline.profile import NumericProfile
+from pipeline.reference.profile import NumericProfile
 
 
 def profile(values, weights=None):

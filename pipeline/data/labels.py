@@ -1,0 +1,39 @@
+"""Targets that arrive after their rows: joined by key, and known only after a delay."""
+
+import pandas as pd
+
+from pipeline.columns import as_text, require
+from pipeline.config import Data
+from pipeline.errors import DataError
+
+
+def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Rows with the target that has arrived for their key; null where none has.
+
+    Raises
+    ------
+    DataError
+        If the labels lack the key or the target.
+    """
+    require(labels, [data.key, data.target])
+    keyed = labels[[data.key, data.target]].assign(**{data.key: as_text(labels[data.key])})
+    newest = keyed.drop_duplicates(data.key, keep="last")
+    return rows.drop(columns=data.target, errors="ignore").merge(newest, on=data.key, how="left")
+
+
+def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Rows whose label had arrived by `as_of`.
+
+    Raises
+    ------
+    DataError
+        If the target column is missing.
+    """
+    if data.target not in rows.columns:
+        message = (
+            f"The training rows must hold the target {data.target!r}. It is missing. "
+            "Fix data.target or the source."
+        )
+        raise DataError(message)
+    arrived = rows[data.time] + pd.Timedelta(data.label_delay) <= as_of
+    return rows[arrived & rows[data.target].notna()].reset_index(drop=True)

@@ -1,0 +1,191 @@
+"""Rows against the contract: the valid ones, and the refused ones with their reasons."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pandera.errors import SchemaErrors
+
+from pipeline.columns import as_text, as_time, conform, pandera_schema, range_rule, require
+from pipeline.config import Categorical, Columns, Data, Numeric
+from pipeline.errors import DataError
+
+REASON = "quarantine_reason"
+_NUMBER = "must be a number"
+_TIME = "must be a time"
+_NULL = "must not be null"
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What validation made of a batch; no row is lost between the two frames.
+
+    Attributes
+    ----------
+    valid : DataFrame
+        Conformed rows that obey the contract, with every column that came.
+    quarantined : DataFrame
+        Refused rows as they came, with a column ``quarantine_reason``.
+    reasons : dict of str to int
+        Rows refused per reason; a row may count under several.
+    """
+
+    valid: pd.DataFrame
+    quarantined: pd.DataFrame
+    reasons: dict[str, int]
+
+
+def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Validated:
+    """Split rows into those that obey the contract and those that do not.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows as they came, with key, time and features.
+    data : Data
+        The declared columns and their roles.
+    source : str
+        What to call the rows in an error.
+
+    Raises
+    ------
+    NoValidRowError
+        If there is no row, a feature is missing, or no row is valid.
+    DataError
+        If the key or the time is missing, or a name stands twice.
+    """
+    if frame.empty:
+        message = f"{source} must hold rows. Got none. Check the source for this window."
+        raise NoValidRowError(message, _all_refused(frame, data, []))
+    _require(frame, data)
+    rows = frame.reset_index(drop=True)
+    checked = _conform(rows, data)
+    reasons = _unreadable(rows, checked, data)
+    try:
+        pandera_schema(data.features, key=data.key, time=data.time).validate(checked, lazy=True)
+    except SchemaErrors as error:
+        reasons = pd.concat([reasons, _failures(error, data.features, reasons)])
+    refused = reasons.index.unique().sort_values()
+    text = reasons.groupby(level=0).agg("; ".join)
+    quarantined = rows.loc[refused].assign(**{REASON: text.reindex(refused)})
+    others = rows.drop(columns=[*data.features, data.key, data.time])
+    valid = pd.concat([checked, others], axis=1).drop(index=refused)
+    counts = {str(reason): int(n) for reason, n in reasons.value_counts().items()}
+    if valid.empty:
+        most, n = next(iter(counts.items()))
+        message = (
+            f"{source} must hold at least one valid row. Got {len(rows)} rows, none valid; "
+            f"mostly: {most} ({n} rows). Fix the source or the contract in data.features."
+        )
+        raise NoValidRowError(message, Validated(valid, quarantined, counts))
+    return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
+
+
+class NoValidRowError(DataError):
+    """No row is valid; `validated` still holds those that came, so that nothing is lost."""
+
+    def __init__(self, message: str, validated: Validated) -> None:
+        super().__init__(message)
+        self.validated = validated
+
+
+def _require(frame: pd.DataFrame, data: Data) -> None:
+    try:
+        require(frame, [data.key, data.time, *data.features])
+    except DataError as error:
+        known = frame.columns
+        if not known.is_unique or data.key not in known or data.time not in known:
+            raise
+        reasons = [f"{name} must be there" for name in data.features if name not in known]
+        raise NoValidRowError(str(error), _all_refused(frame, data, reasons)) from error
+
+
+def _all_refused(frame: pd.DataFrame, data: Data, reasons: list[str]) -> Validated:
+    """Rows that are refused together, before any is looked at."""
+    names = dict.fromkeys([*frame.columns, data.key, data.time, *data.features])
+    none = pd.DataFrame(columns=list(names))
+    checked = _conform(none, data)
+    valid = pd.concat([checked, none.drop(columns=checked.columns)], axis=1)
+    refused = frame.reset_index(drop=True).assign(**{REASON: "; ".join(reasons)})
+    return Validated(valid, refused, dict.fromkeys(reasons, len(refused)))
+
+
+def _conform(rows: pd.DataFrame, data: Data) -> pd.DataFrame:
+    return conform(rows, data.features).assign(
+        **{data.key: as_text(rows[data.key]), data.time: as_time(rows[data.time])}
+    )
+
+
+def _unreadable(rows: pd.DataFrame, checked: pd.DataFrame, data: Data) -> pd.Series:
+    """Values that are there but are no number or time, which conforming turned to null."""
+    rules = {n: _NUMBER for n, column in data.features.items() if isinstance(column, Numeric)}
+    found = []
+    for name, rule in (rules | {data.time: _TIME}).items():
+        bad = rows.index[checked[name].isna() & rows[name].notna()]
+        found.append(pd.Series(f"{name} {rule}", index=bad, dtype="str"))
+    return pd.concat(found)
+
+
+def _failures(error: SchemaErrors, columns: Columns, already: pd.Series) -> pd.Series:
+    cases = error.failure_cases.dropna(subset=["index"])
+    text = [
+        _reason(str(column), str(check), columns.get(str(column)))
+        for column, check in zip(cases["column"], cases["check"], strict=True)
+    ]
+    reasons = pd.Series(text, index=pd.Index(cases["index"].astype("int64")), dtype="str")
+    # A value that could not be read has become a null; one reason is enough for it.
+    read = already.str.removesuffix(_NUMBER).str.removesuffix(_TIME) + _NULL
+    said = set(read.items())
+    return reasons[[case not in said for case in reasons.items()]]
+
+
+def _reason(name: str, check: str, column: Numeric | Categorical | None) -> str:
+    if check == "not_nullable":
+        return f"{name} {_NULL}"
+    if check == "field_uniqueness":
+        return f"{name} must be unique"
+    if isinstance(column, Categorical):
+        return f"{name} must be one of {{{', '.join(column.values or ())}}}"
+    if isinstance(column, Numeric):
+        return f"{name} {range_rule(column)}"
+    return f"{name} must obey {check}"
+
+
+def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
+    """Keep refused rows under the batch's name; the same batch again replaces its own file.
+
+    Returns
+    -------
+    Path or None
+        The Parquet file; None when nothing was refused.
+    """
+    path = folder / f"{batch}.parquet"
+    if validated.quarantined.empty:
+        path.unlink(missing_ok=True)
+        return None
+    keep(validated.quarantined, path)
+    return path
+
+
+def keep(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows as they came as Parquet, the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    _storable(rows).to_parquet(partial)
+    partial.replace(path)
+
+
+def _storable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mixed types in one column cannot be stored as Parquet; write those out as text."""
+    mixed = [name for name in frame.columns if not _is_uniform(frame[name])]
+    return frame.assign(**{name: as_text(frame[name]) for name in mixed}).rename(columns=str)
+
+
+def _is_uniform(values: pd.Series) -> bool:
+    try:
+        pa.Array.from_pandas(values)
+    # Arrow has no form for mixed types, whole numbers beyond 64 bits and half surrogate pairs.
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return False
+    return True

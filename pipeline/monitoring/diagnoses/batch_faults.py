@@ -1,0 +1,249 @@
+"""Faults of a whole batch: its columns, its size, rows that come again."""
+
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.columns import as_number, as_text
+from pipeline.monitoring.diagnoses.case import Case, Places
+from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import CategoricalProfile, Cells, Profile
+from pipeline.reference.sampling import read_codes, repeats, row_hashes
+
+UNREADABLE = 0.03
+"""Share of values that are there and no number, beyond which a column has another type."""
+TIMES = 6.0
+"""Change of the number of rows that no ordinary batch shows."""
+COPIES = 0.05
+"""Share of rows that come again, beyond what is usual."""
+_MANY = 5.0
+"""Mean number of times that a row comes again, beyond which it is one row frozen."""
+_FEWEST_ROWS = 20
+
+
+def schema(case: Case) -> Iterator[Cause]:
+    """Columns that are missing, came under another name, or hold something else."""
+    strangers = [name for name in case.rows.columns if name not in case.reference.columns]
+    gone = [
+        name
+        for name in case.reference.names
+        if name not in case.rows.columns and name != case.reference.prediction
+    ]
+    for name in gone if len(case.rows) else []:
+        other, likeness = _namesake(case, name, strangers)
+        told = f"; {other!r} holds what it should: renamed?" if other else "."
+        evidence: dict[str, float | str] = {"columns in the batch": float(case.rows.shape[1])}
+        if other:
+            evidence["likeness"] = round(likeness, 3)
+        yield Cause(
+            "schema",
+            (name,),
+            f"{name!r} is missing from the batch{told}",
+            evidence,
+            f"Ask the source for {name!r}"
+            + (f", or have {other!r} given its old name." if other else " back."),
+        )
+    for name in case.numeric:
+        there = case.drawn[name].notna().to_numpy()
+        unreadable = there & np.isnan(as_number(case.drawn[name]).to_numpy(dtype=np.float64))
+        share = float(unreadable.mean()) if len(unreadable) else 0.0
+        if _flags(case, name):
+            yield Cause(
+                "schema",
+                (name,),
+                f"{name!r} holds only true and false, where numbers used to be: another type?",
+                {"distinct values before": float(len(case.profile(name).grid))},
+                f"Ask the source to send {name!r} as numbers again.",
+            )
+        if share > UNREADABLE:
+            yield Cause(
+                "schema",
+                (name,),
+                f"{name!r} holds no numbers in {share:.0%} of rows, but "
+                f"{_kind(case.drawn[name][unreadable])}: another type?",
+                {"share of rows without a readable number": round(share, 4)},
+                f"Ask the source to send {name!r} as numbers again, or parse it before it comes.",
+                share=share,
+            )
+
+
+def _flags(case: Case, name: str) -> bool:
+    there = case.drawn[name].dropna()
+    flags = len(there) > 0 and all(isinstance(value, bool | np.bool_) for value in there)
+    return flags and not set(case.profile(name).grid) <= {0.0, 1.0}
+
+
+def _kind(values: pd.Series) -> str:
+    kinds = sorted({type(value).__name__ for value in values})
+    return " and ".join("text" if kind == "str" else kind for kind in kinds)
+
+
+def _namesake(case: Case, name: str, strangers: list[str]) -> tuple[str, float]:
+    """The unknown column that looks most like a missing one, and how much, from 0 to 1."""
+    profile = case.reference.columns[name]
+    scored = [
+        (_likeness(profile, case.drawn[other]) + 0.3 * _spelling(name, str(other)), str(other))
+        for other in strangers
+    ]
+    score, best = max(scored, default=(0.0, ""))
+    return (best, min(score, 1.0)) if score > 0.85 else ("", 0.0)  # or much the same values
+
+
+def _spelling(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+
+
+def _likeness(profile: Profile, values: pd.Series) -> float:
+    if isinstance(profile, CategoricalProfile):
+        texts = as_text(values).dropna()
+        return float(texts.isin(list(profile.counts)).mean()) if len(texts) else 0.0
+    numbers = as_number(values).to_numpy(dtype=np.float64)
+    known = np.sort(numbers[np.isfinite(numbers)])
+    if len(known) < len(values) / 2 or not profile.n:
+        return 0.0
+    return 1 - profile.distance(profile.count(known))
+
+
+def volume(case: Case) -> Iterator[Cause]:
+    """Far fewer or far more rows than any ordinary batch."""
+    usual = [one["|rows"] for one in (*case.reference.blocks, *case.recent)]
+    rows = len(case.rows)
+    if len(usual) < 3 or min(usual) / TIMES < rows < max(usual) * TIMES:  # no custom in two
+        return
+    few = rows < min(usual)
+    yield Cause(
+        "volume",
+        (),
+        f"The batch holds {rows:,} rows where {min(usual):,.0f} to {max(usual):,.0f} are usual: "
+        + ("did a part of it not arrive?" if few else "did rows arrive more than once?"),
+        {"rows": float(rows), "usual": float(np.median(usual))},
+        "Check the job that delivers the rows, and load the window again.",
+    )
+
+
+def duplicate(case: Case) -> Iterator[Cause]:
+    """Rows that come twice, or came before."""
+    if len(case.rows) < _FEWEST_ROWS or not case.features:
+        return
+    repeats = _repeats(case)
+    repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
+    usual = _usual_copies(case)
+    if share > max(2 * usual, usual + COPIES) and repeated.mean() < _MANY:
+        yield Cause(
+            "duplicate",
+            (),
+            f"{share:.0%} of the rows repeat another row of the batch in every column, where "
+            f"{usual:.1%} is usual: loaded twice?",
+            {"share of rows that repeat": round(share, 4), "usual share": round(usual, 4)},
+            "Load the window again, each row once; check the key of the source.",
+            share=share,
+        )
+        return
+    if _seen_as_a_whole(case):
+        yield _sent_again(
+            "Every figure of the batch is that of an earlier one",
+            {"rows": float(len(case.rows))},
+        )
+        return
+    known, usually = _seen_at_training(case)
+    if known > max(3 * usually, usually + COPIES):
+        yield _sent_again(
+            f"{known:.0%} of the rows equal a row of the training sample in every column, where "
+            f"{usually:.1%} is usual",
+            {"share of rows seen before": round(known, 4), "usual share": round(usually, 4)},
+        )
+
+
+def _sent_again(seen: str, evidence: dict[str, float | str]) -> Cause:
+    return Cause(
+        "duplicate",
+        (),
+        f"{seen}: were old rows sent again?",
+        evidence,
+        "Check that the source has moved on, and load the window again.",
+    )
+
+
+def _repeats(case: Case) -> Places:
+    """How often each distinct row comes, by the columns that nothing is known against."""
+    if not case.blamed:
+        return case.tally.repeats
+    codes = read_codes(case.rows[case.features], case.reference.columns)
+    return repeats(case.rows, case.features, codes)
+
+
+def _usual_copies(case: Case) -> float:
+    growth = max(1.0, len(case.rows) / case.reference.block_rows) if case.reference.blocks else 1.0
+    known = _distinct(case.reference.cells[:, [case.place(name) for name in case.features]])
+    n = len(case.reference.cells)
+    sampled = (1 - known / n) * len(case.rows) / n if n else 0.0
+    return min(1.0, max(case.most("|copies") * growth, sampled))
+
+
+def _distinct(cells: Cells) -> int:
+    return len(np.unique(_hashed(cells)))
+
+
+def _hashed(cells: Cells) -> NDArray[np.uint64]:
+    """64 bits per row of cells."""
+    odd = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
+    return (cells.astype(np.uint64) + np.uint64(1)) @ (odd * np.uint64(2) + np.uint64(1))
+
+
+def _seen_as_a_whole(case: Case) -> bool:
+    summary = case.summary
+    keys = [
+        key
+        for key in summary
+        if key.endswith(("|location", "|spread", "|correlation")) and summary[key] != 0
+    ]
+    return len(keys) >= 4 and any(  # fewer may agree by chance
+        one["|rows"] == summary["|rows"]
+        and all(abs(one.get(key, np.inf) - summary[key]) < 1e-9 for key in keys)  # rounding
+        for one in (*case.reference.blocks, *case.recent)
+    )
+
+
+def _seen_at_training(case: Case) -> tuple[float, float]:
+    """Share of rows whose cells stand in the sample, and the share that chance explains."""
+    places = [case.place(name) for name in case.features]
+    if not len(case.reference.cells):
+        return 0.0, 0.0
+    seen = _hashed(case.reference.cells[:, places])
+    rows = _hashed(case.drawn_cells[:, places])
+    half = len(seen) // 2
+    usual = 2 * float(np.isin(seen[:half], seen[half:]).mean()) if half else 0.0
+    return float(np.isin(rows, seen).mean()), usual
+
+
+def frozen(case: Case) -> Iterator[Cause]:
+    """One row, or a few, that come over and over."""
+    if len(case.rows) < _FEWEST_ROWS or not case.features:
+        return
+    repeats = _repeats(case)
+    repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
+    usual, most = _usual_copies(case), repeats[0] / len(case.rows)
+    often = case.most("|repeats")
+    many = share > max(2 * usual, usual + COPIES) and repeated.mean() >= _MANY
+    if not many and most <= max(3 * often, often + COPIES):
+        return
+    codes = read_codes(case.rows[case.features], case.reference.columns)
+    hashes = row_hashes(case.rows, case.features, codes)
+    values, counts = np.unique(hashes, return_counts=True)
+    again = float(counts[counts >= _MANY].sum() / len(hashes))
+    yield Cause(
+        "frozen",
+        (),
+        f"{again:.0%} of the rows are the same few rows over and over, one of them "
+        f"{counts.max():,} times: did the source stop and repeat its last state?",
+        {
+            "share of rows that repeat": round(again, 4),
+            "most often": float(counts.max()),
+            "distinct rows": float(len(values)),
+        },
+        "Check the source for a hang in this window, and load it again.",
+        share=again,
+    )

@@ -1,0 +1,357 @@
+"""Single values that are far more frequent than they were: stuck at one, or cut off there."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
+from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
+from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile
+
+FREQUENT = 0.02
+"""Share of its own that makes a value one of a few."""
+_FEWEST = 25
+"""Rows that make a value frequent."""
+_FEW_VALUES, _MANY_VALUES = 5, 50
+"""Distinct values of which an outermost one may pile up, and any one may."""
+_LEAP, _LEAP_LABEL, _BEYOND = 0.2, 0.12, 4.0
+"""Growth of a share, and of a label's, that no drift explains while the rest is as it was, and the
+same in times of the most in any block."""
+_UNHEARD, _LITTLE = 0.1, 0.2
+"""Share of rows with one of many values that nothing but a fault explains where no block had nearly
+as much, and below which one is not called stuck otherwise."""
+_CONTRADICTED = 4.0
+"""Times their usual squared distance that rows lie from what the other columns say of them."""
+_PROPORTION = 0.1
+"""Distance of the other labels' shares of one another below which they are as they were."""
+_UNSEEN, _EXACTLY = 3.0, 0.3
+"""Times that a share grew more than any did in a block, and how nearly one side lost as much."""
+_KNOWN = 0.9
+"""Share of values that came before, in a column of steps."""
+_RARE, _BELOW_STUCK = 0.01, 0.05
+"""Share below which a value is a rare one, and below which none is called stuck."""
+_MODE, _ALONE = 1.2, 2.0
+"""Times that an outermost value, and a new one, is as frequent as any other."""
+
+
+def stuck(case: Case) -> Iterator[Cause]:
+    """One ordinary value far more often than in any ordinary batch."""
+    for name in case.features:
+        found = _stuck_number(case, name) if name in case.numeric else _stuck_label(case, name)
+        if found is None:
+            continue
+        value, touched, before = found
+        share, where = float(touched.mean()), segment(case, touched, [name])
+        yield Cause(
+            "stuck",
+            (name,),
+            f"{name!r} is {value} in {share:.0%} of rows, where {before:.1%} is "
+            f"usual{clause(where)}: did it stop changing?",
+            {
+                NATS: surprise(share, before),
+                "share of rows": round(share, 4),
+                "usual share": round(before, 4),
+                "value": value,
+            },
+            f"Check the sensor, the cache or the default behind {name!r}, and load the window "
+            "again.",
+            share=round((share - before) / (1 - before), 4),
+            segment=where,
+        )
+
+
+def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
+    top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
+    if top is None:
+        return None
+    value, share, before = top
+    profile = case.profile(name)
+    most, excess = case.most(f"{name}|atom"), share - before
+    many = len(profile.grid) > 50  # of many values, none is frequent
+    least = 0.05 if before < 0.02 and many else 0.12 if len(profile.grid) > 8 else 0.25
+    constant = share > 0.98 and before < 0.8  # hardly another value
+    if excess < 1.5 * most or not (constant or excess - most > least):
+        return None
+    values = case.numbers(name)
+    touched = values == value
+    inside = 0.05 < profile.share(np.asarray([value]), "upto")[0] < 0.95  # not where values end
+    unheard = many and inside and before < 0.01 and excess > max(_UNHEARD, 2 * _BEYOND * most)
+    leap = excess > max(_LEAP, _BEYOND * most) and _rest_as_before(profile, values, value)
+    rare = leap or before < 0.01
+    sure = constant or unheard or (inside and _contradicted(case, name, touched))
+    if not sure and not _out_of_place(case, name, touched, rare=rare):
+        return None
+    return f"{value:g}", touched, before
+
+
+def _rest_as_before(profile: NumericProfile, values: Floats, but: float) -> bool:
+    """Whether the values beside one lie as they did; what moves a column moves them as well."""
+    rest = np.sort(values[~np.isnan(values) & (values != but)])
+    if len(rest) < _FEWEST:
+        return False
+    low, high = (profile.share(np.asarray([but]), side)[0] for side in ("below", "upto"))
+    before = profile.share(rest, "upto")
+    before = (before - np.where(rest > but, high - low, 0.0)) / (1 - high + low)
+    now = np.searchsorted(rest, rest, side="right") / len(rest)
+    return bool(np.abs(before - now).max() < _PROPORTION + 1 / np.sqrt(len(rest)))
+
+
+def _out_of_place(case: Case, name: str, touched: Mask, *, rare: bool) -> bool:
+    """Whether rows with a value are any rows, and not those that would have it anyway."""
+    expected = case.expected(name)
+    told = expected.now
+    if touched.mean() < _LITTLE:  # a muggy day has as much of one dew point
+        return False
+    if expected.variance > 0.8:  # the other columns do not tell
+        return rare
+    return bool(ks_2samp(told[touched], told[~touched]).statistic < 0.2)
+
+
+def _contradicted(case: Case, name: str, touched: Mask) -> bool:
+    """Whether the other columns say that rows with a value should have had others."""
+    expected = case.expected(name)
+    if touched.mean() < _LITTLE or touched.all():
+        return False
+    squared = (case.scores(name, case.numbers(name)) - expected.now) ** 2 / expected.variance
+    return bool(squared[touched].mean() > _CONTRADICTED * max(squared[~touched].mean(), 1.0))
+
+
+def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
+    places, labels = case.labels(name)
+    known = places[places >= 0]
+    profile = case.reference.columns[name]
+    if len(known) < 20 or not isinstance(profile, CategoricalProfile) or profile.n == 0:
+        return None
+    counts = np.bincount(known, minlength=len(labels))
+    best = int(counts.argmax())
+    share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
+    most, excess = case.most(f"{name}|atom"), share - before
+    leap = excess > max(_LEAP_LABEL, _BEYOND * most) and _in_proportion(
+        counts, labels, best, profile
+    )
+    constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly another label
+    if before == 0 or not (leap or constant):
+        return None
+    return repr(labels[best]), places == best, float(before)
+
+
+def _in_proportion(
+    counts: Places, labels: Sequence[str], grown: int, profile: CategoricalProfile
+) -> bool:
+    """Whether all other labels lost in proportion, as labels that one was written over do."""
+    came = dict(zip(labels, counts, strict=True))
+    others = sorted({*profile.counts, *labels} - {labels[grown]})
+    shares = [
+        np.asarray([side.get(label, 0) for label in others]) for side in (profile.counts, came)
+    ]
+    shares = [side / max(side.sum(), 1) for side in shares]
+    several = (shares[0] > FREQUENT).sum() > 1  # of one alone nothing can be told
+    return bool(several and np.abs(shares[0] - shares[1]).sum() / 2 < _PROPORTION)
+
+
+@dataclass(frozen=True)
+class _Pile:
+    """The value whose share grew most, and what lies beside it.
+
+    Attributes
+    ----------
+    profile : NumericProfile
+        Of the reference.
+    known : array of float, shape (n_known,)
+        Values of the batch, the missing ones left out.
+    most, most_rare : float
+        Largest growth of any value in a block, and largest share of one that is rare.
+    bound : float
+        The value.
+    share, before : float
+        Its share, now and in the reference.
+    """
+
+    profile: NumericProfile
+    known: Floats
+    most: float
+    most_rare: float
+    bound: float
+    share: float
+    before: float
+
+    @property
+    def excess(self) -> float:
+        """Growth of its share."""
+        return self.share - self.before
+
+    @property
+    def over(self) -> tuple[float, float]:
+        """Shares of the values above it, before and now."""
+        upto = float(self.profile.share(np.asarray([self.bound]), "upto")[0])
+        return 1 - upto, float((self.known > self.bound).mean())
+
+    @property
+    def under(self) -> tuple[float, float]:
+        """Shares of the values below it, before and now."""
+        below = float(self.profile.share(np.asarray([self.bound]), "below")[0])
+        return below, float((self.known < self.bound).mean())
+
+    @property
+    def lost(self) -> tuple[float, float]:
+        """Shares that are missing above and below it."""
+        return self.over[0] - self.over[1], self.under[0] - self.under[1]
+
+
+def clipped(case: Case) -> Iterator[Cause]:
+    """Values pile up at a bound that the training rows go beyond."""
+    for name in case.numeric:
+        pile = _pile(case, name)
+        if pile is None or (side := _cut_side(pile)) is None:
+            continue
+        bound, share = pile.bound, pile.share
+        before, now = pile.over if side == "above" else pile.under
+        where = segment(case, case.numbers(name) == bound, [name])
+        yield Cause(
+            "clipped",
+            (name,),
+            f"{name!r} is {bound:g} in {share:.0%} of rows, and {now:.1%} lie {side} it where "
+            f"{before:.1%} used to{clause(where)}: cut off at that value?",
+            {
+                NATS: surprise(share, pile.before),
+                "bound": bound,
+                "share at the bound": round(share, 4),
+                f"share {side} it before": round(before, 4),
+                f"share {side} it now": round(now, 4),
+            },
+            f"Check the range of the sensor or of the type that carries {name!r}.",
+            share=round(max(1 - now / before, 0.0), 4),
+            segment=where,
+        )
+
+
+def _pile(case: Case, name: str) -> _Pile | None:
+    top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
+    if top is None:
+        return None
+    values = case.numbers(name)
+    known = values[~np.isnan(values)]
+    profile, most = case.profile(name), case.most(f"{name}|atom")
+    rare = np.asarray(profile.upto) - np.asarray(profile.below) < _RARE
+    most_rare = float(_most_in_a_block(case, name)[rare].max(initial=0.0))
+    return _Pile(profile, known, most, most_rare, *top)
+
+
+def _most_in_a_block(case: Case, name: str) -> Floats:
+    """Largest share of each point of the grid in any block of the reference; 1 without blocks."""
+    cells = case.block_cells(name)
+    counted = cells[cells.sum(axis=1) >= 4 * _FEWEST]
+    if not len(counted):
+        return np.ones(cells.shape[1] // 2)
+    most: Floats = (counted / counted.sum(axis=1, keepdims=True))[:, 1::2].max(axis=0)
+    return most
+
+
+def _cut_side(pile: _Pile) -> str | None:
+    """The side of a value on which others were cut off; None: on none."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    edge, new, exact = _edge(pile), _new_atom(pile), _exact(pile)
+    usual = excess < max(FREQUENT, 1.3 * pile.most + 0.01)
+    if usual and not edge and not new and not exact:
+        return None
+    low, high = pile.profile.points[[0, -1]]
+    piled = pile.before > 0.3 * excess and not exact
+    if piled or not low < pile.bound < high:  # it piled up before
+        return None
+    side = _side(pile, edge=edge, new=new)
+    if side is None:
+        return None
+    before, now = pile.over if side == "above" else pile.under
+    partly = now > 0.05 * before and not new and not exact
+    even = abs((before - now) / excess - 1) < 0.3 and min(upper, lower) < 0.2 * excess
+    if before < 0.02 or (partly and (not even or excess < 0.06)):
+        return None
+    return side
+
+
+def _side(pile: _Pile, *, edge: bool, new: bool) -> str | None:
+    """The side on which values are missing, whether or not they were cut off."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    if upper > 0.5 * excess and lower < 0.5 * excess and pile.over[0] <= 0.4:  # a tail
+        return "above"
+    if lower > 0.5 * excess and upper < 0.5 * excess and pile.under[0] <= 0.4:
+        return "below"
+    if edge:
+        return "above" if pile.bound == pile.known.max() else "below"
+    if new and (excess < _BELOW_STUCK or not _evenly_lost(excess, pile.over, pile.under)):
+        return "above" if pile.over[0] < pile.under[0] else "below"
+    return None
+
+
+def _edge(pile: _Pile) -> bool:
+    """Whether the value is the outermost, and far more frequent than any other."""
+    if pile.bound not in (pile.known.min(), pile.known.max()):
+        return False
+    cliff = _cliff(pile.known, pile.bound) and pile.excess > 2 * FREQUENT
+    often = pile.excess > max(3 * FREQUENT, pile.most)
+    return cliff or (often and _times(pile.known, pile.bound) > _MODE)
+
+
+def _exact(pile: _Pile) -> bool:
+    """Whether the value gained in a column of steps what one side of it lost."""
+    excess, (upper, lower) = pile.excess, pile.lost
+    return bool(
+        excess * len(pile.known) > _FEWEST
+        and np.isin(pile.known, pile.profile.points).mean() > _KNOWN
+        and excess > max(FREQUENT, _UNSEEN * pile.most)
+        and min(abs(upper), abs(lower)) < _EXACTLY * excess
+        and abs(max(upper, lower) - excess) < _EXACTLY * excess
+    )
+
+
+def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
+    """How often a value comes, in times of the most frequent other one."""
+    distinct, counts = np.unique(known, return_counts=True)
+    others = counts[(distinct != bound) & ~np.isin(distinct, [] if but is None else but)]
+    if len(distinct) < _FEW_VALUES:
+        return 0.0
+    return float(counts[distinct == bound][0] / max(others.max(initial=0), 1))
+
+
+def _evenly_lost(excess: float, over: tuple[float, float], under: tuple[float, float]) -> bool:
+    """Whether the rows that hold a value now came from both sides of it, and not from one."""
+    stuck = sum((now - before * (1 - excess)) ** 2 for before, now in (over, under))
+    cut, whole = (over, under) if over[0] < under[0] else (under, over)
+    clipped = (cut[1] - cut[0] + excess) ** 2 + (whole[1] - whole[0]) ** 2
+    return stuck < clipped
+
+
+def _new_atom(pile: _Pile) -> bool:
+    """Whether one of many values is frequent that hardly came before, in no block, and no other."""
+    profile, known, excess = pile.profile, pile.known, pile.excess
+    if pile.before > _RARE or excess < max(0.025, 2 * pile.most_rare):
+        return False
+    if len(np.unique(known)) < _MANY_VALUES or excess * len(known) < _FEWEST:
+        return False
+    atoms = profile.points[np.asarray(profile.upto) - np.asarray(profile.below) > FREQUENT / 2]
+    return _times(known, pile.bound, atoms) > _ALONE
+
+
+def _cliff(known: Floats, bound: float) -> bool:
+    """Whether the outermost value is far more frequent than its neighbours."""
+    distinct, counts = np.unique(known, return_counts=True)
+    near = np.argsort(np.abs(distinct - bound), kind="stable")[1:6]
+    at = counts[distinct == bound][0]
+    return bool(len(near) > 2 and at > 3 * counts[near].max() and at > 0.04 * len(known))
+
+
+def top_value(case: Case, name: str) -> tuple[float, float, float] | None:
+    """The value whose share grew most, its share, and that in the reference."""
+    values, profile = case.numbers(name), case.profile(name)
+    known = values[~np.isnan(values)]
+    if len(known) < 20 or len(profile.grid) < 2:  # a constant cannot get stuck
+        return None
+    distinct, counts = np.unique(known, return_counts=True)
+    shares = counts / len(known)
+    grown = shares - shares_at(profile, distinct)
+    best = int(grown.argmax())
+    return float(distinct[best]), float(shares[best]), float(shares[best] - grown[best])

@@ -1,0 +1,405 @@
+"""Numbers that were transformed: another unit, another sign.
+
+Each diagnosis undoes a candidate transformation and asks row by row how much likelier the
+value then is, in the reference's own distribution and given the other columns.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import ks_2samp, theilslopes
+
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
+from pipeline.monitoring.diagnoses.clocks import cycle
+from pipeline.monitoring.diagnoses.likelihood import (
+    Change,
+    drift_gain,
+    mixture,
+    of_blocks,
+    plain_gain,
+    touched_rows,
+)
+from pipeline.monitoring.diagnoses.relations import Expected
+from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import Floats, NumericProfile
+
+_UNITS = [
+    (1.8, 32.0, "degrees Fahrenheit", "degrees Celsius"),
+    (1.0, 273.15, "Kelvin", "degrees Celsius"),
+    (1.609344, 0.0, "kilometres", "miles"),
+    (1.852, 0.0, "kilometres", "nautical miles"),
+    (2.236936, 0.0, "miles an hour", "metres a second"),
+    (3.6, 0.0, "kilometres an hour", "metres a second"),
+    (2.204623, 0.0, "pounds", "kilogrammes"),
+    (3.280840, 0.0, "feet", "metres"),
+    (2.54, 0.0, "centimetres", "inches"),
+    (25.4, 0.0, "millimetres", "inches"),
+    (33.86389, 0.0, "hectopascals", "inches of mercury"),
+    (3.785412, 0.0, "litres", "gallons"),
+    (28.349523, 0.0, "grammes", "ounces"),
+    (7.0, 0.0, "days", "weeks"),
+    (12.0, 0.0, "months", "years"),
+    (24.0, 0.0, "hours", "days"),
+    (60.0, 0.0, "seconds or minutes", "minutes or hours"),
+    (365.25, 0.0, "days", "years"),
+    (1_440.0, 0.0, "minutes", "days"),
+    (3_600.0, 0.0, "seconds", "hours"),
+    (86_400.0, 0.0, "seconds", "days"),
+    (57.29578, 0.0, "degrees", "radians"),
+    (10.0, 0.0, "a tenth of the unit", "the unit"),
+    (100.0, 0.0, "cents", "dollars, or percent for shares"),
+    (1_000.0, 0.0, "a thousandth of the unit", "the unit"),
+    (1_024.0, 0.0, "bytes", "kilobytes"),
+    (1e6, 0.0, "a millionth of the unit", "the unit"),
+    (1e9, 0.0, "nanoseconds", "seconds"),
+]
+"""Values of the first unit are those of the second, times the factor, plus the offset."""
+_LINE, _DRAWN = "an affine change", "another scale"
+_ROWS = 2_000
+"""Drawn rows that candidates are tried on."""
+_SETTLED = 3
+"""Likeliest candidates that are held against ordinary drift."""
+_CONVINCING = 1.0
+"""Nats per touched row below which nothing is said."""
+_OVERWHELMING = 6.0
+"""Nats per touched row that leave no doubt."""
+_ALONE, _STRAIGHT = 2.5, 0.95
+"""The same, times how much they lie where the others lie, that say enough of a unit that is known
+where the other columns say nothing against it, and R2 of their quantiles and the reference's."""
+_TOTAL = 25.0
+"""Nats over all rows below which nothing is said."""
+_SHARE = 0.04
+"""Smallest share of rows that is looked for."""
+_MOST = 0.7
+"""Share of rows above which a fault is taken to touch them all."""
+_EXACT = 0.1
+"""Variance about what the others say within which they tell a value and not only its size."""
+_PAIRED = 400
+"""Rows that a line is drawn through."""
+_FEWEST = 20
+_ALIKE, _MUCH_ALIKE = 0.6, 0.85
+"""How much rows put back lie where those lie that were not touched: 1 less the distance."""
+_NEARLY = 0.9
+_SUPPORTED = 0.3
+_FAR_FACTOR = 3.0
+_LEAST_FACTOR = 1.7
+"""Factor that only a unit explains; smaller ones need the other columns to tell."""
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How well a transformation explains a column."""
+
+    change: Change
+    share: float
+    total: float
+    gain: Floats
+    related: float
+
+    @property
+    def each(self) -> float:
+        """Nats per touched row."""
+        return self.total / max(self.share * len(self.gain), 1.0)
+
+    @property
+    def convincing(self) -> bool:
+        """Whether it gains enough, over all rows and on each that it touches."""
+        return self.total > _TOTAL and self.each > _CONVINCING
+
+
+def unit(case: Case) -> Iterator[Cause]:
+    """A column multiplied and raised by constants."""
+    for name in case.numeric:
+        if not _transformable(case, name) or cycle(case.profile(name)):
+            continue
+        values = case.numbers(name)[:_ROWS]
+        fits = [
+            fit
+            for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
+            if (fit := _fit(case, name, values, change))
+        ]
+        likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
+        settled = [_settled(case, name, values, fit) for fit in likeliest]
+        kept = [fit for fit in settled if _explains(case, name, values, fit)]
+        if kept:
+            # A unit that is known goes before a line that says hardly more.
+            best = max(
+                kept,
+                key=lambda fit: (
+                    _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1)
+                ),
+            )
+            yield _told(case, name, values, best)
+
+
+def sign(case: Case) -> Iterator[Cause]:
+    """A column with its sign turned."""
+    for name in case.numeric:
+        if not _transformable(case, name):
+            continue
+        values = case.numbers(name)[:_ROWS]
+        fit = _fit(case, name, values, Change(-1.0, 0.0, "a turned sign"))
+        if fit is None:
+            continue
+        fit = _settled(case, name, values, fit)
+        if not _turned(case, name, fit) or _even(values, fit) < _ALIKE:
+            continue
+        touched = touched_rows(fit.gain, fit.share)
+        where = _segment(case, name, touched)
+        yield Cause(
+            "sign",
+            (name,),
+            f"{name!r} looks multiplied by -1 in {fit.share:.0%} of rows{clause(where)}.",
+            _evidence(fit) | {"share below zero now": round(float(np.mean(values < 0)), 4)},
+            f"Ask the source which sign {name!r} has, and load the window again.",
+            share=round(fit.share, 4),
+            segment=where,
+        )
+
+
+def _transformable(case: Case, name: str) -> bool:
+    """A constant has no unit, an index moves by itself, and what is as ever was not changed."""
+    profile, values = case.profile(name), case.numbers(name)
+    known = values[~np.isnan(values)]
+    if not (case.suspect(name) or profile.n == 0 or _outside(profile, known) > 0.01):
+        return False
+    return len(known) >= 20 and len(profile.grid) > 2 and not case.names_the_block(name)
+
+
+def _outside(profile: NumericProfile, known: Floats) -> float:
+    """Share of values beyond all of the reference."""
+    if not len(known) or not len(profile.points):
+        return 0.0
+    return float(((known < profile.points[0]) | (known > profile.points[-1])).mean())
+
+
+def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
+    for factor, offset, one, other in _UNITS:
+        yield Change(factor, offset, f"{one} for {other}")
+        yield Change(1 / factor, -offset / factor, f"{other} for {one}")
+    # Whatever else lies on a line: from the quartiles, where the whole column was changed.
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
+    before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
+    if high > low and before[2] > before[0]:
+        factor = float((high - low) / (before[2] - before[0]))
+        offset = float(middle - factor * before[1])
+        scaled = abs(offset) < 0.1 * abs(middle)  # a calm week is narrow, and lies anywhere
+        if factor > _FAR_FACTOR or (factor < 1 / _FAR_FACTOR and scaled):
+            yield Change(factor, offset, _LINE)
+
+
+def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
+    """The line on which values that contradict the others lie, over what these say of them.
+
+    Drawn as by Theil (1950) and Sen (1968, J. Am. Stat. Assoc. 63: 1379-1389).
+    """
+    expected, points = case.expected(name), case.profile(name).points
+    if expected.variance > _EXACT:
+        return
+    told = expected.now[: len(values)]
+    off = np.abs(case.scores(name, values) - told) > 3 * np.sqrt(expected.variance)
+    off &= ~np.isnan(values) & case.supported(name)[: len(values)]
+    meant = np.interp(told[off], case.scores(name, points), points)[:_PAIRED]
+    if len(meant) < 2 * _FEWEST or np.ptp(meant) == 0:
+        return
+    line = theilslopes(values[off][:_PAIRED], meant)
+    if line.slope > 0:
+        yield Change(float(line.slope), float(line.intercept), _DRAWN)
+
+
+def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
+    """Nats that undoing a transformation gains over the values as they came, if any."""
+    plain = plain_gain(case.profile(name), values, change)
+    share, total = mixture(plain)
+    if (share < _SHARE or total < _TOTAL / 2) and not case.suspect(name):
+        return None
+    known = case.supported(name)[: len(values)]
+    related = known * _related_gain(case, name, values, change, case.expected(name))
+    share, total = mixture(plain + related)
+    if share < _MOST:  # then the other rows say what is usual in this batch
+        related = known * _related_gain(case, name, values, change, case.loosened(name))
+        share, total = mixture(plain + related)
+    gain = plain + related
+    touched = touched_rows(gain, share)
+    if share < _SHARE or total < _TOTAL or not touched.any():
+        return None
+    return _Fit(change, share, total, gain, float(related[touched].mean()))
+
+
+def _related_gain(
+    case: Case, name: str, values: Floats, change: Change, expected: Expected
+) -> Floats:
+    """Nats by which their relation to the other columns is."""
+    told = expected.now[: len(values)]
+    before = expected.log_ratio(case.scores(name, values), predicted=told)
+    undone = case.scores(name, change.undone(values))
+    gain = expected.log_ratio(undone, predicted=told) - before
+    return np.where(np.isnan(values), 0.0, gain)
+
+
+def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
+    """The same without what an ordinary drift, and the worst block, gain as well."""
+    expected = case.expected(name)
+    there = expected.values[:_ROWS]
+    usual = of_blocks(
+        expected.blocks[:_ROWS],
+        plain_gain(case.profile(name), there, fit.change)
+        + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
+    )
+    # Drift moves all rows, a part of them it does not; nor does it set in as a fault ends.
+    _, wander = case.usual(f"{name}|location")
+    stood = max(case.stood("unit", name), case.stood("sign", name))
+    drifts = fit.share > 0.5 and stood < _MOST
+    natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
+    total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
+    return replace(fit, total=total)
+
+
+def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
+    """Whether what is left after undoing looks like the reference, and nothing else does."""
+    if not fit.convincing:
+        return False
+    size = abs(np.log(fit.change.factor))
+    if fit.share < _MOST:
+        even = _even(values, fit)
+        # A few odd rows of one day fit many a small factor, and what shrinks lies near zero,
+        # where others lie as well.
+        sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
+        told = (sure and size > np.log(5)) or (
+            fit.share > 0.15
+            and fit.related > 2 * _CONVINCING
+            and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
+        )
+        told |= (
+            fit.share > 0.15
+            and even * fit.each > _ALONE
+            and fit.related > -_CONVINCING / 2
+            and _straight(case, name, values, fit) > _STRAIGHT
+        )
+        touched = touched_rows(fit.gain, fit.share)
+        # Rows of one kind may lie elsewhere by themselves, but not so far.
+        alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
+        if fit.change.words == _DRAWN:  # a line fits more than a unit that is known
+            told = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
+        return fit.change.words != _LINE and alike and told
+    narrow = fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit)
+    if narrow or fit.change.words == _DRAWN:
+        return False
+    profile = case.profile(name)
+    if fit.change.factor == 1:
+        return abs(fit.change.offset) > 2 * float(profile.points[-1] - profile.points[0])
+    # Where the columns that tell of it moved as well, it takes more than they may have.
+    alone = case.supported(name).mean() > _SUPPORTED or size > np.log(_FAR_FACTOR)
+    small = size < np.log(_FAR_FACTOR) and fit.share < _NEARLY
+    return alone and not small and (size > np.log(_LEAST_FACTOR) or fit.related > _CONVINCING)
+
+
+def _as_wide(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
+    """Whether a column became wider by the factor, and not only moved."""
+    known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
+    before, now = _spread_of(case.profile(name)), _interquartile(known)
+    if before == 0 or now == 0 or fit.change.factor == 1:
+        return True
+    usual = _usual_spread(case, name)
+    factor = np.log(fit.change.factor)
+    return bool(abs(np.log(now / before) - usual - factor) < 0.45 * abs(factor))
+
+
+def _even(values: Floats, fit: _Fit) -> float:
+    """How much the touched rows, put back, lie where the others do, from 0 to 1.
+
+    The warm days of a warm week are no rows in another unit.
+    """
+    if fit.share >= _MOST:
+        return 1.0
+    known = ~np.isnan(values)
+    touched = touched_rows(fit.gain, fit.share)
+    undone = fit.change.undone(values[touched & known])
+    others = values[~touched & known]
+    if min(len(undone), len(others)) < _FEWEST:
+        return 0.0
+    return 1 - float(ks_2samp(undone, others).statistic)
+
+
+def _interquartile(values: Floats) -> float:
+    return float(np.subtract(*np.quantile(values, [0.75, 0.25]))) if len(values) else 0.0
+
+
+def _spread_of(profile: NumericProfile) -> float:
+    return float(np.subtract(*np.interp([0.75, 0.25], np.asarray(profile.upto), profile.points)))
+
+
+def _usual_spread(case: Case, name: str) -> float:
+    """Mean logarithm of the spread of a block."""
+    spreads = [block.get(f"{name}|spread", np.nan) for block in case.reference.blocks]
+    known = [one for one in spreads if np.isfinite(one)]
+    return float(np.log(np.maximum(known, 1e-3)).mean()) if known else 0.0
+
+
+def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
+    """How nearly the quantiles of the touched rows lie on a line over the reference's: R2."""
+    known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
+    profile, levels = case.profile(name), np.arange(1, 100) / 100
+    before = np.interp(levels, np.asarray(profile.upto), profile.points)
+    r = np.corrcoef(np.quantile(known, levels), before)[0, 1] if len(known) else 0.0
+    return float(r**2)
+
+
+def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
+    touched = touched_rows(fit.gain, fit.share)
+    where = _segment(case, name, touched)
+    squared = _straight(case, name, values, fit)
+    moved = f" and raised by {fit.change.offset:.4g}" if fit.change.offset > 0 else ""
+    moved = f" and lowered by {-fit.change.offset:.4g}" if fit.change.offset < 0 else moved
+    rows = "" if fit.share > 0.95 else f" in {fit.share:.0%} of rows"  # all
+    return Cause(
+        "unit",
+        (name,),
+        f"{name!r} looks multiplied by {fit.change.factor:.4g}{moved}{rows}"
+        f"{clause(where)} (R2 {squared:.4f} over 99 quantiles): "
+        f"{fit.change.words}?",
+        _evidence(fit)
+        | {
+            "factor": float(f"{fit.change.factor:.6g}"),
+            "offset": float(f"{fit.change.offset:.6g}"),
+            "R2 of 99 quantiles": round(squared, 4),
+        },
+        f"Ask the source which unit {name!r} has now; convert it back before it comes.",
+        share=round(fit.share, 4),
+        segment=where,
+    )
+
+
+def _evidence(fit: _Fit) -> dict[str, float | str]:
+    return {
+        NATS: round(mixture(fit.gain)[1] / len(fit.gain), 3),
+        "share of rows": round(fit.share, 4),
+        "of them from other columns": round(fit.related, 2),
+    }
+
+
+def _turned(case: Case, name: str, fit: _Fit) -> bool:
+    """Whether the column itself shows it, or its relations to several others."""
+    plain = fit.gain[touched_rows(fit.gain, fit.share)].mean() - fit.related
+    if len(_flipped(case, name)) > 1:
+        return fit.total > _TOTAL and fit.each > 0.3 * _CONVINCING
+    return fit.convincing and bool(plain > 0.5)
+
+
+def _flipped(case: Case, name: str) -> list[str]:
+    """Columns whose correlation with this one was marked and has turned."""
+    return [
+        other
+        for other in case.partners(name, marked=0.15)
+        if case.correlation(name, other) * case.correlation_now(name, other) < 0
+        and abs(case.correlation_now(name, other)) > 0.1  # and not just gone
+    ]
+
+
+def _segment(case: Case, name: str, touched: Mask) -> str:
+    whole = np.zeros(len(case.drawn), dtype=bool)
+    able = whole.copy()
+    whole[: len(touched)], able[: len(touched)] = touched, True
+    return segment(case, whole, [name], able)

@@ -1,0 +1,144 @@
+"""What one reference of two is made of, without going back to their rows."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import special
+
+from pipeline.errors import DataError
+from pipeline.reference.order import interquartile
+from pipeline.reference.profile import (
+    MISSING,
+    CategoricalProfile,
+    Cells,
+    Floats,
+    NumericProfile,
+    Profile,
+)
+from pipeline.reference.sampling import SAMPLE
+from pipeline.reference.summaries import Summary
+
+Columns = Mapping[str, Profile]
+_QUANTILES: Floats = (np.arange(256) + 0.5) / 256
+
+
+def merged_profiles(one: Columns, other: Columns) -> dict[str, Profile]:
+    """Each column of both.
+
+    Raises
+    ------
+    DataError
+        If the two do not describe the same columns.
+    """
+    merged: dict[str, Profile] = {}
+    different = set(one) ^ set(other)
+    for name in [name for name in one if name in other]:
+        mine, theirs = one[name], other[name]
+        if type(mine) is type(theirs):
+            merged[name] = mine.merge(theirs)  # type: ignore[arg-type]
+        else:
+            different.add(name)
+    if different:
+        message = (
+            "References to be merged must describe the same columns. Got a difference in "
+            f"{', '.join(sorted(different))}. Fit both with the same declaration."
+        )
+        raise DataError(message)
+    return merged
+
+
+def merged_sample(
+    samples: Sequence[Cells],
+    blocks: Sequence[Cells],
+    rows: Sequence[int],
+    columns: Sequence[Columns],
+    new: Columns,
+    *,
+    seed: int,
+) -> tuple[Cells, Cells]:
+    """Rows of two samples in proportion to the rows they stand for, in random order.
+
+    Parameters
+    ----------
+    samples : two arrays of uint16, shape (n_rows, n_columns)
+        Columns in alphabetical order.
+    blocks : two arrays of uint16, shape (n_rows,)
+        Number of the block of each of their rows.
+    rows : two ints
+        Rows that each stands for.
+    columns : two mappings of str to Profile
+        Their profiles.
+    new : mapping of str to Profile
+        Profiles of both together.
+    seed : int
+        Of the draw.
+    """
+    random = np.random.default_rng([seed, sum(rows)])
+    # As many rows as the shorter sample allows.
+    largest = [len(x) * sum(rows) // n for x, n in zip(samples, rows, strict=True) if n]
+    size = min([SAMPLE, *largest])
+    parts, numbers = [], []
+    for cells, number, n, old in zip(samples, blocks, rows, columns, strict=True):
+        kept = random.permutation(len(cells))[: round(size * n / max(sum(rows), 1))]
+        chosen = cells[kept]
+        numbers.append(number[kept])
+        parts.append(
+            np.column_stack(
+                [_recoded(chosen[:, i], old[name], new[name]) for i, name in enumerate(sorted(new))]
+            )
+            if new
+            else chosen
+        )
+    both = np.vstack(parts)
+    order = random.permutation(len(both))
+    return both[order].astype("<u2"), np.concatenate(numbers)[order].astype("<u2")
+
+
+def _recoded(cells: Cells, old: Profile, new: Profile) -> Cells:
+    if isinstance(old, NumericProfile) and isinstance(new, NumericProfile):
+        return new.cells(old.values(cells))
+    if isinstance(old, CategoricalProfile) and isinstance(new, CategoricalProfile):
+        labels = list(old.counts)
+        places = np.where(cells == MISSING, -1, np.minimum(cells, max(len(labels) - 1, 0)))
+        return new.cells(places.astype(np.intp), labels)
+    message = f"A column cannot be recoded from {type(old).__name__} to {type(new).__name__}."
+    raise TypeError(message)
+
+
+def carried(block: Summary, old: Columns, new: Columns) -> Summary:
+    """A block's numbers in the scores of another reference.
+
+    The block's scores are taken as normal: its quantiles are read back as values, and those
+    scored again. Shares, missing values and correlations of ranks stay as they are, but for
+    correlations with a column whose most frequent label is another one now.
+    """
+    renamed = {name for name in old if _leading(old[name]) != _leading(new[name])}
+    moved = {
+        key: value
+        for key, value in block.items()
+        if not (key.endswith("|correlation") and renamed & set(_pair(key)))
+    }
+    for name, profile in old.items():
+        target, location = new[name], block.get(f"{name}|location")
+        if location is None or not isinstance(profile, NumericProfile):
+            continue
+        if not isinstance(target, NumericProfile):
+            continue
+        spread = block.get(f"{name}|spread", 1.0)
+        rank = special.ndtr(location + spread * special.ndtri(_QUANTILES))
+        values = np.interp(rank, profile.edges, np.repeat(profile.points, 2))
+        scores = target.scores[target.cells(values)]
+        wide = interquartile(target)
+        if f"{name}|step" in block and wide > 0:
+            moved[f"{name}|step"] = block[f"{name}|step"] * interquartile(profile) / wide
+        moved[f"{name}|location"] = float(scores.mean())
+        moved[f"{name}|spread"] = float(scores.std())
+    return moved
+
+
+def _leading(profile: Profile) -> str:
+    return next(iter(profile.counts), "") if isinstance(profile, CategoricalProfile) else ""
+
+
+def _pair(key: str) -> list[str]:
+    return key.removesuffix("|correlation").split(" ~ ")

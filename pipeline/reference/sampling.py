@@ -1,0 +1,84 @@
+"""Rows drawn at random, whatever their order, as the cells of a reference's profiles."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.columns import as_codes, as_number
+from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile, Profile
+
+SAMPLE = 10_000
+"""Rows of either side that pairs and the classifier are judged by."""
+Codes = dict[str, tuple[NDArray[np.intp], list[str]]]
+"""Labels of each categorical column, as places in a list of them."""
+NO_CODES: tuple[NDArray[np.intp], list[str]] = (np.empty(0, dtype=np.intp), [])
+
+
+def read_codes(frame: pd.DataFrame, columns: Mapping[str, Profile]) -> Codes:
+    """Labels of the categorical columns that are there, read once."""
+    return {
+        name: as_codes(frame[name])
+        for name, profile in columns.items()
+        if isinstance(profile, CategoricalProfile) and name in frame.columns
+    }
+
+
+def canonical(
+    frame: pd.DataFrame, columns: Mapping[str, Profile], codes: Codes
+) -> NDArray[np.intp]:
+    """Positions of rows in an order that depends on their content alone."""
+    return np.argsort(row_hashes(frame, sorted(columns), codes))
+
+
+def repeats(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.intp]:
+    """How often each distinct row of some columns comes, most often first."""
+    _, counts = np.unique(row_hashes(frame, names, codes), return_counts=True)
+    return np.sort(counts)[::-1]
+
+
+def row_hashes(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.uint64]:
+    """64 bits per row that depend on its content alone."""
+    random = np.random.default_rng(0)
+    total = np.zeros(len(frame), dtype=np.uint64)
+    for name in names:
+        if name not in frame.columns:
+            continue
+        odd = random.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        if name not in codes:
+            values = as_number(frame[name]).to_numpy() + 0.0  # one zero
+            values[~np.isfinite(values)] = np.nan
+            bits = values.view(np.uint64)
+        else:
+            places, labels = codes[name]
+            hashed = pd.util.hash_array(np.asarray(labels, dtype=object), categorize=False)
+            bits = np.append(hashed, np.uint64(0))[places]
+        total += (bits ^ (bits >> np.uint64(32))) * odd
+    return total ^ (total >> np.uint64(29))
+
+
+def draw(n: int, seed: int) -> NDArray[np.intp]:
+    """Places of up to `SAMPLE` rows in the canonical order, in random order."""
+    return np.random.default_rng([seed, n]).permutation(n)[:SAMPLE]
+
+
+def to_cells(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Profile],
+    codes: Codes,
+    chosen: NDArray[np.intp],
+) -> Cells:
+    """Cells of some rows, shape (n_chosen, n_columns), columns in alphabetical order."""
+    names = sorted(columns)
+    cells = np.full((len(chosen), len(names)), MISSING, dtype=np.uint16)
+    for i, name in enumerate(names):
+        profile = columns[name]
+        if name not in frame.columns:
+            continue
+        if isinstance(profile, NumericProfile):
+            cells[:, i] = profile.cells(as_number(frame[name]).to_numpy()[chosen])
+        else:
+            places, labels = codes[name]
+            cells[:, i] = profile.cells(places[chosen], labels)
+    return cells

@@ -1,0 +1,184 @@
+"""One version as it is served: loaded, checked on the path of requests, and warm."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from pipeline.columns import Matrix
+from pipeline.config import Categorical
+from pipeline.data.captures import CAPTURED, Layout, Unseen
+from pipeline.errors import ConfigError, RegistryError
+from pipeline.serving import requests
+from pipeline.serving.requests import Request, Row
+from pipeline.serving.trees import FEW, predictor
+from pipeline.training import parity
+from pipeline.training.model import Model, Predictions
+from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
+
+
+class Predicted(NamedTuple):
+    """Predictions of rows, and what is known of the rows besides.
+
+    Attributes
+    ----------
+    predictions : array of float64, shape (n_rows,)
+    features : array of float64, shape (n_rows, n_columns)
+        What they were made from: numbers and codes of labels.
+    unseen : list of Unseen
+        Labels that the training rows do not hold; NaN among the features.
+    outside : dict of str to int
+        Of each column that has any: numbers beyond the training rows' range, and labels unseen.
+    """
+
+    predictions: Predictions
+    features: Matrix
+    unseen: list[Unseen]
+    outside: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """A version that answers.
+
+    Attributes
+    ----------
+    name, version : str
+        The registered model and its version.
+    model : Model
+        As it was logged.
+    request : TypeAdapter
+        What reads its requests.
+    example : dict
+        A row that it accepts, of its golden batch.
+    trained_until : str
+        End of its training window; empty if it is not known.
+    steps : array of float
+        Bounds between which its predictions are counted.
+    kept : Layout
+        What reads its features from the store of captures.
+    """
+
+    name: str
+    version: str
+    model: Model
+    request: TypeAdapter[Request]
+    example: Row
+    trained_until: str
+    steps: NDArray[np.float64]
+    kept: Layout
+    _encode: Callable[[Sequence[Row]], Matrix]
+    _predict: Callable[[Matrix], Predictions]
+    _low: NDArray[np.float64]
+    _high: NDArray[np.float64]
+    _labels: NDArray[np.intp]
+
+    @classmethod
+    def load(cls, folder: Path) -> "ServedVersion":
+        """Read a version's folder, and replay its golden rows as requests.
+
+        Raises
+        ------
+        RegistryError
+            If a part is missing or broken, or golden rows are refused or predicted differently.
+        ConfigError
+            If a feature is named like a column of captures.
+        """
+        model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
+        parity.replay(model, golden)
+        manifest = _manifest(folder / "manifest.json")
+        taken = [name for name in model.columns if name in CAPTURED]
+        if taken:
+            message = (
+                f"A served feature must not be named like one of {', '.join(CAPTURED)}. "
+                f"Got {', '.join(taken)}. Rename it in data.features."
+            )
+            raise ConfigError(message)
+        rows = _rows(golden)
+        ranges: dict[str, list[float]] = manifest.get("ranges", {})
+        bounds = [
+            (0.0, np.inf)
+            if isinstance(column, Categorical)
+            else tuple(ranges.get(name, (-np.inf, np.inf)))
+            for name, column in model.columns.items()
+        ]
+        low, high = np.array(bounds).T
+        known = {name: model.categories.get(name) for name in model.columns}
+        served = cls(
+            name=str(manifest["name"]),
+            version=str(manifest["version"]),
+            model=model,
+            request=requests.request_type(model.columns),
+            example=rows[0],
+            trained_until=str(manifest.get("until", "")),
+            steps=_steps(model.task, golden.predictions),
+            kept=Layout(model.task, json.dumps(known)),
+            _encode=requests.encoder(model.columns, model.categories),
+            _predict=predictor(model),
+            _low=low,
+            _high=high,
+            _labels=np.flatnonzero(
+                [isinstance(column, Categorical) for column in model.columns.values()]
+            ),
+        )
+        served._replay(rows, golden)
+        return served
+
+    def predict(self, rows: Sequence[Row]) -> Predicted:
+        """Predictions of accepted rows, and what is known of the rows besides."""
+        features = self._encode(rows)
+        beyond = (features < self._low) | (features > self._high)
+        if not beyond.any():
+            return Predicted(self._predict(features), features, [], {})
+        names, counts = list(self.model.columns), beyond.sum(axis=0)
+        outside = {names[i]: int(counts[i]) for i in np.flatnonzero(counts)}
+        unseen = [
+            Unseen(int(row), int(self._labels[i]), rows[row][names[self._labels[i]]])
+            for row, i in np.argwhere(beyond[:, self._labels])
+        ]
+        for row, column, _ in unseen:
+            features[row, column] = np.nan
+        return Predicted(self._predict(features), features, unseen, outside)
+
+    def _replay(self, rows: list[Row], golden: Golden) -> None:
+        accepted = self.request.validate_json(json.dumps({"rows": rows}))["rows"]
+        few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
+        close = np.ones(len(accepted), dtype=bool)
+        for parts in ([accepted], few):  # both ways to predict
+            predicted = np.concatenate([self.predict(part).predictions for part in parts])
+            close &= np.isclose(predicted, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
+        if not close.all():
+            message = (
+                "The served model must predict its golden rows as it did at training. Got "
+                f"{int((~close).sum())} of {len(close)} different. Install the locked environment."
+            )
+            raise RegistryError(message)
+
+
+def _rows(golden: Golden) -> list[Row]:
+    """Golden rows as a client sends them, without the values that are not there."""
+    records = golden.rows.to_dict("records")
+    return [
+        {str(name): value for name, value in record.items() if not pd.isna(value)}
+        for record in records
+    ]
+
+
+def _steps(task: str, predictions: Predictions) -> NDArray[np.float64]:
+    tenths = np.arange(1, 11) / 10
+    return tenths if task == "classification" else np.unique(np.quantile(predictions, tenths))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**manifest, "name": manifest["name"], "version": manifest["version"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path} must hold name and version. Got: {error}. Export the model again."
+        raise RegistryError(message) from error

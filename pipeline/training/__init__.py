@@ -1,0 +1,4 @@
+"""Models: how they are fitted, stored, checked for parity and judged by the gate.
+
+Decides whether a challenger is better than the champion. Imports neither Prefect nor MLflow.
+"""

@@ -1,0 +1,221 @@
+"""A fitted model as it is stored and served: declared columns, known labels, estimator.
+
+Stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trust list below.
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
+
+from pipeline.columns import Categories, Matrix, encode
+from pipeline.config import Categorical, Columns
+from pipeline.errors import ConfigError, RegistryError
+
+Predictions = NDArray[np.float64]
+_COLUMNS: TypeAdapter[Columns] = TypeAdapter(Columns)
+_TRUSTED = re.compile(
+    r"sklearn\.([\w.]*\.)?_?[A-Z]\w*"  # classes of scikit-learn
+    r"|numpy\.dtype|functools\.partial|sklearn\.utils\.validation\.check_array"
+)
+"""What may be loaded besides skops' own list; other functions, even of numpy, can run anything."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What turns rows into predictions.
+
+    Attributes
+    ----------
+    task : str
+        ``classification`` predicts the chance of 1, ``regression`` a number.
+    columns : dict of str to Column
+        Declared columns, in the order of the encoded matrix.
+    categories : dict of str to list of str
+        Known labels of each categorical column, sorted.
+    estimator : object
+        Fitted on encoded matrices.
+    """
+
+    task: str
+    columns: Columns
+    categories: Categories
+    estimator: Any
+
+    def encode(self, frame: pd.DataFrame) -> Matrix:
+        """Rows as the estimator sees them, shape (n_rows, n_columns)."""
+        return encode(frame, self.columns, self.categories)
+
+    def predict(self, frame: pd.DataFrame) -> Predictions:
+        """Chance of 1 or expected number per row, shape (n_rows,)."""
+        return self.predict_encoded(self.encode(frame))
+
+    def predict_encoded(self, matrix: Matrix) -> Predictions:
+        """Predict from an encoded matrix, shape (n_rows, n_columns)."""
+        if len(matrix) == 0:
+            return np.empty(0)
+        if hasattr(self.estimator, "get_booster"):
+            predicted = self.estimator.get_booster().inplace_predict(matrix)
+        elif self.task == "classification":
+            predicted = self.estimator.predict_proba(matrix)[:, 1]
+        else:
+            predicted = self.estimator.predict(matrix)
+        return np.asarray(predicted, dtype=np.float64)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into an empty folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        card = {
+            "task": self.task,
+            "columns": _COLUMNS.dump_python(self.columns, mode="json"),
+            "categories": self.categories,
+            "estimator": f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}",
+        }
+        (folder / "model.json").write_text(json.dumps(card, indent=1))
+        if hasattr(self.estimator, "get_booster"):
+            self.estimator.save_model(folder / "estimator.ubj")
+        else:
+            from skops import io  # noqa: PLC0415 -- slow to import, needed by few
+
+            io.dump(self.estimator, folder / "estimator.skops")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Model":
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        RegistryError
+            If files are missing or hold types that are not trusted.
+        """
+        try:
+            card = json.loads((folder / "model.json").read_text())
+            return cls(
+                task=card["task"],
+                columns=_COLUMNS.validate_python(card["columns"]),
+                categories=card["categories"],
+                estimator=_load_estimator(folder, card["estimator"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+            got = next(iter(str(error).splitlines()), type(error).__name__)
+            message = f"The model in {folder} must be whole. Got: {got}. Register it again."
+            raise RegistryError(message) from error
+
+
+def _load_estimator(folder: Path, path: str) -> Any:
+    if (folder / "estimator.ubj").exists():
+        import xgboost  # noqa: PLC0415 -- the same
+
+        kind = getattr(xgboost, path.rpartition(".")[2], None)
+        if not (isinstance(kind, type) and issubclass(kind, xgboost.XGBModel)):
+            message = (
+                f"The model in {folder} must name a model of XGBoost. Got {path!r}. "
+                "Train it again from its configuration."
+            )
+            raise RegistryError(message)
+        estimator = kind()
+        estimator.load_model(folder / "estimator.ubj")
+        return estimator
+    from skops import io  # noqa: PLC0415 -- slow to import, needed by few
+
+    file = folder / "estimator.skops"
+    unknown = io.get_untrusted_types(file=file)
+    foreign = [name for name in unknown if not _TRUSTED.fullmatch(name)]
+    if foreign:
+        message = (
+            f"The model in {folder} must hold types of scikit-learn and numpy only. "
+            f"Got {', '.join(foreign)}. Train it again from its configuration."
+        )
+        raise RegistryError(message)
+    return io.load(file, trusted=unknown)
+
+
+def import_estimator(path: str) -> Any:
+    """The class behind an import path such as ``xgboost.XGBClassifier``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such class.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = (
+            f"training.estimator must be the import path of an estimator. Got {path!r}: {error}. "
+            "Use one such as xgboost.XGBClassifier."
+        )
+        raise ConfigError(message) from error
+
+
+def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed: int) -> Any:
+    """An unfitted estimator for encoded matrices.
+
+    XGBoost reads labels and nulls natively. An estimator that allows NaN is used as it is,
+    told which columns are labels if it can be; any other is put behind one-hot encoding,
+    imputation with an indicator, and scaling.
+
+    Raises
+    ------
+    ConfigError
+        If the path or the parameters are wrong.
+    """
+    kind = import_estimator(path)
+    labels = [isinstance(column, Categorical) for column in columns.values()]
+    given = dict(params)
+    try:
+        allowed = kind().get_params()
+        if "random_state" in allowed:
+            given.setdefault("random_state", seed)
+        if "feature_types" in allowed:
+            given |= {"feature_types": ["c" if label else "q" for label in labels]}
+            given |= {"enable_categorical": True}
+        if "categorical_features" in allowed:
+            given.setdefault("categorical_features", labels)
+        unknown = sorted(set(params) - set(allowed))
+        estimator: BaseEstimator = kind(**given)
+    except (TypeError, ValueError, AttributeError) as error:
+        message = f"training.params must suit {path}. Got: {error}. See its documentation."
+        raise ConfigError(message) from error
+    if unknown:
+        names = ", ".join(unknown)
+        message = f"training.params must suit {path}. Got {names}. See its documentation."
+        raise ConfigError(message)
+    if get_tags(estimator).input_tags.allow_nan:
+        return estimator
+    return _prepared(estimator, labels)
+
+
+def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+        StandardScaler(),
+    )
+    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = ColumnTransformer(
+        [
+            ("numbers", numbers, [i for i, label in enumerate(labels) if not label]),
+            ("labels", onehot, [i for i, label in enumerate(labels) if label]),
+        ]
+    )
+    return make_pipeline(steps, estimator)
+
+
+def _load_pyfunc(path: str) -> Model:
+    """What MLflow calls to load a registered version by itself."""
+    return Model.load(Path(path) / "model")

@@ -1,0 +1,281 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
+
+from pipeline.columns import as_text, as_time, conform, pandera_schema
+from pipeline.data.validation import REASON, NoValidRowError, Validated, keep, quarantine, validate
+from pipeline.errors import DataError
+
+PLAN = "plan must be one of {free, pro, team}"
+CELLS = {
+    "id": st.sampled_from(["a", "b", "c", 1, None]),
+    "at": st.sampled_from([pd.Timestamp("2026-01-01"), "2026-01-02", "soon", 7, None, pd.NaT]),
+    "amount": st.sampled_from([0, 50.0, 100, "7", 100.1, -1, np.inf, "x", None, [1]]),
+    "age": st.sampled_from([0, None, np.nan, -np.inf, "x", True]),
+    "plan": st.sampled_from(["free", "pro", "Free", 1, None]),
+    "city": st.sampled_from(["Oslo", "Atlantis", 5.0, None]),
+}
+FRAMES = st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=8).map(
+    lambda records: pd.DataFrame(
+        {name: pd.Series([r[name] for r in records], dtype=object) for name in CELLS}
+    ).assign(row=range(len(records)))
+)
+
+
+def outcome(frame, data):
+    try:
+        return validate(frame, data)
+    except NoValidRowError as error:
+        return error.validated
+
+
+@given(FRAMES)
+@settings(max_examples=25, deadline=None)
+def test_no_row_is_lost(data, frame):
+    validated = outcome(frame, data)
+
+    kept = [*validated.valid["row"], *validated.quarantined["row"]]
+    assert sorted(kept) == frame["row"].tolist()
+
+
+@given(FRAMES)
+@settings(max_examples=25, deadline=None)
+def test_refused_rows_are_kept_as_they_came_and_with_a_reason(data, frame):
+    refused = outcome(frame, data).quarantined
+
+    came = frame.iloc[refused["row"].tolist()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(refused.drop(columns=REASON), came, check_dtype=False)
+    assert refused[REASON].str.contains(" must ").all()
+
+
+@given(FRAMES)
+@settings(max_examples=15, deadline=None)
+def test_the_verdict_on_a_row_is_panderas_verdict_on_it_alone(data, frame):
+    frame = frame.assign(id=[f"r{i}" for i in range(len(frame))])
+    frame["age"] = frame["age"].replace("x", -1)  # conforming nulls it, which Pandera cannot see
+    schema = pandera_schema(data.features, key="id", time="at")
+    verdicts = []
+    for i in frame.index:
+        row = frame.loc[[i]]
+        whole = {"id": as_text(row["id"]), "at": as_time(row["at"])}
+        try:
+            schema.validate(conform(row, data.features).assign(**whole), lazy=True)
+        except SchemaErrors:
+            verdicts.append(i)
+
+    assert outcome(frame, data).quarantined["row"].tolist() == verdicts
+
+
+def test_rows_that_obey_all_pass(frame, data):
+    validated = validate(frame, data)
+
+    assert len(validated.valid) == len(frame)
+    assert validated.quarantined.empty
+    assert validated.reasons == {}
+
+
+def test_other_columns_come_along(frame, data):
+    frame.loc[0, "amount"] = -1
+
+    valid = validate(frame, data).valid
+
+    pd.testing.assert_series_equal(valid["spend"], frame["spend"][1:].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("amount", None, "amount must not be null"),
+        ("amount", "x", "amount must be a number"),
+        ("amount", -0.5, "amount must lie in 0 .. 100"),
+        ("amount", np.inf, "amount must lie in 0 .. 100"),
+        ("age", -1, "age must lie in 0 .. 3.40282e+38"),
+        ("age", "x", "age must be a number"),
+        ("plan", "Free", PLAN),
+        ("plan", None, "plan must not be null"),
+        ("id", "r1", "id must be unique"),
+        ("id", None, "id must not be null"),
+        ("at", None, "at must not be null"),
+        ("at", "31/12/2026", "at must be a time"),
+    ],
+)
+def test_each_broken_rule_is_named_once(frame, data, column, value, reason):
+    frame = frame.astype({column: object})
+    frame.loc[7, column] = value
+
+    validated = validate(frame, data)
+
+    assert validated.reasons == {reason: 1}
+    assert validated.quarantined[REASON].tolist() == [reason]
+    assert validated.quarantined["id"].tolist() == [frame["id"][7]]
+
+
+def test_a_row_with_several_faults_names_them_all(frame, data):
+    frame.loc[7, ["amount", "plan"]] = [101, "gold"]
+
+    assert validate(frame, data).quarantined[REASON][0] == f"amount must lie in 0 .. 100; {PLAN}"
+
+
+def test_a_wholly_null_column_leaves_no_valid_row_and_loses_none(frame, data):
+    frame["amount"] = None
+
+    with pytest.raises(NoValidRowError, match="at least one valid row") as caught:
+        validate(frame, data, source="batch 2026-01-05")
+
+    assert isinstance(caught.value, DataError)
+    assert str(caught.value).startswith("batch 2026-01-05")
+    assert "amount must not be null (600 rows)" in str(caught.value)
+    assert len(caught.value.validated.quarantined) == len(frame)
+
+
+@pytest.mark.parametrize("column", ["plan", "at", "id"])
+def test_any_wholly_null_required_column_is_named(frame, data, column):
+    with pytest.raises(NoValidRowError, match=f"{column} must not be null"):
+        validate(frame.assign(**{column: None}), data)
+
+
+def test_a_wholly_null_nullable_column_is_no_fault(frame, data):
+    assert len(validate(frame.assign(age=None, city=None), data).valid) == len(frame)
+
+
+@pytest.mark.parametrize("role", ["id", "at"])
+def test_all_missing_columns_are_named(frame, data, role):
+    names = [role, "amount", "plan"]
+
+    with pytest.raises(DataError, match=f"must hold the columns {', '.join(names)}") as caught:
+        validate(frame.drop(columns=names), data)
+
+    assert not isinstance(caught.value, NoValidRowError)
+
+
+def test_missing_features_leave_no_valid_row_and_lose_none(frame, data):
+    came = frame.drop(columns=["amount", "plan"])
+
+    with pytest.raises(NoValidRowError, match="must hold the columns amount, plan") as caught:
+        validate(came, data)
+
+    refused = caught.value.validated.quarantined
+    reasons = ["amount must be there", "plan must be there"]
+    assert caught.value.validated.reasons == dict.fromkeys(reasons, len(frame))
+    assert set(refused[REASON]) == {"; ".join(reasons)}
+    pd.testing.assert_frame_equal(refused.drop(columns=REASON), came)
+
+
+def test_a_doubled_name_stays_a_fault_of_the_whole_source(frame, data):
+    doubled = pd.concat([frame.drop(columns="amount"), frame["plan"]], axis=1)
+
+    with pytest.raises(DataError, match="Got plan more than once") as caught:
+        validate(doubled, data)
+
+    assert not isinstance(caught.value, NoValidRowError)
+
+
+def test_an_empty_batch_is_refused(frame, data):
+    with pytest.raises(NoValidRowError, match=r"must hold rows\. Got none") as caught:
+        validate(frame[:0], data)
+
+    assert caught.value.validated.quarantined.empty
+    assert caught.value.validated.reasons == {}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frame: frame[:0],
+        lambda frame: frame[:0].drop(columns=list(frame)),
+        lambda frame: frame.drop(columns=["amount", "plan"]),
+        lambda frame: frame.assign(amount=None),
+    ],
+)
+def test_no_valid_row_has_the_columns_and_types_of_valid_rows(frame, data, spoil):
+    with pytest.raises(NoValidRowError) as caught:
+        validate(spoil(frame), data)
+
+    none, columns = caught.value.validated.valid, [*data.features, "id", "at"]
+    pd.testing.assert_series_equal(
+        none[columns].dtypes, validate(frame, data).valid.dtypes[columns]
+    )
+    assert none.empty
+
+
+@pytest.mark.parametrize("index", [np.zeros(600, dtype=int), [f"i{n}" for n in range(600)]])
+def test_the_index_of_a_batch_does_not_matter(frame, data, index):
+    frame.loc[3, "amount"] = -1
+
+    validated = validate(frame.set_axis(index), data)
+
+    assert validated.quarantined["id"].tolist() == ["r3"]
+
+
+def test_text_that_is_no_unicode_is_refused_and_not_the_batch(frame, data):
+    frame["plan"] = frame["plan"].astype(object)
+    frame.loc[3, "plan"] = "\ud800"
+
+    validated = validate(frame, data)
+
+    assert validated.quarantined["id"].tolist() == ["r3"]
+
+
+@given(FRAMES)
+@settings(max_examples=15, deadline=None)
+def test_whatever_is_refused_can_be_stored(data, tmp_path_factory, frame):
+    validated = outcome(frame, data)
+
+    path = quarantine(validated, tmp_path_factory.mktemp("quarantine"), "b")
+
+    stored = 0 if path is None else len(pd.read_parquet(path))
+    assert stored == len(validated.quarantined)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([1, 2**70], dtype=object),
+        pd.Series([1, "a"], dtype=object),
+        pd.Series([[1], None], dtype=object),
+        pd.Series([b"a", 1.5], dtype=object),
+        pd.Series([1, "a"], dtype="category"),
+        pd.Series([1j, 2j]),
+        pd.Series(["\ud800", "a"], dtype=object),
+        pd.Series([pd.Timestamp("2026-01-01"), "soon"], dtype=object),
+    ],
+)
+def test_mixed_types_are_stored_as_readable_text(tmp_path, values):
+    frame = pd.DataFrame({"x": values, 7: [1, 2], REASON: "x must be a number"})
+
+    path = quarantine(Validated(frame[:0], frame, {}), tmp_path, "2026-01-05T00:00:00")
+
+    stored = pd.read_parquet(path)
+    assert len(stored) == 2
+    assert str(values[1]) in str(stored["x"].tolist()) or values[1] is None
+
+
+def test_the_same_batch_again_replaces_its_own_file(tmp_path, frame, data):
+    frame.loc[3, "amount"] = -1
+    validated = validate(frame, data)
+
+    once = quarantine(validated, tmp_path / "new", "b").read_bytes()
+    again = quarantine(validated, tmp_path / "new", "b").read_bytes()
+
+    assert once == again
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.parquet"]
+
+
+def test_a_batch_that_has_become_valid_leaves_the_quarantine(tmp_path, frame, data):
+    path = quarantine(
+        validate(frame.assign(amount=[-1, *frame["amount"][1:]]), data), tmp_path, "b"
+    )
+
+    assert quarantine(validate(frame, data), tmp_path, "b") is None
+    assert not path.exists()
+
+
+def test_rows_are_kept_as_they_came_in_a_folder_that_is_made(tmp_path, frame):
+    keep(frame, tmp_path / "new" / "b broken.parquet")
+
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name == "b broken.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)

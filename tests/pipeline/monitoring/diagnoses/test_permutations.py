@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Categorical, Numeric
+from pipeline.monitoring.diagnoses.permutations import permuted
+from pipeline.monitoring.drift import compare
+
+NEXT = {"East": "North", "North": "South", "South": "West", "West": "East"}
+PRODUCTS = ["Bed", "Chair", "Desk", "Lamp", "Shelf", "Sofa", "Stool", "Table"]
+FOLLOWING = NEXT | dict(zip(PRODUCTS, [*PRODUCTS[1:], "Bed"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("column", "part"),
+    [
+        ("region", "all"),
+        ("product", "all"),
+        ("region", "some"),
+    ],
+)
+def test_labels_that_changed_places_are_told(shop, batch, column, part):
+    mask = shop.touch(batch, part)
+    report = shop.judge(shop.put(batch, column, mask, batch[column].map(FOLLOWING)))
+
+    shop.assert_told(report, "permuted", column, mask=mask, part=part)
+    label = batch[column].mode()[0]
+    assert f"{label!r} as {FOLLOWING[label]!r}" in report.causes[0].sentence
+
+
+def test_labels_as_ever_are_not_exchanged(shop, batch):
+    assert list(permuted(shop.case(batch))) == []
+
+
+def draw_towns(seed, shares):
+    towns = [f"T{k:02d}" for k in range(len(shares))]
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {"town": random.choice(towns, 2_000, p=shares), "x": random.normal(size=2_000)}
+    )
+
+
+@pytest.mark.parametrize(("by", "told"), [(7, ["permuted"]), (0, [])])
+def test_many_labels_that_changed_places_are_told_by_their_shares(shop, by, told):
+    # Nothing else tells of them, and the frequent ones are those that were rare.
+    shares = 0.7 ** np.arange(20)
+    shares /= shares.sum()
+    rows = pd.concat([draw_towns(seed, shares) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+    report = compare(reference=reference, current=draw_towns(9, np.roll(shares, by)))
+
+    assert [one.cause for one in report.causes] == told
+
+
+def test_labels_of_about_one_share_that_pass_one_another_have_not_changed_places(shop):
+    random = np.random.default_rng(1)
+    shares = np.linspace(1, 2, 20) / np.linspace(1, 2, 20).sum()
+    rows = pd.concat([draw_towns(seed, shares) for seed in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+    report = compare(reference=reference, current=draw_towns(9, random.permutation(shares)))
+
+    assert (report.outcome, report.causes) == ("moved", ())
+
+
+FEW = np.asarray([0.45, 0.25, 0.15, 0.1, 0.05])
+
+
+def draw_linked(seed, shares):
+    rows = draw_towns(seed, shares)
+    return rows.assign(x=rows["x"] + rows["town"].str[1:].astype(int))
+
+
+@pytest.fixture(scope="module")
+def linked(shop):
+    rows = pd.concat([draw_linked(seed, FEW) for seed in range(8)], ignore_index=True)
+    return shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+
+
+@pytest.mark.parametrize("by", [1, 2, 3])
+def test_a_part_of_the_labels_that_changed_places_is_told_by_their_shares(linked, by):
+    # What all lost alike came back under others, and x, which knows something of them, confirms it.
+    now = draw_linked(9, FEW)
+    towns = sorted(now["town"].unique())
+    following = dict(zip(towns, np.roll(towns, -by), strict=True))
+    some = np.random.default_rng(2).random(len(now)) < 0.3
+    moved = now["town"].where(~some, now["town"].map(following))
+
+    (cause,) = compare(reference=linked, current=now.assign(town=moved)).causes
+
+    assert cause.name == "permuted (town)"
+    assert cause.share == pytest.approx(some.mean(), rel=1 / 3)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.6])
+def test_shares_that_moved_any_which_way_have_not_changed_places(linked, spread):
+    wrong = 0
+    for seed in range(40):
+        shares = FEW * np.random.default_rng(seed).lognormal(0, spread, size=len(FEW))
+        now = draw_linked(9 + seed, shares / shares.sum())
+        wrong += any(c.cause == "permuted" for c in compare(reference=linked, current=now).causes)
+
+    assert wrong <= 2
+
+
+def test_shares_that_moved_before_as_well_have_not_changed_places(linked):
+    now = draw_linked(9, FEW)
+    towns = sorted(now["town"].unique())
+    following = dict(zip(towns, np.roll(towns, -1), strict=True))
+    some = np.random.default_rng(2).random(len(now)) < 0.3
+    moved = now.assign(town=now["town"].where(~some, now["town"].map(following)))
+    on_the_way = now.assign(town=now["town"].where(some, now["town"].map(following)))
+    recent = [linked.summarise(on_the_way)]
+
+    report = compare(reference=linked, current=moved, recent=recent)
+
+    assert (report.outcome, report.causes) == ("moved", ())

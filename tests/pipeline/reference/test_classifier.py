@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.reference.classifier import separate
+from pipeline.reference.profile import NumericProfile
+
+
+def at_most(alpha, trials):
+    """Largest share of rejections that a test of size alpha shows in 99.9% of simulations."""
+    return stats.binom.ppf(0.999, trials, alpha) / trials
+
+
+def correlated(random, n, rho):
+    table = random.normal(size=(n, 4))
+    table[:, 1] = rho * table[:, 0] + np.sqrt(1 - rho**2) * table[:, 1]
+    return table.astype(np.float32)
+
+
+@pytest.mark.slow
+def test_rows_of_one_source_are_told_apart_no_more_often_than_chance_allows():
+    random = np.random.default_rng(1)
+    tables = random.normal(size=(300, 450, 4)).astype(np.float32)
+    p_values = [separate(table[:300], table[300:], seed=0).p_value for table in tables]
+
+    assert np.mean(np.array(p_values) < 0.05) <= at_most(0.05, 300)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+@pytest.mark.slow
+def test_a_reference_is_not_told_from_new_rows_by_the_quantiles_it_lies_on():
+    random = np.random.default_rng(2)
+    p_values = []
+    for table in random.lognormal(size=(300, 600, 2)):
+        profiles = [NumericProfile.fit(column) for column in table[:400].T]
+        ranks = np.column_stack(
+            [one.ranks(one.cells(column)) for one, column in zip(profiles, table.T, strict=True)]
+        )
+        p_values.append(separate(ranks[:400], ranks[400:], seed=0).p_value)
+
+    assert np.mean(np.array(p_values) < 0.05) <= at_most(0.05, 300)
+
+
+def test_a_flipped_sign_of_a_correlation_is_found_in_the_columns_that_it_joins():
+    random = np.random.default_rng(3)
+    found = separate(correlated(random, 2000, 0.7), correlated(random, 2000, -0.7), seed=0)
+
+    assert found.area > 0.75
+    assert found.p_value < 1e-9
+    assert set(found.columns[:2]) == {0, 1}
+
+
+def test_rows_known_by_where_they_miss_a_value_are_found():
+    random = np.random.default_rng(4)
+    before, now = random.normal(size=(2, 400, 3)).astype(np.float32)
+    now[:, 2] = np.nan
+    found = separate(before, now, seed=0)
+
+    assert found.area == 1
+    assert found.columns == (2,)
+
+
+def test_a_small_batch_beside_a_large_reference_is_found_as_well():
+    random = np.random.default_rng(5)
+    now = correlated(random, 150, 0.0)
+    now[:, 3] += 1
+
+    assert separate(correlated(random, 5000, 0.0), now, seed=0).p_value < 0.01
+
+
+def test_the_chance_of_a_floor_is_that_of_scipys_rank_sum():
+    random = np.random.default_rng(6)
+    found = separate(random.normal(size=(400, 2)), random.normal(size=(200, 2)), seed=0)
+    theirs = stats.norm.sf(0.03 / np.sqrt((100 + 200 + 1) / (12 * 100 * 200)))
+
+    assert found.rows == (200, 100)
+    assert found.chance(0.03) == pytest.approx(theirs)
+    assert found.chance(found.area - 0.5) == pytest.approx(found.p_value, rel=0.01)
+
+
+def test_the_same_rows_give_the_same_verdict_again():
+    before, now = np.random.default_rng(7).normal(size=(2, 300, 3))
+
+    assert separate(before, now, seed=1) == separate(before, now, seed=1)
+
+
+@pytest.mark.parametrize(("n", "m", "columns"), [(19, 500, 2), (500, 19, 2), (500, 500, 0)])
+def test_nothing_is_learned_from_a_few_rows_or_no_column(n, m, columns):
+    found = separate(np.zeros((n, columns)), np.ones((m, columns)), seed=0)
+
+    assert np.isnan(found.p_value)
+    assert np.isnan(found.chance(0.03))
+    assert found.columns == ()

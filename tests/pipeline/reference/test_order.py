@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from pipeline.reference.order import order_of, sticking_out
+from pipeline.reference.profile import NumericProfile
+
+HOURS = np.tile(np.arange(24.0), 50)
+
+
+def profile(values):
+    return NumericProfile.fit(np.asarray(values, dtype=float))
+
+
+def test_a_clock_goes_in_even_steps_and_nothing_sticks_out():
+    order = order_of(HOURS, profile(HOURS))
+
+    assert order.strays == 0
+    assert order.even == pytest.approx(23 / 24, abs=1e-3)
+    step, wide = (23 * 1 + 1 * 23) / 24, 12  # half of the hours
+    assert order.step == pytest.approx(step / wide, rel=0.05)
+
+
+def test_independent_values_stick_out_as_often_as_theory_says():
+    values = np.random.default_rng(0).normal(size=100_000)
+    x = np.linspace(-8, 8, 20_001)
+    density, margin = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), 0.4 * 1.34898
+    below = np.cumsum(density) * (x[1] - x[0])
+    near = np.interp(x + margin / 2, x, below) - np.interp(x - margin / 2, x, below)
+    # Beyond both neighbours on one side, twice, and near to none of the next three on each side.
+    beyond = density * np.interp(x - margin, x, below) ** 2
+    expected = 2 * np.trapezoid(beyond * (1 - near) ** 6, x)
+
+    found = sticking_out(values, profile(values)).mean()
+
+    assert found == pytest.approx(expected, abs=4 * np.sqrt(expected / len(values)))
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [np.nan] * 5, [3.0] * 5], ids=str)
+def test_too_few_rows_have_no_order(values):
+    wide = profile(np.arange(100))
+    order = order_of(np.asarray(values), wide)
+
+    assert order.strays == 0
+    assert order.step == (pytest.approx(1 / 49.5, rel=0.02) if values == [1.0, 2.0] else 0)
+    assert not sticking_out(np.asarray(values), wide).any()
+
+
+def test_a_missing_value_sticks_out_of_nothing():
+    values = np.asarray([1.0, np.nan, 1.0, 50.0, np.nan, np.inf, 50.0, 1.0, 99.0, 3.0])
+
+    assert sticking_out(values, profile(np.arange(100))).nonzero()[0].tolist() == [8]
+
+
+def test_rows_of_several_places_in_turn_do_not_stick_out():
+    values = np.tile([5.0, 50.0, 95.0], 30) + np.repeat(np.arange(30) / 10, 3)
+    odd = values.copy()
+    odd[45] = 30.0
+
+    assert not sticking_out(values, profile(np.arange(100))).any()
+    assert sticking_out(odd, profile(np.arange(100))).nonzero()[0].tolist() == [45]

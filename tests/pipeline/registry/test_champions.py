@@ -1,0 +1,159 @@
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.config import Settings
+from pipeline.errors import RegistryError
+from pipeline.registry import champions
+from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry
+
+pytestmark = pytest.mark.integration
+
+SINCE = pd.Timestamp("2026-02-02")
+PROMOTE = """
+import sys, time
+import pandas as pd
+from pipeline.registry import champions
+from pipeline.config import Settings
+from pipeline.errors import RegistryError
+from pipeline.registry.versions import Registry
+path, number, start = sys.argv[1:]
+registry = Registry(Settings.load(path))
+registry.client
+time.sleep(max(float(start) - time.time(), 0))
+try:
+    champions.promote(registry, int(number), expected=1, since=pd.Timestamp("2026-02-02"))
+except RegistryError as error:
+    print(error)
+else:
+    print("promoted")
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def conf(request, tmp_path, data):
+    """A model's file, its store in one of the databases."""
+    name = f"shop-{tmp_path.name.replace('_', '-').lower()[-20:].strip('-')}"
+    tracking = {"folder": str(tmp_path / "state")}
+    if request.param == "postgres":
+        tracking["uri"] = request.getfixturevalue("postgres")
+    path = tmp_path / "shop.yaml"
+    content = {
+        "name": name,
+        "task": "classification",
+        "data": data.model_dump(mode="json"),
+        "tracking": tracking,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def registry(conf):
+    return Registry(Settings.load(conf))
+
+
+def add(registry, count=1, gate="passed"):
+    """Versions as training registers them, without a model; the last one's number."""
+    client = registry.client
+    if not client.search_registered_models(f"name = '{registry.name}'"):
+        client.create_registered_model(registry.name)
+    for _ in range(count):
+        tags = {"gate": gate, "reason": "Better.", "until": "2026-02-02 00:00", "episode": "v1-x"}
+        made = client.create_model_version(registry.name, "file:///none", tags=tags)
+    return int(made.version)
+
+
+def line_of(registry):
+    return [(one.place, one.kind, one.before, one.version) for one in champions.history(registry)]
+
+
+def test_who_was_champion_when_and_why_is_kept(registry):
+    add(registry, 2)
+    champions.promote(registry, 1, expected=None, since=SINCE)
+    champions.promote(registry, 2, expected=1, since=SINCE + pd.Timedelta("7D"), by="Ada")
+
+    assert line_of(registry) == [(1, "promoted", None, 1), (2, "promoted", 1, 2)]
+    last = champions.history(registry)[-1]
+    assert (last.reason, last.episode, last.by) == ("Better.", "v1-x", "Ada")
+    then = [champions.champion_at(registry, SINCE + pd.Timedelta(f"{d}D")) for d in (0, 6, 7)]
+    assert [one.number for one in then] == [1, 1, 2]
+    assert registry.alias(PREVIOUS).number == 1
+
+
+def test_the_same_promotion_again_changes_nothing(registry):
+    add(registry)
+    for _ in range(2):
+        champions.promote(registry, 1, expected=None, since=SINCE)
+
+    assert len(champions.history(registry)) == 1
+
+
+def test_a_rollback_holds_promotion_until_it_is_released(registry):
+    add(registry, 3)
+    for number, before in ((1, None), (2, 1)):
+        champions.promote(registry, number, expected=before, since=SINCE)
+    assert champions.rollback(registry, "Wrong fares.", since=SINCE) == (2, 1)
+
+    with pytest.raises(RegistryError, match=r"rolled back: Wrong fares. Run release/shop"):
+        champions.promote(registry, 3, expected=1, since=SINCE)
+    champions.release(registry)
+    champions.promote(registry, 3, expected=1, since=SINCE)
+
+    kinds = [one.kind for one in champions.history(registry)]
+    assert kinds == ["promoted", "promoted", "rolled back", "promoted"]
+    assert champions.rollback(registry, "Again.", since=SINCE) == (3, 1)
+    with pytest.raises(RegistryError, match="must have a previous champion"):
+        champions.rollback(registry, "And again.", since=SINCE)
+
+
+def test_an_alias_moved_by_hand_is_written_down_and_can_be_rolled_back(registry):
+    add(registry, 2)
+    champions.promote(registry, 1, expected=None, since=SINCE)
+    registry.client.set_registered_model_alias(registry.name, CHAMPION, "2")
+
+    champions.settle(registry, SINCE)
+    champions.settle(registry, SINCE)
+
+    assert line_of(registry) == [(1, "promoted", None, 1), (2, "moved by hand", 1, 2)]
+    assert champions.rollback(registry, "Not that one.", since=SINCE) == (2, 1)
+
+
+def test_an_alias_moved_back_by_hand_is_no_change_that_was_cut_off(registry):
+    add(registry, 2)
+    for number, before in ((1, None), (2, 1)):
+        champions.promote(registry, number, expected=before, since=SINCE)
+    registry.client.set_registered_model_alias(registry.name, CHAMPION, "1")
+
+    champions.settle(registry, SINCE)
+
+    assert registry.champion().number == 1
+    assert line_of(registry)[-1] == (3, "moved by hand", 2, 1)
+
+
+def test_of_four_promoters_at_once_one_wins_and_the_others_say_why(registry, conf):
+    add(registry, 5)
+    champions.promote(registry, 1, expected=None, since=SINCE)
+    start = str(pd.Timestamp.now("UTC").timestamp() + 20)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROMOTE, str(conf), str(number), start],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2, 6)
+    ]
+    told = [process.communicate(timeout=120)[0].strip() for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 4
+    assert told.count("promoted") == 1
+    winner = 2 + told.index("promoted")
+    lost = [one for one in told if one != "promoted"]
+    assert all(
+        "must still be version 1, which" in one and f"It is {winner}." in one for one in lost
+    )
+    assert registry.champion().number == winner
+    assert line_of(registry) == [(1, "promoted", None, 1), (2, "promoted", 1, winner)]

@@ -1,0 +1,79 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import UnavailableError
+from pipeline.registry.locks import exclusive
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.registry.locks import exclusive
+folder, database, name = sys.argv[1:]
+with exclusive(name, folder=Path(folder), database=database or None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(params=["file", "postgres"])
+def place(request, tmp_path):
+    database = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    return {"folder": tmp_path / "locks", "database": database}
+
+
+@pytest.fixture
+def holder(place):
+    """Another process that holds the lock `a`."""
+    command = [sys.executable, "-c", HOLD, str(place["folder"]), place["database"] or "", "a"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_lock_is_taken_and_let_go(place):
+    for _ in range(2):
+        with exclusive("a", **place, patience=0):
+            pass
+
+
+def test_what_another_process_holds_is_waited_for_and_then_named(place, holder):
+    with (
+        pytest.raises(UnavailableError, match=r"The lock 'a' must be free within 0\.3 seconds"),
+        exclusive("a", **place, patience=0.3),
+    ):
+        raise AssertionError
+    assert holder.poll() is None
+
+
+def test_two_names_are_two_locks(place, holder):
+    with exclusive("b", **place, patience=0):
+        assert holder.poll() is None
+
+
+def test_a_process_that_is_killed_holds_nothing(place, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+
+    with exclusive("a", **place, patience=10):
+        assert holder.wait() == -signal.SIGKILL
+
+
+def test_a_lock_is_let_go_when_its_work_fails(place):
+    with pytest.raises(ZeroDivisionError), exclusive("a", **place, patience=0):
+        _ = 1 / 0
+    with exclusive("a", **place, patience=0):
+        pass
+
+
+def test_a_database_that_is_away_is_unavailable_and_its_password_not_told(tmp_path):
+    database = "postgresql+pg8000://me:secret@127.0.0.1:9/none"
+    with (
+        pytest.raises(UnavailableError, match="The database of locks must answer") as caught,
+        exclusive("a", folder=tmp_path, database=database),
+    ):
+        raise AssertionError
+    assert "secret" not in str(caught.value)

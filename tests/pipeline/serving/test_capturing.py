@@ -1,0 +1,335 @@
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.data.captures import (
+    CAPTURED,
+    SCHEMA,
+    Layout,
+    Unseen,
+    read_captures,
+    read_labels,
+    read_refusals,
+)
+from pipeline.errors import DataError
+from pipeline.serving import capturing
+from pipeline.serving.capturing import LONGEST_BODY, Captures
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "captures ü?.db"
+
+
+COLUMNS = '{"x": null, "plan": ["free", "pro"]}'
+
+
+def append(captures, *, key="a", at=NOON, row=(1.5, 1)):
+    captures.answer(
+        at=round(at.timestamp() * 1e6),
+        request_id="r",
+        contract=Layout("classification", COLUMNS),
+        version="3",
+        latency=1500,
+        features=np.array([row], dtype=float),
+        unseen=[],
+        keys=[key],
+        predictions=np.array([0.25]),
+    )
+
+
+def written(captures):
+    """Wait until everything is."""
+    until = time.monotonic() + 5
+    while captures.lag and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_what_was_answered_is_read(path):
+    with Captures(path) as captures:
+        append(captures)
+        append(captures, key="b", row=(np.nan, np.nan))
+        written(captures)
+
+        frame = read_captures(path)
+
+    assert list(frame.columns) == ["x", "plan", *CAPTURED]
+    assert frame["captured_at"].dtype == "datetime64[us]"
+    assert frame["captured_at"].tolist() == [pd.Timestamp("2026-03-01 12:00:00.123456")] * 2
+    assert frame["key"].tolist() == ["a", "b"]
+    assert frame.loc[0, ["x", "plan"]].tolist() == [1.5, "pro"]
+    assert frame[["x", "plan"]].isna().all(axis=1).tolist() == [False, True]
+    told = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
+    assert told.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
+
+
+def answer(captures, *, version, features, at=0, unseen=(), task="regression", columns=COLUMNS):
+    captures.answer(
+        at=at,
+        request_id=f"r{at}",
+        contract=Layout(task, columns),
+        version=version,
+        latency=0,
+        features=np.array(features, dtype=float),
+        unseen=unseen,
+        keys=None,
+        predictions=np.arange(float(len(features))),
+    )
+
+
+def test_labels_that_training_has_not_seen_are_kept(path):
+    with Captures(path) as captures:
+        answer(captures, version="3", features=[[1, 0], [2, 1]])
+        unseen = [Unseen(1, 1, "gold"), Unseen(2, 1, "ü")]
+        answer(captures, version="3", features=[[3, 0], [4, np.nan], [5, -1]], unseen=unseen, at=1)
+
+    frame = read_captures(path)
+    assert frame["x"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["plan"].tolist() == ["free", "pro", "free", "gold", "ü"]
+
+
+def test_each_version_is_read_by_its_own_contract(path):
+    other = '{"plan": ["none", "free", "pro"], "y": null}'
+    with Captures(path) as captures:
+        answer(captures, version="3", features=[[1, 0]])
+        answer(captures, version="4", features=[[0, 7], [2, 8]], columns=other, at=1)
+        answer(captures, version="3", features=[[2, 1]], at=2)
+    with Captures(path) as captures:  # the third version of another registry
+        answer(captures, version="3", features=[[1, 9]], columns=other, at=3)
+
+    frame = read_captures(path)
+    assert frame["version"].tolist() == ["3", "4", "4", "3", "3"]
+    assert frame["plan"].tolist() == ["free", "none", "pro", "pro", "free"]
+    np.testing.assert_array_equal(frame["x"], [1, np.nan, np.nan, 2, np.nan])
+    np.testing.assert_array_equal(frame["y"], [np.nan, 7, 8, np.nan, 9])
+
+
+def test_rows_without_keys_are_called_by_their_request(path):
+    with Captures(path) as captures:
+        answer(captures, version="3", features=[[1, 0], [2, 1]])
+
+    frame = read_captures(path)
+    assert frame["key"].tolist() == ["r0-0", "r0-1"]
+    assert frame["confidence"].isna().all()
+
+
+def test_a_window_holds_its_start_and_not_its_end(path):
+    moment = pd.Timestamp("2026-03-01 12:00:00.123456")
+    after = moment + pd.Timedelta("1us")
+    with Captures(path) as captures:
+        append(captures)
+
+    assert len(read_captures(path, start=moment, end=after)) == 1
+    assert len(read_captures(path, start=after, end=None)) == 0
+    assert len(read_captures(path, start=None, end=moment)) == 0
+
+
+def test_time_is_kept_in_utc(path):
+    with Captures(path) as captures:
+        append(captures, at=NOON.astimezone(datetime.now().astimezone().tzinfo))
+
+    [time] = read_captures(path)["captured_at"]
+    assert time == pd.Timestamp("2026-03-01 12:00:00.123456")
+
+
+def test_rows_come_oldest_first(path):
+    with Captures(path) as captures:
+        append(captures, key="late", at=NOON + timedelta(seconds=1))
+        append(captures, key="early")
+
+    assert read_captures(path)["key"].tolist() == ["early", "late"]
+
+
+def test_an_empty_window_keeps_its_columns(path):
+    Captures(path).close()
+
+    frame = read_captures(path)
+
+    assert len(frame) == 0
+    assert frame["captured_at"].dtype == "datetime64[us]"
+
+
+def test_captures_survive_a_restart(path):
+    for key in ("a", "b"):
+        with Captures(path) as captures:
+            append(captures, key=key)
+
+    assert len(read_captures(path)) == 2
+
+
+def test_what_is_added_while_it_writes_is_not_lost(path):
+    with Captures(path) as captures:
+        for i in range(3_000):
+            append(captures, key=str(i))
+
+    assert read_captures(path)["key"].tolist() == [str(i) for i in range(3_000)]
+
+
+def test_a_killed_process_loses_a_quarter_of_a_second_at_most(path):
+    script = f"""
+import json, os, signal, sys, time
+import numpy as np
+from pathlib import Path
+from pipeline.serving.capturing import Captures
+from pipeline.data.captures import Layout
+captures = Captures(Path({str(path)!r}))
+contract = Layout("regression", '{{"x": null}}')
+began = time.time()
+for i in range(10**9):
+    now = time.time()
+    captures.answer(
+        at=round(now * 1e6), request_id=str(i), version="3", latency=0, contract=contract,
+        features=np.ones((1, 1)), unseen=[], keys=None, predictions=np.zeros(1),
+    )
+    if now - began > 1:
+        print(now, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.001)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    frame = read_captures(path)
+    last = frame["captured_at"].max().timestamp()
+    assert killed.returncode == -signal.SIGKILL
+    assert frame["request_id"].tolist() == [str(i) for i in range(len(frame))]
+    assert float(killed.stdout) - last < 0.25
+
+
+def test_what_cannot_be_written_waits_and_is_told(path):
+    with Captures(path) as captures:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("DROP TABLE answers")
+        append(captures)
+        until = time.monotonic() + 5
+        while not captures.problem and time.monotonic() < until:
+            time.sleep(0.01)
+        assert captures.problem == "Captures are not written: no such table: answers."
+        assert captures.lag > 0
+        other.executescript(SCHEMA)
+        written(captures)
+        assert captures.problem == ""
+        other.close()
+
+    assert len(read_captures(path)) == 1
+
+
+def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
+    # Two numbers and a prediction of 8 bytes each, keys ["a"] and unseen [].
+    size = capturing.OVERHEAD + 24 + 5 + 2
+    monkeypatch.setattr(capturing, "MOST_WAITING", 42 * size - 1)
+    with Captures(path) as captures:
+        sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
+        for _ in range(100):
+            append(captures)
+
+        assert captures.lost == 100 - 42
+
+
+def test_refusals_are_kept_with_their_problems(path):
+    with Captures(path) as captures:
+        captures.refusal(
+            at=1,
+            request_id="r",
+            version="3",
+            route="/predict",
+            caller="10.0.0.1 curl",
+            problems='[{"code": "range"}]',
+            body=b"x" * (LONGEST_BODY + 1),
+        )
+
+    [told] = read_refusals(path).to_dict("records")
+    assert told["problems"] == [{"code": "range"}]
+    assert (told["route"], told["caller"], told["bytes"]) == (
+        "/predict",
+        "10.0.0.1 curl",
+        LONGEST_BODY + 1,
+    )
+    assert len(told["body"]) == LONGEST_BODY
+    assert told["at"] == pd.Timestamp("1970-01-01 00:00:00.000001")
+
+
+def test_labels_are_on_disk_when_they_are_stored(path):
+    with Captures(path) as captures:
+        captures.label([("a", 1.0), ("b", 0.0)], at=0)
+
+        assert read_labels(path).to_dict("list") == {"key": ["a", "b"], "target": [1.0, 0.0]}
+
+
+def test_the_store_is_its_owners_alone(path):
+    with Captures(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_reading_makes_no_file(path):
+    with pytest.raises(sqlite3.DatabaseError):
+        read_captures(path)
+
+    assert not path.exists()
+
+
+def test_reading_leaves_no_file_behind(path):
+    with Captures(path) as captures:
+        append(captures)
+
+    read_captures(path)
+
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_reading_does_not_wait_for_a_writer(path):
+    with Captures(path) as captures:
+        append(captures)
+        written(captures)
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+
+            assert len(read_captures(path)) == 1
+
+
+def test_reading_does_not_stop_a_writer(path):
+    with Captures(path) as captures:
+        append(captures)
+        written(captures)
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM answers").fetchone()
+        append(captures, key="b")
+        written(captures)
+        reader.close()
+
+    assert len(read_captures(path)) == 2
+
+
+@pytest.mark.parametrize("keep", [1 / 2, 1 / 4])
+def test_a_half_written_file_is_a_database_error(path, keep):
+    with Captures(path) as captures:
+        for i in range(200):
+            append(captures, key=str(i))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)])
+
+    with pytest.raises(sqlite3.DatabaseError):
+        read_captures(path)
+
+
+def test_a_file_that_is_no_database_is_refused_on_both_sides(path):
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(sqlite3.DatabaseError):
+        read_captures(path)
+    with pytest.raises(DataError, match="must be a writable SQLite file"):
+        Captures(path)

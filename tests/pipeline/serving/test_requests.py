@@ -1,0 +1,202 @@
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandera.errors import SchemaErrors
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.columns import conform, encode, pandera_schema
+from pipeline.config import Categorical, Numeric
+from pipeline.serving.requests import MAX_ROWS, UNSEEN, encoder, problems, request_type, row_type
+
+LIMITS = (None, -2.5, 0.0, 7.0)
+NUMERIC = [
+    Numeric(min=low, max=high, nullable=nullable)
+    for low, high, nullable in itertools.product(LIMITS, LIMITS, (False, True))
+    if low is None or high is None or low <= high
+]
+CATEGORICAL = [
+    Categorical(values=values, nullable=nullable)
+    for values, nullable in itertools.product((None, ("a",), ("a", "b c", "")), (False, True))
+]
+NUMBERS = [
+    beside
+    for limit in LIMITS
+    if limit is not None
+    for beside in (limit, np.nextafter(limit, -math.inf), np.nextafter(limit, math.inf))
+]
+EXTREMES = [-1.8e308, -1.7e308, -1e39, 1e39, 3.4e38, -5e-324, -0.0, 5e-324, 3.25, 1.7e308, 1.8e308]
+LABELS = ["a", "A", " a", "b c", "", "nan", "None", "1", "é", "\0"]
+
+
+def request_accepts(column, value):
+    row = {"hours-per-week": value}
+    request = TypeAdapter(row_type({"hours-per-week": column}))
+    verdicts = []
+    for read, given in ((request.validate_json, json.dumps(row)), (request.validate_python, row)):
+        try:
+            read(given)
+        except ValidationError:
+            verdicts.append(False)
+        else:
+            verdicts.append(True)
+    assert len(set(verdicts)) == 1, "all protocols accept the same rows"
+    return verdicts[0]
+
+
+def contract_accepts(column, value):
+    columns = {"hours-per-week": column}
+    dtype = "float64" if isinstance(column, Numeric) else "str"
+    rows = conform(pd.DataFrame({"hours-per-week": pd.Series([value], dtype=dtype)}), columns)
+    try:
+        pandera_schema(columns).validate(rows, lazy=True)
+    except SchemaErrors:
+        return False
+    return True
+
+
+def refusal(columns, body):
+    with pytest.raises(ValidationError) as caught:
+        request_type(columns).validate_json(body)
+    return problems(caught.value, columns)
+
+
+@pytest.mark.parametrize("value", [None, *NUMBERS, *EXTREMES])
+@pytest.mark.parametrize("column", NUMERIC, ids=str)
+def test_a_request_accepts_the_numbers_that_the_contract_accepts(column, value):
+    value = None if value is None else float(value)
+
+    assert request_accepts(column, value) is contract_accepts(column, value)
+
+
+@pytest.mark.parametrize("value", [None, *LABELS])
+@pytest.mark.parametrize("column", CATEGORICAL, ids=str)
+def test_a_request_accepts_the_labels_that_the_contract_accepts(column, value):
+    assert request_accepts(column, value) is contract_accepts(column, value)
+
+
+@pytest.mark.parametrize("value", [0, 1, -(10**15)])
+def test_a_whole_json_number_is_a_number(value):
+    assert request_accepts(Numeric(), value)
+
+
+@pytest.mark.parametrize("value", [True, "1.5", "", math.nan, math.inf, 10**400, [1.0], {}])
+def test_a_numeric_column_refuses_what_is_no_json_number(value):
+    assert not request_accepts(Numeric(nullable=True), value)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, math.nan, ["a"], {}])
+@pytest.mark.parametrize("values", [None, ("1", "True", "a")])
+def test_a_categorical_column_refuses_what_is_no_text(values, value):
+    assert not request_accepts(Categorical(values=values, nullable=True), value)
+
+
+@pytest.mark.parametrize("nullable", [False, True])
+@pytest.mark.parametrize("kind", [Numeric, Categorical])
+def test_only_a_nullable_column_may_be_left_out(kind, nullable):
+    row = TypeAdapter(row_type({"x": kind(nullable=nullable)}))
+
+    if nullable:
+        assert row.validate_json("{}") == {}
+    else:
+        with pytest.raises(ValidationError):
+            row.validate_json("{}")
+
+
+@pytest.mark.parametrize("name", ["hours-per-week", "model_config", "_x", "copy", "class", "é 1"])
+def test_a_column_may_have_any_name(name):
+    row = TypeAdapter(row_type({"y": Numeric(), name: Numeric()}))
+
+    assert row.validate_python({"y": 1, name: 2}) == {"y": 1.0, name: 2.0}
+
+
+def test_every_problem_of_every_row_is_named(columns):
+    rows = [
+        {"hours-per-week": 101, "temp": "31", "plan": "trial", "dest": 4},
+        {"hours-per-week": None, "temp": None, "dest": None, "extra": True},
+        ["no", "row"],
+    ]
+
+    found = refusal(columns, json.dumps({"rows": rows, "keys": ["a", 2, "c"], "more": 1}))
+
+    assert [(one.code, one.row, one.column, one.rule, one.got) for one in found] == [
+        ("range", 0, "hours-per-week", "must lie in 0 .. 100", "101"),
+        ("type", 0, "temp", "must be a number", "'31'"),
+        ("label", 0, "plan", "must be one of {free, pro, team}", "'trial'"),
+        ("type", 0, "dest", "must be text", "4"),
+        ("null", 1, "hours-per-week", "must not be null", "None"),
+        ("missing", 1, "plan", "must be present", "nothing"),
+        ("undeclared", 1, "extra", "must be a declared column", "True"),
+        ("type", 2, None, "must be an object", "list"),
+        ("keys", 1, None, "keys must be a list of texts of 1 to 200 characters", "2"),
+        ("undeclared", None, None, "a request must hold rows and keys only", "'more'"),
+    ]
+    assert all(problem.cure.endswith(".") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("body", "rule", "got"),
+    [
+        ('{"rows": []}', "rows must be a list of 1 to 10,000 rows", "list"),
+        ('{"rows": null}', "rows must be a list of 1 to 10,000 rows", "None"),
+        ("{}", "rows must be a list of 1 to 10,000 rows", "nothing"),
+        ("[1]", "a request must be an object", "list"),
+        ("", "a request must be valid JSON", "EOF while parsing a value at line 1 column 0"),
+        ('{"rows": [{"x": 1}], "keys": []}', "keys must be as many as rows", "0 for 1 rows"),
+        (
+            '{"rows": [{"x": 1}, {"x": 2}], "keys": ["a", "a"]}',
+            "keys must differ from one another",
+            "'a'",
+        ),
+        (
+            '{"rows": [{"x": 1}], "keys": [""]}',
+            "keys must be a list of texts of 1 to 200 characters",
+            "''",
+        ),
+        (
+            '{"rows": [{"x": 1}], "keys": "a"}',
+            "keys must be a list of texts of 1 to 200 characters",
+            "'a'",
+        ),
+    ],
+)
+def test_a_request_that_is_none_is_one_problem(body, rule, got):
+    [problem] = refusal({"x": Numeric()}, body)
+
+    assert (problem.rule, problem.got) == (rule, got)
+
+
+def test_a_request_holds_at_most_ten_thousand_rows():
+    columns = {"x": Numeric()}
+    full = {"rows": [{"x": 1}] * MAX_ROWS}
+
+    assert len(request_type(columns).validate_python(full)["rows"]) == 10_000
+    [problem] = refusal(columns, json.dumps({"rows": [{"x": 1}] * (MAX_ROWS + 1)}))
+    assert problem.got == "more"
+
+
+@pytest.mark.parametrize("value", ["s" * 1000, 10**1000, [{"secret": "s"}], {"secret": "s"}])
+def test_what_came_is_never_shown_whole(value):
+    body = json.dumps({"rows": [{"x": value, "extra": value}]})
+
+    found = refusal({"x": Numeric()}, body)
+
+    assert len(found) == 2
+    assert all(len(problem.got) <= 40 for problem in found)
+    assert all("secret" not in problem.got for problem in found)
+
+
+def test_rows_encode_as_their_frame_does(columns, model, frame):
+    rows = [{**row, "temp": None} for row in frame.assign(dest="unseen").to_dict("records")]
+    rows += json.loads(frame.to_json(orient="records"))
+    rows += [{"hours-per-week": 1, "plan": "pro"}]
+
+    matrix = encoder(columns, model.categories)(rows)
+
+    assert (matrix[: len(frame), list(columns).index("dest")] == UNSEEN).all()
+    matrix[matrix == UNSEEN] = np.nan  # no number of these rows is -1
+    expected = encode(pd.DataFrame(rows), columns, model.categories)
+    np.testing.assert_array_equal(matrix, expected)

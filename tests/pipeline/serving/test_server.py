@@ -1,0 +1,84 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.serving.server import main
+from pipeline.training import parity
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.delenv("MODEL_DIR", raising=False)
+
+
+def refusal(capsys):
+    assert main([]) == 2
+    return capsys.readouterr().err
+
+
+def test_without_a_model_it_says_what_to_name(capsys):
+    assert "Got neither. Name one such as conf/flights.yaml." in refusal(capsys)
+
+
+def test_a_missing_file_is_one_sentence(capsys, tmp_path):
+    assert main([str(tmp_path / "none.yaml")]) == 2
+
+    assert "There is no such file." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1"])
+def test_a_port_that_is_none_is_refused(capsys, monkeypatch, bundle, port):
+    monkeypatch.setenv("MODEL_DIR", str(bundle))
+    monkeypatch.setenv("HOLDFAST__SERVING__PORT", port)
+
+    assert "HOLDFAST__SERVING__... must be settings of serving. Got serving.port:" in refusal(
+        capsys
+    )
+
+
+def test_a_model_that_predicts_differently_is_refused(capsys, monkeypatch, bundle):
+    golden = parity.Golden.load(bundle / "golden")
+    dataclasses.replace(golden, predictions=golden.predictions + 0.01).save(bundle / "golden")
+    monkeypatch.setenv("MODEL_DIR", str(bundle))
+
+    assert "must predict its golden rows as it did at training" in refusal(capsys)
+
+
+@pytest.mark.parametrize("part", ["model/model.json", "golden/golden.parquet", "manifest.json"])
+def test_a_folder_that_lacks_a_part_is_refused(capsys, monkeypatch, bundle, part):
+    (bundle / part).unlink()
+    monkeypatch.setenv("MODEL_DIR", str(bundle))
+
+    assert str((bundle / part).parent) in refusal(capsys)
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", '{"name": "flights"}'])
+def test_a_manifest_without_a_version_is_refused(capsys, monkeypatch, bundle, manifest):
+    (bundle / "manifest.json").write_text(manifest)
+    monkeypatch.setenv("MODEL_DIR", str(bundle))
+
+    assert "manifest.json must hold name and version" in refusal(capsys)
+
+
+def test_a_capture_store_that_is_none_is_refused(capsys, monkeypatch, bundle, tmp_path):
+    (tmp_path / "captures.db").write_text("no database at all" * 100)
+    monkeypatch.setenv("MODEL_DIR", str(bundle))
+    monkeypatch.setenv("HOLDFAST__SERVING__CAPTURES", str(tmp_path / "captures.db"))
+
+    assert "captures.db must be a writable SQLite file" in refusal(capsys)
+
+
+@pytest.mark.integration
+def test_an_exported_model_needs_no_mlflow():
+    program = (
+        "import sys, json, pipeline.serving.server;"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))
+
+    assert "starlette" in loaded
+    assert not {"fastapi", "mlflow", "prefect", "sqlalchemy"} & set(loaded)

@@ -1,0 +1,89 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import RegistryError
+from pipeline.reference import Reference
+from pipeline.training import parity
+from pipeline.training.bundle import Bundle
+
+FILES = [
+    "manifest.json",
+    "reference.json",
+    "heldout.parquet",
+    "model/model.json",
+    "model/estimator.ubj",
+    "golden/golden.parquet",
+    "golden/expected.parquet",
+]
+
+
+@pytest.fixture
+def bundle(rows, data, model):
+    heldout = rows[["id", "at", "churned"]].tail(50).assign(prediction=0.4, baseline=0.5, loss=0.7)
+    return Bundle(
+        model=model,
+        golden=parity.make(model, rows, n=8),
+        reference=Reference.fit(rows, data.features, time="at", block="7D"),
+        heldout=heldout.reset_index(drop=True),
+        manifest={"name": "churn", "until": "2026-02-20"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, bundle, rows, data):
+    bundle.save(tmp_path / "bundle", sample=rows[list(data.features)].head(20))
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_comes_back_as_it_was_saved(folder, bundle, rows):
+    loaded = Bundle.load(folder)
+
+    np.testing.assert_allclose(loaded.model.predict(rows), bundle.model.predict(rows))
+    assert loaded.reference.to_dict() == bundle.reference.to_dict()
+    assert loaded.manifest == bundle.manifest
+    pd.testing.assert_frame_equal(loaded.heldout, bundle.heldout)
+
+
+def test_the_sample_travels_with_it(folder, rows, data):
+    sample = pd.read_parquet(folder / "sample.parquet")
+
+    pd.testing.assert_frame_equal(sample, rows[list(data.features)].head(20))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_refused_in_one_sentence(folder, file):
+    (folder / file).unlink()
+
+    with pytest.raises(RegistryError, match=r"must be whole\. Got: .*\. .*again\.$"):
+        Bundle.load(folder)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_truncated_file_is_refused_in_one_line(folder, file):
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(RegistryError, match=r"must be whole\. Got: .*\. .*again\.$") as caught:
+        Bundle.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"rows": 1, "columns": [], "blocks": []}', "null"])
+def test_a_reference_of_another_shape_is_refused(folder, text):
+    (folder / "reference.json").write_text(text)
+
+    with pytest.raises(RegistryError, match="must be whole"):
+        Bundle.load(folder)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RegistryError, match="must be whole"):
+        Bundle.load(tmp_path / "nowhere")
+
+
+def test_a_model_that_predicts_otherwise_than_at_training_is_refused(folder, fit):
+    fit(n_estimators=3).save(folder / "model")
+
+    with pytest.raises(RegistryError, match="must predict its golden rows"):
+        Bundle.load(folder)

@@ -1,0 +1,202 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
+
+from pipeline.columns import as_text
+from pipeline.config import Categorical, Numeric
+from pipeline.errors import ConfigError, RegistryError
+from pipeline.training.model import Model, build_estimator, import_estimator
+
+CLASSIFIERS = [
+    ("xgboost.XGBClassifier", {"n_estimators": 10}),
+    ("xgboost.XGBRFClassifier", {"n_estimators": 5}),
+    ("sklearn.linear_model.LogisticRegression", {}),
+    ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 10}),
+    ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 10}),
+    ("sklearn.neighbors.KNeighborsClassifier", {}),
+]
+REGRESSORS = [
+    ("xgboost.XGBRegressor", {"n_estimators": 10}),
+    ("sklearn.linear_model.Ridge", {}),
+    ("sklearn.ensemble.HistGradientBoostingRegressor", {"max_iter": 10}),
+]
+EVERY = [(path, "classification", params) for path, params in CLASSIFIERS] + [
+    (path, "regression", params) for path, params in REGRESSORS
+]
+
+
+@pytest.fixture
+def awkward(rows):
+    frame = rows.head(5).copy()
+    frame["city"] = ["Atlantis", None, "Oslo", "", "Bergen"]
+    frame["plan"] = ["gold", None, "free", "pro", "team"]
+    frame["age"] = [np.nan, 1, -1e9, 1e9, 0]
+    frame["amount"] = [np.nan, 0, 100, 1e9, -1]
+    return frame
+
+
+@pytest.mark.parametrize(("path", "task", "params"), EVERY)
+def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(
+    tmp_path, rows, awkward, fit, *, path, task, params
+):
+    model = fit(path, task, **params)
+    frame = pd.concat([rows, awkward])
+
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+
+    np.testing.assert_array_equal(loaded.predict(frame), model.predict(frame))
+    assert (loaded.task, loaded.columns) == (model.task, model.columns)
+    assert loaded.categories == model.categories
+
+
+@pytest.mark.parametrize(("path", "task", "params"), EVERY)
+def test_no_pickle_is_written(tmp_path, fit, path, task, params):
+    fit(path, task, **params).save(tmp_path)
+
+    assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".ubj", ".skops"}
+    assert not [file for file in tmp_path.iterdir() if file.read_bytes()[:1] == b"\x80"]
+
+
+@pytest.mark.parametrize(("path", "task", "params"), EVERY)
+def test_nulls_and_unseen_labels_are_predicted(awkward, fit, path, task, params):
+    predicted = fit(path, task, **params).predict(awkward)
+
+    assert np.isfinite(predicted).all()
+
+
+@pytest.mark.parametrize(("path", "params"), CLASSIFIERS)
+def test_a_classifier_predicts_the_chance_of_one(rows, fit, path, params):
+    model = fit(path, **params)
+
+    theirs = model.estimator.predict_proba(model.encode(rows))[:, 1]
+
+    np.testing.assert_allclose(model.predict(rows), theirs, rtol=1e-6)
+
+
+def test_no_rows_give_no_predictions(rows, model):
+    assert model.predict(rows[:0]).shape == (0,)
+
+
+def test_codes_train_the_model_that_pandas_categories_train(rows, data, fit):
+    ours = fit(n_estimators=20, max_depth=4)
+    frame = rows[list(data.features)].copy()
+    for name, labels in ours.categories.items():
+        frame[name] = pd.Categorical(as_text(frame[name]), categories=labels)
+    theirs = xgboost.XGBClassifier(
+        n_estimators=20, max_depth=4, enable_categorical=True, random_state=0
+    ).fit(frame, rows["churned"])
+
+    np.testing.assert_allclose(ours.predict(rows), theirs.predict_proba(frame)[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"amount": Numeric(), "age": Numeric(nullable=True)},
+        {"plan": Categorical(), "city": Categorical(nullable=True)},
+    ],
+)
+@pytest.mark.parametrize(("path", "params"), CLASSIFIERS)
+def test_columns_of_one_type_alone_train(rows, fit, path, params, columns):
+    assert np.isfinite(fit(path, columns=columns, **params).predict(rows)).all()
+
+
+def foreign(values):
+    return values
+
+
+class Estimator(LogisticRegression):
+    pass
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        FunctionTransformer(foreign),
+        FunctionTransformer(np.testing.rundocs),
+        FunctionTransformer(json.loads),
+        Estimator(),
+    ],
+)
+def test_what_is_not_of_scikit_learn_is_not_loaded(tmp_path, model, estimator):
+    replace(model, estimator=estimator).save(tmp_path)
+
+    with pytest.raises(RegistryError, match="must hold types of scikit-learn and numpy only"):
+        Model.load(tmp_path)
+
+
+def test_a_card_that_names_another_class_runs_nothing(tmp_path, model):
+    model.save(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(card | {"estimator": "os.abort"}))
+
+    with pytest.raises(RegistryError, match=r"must name a model of XGBoost\. Got 'os.abort'"):
+        Model.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", ["xgboost.XGBClassifier", "sklearn.linear_model.LogisticRegression"]
+)
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_broken_file_is_refused(tmp_path, fit, path, share):
+    fit(path).save(tmp_path)
+    for file in tmp_path.iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(RegistryError, match="must be whole"):
+            Model.load(tmp_path)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("card", ["[]", "{}", '{"estimator": "x"}'])
+def test_a_card_without_its_entries_is_refused(tmp_path, model, card):
+    model.save(tmp_path)
+    (tmp_path / "model.json").write_text(card)
+
+    with pytest.raises(RegistryError):
+        Model.load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(RegistryError, match="must be whole"):
+        Model.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["nowhere.Model", "sklearn.svm.Nothing", "word", "", "sklearn."])
+def test_a_bad_import_path_is_the_authors_to_fix(path):
+    with pytest.raises(ConfigError, match=r"training\.estimator must be the import path"):
+        import_estimator(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("xgboost.XGBClassifier", {"max_dept": 3}),
+        ("sklearn.linear_model.LogisticRegression", {"c": 3}),
+        ("sklearn.ensemble.VotingClassifier", {}),
+        ("json.loads", {}),
+        ("pathlib.Path", {}),
+    ],
+)
+def test_bad_parameters_are_the_authors_to_fix(data, path, params):
+    with pytest.raises(ConfigError, match=r"training\.params must suit"):
+        build_estimator(path, params, data.features, seed=0)
+
+
+def test_the_seed_makes_training_repeatable(rows, fit):
+    path = "sklearn.ensemble.RandomForestClassifier"
+
+    np.testing.assert_array_equal(fit(path).predict(rows), fit(path).predict(rows))
+
+
+def test_a_given_random_state_goes_over_the_seed(data):
+    estimator = build_estimator("xgboost.XGBRegressor", {"random_state": 7}, data.features, seed=0)
+
+    assert estimator.random_state == 7

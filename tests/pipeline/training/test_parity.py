@@ -1,0 +1,164 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.columns import conform
+from pipeline.config import Categorical, Numeric
+from pipeline.errors import RegistryError
+from pipeline.training.model import Model
+from pipeline.training.parity import UNSEEN, Golden, make, replay
+
+
+@pytest.fixture(scope="module")
+def golden(rows, model):
+    return make(model, rows, n=16)
+
+
+def test_every_nullable_column_holds_a_null_and_no_other_does(golden, model):
+    nullable = [name for name, column in model.columns.items() if column.nullable]
+
+    assert [name for name in golden.rows if golden.rows[name].isna().any()] == nullable
+    assert golden.rows[nullable].isna().all(axis=1).any()
+
+
+def test_every_label_and_an_unseen_one_for_open_columns_are_there(golden, model):
+    assert set(golden.rows["plan"]) == {"free", "pro", "team"}
+    assert set(golden.rows["city"].dropna()) == {*model.categories["city"], UNSEEN}
+
+
+def test_extremes_of_the_rows_and_of_the_contract_are_there(golden, rows):
+    assert {0, 100, rows["amount"].min(), rows["amount"].max()} <= set(golden.rows["amount"])
+    assert {rows["age"].min(), rows["age"].max()} <= set(golden.rows["age"])
+
+
+@pytest.mark.parametrize(
+    ("path", "task"),
+    [
+        ("xgboost.XGBClassifier", "classification"),
+        ("xgboost.XGBRegressor", "regression"),
+        ("sklearn.linear_model.LogisticRegression", "classification"),
+        ("sklearn.ensemble.HistGradientBoostingRegressor", "regression"),
+    ],
+)
+def test_a_clean_reload_replays_in_silence(tmp_path, rows, fit, path, task):
+    model = fit(path, task)
+    model.save(tmp_path)
+    make(model, rows).save(tmp_path)
+
+    replay(Model.load(tmp_path), Golden.load(tmp_path))
+
+
+def test_reordered_labels_are_refused_by_the_name_of_their_column(golden, model):
+    turned = model.categories | {"plan": ["team", "pro", "free"]}
+
+    with pytest.raises(RegistryError, match=r"Got other values in plan \(\d+ rows\)\. Install"):
+        replay(replace(model, categories=turned), golden)
+
+
+def test_a_lost_null_is_refused(golden, model):
+    filled = replace(golden, rows=golden.rows.assign(age=golden.rows["age"].fillna(0)))
+
+    with pytest.raises(RegistryError, match="other values in age"):
+        replay(model, filled)
+
+
+def test_a_time_shifted_by_an_hour_is_refused(fit, rows):
+    columns = {"at": Numeric(), "amount": Numeric()}
+    model = fit(columns=columns, n_estimators=5)
+    golden = make(model, rows)
+
+    with pytest.raises(RegistryError, match="other values in at"):
+        replay(model, replace(golden, rows=golden.rows.assign(at=golden.rows["at"] + 3600)))
+
+
+def test_another_estimator_is_refused_with_how_much_differs(golden, model, fit):
+    other = fit(n_estimators=11, max_depth=3)
+
+    with pytest.raises(RegistryError, match=r"Got \d+ of \d+ different, by up to 0\.\d+"):
+        replay(replace(model, estimator=other.estimator), golden)
+
+
+def test_predictions_that_are_no_number_are_refused(golden, model):
+    broken = replace(golden, predictions=np.full(len(golden.rows), np.nan))
+
+    with pytest.raises(RegistryError, match="must predict its golden rows"):
+        replay(model, broken)
+
+
+def test_another_order_of_columns_is_refused(golden, model):
+    turned = dict(reversed(model.columns.items()))
+
+    with pytest.raises(RegistryError, match="must have the columns of its golden rows"):
+        replay(replace(model, columns=turned), golden)
+
+
+def test_float32_rounding_is_no_difference(golden, model):
+    rounded = golden.encoded.astype("float32").astype("float64")
+
+    replay(model, replace(golden, encoded=rounded))
+
+
+def test_a_feature_may_be_called_prediction(tmp_path, rows, fit):
+    columns = {"prediction": Numeric(), "city": Categorical(nullable=True)}
+    frame = rows.rename(columns={"amount": "prediction"})
+    model = fit(columns={"amount": Numeric(), "city": columns["city"]}, n_estimators=5)
+    model = replace(model, columns=columns)
+    make(model, frame).save(tmp_path)
+
+    replay(model, Golden.load(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["golden.parquet", "expected.parquet"])
+def test_a_half_written_golden_batch_is_refused(tmp_path, golden, name):
+    golden.save(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
+
+    with pytest.raises(RegistryError, match="must be whole"):
+        Golden.load(tmp_path)
+
+
+def test_values_of_a_private_number_do_not_leave(rows, data, fit):
+    columns = data.features | {"age": Numeric(nullable=True, private=True)}
+    model = fit(columns=columns, n_estimators=5)
+
+    stored = make(model, rows).rows["age"].dropna()
+
+    assert len(stored) > 0
+    assert not set(stored) & set(rows["age"])
+    assert stored.max() < rows["age"].max()
+
+
+def test_a_private_label_does_not_stay_with_its_row(rows, data, fit):
+    columns = data.features | {"city": Categorical(private=True, nullable=True)}
+    known = rows.assign(city=rows["id"])
+    model = fit(columns=columns, n_estimators=5)
+    model = replace(model, categories=model.categories | {"city": sorted(known["id"])})
+
+    stored = make(model, known).rows.head(64)
+
+    whole = conform(known, columns)
+    both = stored.merge(whole, on=["amount", "city"])
+    assert len(both) <= 3
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_columns_without_a_value_make_a_golden_batch(rows, data, fit, private):
+    columns = data.features | {
+        "age": Numeric(nullable=True, private=private),
+        "city": Categorical(nullable=True, private=private),
+    }
+    model = fit(columns=columns, n_estimators=5)
+
+    model = replace(model, categories=model.categories | {"city": []})
+    golden = make(model, rows.assign(age=np.nan, city=None), n=4)
+
+    replay(model, golden)
+
+
+def test_one_row_is_enough(rows, model):
+    golden = make(model, rows[5:6])
+
+    assert not pd.isna(golden.predictions).any()
+    replay(model, golden)
