@@ -1,4 +1,4 @@
-"""What a model was made with, kept beside it: commit, locked packages, versions."""
+"""The environment that a model is trained in: git commit, lock file, package versions."""
 
 import hashlib
 import json
@@ -9,21 +9,22 @@ from pathlib import Path
 
 PACKAGES = ("numpy", "pandas", "pandera", "scikit-learn", "scipy", "skops", "xgboost")
 """Packages whose version changes what a model predicts."""
+_ROOT = Path(__file__).parents[2]
 
 
 def requirements() -> list[str]:
-    """The installed versions of `PACKAGES`, as pip wants them."""
+    """List the installed versions of `PACKAGES` as pip requirements."""
     return [f"{name}=={version(name)}" for name in PACKAGES]
 
 
 def lock() -> Path | None:
-    """The lock file of this checkout; None where the code is installed without one."""
-    path = Path(__file__).parent.parent / "uv.lock"
+    """Find the lock file of this checkout; None where Holdfast is installed without one."""
+    path = _ROOT / "uv.lock"
     return path if path.exists() else None
 
 
 def describe() -> dict[str, str]:
-    """Git commit, SHA-256 of the lock file and versions, as tags of a version."""
+    """Git commit, SHA-256 of the lock file and package versions, as tags of a version."""
     path = lock()
     hashed = "unknown" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
     return {
@@ -38,10 +39,6 @@ def _commit() -> str:
     if git is None:
         return ""
     asked = subprocess.run(  # noqa: S603 -- git, with fixed arguments
-        [git, "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        [git, "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=False
     )
     return asked.stdout.strip()

@@ -1,42 +1,47 @@
-"""One at a time: a lock that dies with its process, between hosts where PostgreSQL keeps it."""
+"""Locks that one process holds at a time and that are released when it ends or is killed.
 
-import fcntl
+With a PostgreSQL database they work between hosts, else between the processes of one host.
+"""
+
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import sqlalchemy as sa
 
 from pipeline.errors import UnavailableError
 
 PATIENCE = 3_600.0
 """Seconds to wait for another process."""
-_SOONEST, _LATEST = 0.02, 1.0
-"""Seconds between two tries, at first and later."""
+_POLL = 0.1
+"""Seconds between two tries to lock a file."""
+_SHORTEST, _LONGEST = 0.02, 1.0
+"""Seconds between two questions to a database, at first and later."""
 
 
 @contextmanager
 def exclusive(
     name: str, *, folder: Path, database: str | None, patience: float = PATIENCE
 ) -> Iterator[None]:
-    """Hold the lock of that name, and let it go at the end, however the process ends.
+    """Hold a named lock for the length of a with block.
 
     Parameters
     ----------
     name : str
-        What may happen once at a time, as ``flights-train``.
+        What only one process may do at a time, such as ``flights-train``.
     folder : Path
-        Holds the lock's file where there is no database; it then counts on one host.
+        Where the lock's file is kept without a database; the lock then works on one host.
     database : str or None
-        PostgreSQL's address; it then counts on all hosts.
+        Address of a PostgreSQL database; the lock then works on all hosts that use it.
     patience : float
-        Seconds to wait for whoever holds it.
+        Seconds to wait for the process that holds the lock.
 
     Raises
     ------
     UnavailableError
-        If it is not free in time, or the database does not answer.
+        If the lock is not free in time, or the database does not answer.
     """
     with _advisory(database, name, patience) if database else _file(folder, name, patience):
         yield
@@ -45,45 +50,52 @@ def exclusive(
 @contextmanager
 def _file(folder: Path, name: str, patience: float) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a") as file:
-
-        def taken() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        _wait(taken, name, patience)
+    # Without `flock`, a soft lock would outlive a killed process: better none than that.
+    lock = filelock.FileLock(folder / f"{name}.lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=patience, poll_interval=_POLL)
+    except filelock.Timeout as error:
+        raise _taken(name, patience) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
 def _advisory(database: str, name: str, patience: float) -> Iterator[None]:
-    question = sa.text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
-    try:
-        engine = sa.create_engine(database, poolclass=sa.pool.NullPool)
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    except ImportError as error:
-        message = f"PostgreSQL needs its driver. Got: {error}. Install holdfast[postgres]."
-        raise UnavailableError(message) from error
-    except sa.exc.SQLAlchemyError as error:
-        cause = type(error.__cause__ or error).__name__
-        message = f"The database of locks must answer. Got {cause}. Start it: tracking.locks."
-        raise UnavailableError(message) from error
-    with connection:
-        _wait(lambda: bool(connection.scalar(question, {"name": name})), name, patience)
+    with _connection(database) as connection:
+        question = sa.text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
+        end, pause = time.monotonic() + patience, _SHORTEST
+        while not connection.scalar(question, {"name": name}):
+            if time.monotonic() > end:
+                raise _taken(name, patience)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
         yield
 
 
-def _wait(taken: Callable[[], bool], name: str, patience: float) -> None:
-    end, pause = time.monotonic() + patience, _SOONEST
-    while not taken():
-        if time.monotonic() > end:
-            message = (
-                f"The lock {name!r} must be free within {patience:g} seconds. Another process "
-                "holds it. Wait for that one, or end it."
-            )
-            raise UnavailableError(message)
-        time.sleep(pause)
-        pause = min(2 * pause, _LATEST)
+def _connection(database: str) -> sa.Connection:
+    try:
+        engine = sa.create_engine(database, poolclass=sa.pool.NullPool)
+        return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except ImportError as error:
+        message = (
+            f"The PostgreSQL driver of tracking.locks is not installed ({error}). "
+            "Install holdfast[postgres]."
+        )
+        raise UnavailableError(message) from error
+    except sa.exc.SQLAlchemyError as error:
+        cause = type(error.__cause__ or error).__name__
+        message = (
+            f"The PostgreSQL database of tracking.locks does not answer ({cause}). "
+            "Start it, or correct its address."
+        )
+        raise UnavailableError(message) from error
+
+
+def _taken(name: str, patience: float) -> UnavailableError:
+    return UnavailableError(
+        f"Another process has held the lock {name!r} for more than {patience:g} seconds. "
+        "Wait until it ends, or end it."
+    )
