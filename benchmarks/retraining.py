@@ -128,7 +128,7 @@ class History:
     def __init__(self, settings: Settings) -> None:
         data = settings.data
         rows = sources.read(data.train, time=data.time)
-        end = rows[data.time].max() + pd.Timedelta(data.label_delay)
+        end = rows[data.time].max() + data.label_delay
         valid = validation.validate(rows, data).valid
         self.settings = settings
         self.rows = labelled(valid, data, as_of=end)
@@ -137,9 +137,9 @@ class History:
         self.x: Matrix = unfitted.encode(self.rows)
         self.y = self.rows[data.target].to_numpy(dtype=np.float64)
         self.times = self.rows[data.time]
-        self.known = self.times + pd.Timedelta(data.label_delay)
-        self.length = pd.Timedelta(settings.monitoring.batch)
-        self.start = pd.Timestamp(settings.training.until)
+        self.known = self.times + data.label_delay
+        self.length = settings.monitoring.batch
+        self.start = settings.training.until
 
     def fit(self, until: pd.Timestamp, window: int | None) -> Model:
         inside = (self.known <= until).to_numpy()

@@ -47,7 +47,7 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
         # A page that was lost with its process is found here, and sent.
         for last in patient(records.batches)(registry)[-1:]:
             tell(settings, registry, last)
-        end = start + pd.Timedelta(settings.monitoring.batch)
+        end = start + settings.monitoring.batch
         if batch is None and not is_whole(_source(settings), end):
             reason = f"The batch is not over before {end:%Y-%m-%d %H:%M} UTC; nothing was judged."
             told = {"batch": _name(start), "rows": 0, "drifted": [], "action": "none"}
@@ -81,7 +81,7 @@ def next_batch(settings: Settings, registry: Registry) -> pd.Timestamp:
     """Start of the batch after the last recorded one, else of the first after training."""
     recorded = records.batches(registry)
     if recorded:
-        return pd.Timestamp(recorded[-1].name) + pd.Timedelta(settings.monitoring.batch)
+        return pd.Timestamp(recorded[-1].name) + settings.monitoring.batch
     return registry.champion().until
 
 
@@ -98,7 +98,7 @@ def judge(
     before = next((one for one in recorded if one.name == name), None)
     if before is not None and before.reading >= reading:
         return before
-    end = start + pd.Timedelta(settings.monitoring.batch)
+    end = start + settings.monitoring.batch
     number = champion_at(registry, start).number
     label = _label(name, reading)
     rows = _live(settings, start, end)
@@ -202,7 +202,7 @@ def _live(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> pd.Data
 def _step(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
     """Number of a batch since the first version."""
     first = registry.versions()[0].until
-    return int((start - first) // pd.Timedelta(settings.monitoring.batch))
+    return int((start - first) // settings.monitoring.batch)
 
 
 def _recent(registry: Registry, own: Sequence[Batch]) -> list[Summary]:
@@ -226,7 +226,7 @@ def _worse(
     start: pd.Timestamp,
 ) -> str:
     """The batch, if the champion lost too much on its labels so far and on the last batches."""
-    end = start + pd.Timedelta(settings.monitoring.batch)
+    end = start + settings.monitoring.batch
     earlier = _settled(history, number)
     name = f"{start:%Y-%m-%dT%H:%M}"
     judged = _realised(settings, registry, number, rows, name=name, as_of=end, earlier=earlier)
@@ -274,8 +274,8 @@ def judge_shadows(settings: Settings, registry: Registry) -> None:
 
 def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
     """Add realised performance to every batch whose labels have all arrived by `as_of`."""
-    length = pd.Timedelta(settings.monitoring.batch)
-    delay = pd.Timedelta(settings.data.label_delay)
+    length = settings.monitoring.batch
+    delay = settings.data.label_delay
     for batch in records.batches(registry):
         end = pd.Timestamp(batch.name) + length
         if batch.performance is None and batch.rows and end + delay <= as_of:
@@ -284,7 +284,7 @@ def settle(settings: Settings, registry: Registry, as_of: pd.Timestamp) -> None:
 
 def _settle(settings: Settings, registry: Registry, batch: Batch, as_of: pd.Timestamp) -> None:
     start = pd.Timestamp(batch.name)
-    end = start + pd.Timedelta(settings.monitoring.batch)
+    end = start + settings.monitoring.batch
     rows = check(settings, _live(settings, start, end), _label(batch.name, batch.reading))
     number = batch.verdict.evidence.version
     history = [one for one in records.batches(registry) if one.name < batch.name]
@@ -320,7 +320,7 @@ def _realised(
         scores=evaluate(settings.task, target, predicted),
         current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
         heldout=bundle.heldout.set_index(data.time)["loss"],
-        length=pd.Timedelta(settings.monitoring.batch),
+        length=settings.monitoring.batch,
         allowed=settings.monitoring.performance_loss,
         earlier=earlier[1 - settings.monitoring.persistence :],
     )

@@ -73,7 +73,7 @@ def next_start(settings: Settings, registry: Registry, version: Version) -> pd.T
     recorded = records.batches(registry)
     if not recorded:
         return version.until
-    end = pd.Timestamp(recorded[-1].name) + pd.Timedelta(settings.monitoring.batch)
+    end = pd.Timestamp(recorded[-1].name) + settings.monitoring.batch
     return max(end, version.until)
 
 
@@ -93,7 +93,7 @@ def _judged(
     return judge(
         compared[names],
         times=compared[data.time],
-        part=pd.Timedelta(settings.monitoring.batch) / PARTS,
+        part=settings.monitoring.batch / PARTS,
         policy=policy,
         seed=settings.training.seed,
         slices=compared[[name for name in policy.slices if name in compared]],
@@ -124,7 +124,7 @@ def _losses(
     parts = [own.merge(rows[[data.key, *kinds]].assign(rival=rival.predict(rows)), on=data.key)]
     for batch in shadowed(registry, version):
         start = pd.Timestamp(batch.name)
-        window = (start, start + pd.Timedelta(settings.monitoring.batch))
+        window = (start, start + settings.monitoring.batch)
         valid = _valid(settings, registry, data.live or data.train, window, number)
         known = labelled(valid, data, as_of=next_start(settings, registry, version))
         known = known.assign(baseline=heldout["baseline"].iloc[0])

@@ -53,7 +53,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
             train(conf)
             registry.champion()  # says so if the gate refused it
         last = _last_end(settings)
-        length = pd.Timedelta(settings.monitoring.batch)
+        length = settings.monitoring.batch
         start = next_batch(settings, registry)
         left = max(int((last - start) // length), 0)
         left = left if batches is None else min(left, batches)
@@ -68,7 +68,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
                 subject = f"{settings.name}, batch {start + k * length:%Y-%m-%d}: not judged"
                 page(Event("quarantine", subject, str(error)), settings.alerts.urls)
             progress.advance(bar)
-        patient(settle)(settings, registry, last + pd.Timedelta(settings.data.label_delay))
+        patient(settle)(settings, registry, last + settings.data.label_delay)
         say("comparing with the first version left alone")
         return _story(settings, registry)
 
@@ -133,10 +133,10 @@ def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
     if not batch.rows:
         return {}
     data, start = settings.data, pd.Timestamp(batch.name)
-    end = start + pd.Timedelta(settings.monitoring.batch)
+    end = start + settings.monitoring.batch
     rows = read(settings, data.live or data.train, start, end)
     valid = check(settings, rows, f"batch {start:%Y-%m-%dT%H%M}").valid
-    known = labelled(valid, data, as_of=end + pd.Timedelta(data.label_delay))
+    known = labelled(valid, data, as_of=end + data.label_delay)
     target = known[data.target].to_numpy(dtype=np.float64)
     return evaluate(settings.task, target, model.predict(known)) if len(known) else {}
 

@@ -36,7 +36,7 @@ def outstanding(conf: str, settings: Settings, registry: Registry) -> dict[str, 
     made = [one for one in registry.versions() if one.tags.get("episode") == episode]
     if made and not is_open(made[-1]):
         return None
-    end = pd.Timestamp(name) + pd.Timedelta(settings.monitoring.batch)
+    end = pd.Timestamp(name) + settings.monitoring.batch
     return {"conf": conf, "until": end.isoformat(), "episode": episode}
 
 

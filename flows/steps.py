@@ -104,7 +104,7 @@ def without_set_aside(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows outside of the windows of batches that are set aside, and those that held others."""
     times = as_time(rows[settings.data.time])
-    length = pd.Timedelta(settings.monitoring.batch)
+    length = settings.monitoring.batch
     outside, names = pd.Series(data=True, index=rows.index), []
     for batch in records.batches(registry):
         start = pd.Timestamp(batch.name)

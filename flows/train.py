@@ -87,17 +87,17 @@ def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
     """End of the last judged batch; before there is one, the configured start, else now."""
     judged = records.batches(registry)
     if judged:
-        return pd.Timestamp(judged[-1].name) + pd.Timedelta(settings.monitoring.batch)
+        return pd.Timestamp(judged[-1].name) + settings.monitoring.batch
     configured = settings.training.until
     now = pd.Timestamp.now("UTC").tz_localize(None)
-    return now if configured is None else pd.Timestamp(configured)
+    return now if configured is None else configured
 
 
 @task(cache_policy=NO_CACHE)
 def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict[str, str]) -> int:
     """Read, validate, fit and register; the new version's number."""
     data, window = settings.data, settings.training.window
-    since = None if window is None else until - pd.Timedelta(window)
+    since = None if window is None else until - window
     came = read(settings, data.train, since, until)
     kept, left_out = without_set_aside(settings, registry, came)
     if left_out and kept.empty:
@@ -146,7 +146,7 @@ def _bundle(
         valid.assign(
             **{
                 PREDICTION: fitting.out_of_sample(
-                    trained.model, known, valid, settings, length=block
+                    trained.model, known, valid, data, settings.training, length=block
                 )
             }
         ),

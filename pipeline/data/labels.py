@@ -35,5 +35,5 @@ def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataF
             "Fix data.target or the source."
         )
         raise DataError(message)
-    arrived = rows[data.time] + pd.Timedelta(data.label_delay) <= as_of
+    arrived = rows[data.time] + data.label_delay <= as_of
     return rows[arrived & rows[data.target].notna()].reset_index(drop=True)

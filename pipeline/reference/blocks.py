@@ -14,7 +14,7 @@ NO_BLOCK = 65_535
 
 
 def cut(
-    order: pd.Series | None, block: str | int | None, canonical: NDArray[np.intp]
+    order: pd.Series | None, block: str | pd.Timedelta | int | None, canonical: NDArray[np.intp]
 ) -> list[NDArray[np.intp]]:
     """Positions of the rows of each block, in time; a block under half the usual is left out.
 
@@ -22,8 +22,8 @@ def cut(
     ----------
     order : Series of datetime, shape (n_rows,), or None
         Times of the rows; None: they are taken as they lie.
-    block : str, int or None
-        Length of a block, as a pandas offset (needs `order`) or a number of rows.
+    block : str, Timedelta, int or None
+        Length of a block, as a length of time (needs `order`) or a number of rows.
     canonical : array of int, shape (n_rows,)
         Positions of the rows in an order that their own does not change.
 

@@ -76,7 +76,7 @@ class Reference:
         columns: Columns,
         *,
         time: str | pd.Series | None = None,
-        block: str | int | None = None,
+        block: str | pd.Timedelta | int | None = None,
         seed: int = 0,
         prediction: str | None = None,
     ) -> "Reference":
@@ -90,8 +90,8 @@ class Reference:
             Declared columns.
         time : str or Series, optional
             Orders the rows; without it they are taken as they lie.
-        block : str or int, optional
-            Length of a live batch, as a pandas offset (needs `time`) or a number of rows.
+        block : str, Timedelta or int, optional
+            Length of a live batch, as a length of time (needs `time`) or a number of rows.
         seed : int
             Of the stored sample and of the classifier.
         prediction : str, optional

@@ -269,7 +269,7 @@ class Registry(Tracking):
             }
         )
         mlflow.log_params({"estimator": training.estimator, **training.params})
-        mlflow.log_params(training.model_dump(include={"window", "holdout", "seed"}))
+        mlflow.log_params(training.model_dump(mode="json", include={"window", "holdout", "seed"}))
         mlflow.log_params({"until": tags["until"], "rows": trained.fitted_rows})
         mlflow.log_metrics({f"heldout_{key}": value for key, value in trained.scores.items()})
         mlflow.log_metrics({f"baseline_{key}": value for key, value in trained.baseline.items()})

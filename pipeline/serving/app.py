@@ -124,7 +124,7 @@ class _Api:
     def __init__(self, champion: ServingState, captures: Captures | None, options: Serving) -> None:
         self.champion, self.captures, self.options = champion, captures, options
         self.metrics = Metrics(champion, captures)
-        self.timeout = pd.Timedelta(options.timeout).total_seconds()
+        self.timeout = options.timeout.total_seconds()
         token = options.token
         self.token = None if token is None else b"Bearer " + token.get_secret_value().encode()
         self.label_type = lru_cache(labels.label_type)

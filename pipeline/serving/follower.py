@@ -8,8 +8,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
-import pandas as pd
-
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, RegistryError, UnavailableError
 from pipeline.serving.served_version import ServedVersion
@@ -95,7 +93,7 @@ class Follower:
         self._thread.join()
 
     def _follow(self) -> None:
-        while not self._stop.wait(pd.Timedelta(self._settings.serving.poll).total_seconds()):
+        while not self._stop.wait(self._settings.serving.poll.total_seconds()):
             try:
                 self._ask()
             except PipelineError as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Matrix, known_categories, require
-from pipeline.config import Data, Settings, Training
+from pipeline.config import Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.metrics import evaluate, importance, mean_loss
 from pipeline.training.model import Model, Predictions, build_estimator
@@ -102,12 +102,13 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     """
     require(rows, [data.time, data.target])
     _check_target(rows, data, task)
-    newest = rows[data.time] >= rows[data.time].max() - pd.Timedelta(training.holdout)
+    newest = rows[data.time] >= rows[data.time].max() - training.holdout
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
         message = (
-            f"The training window must be longer than training.holdout ({training.holdout}). "
-            f"Got {len(older)} rows before it and {len(heldout)} in it. Give more history."
+            "The training window must be longer than training.holdout "
+            f"({spelled(training.holdout)}). Got {len(older)} rows before it and "
+            f"{len(heldout)} in it. Give more history."
         )
         raise DataError(message)
     _check_variety(older, data, "before training.holdout")
@@ -202,7 +203,13 @@ def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model
 
 
 def out_of_sample(
-    model: Model, known: pd.DataFrame, rows: pd.DataFrame, settings: Settings, *, length: str
+    model: Model,
+    known: pd.DataFrame,
+    rows: pd.DataFrame,
+    data: Data,
+    training: Training,
+    *,
+    length: pd.Timedelta,
 ) -> Predictions:
     """What the model answers for rows it was not fitted on, as it will for live ones.
 
@@ -218,22 +225,23 @@ def out_of_sample(
         Labelled rows of the window.
     rows : DataFrame
         Rows to be predicted, those of `known` among them.
-    settings : Settings
-        Columns, estimator and task.
-    length : str
-        Of a stretch, as a pandas offset.
+    data : Data
+        Columns and their roles.
+    training : Training
+        Estimator, parameters and seed.
+    length : Timedelta
+        Length of a stretch.
     """
-    data = settings.data
-    start, step = rows[data.time].min().normalize(), pd.Timedelta(length)
+    start = rows[data.time].min().normalize()
     of_rows, of_known = (
-        ((frame[data.time] - start) // step % 2).to_numpy() for frame in (rows, known)
+        ((frame[data.time] - start) // length % 2).to_numpy() for frame in (rows, known)
     )
     fits = [known[of_known != half] for half in (0, 1)]
     predictions = model.predict(rows)
     if any(fit[data.target].nunique() < 2 for fit in fits):  # noqa: PLR2004 -- nothing to learn
         return predictions
     for half, fit in enumerate(fits):
-        other = _fit(fit, data, settings.training, settings.task)
+        other = _fit(fit, data, training, model.task)
         predictions[of_rows == half] = other.predict(rows[of_rows == half])
     return predictions
 

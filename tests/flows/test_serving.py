@@ -34,7 +34,7 @@ NEW = "2026-03-23"
 
 def following(conf, champion, **serving):
     settings = opened(conf)[0]
-    polled = settings.serving.model_copy(update={"poll": "100ms"} | serving)
+    polled = settings.serving.model_copy(update={"poll": pd.Timedelta("100ms")} | serving)
     return Follower(settings.model_copy(update={"serving": polled}), champion)
 
 

@@ -26,7 +26,7 @@ def test_without_a_model_it_says_what_to_name(capsys):
 def test_a_missing_file_is_one_sentence(capsys, tmp_path):
     assert main([str(tmp_path / "none.yaml")]) == 2
 
-    assert "There is no such file." in capsys.readouterr().err
+    assert "does not exist." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1"])

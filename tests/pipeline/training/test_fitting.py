@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from pipeline.config import Data, Settings, Training
+from pipeline.config import Data, Training
 from pipeline.data.labels import join_labels, labelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.fitting import PREDICTION, out_of_sample, train
@@ -11,6 +11,7 @@ from pipeline.training.metrics import evaluate, importance, losses
 
 FAST = {"n_estimators": 10, "max_depth": 3}
 LINEAR = "sklearn.linear_model."
+WEEK = pd.Timedelta("7D")
 
 
 def fitted(rows, data, *, task="classification", holdout="14D", estimator=None, **params):
@@ -45,35 +46,34 @@ def test_held_out_rows_are_found_by_time_however_the_rows_lie(rows, data, traine
     assert set(mixed.heldout["id"]) == set(trained.heldout["id"])
 
 
-@pytest.fixture
-def memory(data):
-    """Settings of an estimator that knows every row it was fitted on by heart."""
-    tree = {"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {}, "holdout": "14D"}
-    return Settings(name="memory", task="classification", data=data, training=Training(**tree))
+@pytest.fixture(scope="session")
+def memory():
+    """An estimator that knows every row it was fitted on by heart."""
+    return Training(estimator="sklearn.tree.DecisionTreeClassifier")
 
 
-def test_predictions_out_of_sample_come_from_fits_that_have_not_seen_the_row(rows, memory):
+def test_predictions_out_of_sample_come_from_fits_that_have_not_seen_the_row(rows, data, memory):
     noise = rows.assign(churned=np.random.default_rng(0).integers(0, 2, len(rows)) * 1.0)
-    model = train(noise, memory.data, memory.training, task="classification").model
+    model = train(noise, data, memory, task="classification").model
 
     learnt = model.predict(noise) == noise["churned"]
-    unseen = out_of_sample(model, noise, noise, memory, length="7D") == noise["churned"]
+    unseen = out_of_sample(model, noise, noise, data, memory, length=WEEK) == noise["churned"]
     assert learnt.mean() == 1
     assert unseen.mean() < 0.6
 
 
-def test_rows_without_a_label_yet_are_predicted_as_well(rows, memory):
+def test_rows_without_a_label_yet_are_predicted_as_well(rows, data, memory):
     known = rows[:-50]
-    model = train(known, memory.data, memory.training, task="classification").model
+    model = train(known, data, memory, task="classification").model
 
-    assert len(out_of_sample(model, known, rows, memory, length="7D")) == len(rows)
+    assert len(out_of_sample(model, known, rows, data, memory, length=WEEK)) == len(rows)
 
 
-def test_a_half_that_cannot_be_fitted_alone_leaves_the_models_own_answers(rows, memory):
+def test_a_half_that_cannot_be_fitted_alone_leaves_the_models_own_answers(rows, data, memory):
     alike = rows.assign(churned=(rows["at"] < rows["at"].min() + pd.Timedelta("7D")) * 1.0)
-    model = train(alike, memory.data, memory.training, task="classification").model
+    model = train(alike, data, memory, task="classification").model
 
-    answers = out_of_sample(model, alike, alike, memory, length="7D")
+    answers = out_of_sample(model, alike, alike, data, memory, length=WEEK)
     assert (answers == model.predict(alike)).all()
 
 

@@ -1,0 +1,46 @@
+"""One YAML file per model, one tree of settings, with environment variables over the file.
+
+`Settings.load` reports every mistake at once, each with its dotted key. Environment variables are
+named `HOLDFAST__<SECTION>__<KEY>`; they suit machines (addresses, folders, pages), not columns.
+"""
+
+from pipeline.config.data import (
+    CaptureSource,
+    Categorical,
+    Column,
+    Columns,
+    Data,
+    FileSource,
+    FunctionSource,
+    Numeric,
+    Source,
+    SqlSource,
+)
+from pipeline.config.fields import Duration, Length, Moment, spelled
+from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tracking, Training
+from pipeline.config.settings import ENV_PREFIX, Settings
+
+__all__ = [
+    "ENV_PREFIX",
+    "Alerts",
+    "CaptureSource",
+    "Categorical",
+    "Column",
+    "Columns",
+    "Data",
+    "Duration",
+    "FileSource",
+    "FunctionSource",
+    "Length",
+    "Moment",
+    "Monitoring",
+    "Numeric",
+    "Promotion",
+    "Serving",
+    "Settings",
+    "Source",
+    "SqlSource",
+    "Tracking",
+    "Training",
+    "spelled",
+]

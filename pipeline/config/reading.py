@@ -1,0 +1,49 @@
+"""A model's YAML file as a mapping: duplicate keys are refused, secrets never show in errors."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys; a second `plan:` must not vanish."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        doubled = sorted({key for key in keys if keys.count(key) > 1})
+        if doubled:
+            line = node.start_mark.line + 1
+            problem = f"the key {doubled[0]!r} appears twice in the mapping at line {line}"
+            raise yaml.MarkedYAMLError(problem=problem)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The settings that a YAML file names, before they are checked.
+
+    Raises
+    ------
+    ConfigError
+        If the file does not exist, is no readable YAML, or holds no mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
+    except FileNotFoundError as error:
+        message = f"{path} does not exist. Name a model's YAML file, such as conf/flights.yaml."
+        raise ConfigError(message) from error
+    except yaml.MarkedYAMLError as error:
+        # PyYAML's own sentence quotes the line, and a line may hold a secret.
+        line = "" if error.problem_mark is None else f" at line {error.problem_mark.line + 1}"
+        message = f"{path} must be readable YAML. Got: {error.problem}{line}. Correct the file."
+        raise ConfigError(message) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        message = f"{path} must be readable YAML. Got: {error}. Correct the file."
+        raise ConfigError(message) from error
+    if not isinstance(values, dict):
+        message = f"{path} must hold a mapping of settings. Got {type(values).__name__}."
+        raise ConfigError(message)
+    return values

@@ -1,0 +1,122 @@
+"""The other sections: training, promotion, monitoring, alerts, serving and tracking."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from pipeline.config.fields import Length, Moment, Section, written
+
+
+class Training(Section):
+    """How a version is trained."""
+
+    estimator: str = "xgboost.XGBClassifier"
+    """Import path of any estimator with scikit-learn's interface."""
+    params: dict[str, Any] = Field(default={})
+    """Arguments of the estimator."""
+    until: Moment | None = None
+    """The first version is trained on rows before this moment; empty: on all rows."""
+    window: Length | None = None
+    """Length of the history to train on; empty: all of it."""
+    holdout: Length = written("14D")
+    """Newest part of the window, on which a version is judged before it is refitted with it."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+class Promotion(Section):
+    """What a challenger has to show to become champion."""
+
+    min_gain: float = Field(default=-0.02, gt=-1, lt=1)
+    """Smallest relative gain in the loss over the champion. The fit that is judged lacks the
+    newest rows that the served fit has, so that a small loss may be accepted (a negative gain)."""
+    confidence: float = Field(default=0.8, gt=0.5, lt=1)
+    """Confidence that the gain is that large, by paired bootstrap over parts of a batch."""
+    min_rows: int = Field(default=200, ge=20)
+    """Fewest labelled rows to judge on."""
+    max_loss: float | None = Field(default=None, gt=0)
+    """Largest mean loss of a challenger, whatever the champion's; empty: no limit."""
+    slices: tuple[str, ...] = ()
+    """Features whose values are judged separately, such as a carrier."""
+    slice_rows: int = Field(default=200, ge=20)
+    """Fewest rows of a slice that is judged."""
+    slice_loss: float = Field(default=0.1, gt=0)
+    """Largest relative worsening against the champion on a slice."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """Whether a person has to approve a version that passed the gate."""
+    shadow: int = Field(default=0, ge=0)
+    """Live batches that a challenger scores beside the champion, and is judged on as well."""
+
+
+class Monitoring(Section):
+    """When a batch alarms and what follows."""
+
+    batch: Length = written("7D")
+    """Length of a live batch, and of the blocks of the reference."""
+    alpha: float = Field(default=0.05, gt=0, le=0.5)
+    """Chance that a batch with nothing wrong alarms, over all tests together."""
+    persistence: int = Field(default=3, ge=2)
+    """Batches that are judged together before drift counts as persistent."""
+    cooldown: int = Field(default=4, ge=0)
+    """Batches after a request for a retrain before the next request."""
+    performance_loss: float = Field(default=0.05, ge=0)
+    """Relative worsening of the loss against the held-out baseline that opens an episode."""
+    harmless: Literal["retrain", "record"] = "retrain"
+    """What to do about drift while the champion's last batches show that its loss stays within
+    `performance_loss`: retrain as for any drift, or only record it."""
+    diagnosis: bool = True
+    """Whether batches with a recognised fault are set aside; if not, they count as moved."""
+
+
+class Alerts(Section):
+    """Whom to page."""
+
+    urls: tuple[SecretStr, ...] = ()
+    """Apprise addresses; better set as HOLDFAST__ALERTS__URLS than in a file."""
+
+
+class Serving(Section):
+    """The served API."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+    token: SecretStr | None = None
+    """Token that requests must carry, `Authorization: Bearer ...`; empty: none is asked for.
+    Better set as HOLDFAST__SERVING__TOKEN than in a file."""
+    poll: Length = written("10s")
+    """How often the registry is asked for its champion."""
+    bad_rows: Literal["request", "row"] = "request"
+    """What a bad row makes fail: its whole request, or only itself."""
+    max_bytes: int = Field(default=8_000_000, ge=1_000)
+    """Longest body of a request."""
+    max_requests: int = Field(default=64, ge=1)
+    """Requests answered at once; clients of further requests are asked to retry."""
+    timeout: Length = written("10s")
+    """How long the body of a request may take to arrive."""
+    captures: Path | None = None
+    """The SQLite file of captured predictions; empty: a file in `tracking.folder`."""
+    capture: Literal["required", "best_effort"] = "required"
+    """Whether a server that cannot write its captures still counts as ready."""
+
+
+class Tracking(Section):
+    """Where runs, artifacts and captures are kept."""
+
+    folder: Path = Path(".holdfast")
+    """The one folder of all state on disk."""
+    uri: str | None = None
+    """MLflow's address; empty: MLFLOW_TRACKING_URI, else SQLite in `folder`."""
+    locks: SecretStr | None = None
+    """PostgreSQL database whose locks keep several hosts apart; empty: `uri` if that is one, else
+    files in `folder`, which only keep the processes of one host apart."""
+
+    @field_validator("locks")
+    @classmethod
+    def _is_postgresql(cls, locks: SecretStr | None) -> SecretStr | None:
+        if locks is not None and not locks.get_secret_value().startswith("postgresql"):
+            message = "must be the address of a PostgreSQL database: postgresql+pg8000://..."
+            raise ValueError(message)
+        return locks

@@ -1,0 +1,140 @@
+"""The whole tree of settings of one model, read from its file and the environment."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from pipeline.config.data import Data
+from pipeline.config.reading import read_mapping
+from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tracking, Training
+from pipeline.errors import ConfigError
+
+ENV_PREFIX = "HOLDFAST__"
+
+
+class Settings(BaseSettings):
+    """One model, from its source to its pages."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    """Name of the experiment, the registered model and the deployments."""
+    task: Literal["classification", "regression"]
+    """What is predicted: the probability of 1, or a number."""
+    data: Data
+    training: Training = Training()
+    promotion: Promotion = Promotion()
+    monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
+    serving: Serving = Serving()
+    tracking: Tracking = Tracking()
+    _conf: str = ""
+
+    @model_validator(mode="after")
+    def _slices(self) -> Self:
+        unknown = [name for name in self.promotion.slices if name not in self.data.features]
+        if unknown:
+            message = f"promotion.slices must name features. Got {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def captures(self) -> Path:
+        """The SQLite file of captured predictions."""
+        given = self.serving.captures
+        return given or self.tracking.folder / "captures" / f"{self.name}.db"
+
+    @property
+    def conf(self) -> str:
+        """The file that the settings were read from, as it was named."""
+        return self._conf
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment override the file."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model's YAML file, with environment variables over it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, such as ``conf/flights.yaml``.
+
+        Returns
+        -------
+        Settings
+            The whole tree, checked.
+
+        Raises
+        ------
+        ConfigError
+            With one line for each mistake in the file or the environment.
+        """
+        values = read_mapping(Path(path))
+        problems = _unknown_sections(cls)
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            problems += [_problem(e) for e in error.errors(include_url=False)]
+        except SettingsError as error:
+            problems.append(f"{error}. An environment variable for a list or section holds JSON.")
+        except Exception as error:  # noqa: BLE001 -- importing data.*.function runs the user's code
+            problems.append(f"data: importing its function raised {error!r}. Fix that module.")
+        if problems:
+            lines = "\n".join(f"  {problem}" for problem in problems)
+            message = f"{path} cannot be used:\n{lines}"
+            raise ConfigError(message)
+        settings._conf = str(path)
+        return settings
+
+
+def _problem(error: Any) -> str:
+    parts = [str(part) for part in error["loc"]]
+    kept = [part for i, part in enumerate(parts) if not _is_kind(parts, i)]
+    key = ".".join(kept) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: no such setting. Check the spelling against conf/schema.json."
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}."
+
+
+def _is_kind(parts: list[str], i: int) -> bool:
+    """Whether pydantic put this part there to say which kind of source or column it took."""
+    source = parts[:1] == ["data"] and i == 2 and parts[1] in {"train", "live", "labels"}  # noqa: PLR2004 -- data.train.<kind>
+    column = parts[:2] == ["data", "features"] and i == 3  # noqa: PLR2004 -- data.features.x.<type>
+    return source or column
+
+
+def _unknown_sections(settings: type[Settings]) -> list[str]:
+    known = {field.upper() for field in settings.model_fields}
+    return [
+        f"{name}: no such section. Use one of {', '.join(sorted(known))}."
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENV_PREFIX)
+        and name.upper().removeprefix(ENV_PREFIX).split("__")[0] not in known
+    ]
