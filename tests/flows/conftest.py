@@ -1,4 +1,6 @@
+import contextlib
 import json
+import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -61,6 +63,30 @@ def shop(tmp_path, prefect, write_shop):
     """Conf and rows of a small shop; the path of the conf."""
     del prefect
     return write_shop(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def rewrite_paths():
+    return in_place
+
+
+def in_place(folder, old):
+    """Make the conf and the store of a shop that was copied from `old` name `folder` instead.
+
+    MLflow keeps absolute addresses of artifacts in its tables. The path of the conf.
+    """
+    conf = Path(folder) / "shop.yaml"
+    conf.write_text(conf.read_text().replace(str(old), str(folder)))
+    with contextlib.closing(sqlite3.connect(Path(folder) / "state" / "mlflow.db")) as store, store:
+        tables = store.execute("select name from sqlite_master where type = 'table'").fetchall()
+        for (table,) in tables:
+            for _, column, *_ in store.execute(f"pragma table_info('{table}')").fetchall():
+                store.execute(
+                    f'update "{table}" set "{column}" = replace("{column}", ?, ?) '  # noqa: S608
+                    f'where instr("{column}", ?)',
+                    (str(old), str(folder), str(old)),
+                )
+    return str(conf)
 
 
 def shop_rows(seed=0):
