@@ -4,13 +4,13 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
-import fsspec
 import pandas as pd
 import sqlalchemy as sa
 
 from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import read_captures, read_labels
+from pipeline.data.files import Window, first_line, read_files
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
 
 
@@ -24,7 +24,7 @@ def read(
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
 ) -> pd.DataFrame:
-    """Rows of a source with `start <= time < end`.
+    """Read the rows of a source with `start <= time < end`.
 
     A row whose time is null or unreadable belongs to every window: leaving it out would lose
     it silently, while validation refuses it by name and keeps it.
@@ -34,33 +34,34 @@ def read(
     source : Source
         Where the rows are.
     time : str
-        Name of the column that orders them; None for rows without one, such as labels.
+        Name of the time column; None for rows without one, such as labels.
     key, target : str, optional
-        Names to give the key of captured rows, and the label of those that came back.
+        Names that captured rows and labels get for their key and their label.
     start, end : Timestamp, optional
-        The window; None leaves that side open.
+        The window; None leaves a side open.
     captures : Path, optional
-        The served API's store, for a capture source.
+        The capture store of the served API, for a capture source.
 
     Raises
     ------
     ConfigError
         If a database's address cannot be used.
     DataError
-        If the source is not there, cannot be read, or has no time column that holds dates.
+        If the source does not exist, cannot be read, or has no time column that holds dates.
     UnavailableError
         If a database does not answer.
     """
-    start, end = _utc(start), _utc(end)
+    window = Window(time, _utc(start), _utc(end))
+    partial = False
     match source:
         case FileSource():
-            frame = _files(source.path)
+            frame, partial = read_files(source.path, window)
         case SqlSource():
-            frame = _query(source, start, end)
+            frame = _query(source, window)
         case FunctionSource():
-            frame = _call(source, start, end)
+            frame = _call(source, window)
         case CaptureSource():
-            frame = _captured(captures, start, end, labels=time is None)
+            frame = _captured(captures, window)
             frame = frame.rename(columns={"captured_at": time, "key": key, "target": target})
     if time is None:
         return frame
@@ -71,28 +72,35 @@ def read(
         )
         raise DataError(message)
     require(frame, [])
-    return _windowed(frame.reset_index(drop=True), time, start, end)
-
-
-def _windowed(
-    frame: pd.DataFrame, time: str, start: pd.Timestamp | None, end: pd.Timestamp | None
-) -> pd.DataFrame:
+    frame = frame.reset_index(drop=True)
     times = as_time(frame[time])
-    unreadable = frame.loc[times.isna() & frame[time].notna(), time]
+    if not partial:
+        _require_dates(frame[time], times)
+    return _inside(frame.assign(**_readable(frame, time, times)), times, window)
+
+
+def _require_dates(column: pd.Series, times: pd.Series) -> None:
+    unreadable = column[times.isna() & column.notna()]
     if len(unreadable) and times.isna().all():
         message = (
-            f"Time column {time!r} must hold dates such as 2013-02-26T05:00. "
-            f"Got {str(unreadable.iloc[0])[:80]!r} and no date in {len(frame)} rows. "
+            f"Time column {column.name!r} must hold dates such as 2013-02-26T05:00. "
+            f"Got {str(unreadable.iloc[0])[:80]!r} and no date in {len(column)} rows. "
             "Convert it in the source."
         )
         raise DataError(message)
+
+
+def _readable(frame: pd.DataFrame, time: str, times: pd.Series) -> dict[str, pd.Series]:
+    """Times in place of what came; nothing where one is unreadable, which validation reports."""
+    return {time: times} if (times.notna() | frame[time].isna()).all() else {}
+
+
+def _inside(frame: pd.DataFrame, times: pd.Series, window: Window) -> pd.DataFrame:
     outside = pd.Series(data=False, index=frame.index)
-    if start is not None:
-        outside |= times < start
-    if end is not None:
-        outside |= times >= end
-    if unreadable.empty:  # else validation shall see and keep what came
-        frame = frame.assign(**{time: times})
+    if window.start is not None:
+        outside |= times < window.start
+    if window.end is not None:
+        outside |= times >= window.end
     return frame[~outside].reset_index(drop=True)
 
 
@@ -102,45 +110,17 @@ def _utc(moment: pd.Timestamp | None) -> pd.Timestamp | None:
     return moment.tz_convert("UTC").tz_localize(None)
 
 
-def _files(path: str) -> pd.DataFrame:
-    try:
-        filesystem, pattern = fsspec.core.url_to_fs(path)
-        found = sorted(filesystem.glob(pattern))
-    except (ImportError, OSError, ValueError) as error:
-        message = f"File source {path!r} must be reachable. Got: {_first_line(error)}. Fix it."
-        raise DataError(message) from error
-    if not found:
-        message = f"File source {path!r} must match at least one file. Got none. Fix data.*.path."
-        raise DataError(message)
-    try:
-        frames = []
-        for name in found:
-            parquet = name.endswith((".parquet", ".pq"))
-            packed = None if parquet else "infer"
-            with filesystem.open(name, "rb", compression=packed) as file:
-                frames.append(
-                    pd.read_parquet(file) if parquet else pd.read_csv(file, low_memory=False)
-                )
-    except (OSError, ValueError, EOFError) as error:
-        message = (
-            f"File {name!r} must be readable CSV or Parquet. Got: {_first_line(error)}. "
-            "Write it again."
-        )
-        raise DataError(message) from error
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-
-
-def _query(source: SqlSource, start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
+def _query(source: SqlSource, window: Window) -> pd.DataFrame:
     query = sa.text(source.query)
     try:
         engine = sa.create_engine(source.url.get_secret_value())
     except (sa.exc.ArgumentError, ImportError) as error:
         message = (
-            f"data.*.url must be an SQLAlchemy address. Got: {_first_line(error)}. "
+            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
             "Correct it or install its driver."
         )
         raise ConfigError(message) from error
-    bounds = _bounds(start, end, text=engine.dialect.name == "sqlite")
+    bounds = _bounds(window, text=engine.dialect.name == "sqlite")
     named = {name: value for name, value in bounds.items() if name in query.compile().params}
     try:
         with engine.connect() as connection:
@@ -151,17 +131,15 @@ def _query(source: SqlSource, start: pd.Timestamp | None, end: pd.Timestamp | No
         engine.dispose()
 
 
-def _bounds(
-    start: pd.Timestamp | None, end: pd.Timestamp | None, *, text: bool
-) -> dict[str, datetime | str]:
+def _bounds(window: Window, *, text: bool) -> dict[str, datetime | str]:
     """The window as bound parameters.
 
     SQLite compares times as text, where the shortest spelling of a moment comes before all its
     others: bound as `2013-02-26`, a row at `2013-02-26 00:00:00` lies inside.
     """
     moments = {
-        "start": start or pd.Timestamp("1677-09-22"),
-        "end": end or pd.Timestamp("2262-04-11"),
+        "start": window.start or pd.Timestamp("1677-09-22"),
+        "end": window.end or pd.Timestamp("2262-04-11"),
     }
     if not text:
         return {name: moment.to_pydatetime() for name, moment in moments.items()}
@@ -172,24 +150,23 @@ def _sql_error(error: Exception) -> PipelineError:
     origin = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
     cause = getattr(origin, "orig", None) or origin
     code = getattr(cause, "sqlite_errorcode", None)
-    got = _first_line(cause)
+    got = first_line(cause)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return DataError(f"The SQL source must be a whole SQLite file. Got: {got}. Restore it.")
+        message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
+        return DataError(message)
     if isinstance(origin, sa.exc.OperationalError) and code != sqlite3.SQLITE_ERROR:
-        return UnavailableError(f"The SQL source must answer. Got: {got}. Check data.*.url.")
-    return DataError(f"The SQL source's query must run. Got: {got}. Fix data.*.query.")
+        return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
+    return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")
 
 
-def _call(
-    source: FunctionSource, start: pd.Timestamp | None, end: pd.Timestamp | None
-) -> pd.DataFrame:
+def _call(source: FunctionSource, window: Window) -> pd.DataFrame:
     name = f"{source.function.__module__}:{source.function.__qualname__}"
     try:
-        frame = source.function(start, end)
+        frame = source.function(window.start, window.end)
     except PipelineError:
         raise
     except Exception as error:
-        message = f"Source function {name} must return rows. It raised {error!r}. Fix the function."
+        message = f"The source function {name} raised {error!r}. Fix the function."
         raise DataError(message) from error
     if not isinstance(frame, pd.DataFrame):
         message = (
@@ -201,11 +178,11 @@ def _call(
 
 
 _WRITTEN = pd.Timedelta("1s")
-"""After the end of a window until its last captures are written, as long as their disk works."""
+"""How long after the end of a window its last captures may still be on their way to disk."""
 
 
 def is_whole(source: Source, end: pd.Timestamp) -> bool:
-    """Whether all rows before `end` may be there: captures come until it is over."""
+    """Whether no more rows before `end` can arrive; captures arrive until the window is over."""
     return not isinstance(source, CaptureSource) or _is_over(end)
 
 
@@ -213,29 +190,20 @@ def _is_over(end: pd.Timestamp) -> bool:
     return pd.Timestamp.now("UTC").tz_localize(None) >= end + _WRITTEN
 
 
-def _captured(
-    path: Path | None, start: pd.Timestamp | None, end: pd.Timestamp | None, *, labels: bool
-) -> pd.DataFrame:
-    if end is not None and not _is_over(end):
+def _captured(path: Path | None, window: Window) -> pd.DataFrame:
+    if window.end is not None and not _is_over(window.end):
         message = (
-            "A window of captures must be over before it is read, as each of its rows counts once. "
-            f"It ends at {end:%Y-%m-%d %H:%M:%S} UTC. Come again then."
+            f"The window ends at {window.end:%Y-%m-%d %H:%M:%S} UTC and is not over: more captures "
+            "may come, and each counts once. Retry after its end."
         )
         raise DataError(message)
     if path is None or not path.exists():
-        message = (
-            f"The capture source must exist. There is nothing at {path}. "
-            "Serve the model first: make serve."
-        )
+        message = f"No capture store exists at {path}. Serve the model first: holdfast serve."
         raise DataError(message)
     try:
-        if labels:
+        if window.time is None:
             return read_labels(path)
-        return read_captures(path, start=start, end=end)
+        return read_captures(path, start=window.start, end=window.end)
     except sqlite3.DatabaseError as error:
-        message = f"The capture store {path} must be a whole SQLite file. Got: {error}. Restore it."
+        message = f"The capture store {path} is damaged ({error}). Restore it."
         raise DataError(message) from error
-
-
-def _first_line(error: BaseException | None) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160].rstrip(".")

@@ -72,13 +72,13 @@ def test_the_window_holds_its_start_and_not_its_end(tmp_path, rows, start, end, 
 
 @pytest.mark.parametrize("name", ["none.csv", "none/*.parquet"])
 def test_a_file_that_is_not_there_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match="must match at least one file"):
+    with pytest.raises(DataError, match="No file matches the file source"):
         read(file(tmp_path / name), time="at")
 
 
 @pytest.mark.parametrize("path", ["nowhere://rows.csv", "abfs://box/rows.csv"])
 def test_a_protocol_that_is_unknown_or_not_installed_is_refused(path):
-    with pytest.raises(DataError, match="must be reachable"):
+    with pytest.raises(DataError, match="cannot be reached"):
         read(file(path), time="at")
 
 
@@ -130,7 +130,7 @@ def test_a_half_written_sqlite_file_is_refused_in_one_sentence(database, share):
     content = database.read_bytes()
     database.write_bytes(content[: int(len(content) * share)])
 
-    with pytest.raises(DataError, match="must be a whole SQLite file") as caught:
+    with pytest.raises(DataError, match="is damaged") as caught:
         read(sql(database), time="at")
 
     assert "\n" not in str(caught.value)
@@ -138,12 +138,12 @@ def test_a_half_written_sqlite_file_is_refused_in_one_sentence(database, share):
 
 @pytest.mark.parametrize("query", ["SELECT * FROM nothing", "SELEC", "SELECT :other FROM rows"])
 def test_a_query_that_does_not_run_is_the_authors_to_fix(database, query):
-    with pytest.raises(DataError, match="query must run"):
+    with pytest.raises(DataError, match="query of the SQL source does not run"):
         read(sql(database, query), time="at")
 
 
 def test_a_database_that_is_away_may_be_asked_again(tmp_path):
-    with pytest.raises(UnavailableError, match="must answer"):
+    with pytest.raises(UnavailableError, match="does not answer"):
         read(sql(tmp_path / "away" / "rows.db"), time="at")
 
 
@@ -173,7 +173,7 @@ def test_a_function_that_raises_is_named():
     def broken(start, end):
         raise KeyError(start, end)
 
-    with pytest.raises(DataError, match=r"broken must return rows\. It raised KeyError"):
+    with pytest.raises(DataError, match=r"broken raised KeyError"):
         read(function(broken), time="at")
 
 
@@ -275,5 +275,5 @@ def test_a_window_of_captures_is_read_only_once_it_is_over(tmp_path):
         )
 
     assert len(read(source, time="at", captures=path, end=now - pd.Timedelta("10s"))) == 1
-    with pytest.raises(DataError, match="must be over before it is read"):
+    with pytest.raises(DataError, match="is not over"):
         read(source, time="at", captures=path, end=now + pd.Timedelta("1h"))
