@@ -1,6 +1,7 @@
-"""What a declared column means: Pandera rule, matrix encoding, inference from data.
+"""What a declared column means: its Pandera rule, its encoding, its inference from data.
 
-A column is declared once, in `data.features`; everything that must agree about it asks here.
+A column is declared once, in `data.features`. Validation, training, serving and drift tests all
+call these functions, so that they agree about it.
 """
 
 import datetime as dt
@@ -15,17 +16,17 @@ from numpy.typing import NDArray
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.errors import DataError
 
+Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Labels of a categorical column as strings, null where there is none.
+    """Convert the labels of a categorical column to strings; nulls stay null.
 
-    Whole numbers and booleans are written out (`1`, `True`), so that codes read from CSV
-    compare with declared labels. Each value is written on its own: the other rows of a batch
-    never change its label.
+    Whole numbers and booleans become `1` and `True`, so that codes read from CSV compare with
+    declared labels. The label of a value never depends on the other rows of a batch.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         labels = [*as_text(pd.Series(values.cat.categories)), None]
@@ -41,7 +42,15 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def as_codes(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
-    """Labels as `as_text` writes them, as places in a list of them; -1 where there is none."""
+    """Encode labels as positions in the list of distinct labels, as text.
+
+    Returns
+    -------
+    codes : array of int, shape (n_rows,)
+        Position of each row's label; -1 for null.
+    labels : list of str
+        The distinct labels, as `as_text` writes them.
+    """
     if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
         places, found = pd.factorize(as_text(values))
         return places, [str(label) for label in found]
@@ -54,14 +63,15 @@ def as_codes(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
 def _label(value: Any) -> str:
     whole = isinstance(value, float | np.floating) and value.is_integer()
     label = str(int(value) if whole else value)
-    # Half a surrogate pair, as JSON can hold it, has no place in Unicode; it is written as \\ud800.
+    # JSON can hold half a surrogate pair, which UTF-8 cannot encode; it becomes \\ud800.
     return label if label.isascii() else label.encode("utf-8", "backslashreplace").decode()
 
 
 def as_number(values: pd.Series) -> pd.Series:
-    """Numbers of a numeric column as float64, NaN for null and for what is no number.
+    """Convert a numeric column to float64; nulls and unreadable values become NaN.
 
-    Times are seconds since 1970 (UTC where they name no zone), lengths of time are seconds.
+    Times become seconds since 1970 (read as UTC where they have no zone), durations become
+    seconds.
     """
     if values.dtype == np.float64:
         return values
@@ -83,10 +93,10 @@ def as_number(values: pd.Series) -> pd.Series:
 
 
 def as_time(values: pd.Series) -> pd.Series:
-    """Times of a time column as datetime64[us] in UTC without a zone, NaT for what is no time.
+    """Convert a time column to datetime64[us] in UTC without a zone.
 
-    Text is read as ISO 8601 only. A guess at `1/2/2013` would depend on the other rows, and a
-    bare number has no unit.
+    Text must be ISO 8601. Everything else becomes NaT: a guess at `1/2/2013` would depend on
+    the other rows, and a bare number has no unit.
     """
     if values.dtype.kind != "M":
         texts = [value if isinstance(value, dt.date | str) else None for value in values]
@@ -104,12 +114,12 @@ def _seconds(values: pd.Series) -> pd.Series:
 
 
 def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """The declared columns of `frame`, in declared order, as float64 and strings.
+    """Select the declared columns in declared order and convert them to float64 and strings.
 
     Raises
     ------
     DataError
-        If declared columns are missing or a name stands twice, all of them named.
+        If declared columns are missing or two columns share a name; the message names them all.
     """
     require(frame, list(columns))
     return pd.DataFrame(
@@ -122,27 +132,27 @@ def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 
 def require(frame: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse a frame that lacks columns or holds one of them twice.
+    """Check that a frame has the named columns and that no two columns share a name.
 
     Raises
     ------
     DataError
-        Naming every missing and every doubled column.
+        If not; the message names every missing and every repeated column.
     """
     missing = [name for name in names if name not in frame.columns]
     doubled = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
     problems = []
     if missing:
-        problems.append(f"must hold the columns {', '.join(missing)}. They are missing")
+        problems.append(f"lack the columns {', '.join(missing)}")
     if doubled:
-        problems.append(f"must hold each column once. Got {', '.join(doubled)} more than once")
+        problems.append(f"hold {', '.join(doubled)} more than once")
     if problems:
         message = f"The rows {' and '.join(problems)}. Fix the source or data.features."
         raise DataError(message)
 
 
 def known_categories(frame: pd.DataFrame, columns: Columns) -> Categories:
-    """Labels per categorical column: the declared ones, else those of `frame`, sorted."""
+    """List the labels of each categorical column, sorted: as declared, else as found in rows."""
     return {
         name: sorted(column.values or as_text(frame[name]).dropna().unique())
         for name, column in columns.items()
@@ -153,7 +163,7 @@ def known_categories(frame: pd.DataFrame, columns: Columns) -> Categories:
 def encode(
     frame: pd.DataFrame, columns: Columns, categories: Mapping[str, Sequence[str]]
 ) -> Matrix:
-    """The matrix an estimator sees: numbers as they are, labels as their place in `categories`.
+    """Encode rows for an estimator: numbers unchanged, labels as positions in `categories`.
 
     Parameters
     ----------
@@ -167,7 +177,7 @@ def encode(
     Returns
     -------
     array of float64, shape (n_rows, n_columns)
-        NaN for null, for a label that is not known, and for what is no number.
+        NaN for a null, an unknown label or an unreadable number.
     """
     matrix = np.empty((len(frame), len(columns)), dtype=np.float64)
     for i, (name, column) in enumerate(columns.items()):
@@ -183,14 +193,14 @@ def encode(
 def pandera_schema(
     columns: Columns, *, key: str | None = None, time: str | None = None
 ) -> pa.DataFrameSchema:
-    """The Pandera schema of conformed rows; a served request obeys the same rules.
+    """Build the Pandera schema of conformed rows; requests to the served API obey it too.
 
     Parameters
     ----------
     columns : dict of str to Column
         Declared columns.
     key, time : str, optional
-        Columns that must be present in every row; a key must be unique.
+        Columns that must have a value in every row; keys must be unique.
     """
     rules = {name: _rule(column) for name, column in columns.items()}
     if key is not None:
@@ -201,10 +211,10 @@ def pandera_schema(
 
 
 def limits(column: Numeric) -> tuple[float, float]:
-    """Smallest and largest number that a column may hold.
+    """Find the smallest and largest number that a column may hold.
 
-    Where none is declared they are those of a float32, in which estimators compute: what
-    lies beyond would be infinite to them.
+    Numbers beyond the range of float32 are never allowed: estimators compute in float32 and
+    would see infinity.
     """
     least = -_LARGEST if column.min is None else column.min
     most = _LARGEST if column.max is None else column.max
@@ -212,7 +222,7 @@ def limits(column: Numeric) -> tuple[float, float]:
 
 
 def range_rule(column: Numeric) -> str:
-    """The rule of `limits` in words."""
+    """Say in words which numbers a column may hold."""
     low, high = limits(column)
     return f"must lie in {low:g} .. {high:g}"
 
@@ -225,15 +235,15 @@ def _rule(column: Numeric | Categorical) -> pa.Column:
 
 
 def infer_columns(frame: pd.DataFrame) -> Columns:
-    """Declare columns from what rows hold: a draft to be read and corrected.
+    """Draft a declaration of columns from rows, for a person to read and correct.
 
     Numbers and times become numeric, everything else (booleans too) categorical; a column
-    with a null is nullable. No range is inferred: observed extremes are no rule.
+    with a null becomes nullable. No range is inferred, because observed extremes are no limits.
 
     Raises
     ------
     DataError
-        If a column name stands twice.
+        If two columns share a name.
     """
     require(frame, [])
     columns: Columns = {}

@@ -1,30 +1,30 @@
-"""What can go wrong, by who has to act.
+"""The errors that Holdfast raises on purpose, one class for each kind of person who must act.
 
 PipelineError
 ├── ConfigError        the author of conf/<model>.yaml
-├── DataError          the owner of the data: a whole batch or source is unusable
-├── RegistryError      the operator of MLflow, or whoever promotes versions
-└── UnavailableError   nobody yet: a server or disk is away, the same call may work later
+├── DataError          the owner of the data: a whole batch or source cannot be used
+├── RegistryError      the operator of MLflow, or the person who promotes versions
+└── UnavailableError   nobody yet: a server or disk does not answer, a retry may succeed
 
-A refused row is no exception; `validation.validate` returns it with its reason.
+A refused row raises nothing; `validation.validate` returns it with its reason.
 """
 
 
 class PipelineError(Exception):
-    """Anything Holdfast refuses to do, in one sentence: subject, rule, what came, cure."""
+    """Anything that Holdfast refuses to do; the message says what happened and how to cure it."""
 
 
 class ConfigError(PipelineError):
-    """A model's YAML file, or an environment variable over it, cannot be used."""
+    """A model's YAML file, or an environment variable that overrides it, cannot be used."""
 
 
 class DataError(PipelineError):
-    """A source or a whole batch cannot be used."""
+    """A source, or a whole batch of rows, cannot be used."""
 
 
 class RegistryError(PipelineError):
-    """A version, alias or stored artifact is not what it should be."""
+    """A version, an alias or a stored artifact is missing, damaged or not in the right state."""
 
 
 class UnavailableError(PipelineError):
-    """A service does not answer; the only error that flows retry."""
+    """A service does not answer. Flows retry after this error and after no other."""

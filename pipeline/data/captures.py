@@ -1,11 +1,11 @@
-"""The store of answered and refused requests: its schema, and how it is read back."""
+"""The store of answered and refused requests: its SQL schema, and how it is read."""
 
 import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,10 @@ CAPTURED = (
     *("captured_at", "key", "prediction", "confidence"),
     *("latency", "version", "request_id"),
 )
-"""Columns beside the features; no feature may have one of these names."""
+"""Columns that are stored beside the features; no feature may use these names."""
 
 
-# Times are whole microseconds since 1970, UTC: exact, ordered, and without a format.
+# Times are whole microseconds since 1970, UTC: exact, and ordered as numbers.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contracts (
     id INTEGER PRIMARY KEY,
@@ -61,15 +61,15 @@ _FIRST, _LAST = -(2**63), 2**63 - 1
 
 
 class Layout(NamedTuple):
-    """What reads the features of an answer.
+    """How the features of an answered request are stored.
 
     Attributes
     ----------
     task : str
-        The model's.
+        The model's task, ``classification`` or ``regression``.
     columns : str
-        As JSON: each feature in order, and the labels that its codes count from 0, or null for
-        numbers.
+        JSON object with each feature in order: a list of the labels that codes count from 0,
+        or null for numbers.
     """
 
     task: str
@@ -77,7 +77,7 @@ class Layout(NamedTuple):
 
 
 class Unseen(NamedTuple):
-    """A label that training has not seen: its place among the features, and itself."""
+    """A label that was not in the training rows, with its position in the encoded matrix."""
 
     row: int
     column: int
@@ -87,85 +87,89 @@ class Unseen(NamedTuple):
 def read_captures(
     path: Path, *, start: pd.Timestamp | None = None, end: pd.Timestamp | None = None
 ) -> pd.DataFrame:
-    """Answered rows with `start <= captured_at < end`, oldest first.
+    """Read the answered rows with `start <= captured_at < end`, oldest first.
 
-    The file is opened read-only, while a server may be writing it.
+    The file is opened read-only; a server may write it at the same time.
 
     Parameters
     ----------
     path : Path
         The SQLite file.
     start, end : Timestamp, optional
-        The window in UTC; None leaves that side open.
+        The window, in UTC; None leaves a side open.
 
     Returns
     -------
     DataFrame
         The features, then ``captured_at`` (datetime64[us], UTC without zone), ``key``,
         ``prediction``, ``confidence`` (of the likelier class; NaN in a regression), ``latency``
-        (seconds), ``version`` and ``request_id``; without rows, no features either.
+        (seconds), ``version`` and ``request_id``. Without rows there are no feature columns.
     """
     with closing(_reading(path)) as connection:
-        contracts = {
-            contract: (task, json.loads(columns))
-            for contract, task, columns in connection.execute("SELECT * FROM contracts")
+        layouts = {
+            number: (task, json.loads(columns))
+            for number, task, columns in connection.execute("SELECT * FROM contracts")
         }
-        query = f"SELECT * FROM answers {_WINDOW}"  # noqa: S608 -- our own words
-        found = connection.execute(query, _bounds(start, end))
-        names = [column[0] for column in found.description]
-        requests = pd.DataFrame(found.fetchall(), columns=names)
-    parts = [_rows(some, *contracts[contract]) for contract, some in requests.groupby("contract")]
-    whole = pd.concat(parts).sort_index(kind="stable") if parts else _NOTHING
+        requests = _between(connection, "answers", start, end)
+    parts = [_rows(some, *layouts[number]) for number, some in requests.groupby("contract")]
+    whole = pd.concat(parts).sort_index(kind="stable") if parts else _NO_ROWS
     captured = whole[list(CAPTURED)].astype({"captured_at": "datetime64[us]"})
     return pd.concat([whole.drop(columns=[*CAPTURED]), captured], axis=1).reset_index(drop=True)
 
 
-_WINDOW = "WHERE at >= ? AND at < ? ORDER BY at, rowid"
-
-
-_NOTHING = pd.DataFrame({name: pd.Series(dtype="int64") for name in CAPTURED})
+_NO_ROWS = pd.DataFrame({name: pd.Series(dtype="int64") for name in CAPTURED})
 
 
 def _rows(requests: pd.DataFrame, task: str, columns: dict[str, list[str] | None]) -> pd.DataFrame:
-    """The rows of requests that hold the same columns; the index is that of the requests."""
-    predictions = [np.frombuffer(one) for one in requests["predictions"]]
-    sizes = [len(one) for one in predictions]
-    features = np.frombuffer(b"".join(requests["features"])).reshape(-1, len(columns))
-    decoded = {
-        name: features[:, i] if labels is None else _decoded(features[:, i], labels)
-        for i, (name, labels) in enumerate(columns.items())
-    }
-    starts = np.cumsum([0, *sizes[:-1]])
-    for start, unseen in zip(starts, requests["unseen"], strict=True):
-        for row, column, label in json.loads(unseen):
-            decoded[list(columns)[column]][start + row] = label
+    """Unpack requests of one layout into rows; the index of a row is that of its request."""
+    predictions = [np.frombuffer(packed) for packed in requests["predictions"]]
+    sizes = [len(some) for some in predictions]
     predicted = np.concatenate(predictions)
-    keys = [
-        key
-        for given, request_id, n in zip(
-            requests["keys"], requests["request_id"], sizes, strict=True
-        )
-        for key in (json.loads(given) or [f"{request_id}-{i}" for i in range(n)])
-    ]
-    told = requests[["at", "latency", "version", "request_id"]]
-    told = told.loc[requests.index.repeat(sizes)].rename(columns={"at": "captured_at"})
-    sure = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
-    return pd.DataFrame(decoded, index=told.index).assign(
-        **told.assign(latency=told["latency"] / 1e6),
-        key=keys,
+    facts = requests[["at", "latency", "version", "request_id"]].loc[requests.index.repeat(sizes)]
+    likelier = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
+    return pd.DataFrame(_features(requests, sizes, columns), index=facts.index).assign(
+        captured_at=facts["at"],
+        latency=facts["latency"] / 1e6,
+        version=facts["version"],
+        request_id=facts["request_id"],
+        key=_keys(requests, sizes),
         prediction=predicted,
-        confidence=sure,
+        confidence=likelier,
     )
 
 
+def _features(
+    requests: pd.DataFrame, sizes: list[int], columns: dict[str, list[str] | None]
+) -> dict[str, np.ndarray]:
+    matrix = np.frombuffer(b"".join(requests["features"])).reshape(-1, len(columns))
+    decoded = {
+        name: matrix[:, i] if labels is None else _decoded(matrix[:, i], labels)
+        for i, (name, labels) in enumerate(columns.items())
+    }
+    for first, unseen in zip(np.cumsum([0, *sizes[:-1]]), requests["unseen"], strict=True):
+        for row, column, label in json.loads(unseen):
+            decoded[list(columns)[column]][first + row] = label
+    return decoded
+
+
+def _keys(requests: pd.DataFrame, sizes: list[int]) -> list[str]:
+    """Keys of all rows: as the caller gave them, else made of the request's id."""
+    together = zip(requests["keys"], requests["request_id"], sizes, strict=True)
+    return [
+        key
+        for given, request_id, n in together
+        for key in (json.loads(given) or [f"{request_id}-{i}" for i in range(n)])
+    ]
+
+
 def _decoded(codes: NDArray[np.float64], labels: Sequence[str]) -> np.ndarray:
-    """Labels of codes; None for a code that is missing or stands for none."""
+    """Turn codes into labels; a code that is NaN or negative becomes None."""
     places = np.where(np.isnan(codes), -1, codes).astype(np.intp)
     return np.array([*labels, None], dtype=object)[places]
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Labels that were sent, oldest first: ``key`` and ``target``."""
+    """Read the labels that callers sent, oldest first, as columns ``key`` and ``target``."""
     with closing(_reading(path)) as connection:
         found = connection.execute("SELECT key, target FROM labels ORDER BY rowid").fetchall()
     return pd.DataFrame(found, columns=["key", "target"])
@@ -174,39 +178,42 @@ def read_labels(path: Path) -> pd.DataFrame:
 def read_refusals(
     path: Path, *, start: pd.Timestamp | None = None, end: pd.Timestamp | None = None
 ) -> pd.DataFrame:
-    """Refused requests with `start <= at < end`, oldest first.
+    """Read the refused requests with `start <= at < end`, oldest first.
 
     Returns
     -------
     DataFrame
         ``at`` (datetime64[us], UTC without zone), ``request_id``, ``version``, ``route``,
-        ``caller``, ``problems`` (a list of dicts as they were answered), ``bytes`` of the whole
-        body, and the first part of it.
+        ``caller``, ``problems`` (a list of dicts, as in the response), ``bytes`` (length of
+        the whole body) and ``body`` (the first part of it).
     """
     with closing(_reading(path)) as connection:
-        query = f"SELECT * FROM refusals {_WINDOW}"  # noqa: S608 -- our own words
-        found = connection.execute(query, _bounds(start, end))
-        names = [column[0] for column in found.description]
-        frame = pd.DataFrame(found.fetchall(), columns=names)
+        frame = _between(connection, "refusals", start, end)
     return frame.assign(
         at=frame["at"].astype("datetime64[us]"), problems=frame["problems"].map(json.loads)
     )
 
 
 def _reading(path: Path) -> sqlite3.Connection:
-    # Without a log nobody is writing; SQLite told so leaves no log of its own behind.
+    # Without a write-ahead log no server is writing, and `immutable` keeps SQLite from making one.
     log = path.with_name(f"{path.name}-wal")
     address = f"{path.absolute().as_uri()}?mode=ro{'' if log.exists() else '&immutable=1'}"
     return sqlite3.connect(address, uri=True)
 
 
-def _bounds(start: pd.Timestamp | None, end: pd.Timestamp | None) -> tuple[int, int]:
-    return (
-        _FIRST if start is None else _microseconds(start),
-        _LAST if end is None else _microseconds(end),
-    )
+def _between(
+    connection: sqlite3.Connection,
+    table: Literal["answers", "refusals"],
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+) -> pd.DataFrame:
+    query = f"SELECT * FROM {table} WHERE at >= ? AND at < ? ORDER BY at, rowid"  # noqa: S608 -- one of two names
+    first = _FIRST if start is None else _microseconds(start)
+    last = _LAST if end is None else _microseconds(end)
+    found = connection.execute(query, (first, last))
+    return pd.DataFrame(found.fetchall(), columns=[column[0] for column in found.description])
 
 
 def _microseconds(moment: pd.Timestamp) -> int:
-    """Since 1970; a time without a zone is UTC."""
+    """Count the microseconds since 1970; a time without a zone is UTC."""
     return (moment - pd.Timestamp(0, tz=moment.tz)) // pd.Timedelta(1, "us")

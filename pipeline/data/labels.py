@@ -1,4 +1,4 @@
-"""Targets that arrive after their rows: joined by key, and known only after a delay."""
+"""Labels that arrive after their rows: joined by key, and usable only after a delay."""
 
 import pandas as pd
 
@@ -8,12 +8,12 @@ from pipeline.errors import DataError
 
 
 def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.DataFrame:
-    """Rows with the target that has arrived for their key; null where none has.
+    """Join the newest label of each key to its row; rows without a label get a null target.
 
     Raises
     ------
     DataError
-        If the labels lack the key or the target.
+        If the labels lack the key column or the target column.
     """
     require(labels, [data.key, data.target])
     keyed = labels[[data.key, data.target]].assign(**{data.key: as_text(labels[data.key])})
@@ -22,7 +22,9 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.Data
 
 
 def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Rows whose label had arrived by `as_of`.
+    """Select the rows whose label was known at the moment `as_of`.
+
+    A label is known `data.label_delay` after the time of its row.
 
     Raises
     ------
@@ -30,10 +32,7 @@ def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataF
         If the target column is missing.
     """
     if data.target not in rows.columns:
-        message = (
-            f"The training rows must hold the target {data.target!r}. It is missing. "
-            "Fix data.target or the source."
-        )
+        message = f"The rows lack the target column {data.target!r}. Fix data.target or the source."
         raise DataError(message)
     arrived = rows[data.time] + data.label_delay <= as_of
     return rows[arrived & rows[data.target].notna()].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Rows against the contract: the valid ones, and the refused ones with their reasons."""
+"""Splits rows into valid and refused ones, and keeps the refused ones with their reasons."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,16 @@ _NULL = "must not be null"
 
 @dataclass(frozen=True)
 class Validated:
-    """What validation made of a batch; no row is lost between the two frames.
+    """The rows of a batch, split into valid and refused ones. No row is lost.
 
     Attributes
     ----------
     valid : DataFrame
-        Conformed rows that obey the contract, with every column that came.
+        Conformed rows that obey the declared rules, with all columns of the source.
     quarantined : DataFrame
-        Refused rows as they came, with a column ``quarantine_reason``.
+        Refused rows, unchanged, with an extra column ``quarantine_reason``.
     reasons : dict of str to int
-        Rows refused per reason; a row may count under several.
+        Number of rows refused for each reason; a row may have several reasons.
     """
 
     valid: pd.DataFrame
@@ -37,26 +37,26 @@ class Validated:
 
 
 def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Validated:
-    """Split rows into those that obey the contract and those that do not.
+    """Split rows into those that obey the declared rules and those that break one.
 
     Parameters
     ----------
     frame : DataFrame
-        Rows as they came, with key, time and features.
+        Rows as the source returned them, with key, time and features.
     data : Data
         The declared columns and their roles.
     source : str
-        What to call the rows in an error.
+        What to call the rows in an error message.
 
     Raises
     ------
     NoValidRowError
-        If there is no row, a feature is missing, or no row is valid.
+        If there are no rows, a feature is missing, or no row is valid.
     DataError
-        If the key or the time is missing, or a name stands twice.
+        If the key or time column is missing, or two columns share a name.
     """
     if frame.empty:
-        message = f"{source} must hold rows. Got none. Check the source for this window."
+        message = f"{source} has no rows. Check the source for this window."
         raise NoValidRowError(message, _all_refused(frame, data, []))
     _require(frame, data)
     rows = frame.reset_index(drop=True)
@@ -75,15 +75,15 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
     if valid.empty:
         most, n = next(iter(counts.items()))
         message = (
-            f"{source} must hold at least one valid row. Got {len(rows)} rows, none valid; "
-            f"mostly: {most} ({n} rows). Fix the source or the contract in data.features."
+            f"{source} has no valid row among its {len(rows)}; the most frequent reason: "
+            f"{most} ({n} rows). Fix the source or data.features."
         )
         raise NoValidRowError(message, Validated(valid, quarantined, counts))
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
 
 
 class NoValidRowError(DataError):
-    """No row is valid; `validated` still holds those that came, so that nothing is lost."""
+    """No row of a batch is valid; `validated` holds the refused rows, so that none is lost."""
 
     def __init__(self, message: str, validated: Validated) -> None:
         super().__init__(message)
@@ -97,12 +97,12 @@ def _require(frame: pd.DataFrame, data: Data) -> None:
         known = frame.columns
         if not known.is_unique or data.key not in known or data.time not in known:
             raise
-        reasons = [f"{name} must be there" for name in data.features if name not in known]
+        reasons = [f"{name} must be present" for name in data.features if name not in known]
         raise NoValidRowError(str(error), _all_refused(frame, data, reasons)) from error
 
 
 def _all_refused(frame: pd.DataFrame, data: Data, reasons: list[str]) -> Validated:
-    """Rows that are refused together, before any is looked at."""
+    """Refuse all rows at once, without checking them one by one."""
     names = dict.fromkeys([*frame.columns, data.key, data.time, *data.features])
     none = pd.DataFrame(columns=list(names))
     checked = _conform(none, data)
@@ -118,7 +118,7 @@ def _conform(rows: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 
 def _unreadable(rows: pd.DataFrame, checked: pd.DataFrame, data: Data) -> pd.Series:
-    """Values that are there but are no number or time, which conforming turned to null."""
+    """Find values that conforming turned into nulls because it could not read them."""
     rules = {n: _NUMBER for n, column in data.features.items() if isinstance(column, Numeric)}
     found = []
     for name, rule in (rules | {data.time: _TIME}).items():
@@ -134,10 +134,10 @@ def _failures(error: SchemaErrors, columns: Columns, already: pd.Series) -> pd.S
         for column, check in zip(cases["column"], cases["check"], strict=True)
     ]
     reasons = pd.Series(text, index=pd.Index(cases["index"].astype("int64")), dtype="str")
-    # A value that could not be read has become a null; one reason is enough for it.
-    read = already.str.removesuffix(_NUMBER).str.removesuffix(_TIME) + _NULL
-    said = set(read.items())
-    return reasons[[case not in said for case in reasons.items()]]
+    # An unreadable value has become a null and has its reason already.
+    nulls = already.str.removesuffix(_NUMBER).str.removesuffix(_TIME) + _NULL
+    known = set(nulls.items())
+    return reasons[[case not in known for case in reasons.items()]]
 
 
 def _reason(name: str, check: str, column: Numeric | Categorical | None) -> str:
@@ -153,12 +153,12 @@ def _reason(name: str, check: str, column: Numeric | Categorical | None) -> str:
 
 
 def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
-    """Keep refused rows under the batch's name; the same batch again replaces its own file.
+    """Write the refused rows of a batch to a file of its name, replacing an earlier one.
 
     Returns
     -------
     Path or None
-        The Parquet file; None when nothing was refused.
+        The Parquet file; None when no row was refused.
     """
     path = folder / f"{batch}.parquet"
     if validated.quarantined.empty:
@@ -169,7 +169,7 @@ def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
 
 
 def keep(rows: pd.DataFrame, path: Path) -> None:
-    """Write rows as they came as Parquet, the whole file or none."""
+    """Write rows to a Parquet file; a killed process never leaves half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     _storable(rows).to_parquet(partial)
@@ -177,7 +177,7 @@ def keep(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mixed types in one column cannot be stored as Parquet; write those out as text."""
+    """Convert columns of mixed types, which Parquet cannot store, to text."""
     mixed = [name for name in frame.columns if not _is_uniform(frame[name])]
     return frame.assign(**{name: as_text(frame[name]) for name in mixed}).rename(columns=str)
 
@@ -185,7 +185,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 def _is_uniform(values: pd.Series) -> bool:
     try:
         pa.Array.from_pandas(values)
-    # Arrow has no form for mixed types, whole numbers beyond 64 bits and half surrogate pairs.
+    # Arrow cannot store mixed types, integers beyond 64 bits or half surrogate pairs.
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return False
     return True

@@ -128,7 +128,7 @@ def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, sho
 
     assert told["reason"].startswith("Broken: schema (plan).")
     kept = pd.read_parquet(next((tmp_path / "state").rglob("batch 2026-02-16T0000.parquet")))
-    assert kept["quarantine_reason"].tolist() == ["plan must be there"] * A_WEEK
+    assert kept["quarantine_reason"].tolist() == ["plan must be present"] * A_WEEK
 
 
 def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, shop, make_shop_rows):
@@ -137,7 +137,7 @@ def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, sh
     rows.to_parquet(tmp_path / "rows.parquet")
     train(shop)
 
-    with pytest.raises(NoValidRowError, match="must hold at least one valid row"):
+    with pytest.raises(NoValidRowError, match="has no valid row"):
         monitor(shop)
 
     assert records.batches(opened(shop)[1]) == []
@@ -161,7 +161,7 @@ def test_without_diagnosis_a_batch_without_a_valid_row_is_refused(spoilt, make_c
     conf = make_conf(monitoring={"diagnosis": False})
     train(conf)
 
-    with pytest.raises(DataError, match="must hold at least one valid row"):
+    with pytest.raises(DataError, match="has no valid row"):
         monitor(conf)
 
 

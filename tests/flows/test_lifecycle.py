@@ -166,7 +166,7 @@ def test_a_batch_without_a_champion_is_refused_with_a_sentence(shop):
 def test_an_empty_batch_is_refused_with_a_sentence(shop, make_conf):
     train(shop)
 
-    with pytest.raises(DataError, match="must hold rows"):
+    with pytest.raises(DataError, match="has no rows"):
         monitor(make_conf(monitoring={"diagnosis": False}), batch="2030-01-01")
 
 

@@ -61,7 +61,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("values", "expected"), TEXTS)
-def test_labels_are_written_alike_whatever_their_dtype(values, expected):
+def test_a_label_reads_the_same_in_every_dtype(values, expected):
     texts = as_text(values)
 
     assert texts.dtype == "str"
@@ -70,7 +70,7 @@ def test_labels_are_written_alike_whatever_their_dtype(values, expected):
     ]
 
 
-def test_half_a_surrogate_pair_is_written_out_as_one_label_of_its_own():
+def test_half_a_surrogate_pair_becomes_an_escaped_label():
     assert as_text(pd.Series(["a", "\ud800b", "\ud801b"], dtype=object)).tolist() == [
         "a",
         "\\ud800b",
@@ -87,7 +87,7 @@ def test_a_label_does_not_depend_on_the_other_rows(values):
 
 
 @given(st.lists(st.none() | st.floats(width=32), min_size=1, max_size=8))
-def test_a_number_as_a_label_does_not_depend_on_the_other_rows(values):
+def test_the_label_of_a_number_does_not_depend_on_the_other_rows(values):
     column = pd.Series(values, dtype="float64")
     alone = [as_text(column[[i]]).iloc[0] for i in column.index]
 
@@ -151,7 +151,7 @@ def test_a_time_with_a_zone_becomes_utc():
 
 
 @pytest.mark.parametrize("index", [[0, 0, 0], ["c", "a", "b"]])
-def test_conforming_keeps_the_rows_index(index):
+def test_conforming_keeps_the_index_of_the_rows(index):
     frame = pd.DataFrame({"a": ["1", None, "x"], "b": [1, 2, 3]}, index=index)
 
     conformed = conform(frame, {"b": Categorical(), "a": Numeric(nullable=True)})
@@ -160,7 +160,7 @@ def test_conforming_keeps_the_rows_index(index):
     assert conformed.index.equals(frame.index)
 
 
-def test_missing_and_doubled_columns_are_named_together():
+def test_missing_and_repeated_columns_are_named_in_one_error():
     frame = pd.DataFrame([[1, 2, 3]], columns=["a", "a", "b"])
 
     with pytest.raises(DataError, match=r"columns c, d.*a more than once"):
@@ -195,7 +195,7 @@ def test_codes_do_not_depend_on_the_order_of_rows(order):
     np.testing.assert_array_equal(again, codes[order])
 
 
-def test_null_unseen_and_no_number_encode_to_nan():
+def test_nulls_unseen_labels_and_unreadable_numbers_encode_to_nan():
     columns = {"x": Numeric(), "c": Categorical()}
     frame = pd.DataFrame({"x": ["1", "x", None], "c": ["a", None, "b"]})
 
@@ -204,7 +204,7 @@ def test_null_unseen_and_no_number_encode_to_nan():
     np.testing.assert_array_equal(matrix, [[1, 0], [np.nan, np.nan], [np.nan, np.nan]])
 
 
-def test_declared_labels_win_over_those_of_the_rows():
+def test_declared_labels_override_labels_found_in_the_rows():
     frame = pd.DataFrame({"c": ["z", "b"]})
 
     assert known_categories(frame, {"c": Categorical(values=("b", "a"))}) == {"c": ["a", "b"]}
@@ -248,11 +248,11 @@ RULES = [
 
 
 @pytest.mark.parametrize(("column", "value", "accepted"), RULES)
-def test_the_contract_holds_at_inside_and_beyond_each_rule(column, value, accepted):
+def test_the_schema_accepts_values_up_to_each_limit_and_none_beyond(column, value, accepted):
     assert accepts(column, value) is accepted
 
 
-def test_a_key_is_unique_and_only_its_repetitions_are_refused():
+def test_only_the_repetitions_of_a_key_are_refused():
     schema = pandera_schema({}, key="id")
 
     with pytest.raises(SchemaErrors) as caught:
@@ -285,7 +285,7 @@ INFERRED = [
 
 
 @pytest.mark.parametrize(("values", "column"), INFERRED)
-def test_a_columns_type_is_inferred_from_its_dtype(values, column):
+def test_a_declaration_is_inferred_from_the_dtype(values, column):
     assert infer_columns(values.to_frame("x")) == {"x": column}
 
 
@@ -297,6 +297,6 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
     pandera_schema(columns).validate(conform(frame, columns), lazy=True)
 
 
-def test_a_doubled_name_is_no_draft():
-    with pytest.raises(DataError, match=r"must hold each column once\. Got a more than once"):
+def test_rows_with_a_repeated_column_name_cannot_be_declared():
+    with pytest.raises(DataError, match=r"rows hold a more than once\. Fix the source"):
         infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))

@@ -42,7 +42,7 @@ def database(tmp_path, rows):
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-def test_files_of_either_format_give_the_rows_back(tmp_path, rows, ending):
+def test_rows_come_back_from_a_file_of_each_format(tmp_path, rows, ending):
     path = tmp_path / f"rows.{ending}"
     rows.to_parquet(path) if ending == "parquet" else rows.to_csv(path, index=False)
 
@@ -61,7 +61,7 @@ def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path, rows):
     ("start", "end", "hours"),
     [(0, 4, [0, 2]), (0, 5, [0, 2, 4]), (1, 4, [2]), (None, 2, [0]), (1196, None, [1196, 1198])],
 )
-def test_the_window_holds_its_start_and_not_its_end(tmp_path, rows, start, end, hours):
+def test_a_window_includes_its_start_and_excludes_its_end(tmp_path, rows, start, end, hours):
     rows.to_parquet(tmp_path / "rows.parquet")
     moment = [None if n is None else rows["at"][0] + pd.Timedelta(hours=n) for n in (start, end)]
 
@@ -71,13 +71,13 @@ def test_the_window_holds_its_start_and_not_its_end(tmp_path, rows, start, end, 
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none/*.parquet"])
-def test_a_file_that_is_not_there_is_refused(tmp_path, name):
+def test_a_path_that_matches_no_file_is_refused(tmp_path, name):
     with pytest.raises(DataError, match="No file matches the file source"):
         read(file(tmp_path / name), time="at")
 
 
 @pytest.mark.parametrize("path", ["nowhere://rows.csv", "abfs://box/rows.csv"])
-def test_a_protocol_that_is_unknown_or_not_installed_is_refused(path):
+def test_an_unknown_or_uninstalled_protocol_is_refused(path):
     with pytest.raises(DataError, match="cannot be reached"):
         read(file(path), time="at")
 
@@ -100,12 +100,12 @@ def test_a_broken_csv_is_named(tmp_path, text):
         read(file(tmp_path / "rows.csv"), time="a")
 
 
-def test_sql_rows_equal_the_table(database, rows):
+def test_a_query_returns_the_rows_of_its_table(database, rows):
     pd.testing.assert_frame_equal(read(sql(database), time="at"), rows)
 
 
 @pytest.mark.parametrize("shape", ["%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
-def test_bound_ends_lose_no_row_at_the_edges(tmp_path, rows, shape):
+def test_a_bound_window_loses_no_row_at_its_edges(tmp_path, rows, shape):
     written = rows.assign(at=rows["at"].dt.strftime(shape))
     with closing(sqlite3.connect(tmp_path / "rows.db")) as connection:
         written.to_sql("rows", connection, index=False)
@@ -115,11 +115,11 @@ def test_bound_ends_lose_no_row_at_the_edges(tmp_path, rows, shape):
     pd.testing.assert_frame_equal(found, days(rows, START, END))
 
 
-def test_bound_ends_are_open_without_a_window(database, rows):
+def test_a_bound_query_without_a_window_returns_all_rows(database, rows):
     assert len(read(sql(database, WINDOWED), time="at")) == len(rows)
 
 
-def test_an_unbound_query_is_windowed_all_the_same(database, rows):
+def test_rows_of_a_query_that_binds_no_window_are_filtered(database, rows):
     found = read(sql(database), time="at", start=START, end=END)
 
     assert len(found) == len(days(rows, START, END))
@@ -137,18 +137,18 @@ def test_a_half_written_sqlite_file_is_refused_in_one_sentence(database, share):
 
 
 @pytest.mark.parametrize("query", ["SELECT * FROM nothing", "SELEC", "SELECT :other FROM rows"])
-def test_a_query_that_does_not_run_is_the_authors_to_fix(database, query):
+def test_a_query_that_does_not_run_is_a_data_error(database, query):
     with pytest.raises(DataError, match="query of the SQL source does not run"):
         read(sql(database, query), time="at")
 
 
-def test_a_database_that_is_away_may_be_asked_again(tmp_path):
+def test_a_database_that_does_not_answer_is_unavailable(tmp_path):
     with pytest.raises(UnavailableError, match="does not answer"):
         read(sql(tmp_path / "away" / "rows.db"), time="at")
 
 
 @pytest.mark.parametrize("url", ["hunter2", "nosuch://me:hunter2@db/x", "mysql://me:hunter2@db/x"])
-def test_an_address_that_cannot_be_used_is_refused_without_showing_it(url):
+def test_an_unusable_database_address_is_refused_and_not_shown(url):
     source = SqlSource(kind="sql", url=url, query="SELECT 1")
 
     with pytest.raises(ConfigError) as caught:
@@ -157,7 +157,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_showing_it(url):
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_function_is_asked_for_the_window(rows):
+def test_a_source_function_gets_the_window(rows):
     asked = []
 
     def source(start, end):
@@ -169,7 +169,7 @@ def test_a_function_is_asked_for_the_window(rows):
     assert asked == [(START, END)]
 
 
-def test_a_function_that_raises_is_named():
+def test_a_source_function_that_raises_is_named():
     def broken(start, end):
         raise KeyError(start, end)
 
@@ -177,7 +177,7 @@ def test_a_function_that_raises_is_named():
         read(function(broken), time="at")
 
 
-def test_a_function_that_says_the_source_is_away_is_believed():
+def test_a_source_function_may_raise_unavailable_itself():
     def away(_start, _end):
         message = "The mainframe must answer. It is asleep. Wait."
         raise UnavailableError(message)
@@ -187,12 +187,12 @@ def test_a_function_that_says_the_source_is_away_is_believed():
 
 
 @pytest.mark.parametrize("rows", [None, [1, 2], {"at": [1]}])
-def test_a_function_that_returns_no_frame_is_named(rows):
+def test_a_source_function_must_return_a_frame(rows):
     with pytest.raises(DataError, match="must return a DataFrame"):
         read(function(lambda _start, _end: rows), time="at")
 
 
-def test_times_with_a_zone_are_compared_and_given_in_utc(frame):
+def test_times_with_a_zone_are_compared_and_returned_in_utc(frame):
     frame["at"] = frame["at"].dt.tz_localize("UTC").dt.tz_convert("America/New_York")
 
     found = read(
@@ -207,12 +207,12 @@ def test_times_with_a_zone_are_compared_and_given_in_utc(frame):
     assert len(found) == 24
 
 
-def test_a_missing_time_column_is_named_with_what_came(frame):
+def test_a_missing_time_column_is_named_beside_the_columns_found(frame):
     with pytest.raises(DataError, match=r"time column 'when'.*Got id, at"):
         read(function(lambda _start, _end: frame), time="when")
 
 
-def test_a_doubled_column_is_refused(frame):
+def test_a_repeated_column_name_is_refused(frame):
     with pytest.raises(DataError, match="at more than once"):
         read(function(lambda _start, _end: pd.concat([frame, frame["at"]], axis=1)), time="at")
 
@@ -232,7 +232,7 @@ def test_rows_without_a_time_belong_to_every_window(frame, bounds):
     assert found.loc[found["at"].isna(), "id"].tolist() == ["r1", "r590"]
 
 
-def test_an_unreadable_time_is_kept_as_it_came(frame):
+def test_an_unreadable_time_is_returned_unchanged(frame):
     frame["at"] = frame["at"].astype("str")
     frame.loc[1, "at"] = "31/12/2026"
 
@@ -247,18 +247,18 @@ def test_an_empty_source_gives_no_rows(frame):
 
 
 @pytest.mark.parametrize("index", [np.zeros(600, dtype=int), np.arange(600)[::-1]])
-def test_the_index_of_a_functions_frame_does_not_matter(frame, index):
+def test_the_index_of_a_frame_from_a_function_is_ignored(frame, index):
     found = read(function(lambda _s, _e: frame.set_axis(index)), time="at", start=START, end=END)
 
     pd.testing.assert_frame_equal(found, days(frame, START, END))
 
 
-def test_captures_that_are_not_there_are_refused(tmp_path):
+def test_a_missing_capture_store_is_refused(tmp_path):
     with pytest.raises(PipelineError, match="capture"):
         read(CaptureSource(kind="capture"), time="at", captures=tmp_path / "captures.db")
 
 
-def test_a_window_of_captures_is_read_only_once_it_is_over(tmp_path):
+def test_a_window_of_captures_cannot_be_read_before_its_end(tmp_path):
     path, source = tmp_path / "captures.db", CaptureSource(kind="capture")
     now = pd.Timestamp.now("UTC").tz_localize(None)
     with Captures(path) as captures:

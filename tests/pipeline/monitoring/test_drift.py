@@ -114,7 +114,7 @@ def test_columns_that_the_batch_lacks_are_drift(reference, batch):
 
 
 def test_a_name_that_stands_twice_is_refused_with_a_sentence(reference, batch):
-    with pytest.raises(DataError, match=r"each column once.*x1 more than once.*Fix the source"):
+    with pytest.raises(DataError, match=r"hold x1 more than once.*Fix the source"):
         judge(reference, pd.concat([batch, batch[["x1"]]], axis=1))
 
 
