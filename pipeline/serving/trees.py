@@ -1,16 +1,16 @@
 """Predictions of XGBoost's trees without what its Python wrapper adds to each call.
 
-`Booster.inplace_predict` looks its input over at every call, which for a few rows takes longer
-than the trees do, and the contract has done so already. More than a few rows are XGBoost's own,
-to the bit, through its C API (https://xgboost.readthedocs.io/en/stable/c.html). A few are walked
-here, through all trees at once, so that the next nodes of hundreds of trees are fetched together
-and not one after the other; their sum differs from XGBoost's in the last bits of a float32.
+`Booster.inplace_predict` checks its input at every call, which takes longer than the trees of a
+few rows, and which the contract has done already. More than a few rows go to XGBoost's C API, to
+the bit (https://xgboost.readthedocs.io/en/stable/c.html). A few rows are walked here, through all
+trees at once, so that the next nodes of hundreds of trees are fetched together and not one after
+the other; their sum differs from XGBoost's in the last bits of a float32.
 """
 
 import ctypes
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ from pipeline.errors import RegistryError
 from pipeline.training.model import Model, Predictions
 
 FEW = 16
-"""Rows that are walked here sooner than by XGBoost."""
+"""Most rows that are walked here, which is faster than XGBoost up to about this number."""
 _DEEPEST = 16
-"""Levels of trees that are walked here; deeper ones are rare, and XGBoost's."""
+"""Levels of trees that are walked here; deeper trees are rare, and left to XGBoost."""
 _LINKS: dict[str, Callable[[Any], Any]] = {"binary:logistic": logit, "reg:squarederror": float}
 """From the base score to its margin, for the objectives whose trees are walked here."""
 _VALUES = json.dumps(
@@ -37,14 +37,18 @@ _VALUES = json.dumps(
         "cache_id": 0,
     }
 ).encode()
+"""Arguments of XGBoost's C API: predict values, with all trees."""
 Predict = Callable[[Matrix], Predictions]
+Floats = NDArray[np.float32]
+Places = NDArray[np.intp]
 
 
 def predictor(model: Model) -> Predict:
-    """What predicts encoded matrices of shape (n_rows > 0, n_columns), shape (n_rows,).
+    """Make the fastest function that predicts encoded rows as the model does.
 
-    One thread predicts: a server's other threads have requests of their own. Any other
-    estimator than XGBoost's predicts as `Model.predict_encoded` does.
+    It takes matrices of shape (n_rows > 0, n_columns) to predictions of shape (n_rows,), in one
+    thread, because the other threads of a server have requests of their own. Estimators other
+    than XGBoost's predict through `Model.predict_encoded`.
     """
     if not hasattr(model.estimator, "get_booster"):
         return model.predict_encoded
@@ -57,46 +61,88 @@ def predictor(model: Model) -> Predict:
     return predict
 
 
-def _walker(model: Model) -> Predict | None:
-    """What walks all trees at once, a level at a time; None for a model that is not of its kind.
+class _Nodes(NamedTuple):
+    """Nodes of trees as arrays, shape (n_nodes,); a leaf is its own child.
 
-    A node compares one entry of a row's questions with its bound: below it lies the first child,
-    elsewhere, and for NaN, the second.
+    A node compares one answer of a row with its bound: an answer below it leads to the first
+    child, any other answer and NaN lead to the second.
+
+    Attributes
+    ----------
+    question : array of int
+        Which of a row's answers the node compares; see `_questions`.
+    bound : array of float32
+        What the answer is compared with.
+    value : array of float32
+        What a leaf adds to the margin; 0 for other nodes.
+    second, first : array of int
+        Children.
     """
+
+    question: Places
+    bound: Floats
+    value: Floats
+    second: Places
+    first: Places
+
+
+def _walker(model: Model) -> Predict | None:
+    """Walk all trees at once, level by level; None for models that are left to XGBoost."""
     learner = json.loads(model.estimator.get_booster().save_raw("json"))["learner"]
     objective, booster = learner["objective"]["name"], learner["gradient_booster"]
     if objective not in _LINKS or booster["name"] != "gbtree" or not booster["model"]["trees"]:
         return None
     base = np.ravel(json.loads(learner["learner_model_param"]["base_score"]))
-    ask, trees = _questions(booster["model"]["trees"], model)
-    sizes = [len(tree["value"]) for tree in trees]
-    starts = np.cumsum([0, *sizes[:-1]])
-    question, bound, value = (
-        np.concatenate([tree[part] for tree in trees]) for part in ("question", "bound", "value")
-    )
-    second, first = (
-        np.concatenate([tree[part] + at for tree, at in zip(trees, starts, strict=True)])
-        for part in ("second", "first")
-    )
-    children = np.stack([second, first], axis=1).ravel()
-    levels = _levels(children, starts)
+    answers_of, trees = _questions(booster["model"]["trees"], model)
+    roots, nodes = _joined(trees)
+    levels = _levels(nodes, roots)
     if len(base) != 1 or levels > _DEEPEST:
         return None
-    margin, logistic = np.float32(_LINKS[objective](base[0])), objective == "binary:logistic"
-    # What is indexed by a node is indexed by the place of its children instead, and needs no
-    # doubling at each level.
-    question, bound, value, children = (
-        np.repeat(question, 2),
-        np.repeat(bound, 2),
-        np.repeat(value, 2),
-        2 * children,
-    )
+    margin = np.float32(_LINKS[objective](base[0]))
+    margins_of, logistic = _margins(nodes, roots, levels), objective == "binary:logistic"
 
     def predict(matrix: Matrix) -> Predictions:
-        answers = ask(matrix)
+        margins = margins_of(answers_of(matrix)) + margin
+        return (expit(margins) if logistic else margins).astype(np.float64)
+
+    return predict
+
+
+def _joined(trees: list[_Nodes]) -> tuple[Places, _Nodes]:
+    """Places of all roots, and the nodes of all trees one after the other."""
+    sizes = [len(tree.value) for tree in trees]
+    roots = np.cumsum([0, *sizes[:-1]])
+    moved = [
+        tree._replace(second=tree.second + root, first=tree.first + root)
+        for tree, root in zip(trees, roots, strict=True)
+    ]
+    return roots, _Nodes(*(np.concatenate(parts) for parts in zip(*moved, strict=True)))
+
+
+def _levels(nodes: _Nodes, roots: Places) -> int:
+    """Steps after which every walk from a root has reached a leaf; stops above `_DEEPEST`."""
+    levels, reached = 0, np.unique(roots)
+    while levels <= _DEEPEST:
+        below = np.unique([nodes.second[reached], nodes.first[reached]])
+        if np.array_equal(below, reached):
+            break
+        levels, reached = levels + 1, below
+    return levels
+
+
+def _margins(nodes: _Nodes, roots: Places, levels: int) -> Callable[[Floats], Floats]:
+    """From answers, shape (n_rows, n_questions), to the sum of the leaves of each row."""
+    # Arrays are indexed by twice the place of a node, so that the place of a child is that of its
+    # parent's children plus the outcome of the comparison, without a multiplication per level.
+    question, bound = np.repeat(nodes.question, 2), np.repeat(nodes.bound, 2)
+    value = np.repeat(nodes.value, 2)
+    children = 2 * np.stack([nodes.second, nodes.first], axis=1).ravel()
+    starts = 2 * roots
+
+    def margins(answers: Floats) -> Floats:
         n, width = answers.shape
         answers = answers.ravel()
-        at = 2 * starts
+        at = starts
         if n > 1:
             at = np.broadcast_to(at, (n, len(starts)))
             row = np.arange(0, n * width, width)[:, None]
@@ -105,69 +151,69 @@ def _walker(model: Model) -> Predict | None:
             if n > 1:
                 asked += row
             at = children.take(at + (answers.take(asked) < bound.take(at)))
-        # XGBoost adds one tree after the other; so does this, as `sum` does not.
-        margins = value.take(at).reshape(n, -1).cumsum(axis=1)[:, -1] + margin
-        return (expit(margins) if logistic else margins).astype(np.float64)
+        # XGBoost adds one tree after the other, and so does cumsum; `sum` adds in another order.
+        return value.take(at).reshape(n, -1).cumsum(axis=1)[:, -1]
 
-    return predict
-
-
-_Tree = dict[str, NDArray[Any]]
+    return margins
 
 
 def _questions(
     trees: list[dict[str, Any]], model: Model
-) -> tuple[Callable[[Matrix], NDArray[np.float32]], list[_Tree]]:
-    """What nodes ask of rows, and the trees' nodes.
+) -> tuple[Callable[[Matrix], Floats], list[_Nodes]]:
+    """Turn the questions of all nodes into numbers: what answers them for rows, and the nodes.
 
-    A number asks for itself, or for its negative where what is missing belongs to the left:
-    `x < t` is false for NaN, and so is `-x < -(next below t)`, which is `x >= t`. A set of labels
-    asks whether the row's is outside of it, which a table answers for each label, the last for
-    what is missing.
+    A node on a number asks for the number, or for its negative where missing values belong to the
+    left: `x < t` is false for NaN, and so is `-x < -(next below t)`, which means `x >= t`. A node
+    on a set of labels asks whether the row's label is outside of the set; a table answers it for
+    each label, and in its last row for missing labels.
     """
     width = len(model.columns)
-    tables: dict[int, list[NDArray[np.float32]]] = {i: [] for i in range(width)}
-    asked: list[list[tuple[int, int, int]]] = []  # of each tree: node, column, place in its table
-    for tree in trees:
-        own = []
-        sets = zip(
-            tree["categories_nodes"],
-            tree["categories_segments"],
-            tree["categories_sizes"],
-            strict=True,
-        )
-        for node, start, size in sets:
-            column = tree["split_indices"][node]
-            labels = model.categories[list(model.columns)[column]]
-            outside = np.zeros(len(labels) + 1, dtype=np.float32)
-            outside[tree["categories"][start : start + size]] = 1
-            outside[-1] = not tree["default_left"][node]
-            own.append((node, column, len(tables[column])))
-            tables[column].append(outside)
-        asked.append(own)
+    tables: dict[int, list[Floats]] = {i: [] for i in range(width)}
+    asked = [_label_nodes(tree, model, tables) for tree in trees]
     used = [(i, np.stack(tables[i], axis=1)) for i in range(width) if tables[i]]
     offsets, end = {}, 2 * width
     for i, table in used:
         offsets[i] = end
         end += table.shape[1]
-
     coded = np.array([i for i, _ in used], dtype=np.intp)
 
-    def ask(matrix: Matrix) -> NDArray[np.float32]:
+    def answers(matrix: Matrix) -> Floats:
         numbers = matrix.astype(np.float32)  # XGBoost compares in float32 as well
         codes = matrix.take(coded, axis=1)
         places = np.where(np.isnan(codes), -1, codes).astype(np.intp).T
         outside = [table.take(at, axis=0) for (_, table), at in zip(used, places, strict=True)]
         return np.concatenate([numbers, -numbers, *outside], axis=1)
 
-    return ask, [
+    return answers, [
         _nodes(tree, width, [(node, offsets[column] + place) for node, column, place in own])
         for tree, own in zip(trees, asked, strict=True)
     ]
 
 
-def _nodes(tree: dict[str, Any], width: int, sets: list[tuple[int, int]]) -> _Tree:
-    """Nodes of one tree as arrays; a leaf is its own child."""
+def _label_nodes(
+    tree: dict[str, Any], model: Model, tables: dict[int, list[Floats]]
+) -> list[tuple[int, int, int]]:
+    """Nodes of a tree that ask for labels: node, column, and place of its answers in the table.
+
+    The answers of each node are appended to the table of its column.
+    """
+    found = []
+    sets = zip(
+        tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True
+    )
+    for node, start, size in sets:
+        column = tree["split_indices"][node]
+        labels = model.categories[list(model.columns)[column]]
+        outside = np.zeros(len(labels) + 1, dtype=np.float32)
+        outside[tree["categories"][start : start + size]] = 1
+        outside[-1] = not tree["default_left"][node]
+        found.append((node, column, len(tables[column])))
+        tables[column].append(outside)
+    return found
+
+
+def _nodes(tree: dict[str, Any], width: int, sets: list[tuple[int, int]]) -> _Nodes:
+    """Nodes of one tree of `width` columns; `sets` gives the question of each label node."""
     left, right = (np.array(tree[f"{side}_children"], dtype=np.intp) for side in ("left", "right"))
     condition = np.array(tree["split_conditions"], dtype=np.float32)
     question = np.array(tree["split_indices"], dtype=np.intp)
@@ -180,28 +226,18 @@ def _nodes(tree: dict[str, Any], width: int, sets: list[tuple[int, int]]) -> _Tr
         question[node], bound[node] = place, 0.5
     question[leaf] = 0
     here = np.arange(len(left))
-    return {
-        "question": question,
-        "bound": bound,
-        "value": np.where(leaf, condition, np.float32(0)),
-        "first": np.where(leaf, here, np.where(turned, right, left)),
-        "second": np.where(leaf, here, np.where(turned, left, right)),
-    }
-
-
-def _levels(children: NDArray[np.intp], roots: NDArray[np.intp]) -> int:
-    """Steps after which no walk from a root moves on."""
-    levels, nodes = 0, np.unique(roots)
-    while levels <= _DEEPEST:
-        below = np.unique(children.reshape(-1, 2)[nodes])
-        if np.array_equal(below, nodes):
-            break
-        levels, nodes = levels + 1, below
-    return levels
+    return _Nodes(
+        question=question,
+        bound=bound,
+        value=np.where(leaf, condition, np.float32(0)),
+        second=np.where(leaf, here, np.where(turned, left, right)),
+        first=np.where(leaf, here, np.where(turned, right, left)),
+    )
 
 
 def _xgboost(model: Model) -> Predict:
-    from xgboost import libpath  # noqa: PLC0415 -- slow to import; a model of it has done so
+    """Predict through XGBoost's C API, to the bit as its Python wrapper does."""
+    from xgboost import libpath  # noqa: PLC0415 -- slow to import; models of other kinds do without
 
     library = ctypes.CDLL(libpath.find_lib_path()[0])
     library.XGBGetLastError.restype = ctypes.c_char_p
@@ -225,9 +261,9 @@ def _xgboost(model: Model) -> Predict:
             ctypes.byref(result),
         )
         if failed:
-            message = f"XGBoost must predict. Got: {library.XGBGetLastError().decode()[:200]}."
+            message = f"XGBoost failed to predict: {library.XGBGetLastError().decode()[:200]}."
             raise RegistryError(message)
-        # The buffer is the booster's own, and the thread's next call's.
+        # The buffer belongs to the booster, and this thread's next call overwrites it.
         return np.ctypeslib.as_array(result, (len(matrix),)).astype(np.float64)
 
     return predict

@@ -20,7 +20,7 @@ ESTIMATORS = {
 
 @pytest.mark.parametrize("path", ESTIMATORS)
 @pytest.mark.parametrize("rows", [1, FEW, FEW + 1, 300])
-def test_predictions_are_those_of_the_model(columns, frame, path, rows):
+def test_predictions_equal_those_of_the_model(columns, frame, path, rows):
     task, params = ESTIMATORS[path]
     categories = known_categories(frame, columns)
     estimator = build_estimator(path, params, columns, seed=0)
@@ -41,18 +41,22 @@ def test_predictions_are_those_of_the_model(columns, frame, path, rows):
 KINDS = {
     "shallow": {"max_depth": 1},
     "deep": {"max_depth": 12, "min_child_weight": 0},
-    "deeper than is walked": {"max_depth": 40, "min_child_weight": 0, "grow_policy": "lossguide"},
+    "deeper than the walked levels": {
+        "max_depth": 40,
+        "min_child_weight": 0,
+        "grow_policy": "lossguide",
+    },
     "one label at a time": {"max_cat_to_onehot": 50},
     "pruned": {"gamma": 5.0},
-    "a base of its own": {"base_score": 0.9},
+    "a given base score": {"base_score": 0.9},
     "several trees a round": {"num_parallel_tree": 3, "subsample": 0.5},
     "other trees": {"booster": "dart"},
     "no trees": {"n_estimators": 0},
 }
 
 
-def walked(n, *, labels=True, seed=0):
-    """Rows with missing values in both kinds of columns, and what depends on what is missing."""
+def make_rows(n, *, labels=True, seed=0):
+    """Rows with missing values in all columns, their columns, and a target that depends on them."""
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({name: random.normal(size=n).round(2) for name in "abc"})
     columns = dict.fromkeys("abc", Numeric(nullable=True))
@@ -72,8 +76,8 @@ def walked(n, *, labels=True, seed=0):
 @pytest.mark.parametrize("labels", [True, False], ids=["labels", "numbers"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror", "count:poisson"])
-def test_every_tree_is_walked_as_xgboost_does(kind, objective, labels):
-    frame, columns, target = walked(2_000, labels=labels)
+def test_walked_trees_predict_as_xgboost_does(kind, objective, labels):
+    frame, columns, target = make_rows(2_000, labels=labels)
     categories = known_categories(frame, columns)
     path = "XGBClassifier" if objective == "binary:logistic" else "XGBRegressor"
     params = {"n_estimators": 20, "objective": objective} | KINDS[kind]
@@ -91,7 +95,7 @@ def test_every_tree_is_walked_as_xgboost_does(kind, objective, labels):
 
 
 def _at_the_bounds(estimator, matrix):
-    """Rows whose numbers are what nodes split at, and the numbers next to it."""
+    """Rows with the numbers that nodes split at, and the numbers next to them."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
     booster = learner["gradient_booster"]
     bounds = [
@@ -109,7 +113,7 @@ def _at_the_bounds(estimator, matrix):
     return np.array(rows).reshape(-1, matrix.shape[1])
 
 
-def test_two_models_do_not_mix_their_answers(model, frame, columns):
+def test_two_models_do_not_mix_their_predictions(model, frame, columns):
     other = build_estimator("xgboost.XGBClassifier", {"n_estimators": 3}, columns, seed=1)
     matrix = model.encode(frame)
     other.fit(matrix, frame["hours-per-week"] > 20)
