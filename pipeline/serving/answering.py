@@ -1,4 +1,4 @@
-"""From the body of a request to predictions, or to everything that is wrong with it."""
+"""Reads and checks a request, and predicts its rows or refuses it with every problem."""
 
 from typing import Literal, NamedTuple
 
@@ -12,12 +12,12 @@ from pipeline.serving.served_version import Predicted, ServedVersion
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not an error
-    """A request that breaks the contract.
+    """Raised for a request that breaks the contract.
 
     Attributes
     ----------
     problems : list of Problem
-        All of them.
+        Every problem of the request.
     """
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -26,16 +26,16 @@ class Refused(Exception):  # noqa: N818 -- an answer, not an error
 
 
 class Scored(NamedTuple):
-    """An answer, and what is kept and counted of it.
+    """A predicted request: the answer to send, and what is captured and counted.
 
     Attributes
     ----------
     answer : Answer
-        What is sent.
+        Predictions and keys of all rows, for the protocol to write.
     predicted : Predicted
-        The accepted rows.
+        Predictions and features of the accepted rows.
     keys : list of str or None
-        What the caller calls them.
+        Keys of the accepted rows; None if the caller sent none.
     """
 
     answer: Answer
@@ -59,11 +59,15 @@ def score(
     served : ServedVersion
         The version that answers.
     protocol : Protocol
-        How the body is written.
-    body, content_type, request_id
-        Of the request.
+        Reads the body into rows.
+    body : bytes
+        The whole body of the request.
+    content_type : str
+        Media type of the body, in lower case and without parameters.
+    request_id : str
+        Identifies the request; keys of rows start with it where the caller sent none.
     bad_rows : str
-        What a bad row fails: the whole ``request``, or only that ``row``.
+        Whether a bad row refuses the whole ``request`` or only its own ``row``.
 
     Raises
     ------
@@ -81,9 +85,9 @@ def score(
         raise Refused([error.problem]) from error
     except ValidationError as error:
         problems = requests.problems(error, served.model.columns)
-        if bad_rows == "request" or any(one.row is None for one in problems):
+        if bad_rows == "request" or any(problem.row is None for problem in problems):
             raise Refused(problems) from error
-        return _in_part(served, given or from_json(body), problems, asked, request_id)
+        return _score_good_rows(served, given or from_json(body), problems, asked, request_id)
     rows = request["rows"]
     predicted, keys = served.predict(rows), request.get("keys")
     answer = Answer(
@@ -98,11 +102,11 @@ def score(
     return Scored(answer, predicted, keys)
 
 
-def _in_part(
+def _score_good_rows(
     served: ServedVersion, given: Request, problems: list[Problem], asked: object, request_id: str
 ) -> Scored:
-    """Answer the rows that have no problem."""
-    bad = {one.row for one in problems}
+    """Predict the rows without a problem; predictions of the others are None."""
+    bad = {problem.row for problem in problems}
     n = len(given["rows"])
     good = [i for i in range(n) if i not in bad]
     if not good:
@@ -113,11 +117,11 @@ def _in_part(
         "keys": [keys[i] for i in good],
     }
     predicted = served.predict(served.request.validate_python(accepted)["rows"])
-    told: list[float | None] = [None] * n
+    predictions: list[float | None] = [None] * n
     for i, prediction in zip(good, predicted.predictions.tolist(), strict=True):
-        told[i] = prediction
+        predictions[i] = prediction
     answer = Answer(
-        predictions=told,
+        predictions=predictions,
         keys=keys,
         name=served.name,
         version=served.version,

@@ -1,7 +1,7 @@
-"""What was asked and answered, kept in SQLite: the live batches of the monitor.
+"""Stores answered and refused requests in SQLite; answered rows are the monitor's live batches.
 
-One thread writes, ten times a second, so that no answer waits for the disk. A killed process
-loses what came since the last write.
+One thread writes ten times a second, so that no answer waits for the disk. A killed process
+loses the requests since the last write.
 """
 
 import json
@@ -22,21 +22,22 @@ from pipeline.training.model import Predictions
 EVERY = 0.1
 """Seconds between writes."""
 OVERHEAD = 600
-"""Bytes that a waiting request takes besides what it holds."""
+"""Bytes that a waiting request takes in memory, besides its values."""
 MOST_WAITING = 64_000_000
-"""Bytes that wait for a disk that cannot be written; what comes then is lost, and counted."""
+"""Bytes that wait for a disk that cannot be written; requests beyond it are lost and counted."""
 LONGEST_BODY = 256_000
-"""Bytes of a refused request that are kept."""
+"""Bytes of a refused request's body that are stored."""
 Kind = Literal["answers", "refusals"]
 
-_CONTRACT = "INSERT OR IGNORE INTO contracts (task, columns) VALUES (?, ?)"
-_CONTRACT_ID = "(SELECT id FROM contracts WHERE task = ? AND columns = ?)"
+_LAYOUT = "INSERT OR IGNORE INTO contracts (task, columns) VALUES (?, ?)"
+_LAYOUT_ID = "(SELECT id FROM contracts WHERE task = ? AND columns = ?)"
 _VALUES: dict[Kind, str] = {
-    "answers": f"(?, ?, {_CONTRACT_ID}, ?, ?, ?, ?, ?, ?)",
+    "answers": f"(?, ?, {_LAYOUT_ID}, ?, ?, ?, ?, ?, ?)",
     "refusals": "(?, ?, ?, ?, ?, ?, ?, ?)",
 }
 _AT_ONCE = (256, 16, 1)
-"""Rows of a statement. After each statement the thread that answers may be interrupted."""
+"""Rows per statement. The writer may interrupt the thread that answers after each statement, so
+it needs few of them."""
 
 
 class _Waiting(NamedTuple):
@@ -47,31 +48,31 @@ class _Waiting(NamedTuple):
 
 
 class Captures:
-    """The store as the server writes it; one thread adds to it.
+    """Writer of the capture store; only one thread may add requests to it.
 
     Parameters
     ----------
     path : Path
-        The SQLite file; it and its folder are made if they are not there.
+        The SQLite file; it and its folder are made if they do not exist.
 
     Raises
     ------
     DataError
-        If the file is there and cannot be written as such a store.
+        If the file exists and is not a capture store, or cannot be written.
 
     Attributes
     ----------
     problem : str
-        Why the last write failed; empty while all is well.
+        Why the last write failed; empty after a write that succeeded.
     lost : int
-        Requests that were not kept, as too many were waiting for the disk.
+        Requests that were not stored, because too many were waiting for the disk.
     """
 
     def __init__(self, path: Path) -> None:
         self.problem, self.lost = "", 0
         self._waiting: deque[_Waiting] = deque()
-        self._batch: list[_Waiting] = []  # what the writer has taken; it stays until it is written
-        self._came, self._went = 0, 0  # bytes; each is counted by one thread
+        self._batch: list[_Waiting] = []  # taken by the writer, and kept until it is written
+        self._came, self._went = 0, 0  # bytes; only one thread changes each of them
         self._lock, self._stop = Lock(), Event()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ class Captures:
 
     @property
     def lag(self) -> float:
-        """Seconds that the oldest request waits to be written."""
+        """Seconds that the oldest unwritten request has waited; 0 when nothing waits."""
         oldest = next(iter([*self._batch[:1], *self._waiting.copy()]), None)
         return 0.0 if oldest is None else monotonic() - oldest.since
 
@@ -96,7 +97,7 @@ class Captures:
         *,
         at: int,
         request_id: str,
-        contract: Layout,
+        layout: Layout,
         version: str,
         latency: int,
         features: Matrix,
@@ -104,29 +105,31 @@ class Captures:
         keys: Sequence[str] | None,
         predictions: Predictions,
     ) -> None:
-        """Keep an answered request.
+        """Store an answered request; the writer thread writes it a little later.
 
         Parameters
         ----------
-        at, latency : int
-            When it was answered, and how long that took, in microseconds.
+        at : int
+            Time of the answer, microseconds since 1970, UTC.
         request_id : str
-            Of the request.
-        contract : Layout
-            What reads the features.
+            Identifies the request.
+        layout : Layout
+            Says what each column of `features` means.
         version : str
-            Of the model that answered.
+            Version of the model that answered.
+        latency : int
+            Time from the request to its predictions, in microseconds.
         features : array of float64, shape (n_rows, n_columns)
-            Numbers and codes of labels; NaN for what is missing, any for what is unseen.
+            Numbers and codes of labels; NaN for missing values, anything for unseen labels.
         unseen : sequence of Unseen
             Labels without a code.
         keys : sequence of str or None
-            What the caller calls the rows.
+            The caller's keys of the rows; None if the caller sent none.
         predictions : array of float64, shape (n_rows,)
-            What was answered.
+            Predictions that were sent.
         """
         own = (features.tobytes(), json.dumps(unseen), json.dumps(keys), predictions.tobytes())
-        values = (at, request_id, *contract, version, latency, *own)
+        values = (at, request_id, *layout, version, latency, *own)
         self._wait("answers", values, sum(map(len, own)))
 
     def refusal(
@@ -140,10 +143,10 @@ class Captures:
         problems: str,
         body: bytes,
     ) -> None:
-        """Keep a refused request with its problems as JSON, and the first part of its body."""
-        kept = body[:LONGEST_BODY]
-        values = (at, request_id, version, route, caller, problems, len(body), kept)
-        self._wait("refusals", values, len(kept) + len(problems))
+        """Store a refused request with its problems as JSON, and the first part of its body."""
+        start = body[:LONGEST_BODY]
+        values = (at, request_id, version, route, caller, problems, len(body), start)
+        self._wait("refusals", values, len(start) + len(problems))
 
     def label(self, labels: Sequence[tuple[str, float]], *, at: int) -> None:
         """Store labels by key; they are on disk when this returns.
@@ -159,11 +162,11 @@ class Captures:
                     "INSERT INTO labels VALUES (?, ?, ?)", [(at, *label) for label in labels]
                 )
         except sqlite3.Error as error:
-            message = f"The capture store must be writable. Got: {error}. Check its disk."
+            message = f"The capture store cannot be written: {error}. Check its disk and retry."
             raise UnavailableError(message) from error
 
     def close(self) -> None:
-        """Write what waits, and let go of the file."""
+        """Write all waiting requests and close the file."""
         self._stop.set()
         self._writer.join()
         self._connection.close()
@@ -188,23 +191,23 @@ class Captures:
         self._flush()
 
     def _flush(self) -> None:
-        """Write what waits, or keep it for the next time."""
+        """Write all waiting requests, or keep them for the next time."""
         while self._waiting:
             self._batch.append(self._waiting.popleft())
         if not self._batch:
             return
         try:
             with self._lock, self._connection:
-                contracts = {one.values[2:4] for one in self._batch if one.kind == "answers"}
-                self._connection.executemany(_CONTRACT, contracts)
+                layouts = {item.values[2:4] for item in self._batch if item.kind == "answers"}
+                self._connection.executemany(_LAYOUT, layouts)
                 for kind in _VALUES:
-                    some = [one.values for one in self._batch if one.kind == kind]
-                    _insert(self._connection, kind, some)
+                    rows = [item.values for item in self._batch if item.kind == kind]
+                    _insert(self._connection, kind, rows)
         except Exception as error:  # noqa: BLE001 -- whatever it is, this thread must go on
-            self.problem = f"Captures are not written: {error}."
+            self.problem = f"Captures cannot be written: {error}."
             return
         self.problem = ""
-        self._went += sum(one.size for one in self._batch)
+        self._went += sum(item.size for item in self._batch)
         self._batch = []
 
 
@@ -213,14 +216,14 @@ def _insert(connection: sqlite3.Connection, kind: Kind, rows: Sequence[tuple[Any
     for size in _AT_ONCE:
         statement = f"INSERT INTO {kind} VALUES {', '.join([_VALUES[kind]] * size)}"  # noqa: S608
         while done + size <= len(rows):
-            some = rows[done : done + size]
-            connection.execute(statement, [value for row in some for value in row])
+            part = rows[done : done + size]
+            connection.execute(statement, [value for row in part for value in row])
             done += size
 
 
 def _open(path: Path) -> sqlite3.Connection:
     if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # it holds what people send
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # it stores what people send
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

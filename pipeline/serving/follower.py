@@ -1,4 +1,4 @@
-"""The version that answers, and the thread that follows the registry's champion."""
+"""The served version, and the thread that replaces it when the registry has a new champion."""
 
 import json
 import logging
@@ -20,20 +20,24 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class ServingState:
-    """What is served now; one thread changes it, by one reference.
+    """The version that is served now, and the state of following the registry.
+
+    Only one thread changes it; a request reads `served` once and keeps that version.
 
     Attributes
     ----------
     served : ServedVersion or None
-        The version that answers; None before there is one.
+        The version that answers; None before the first one is loaded.
     since : float or None
-        When it was loaded, seconds since 1970.
+        When that version was loaded, seconds since 1970.
     problem : str
-        Why the registry's champion is not what is served, or not known; empty: it is.
+        Why the registry's champion is not served, or not known; empty while it is served.
     reachable : bool or None
-        Whether the registry answered when it was last asked; None: it is never asked.
-    swaps, refusals : int
-        Versions that were taken over, and that were not.
+        Whether the registry answered when last asked; None for an exported model.
+    swaps : int
+        Times that a new champion replaced the served version.
+    refusals : int
+        Times that a champion could not be served.
     """
 
     served: ServedVersion | None = None
@@ -43,48 +47,49 @@ class ServingState:
     swaps: int = 0
     refusals: int = 0
 
-    def take(self, served: ServedVersion) -> None:
-        """Let a version answer from now on."""
+    def swap(self, served: ServedVersion) -> None:
+        """Serve this version from now on."""
         self.swaps += self.served is not None
         self.served, self.since = served, time.time()
         _LOG.info("serving %s, version %s", served.name, served.version)
 
 
 class Follower:
-    """A thread that asks the registry for its champion again and again.
+    """Thread that polls the registry for its champion and serves it.
 
-    A version is loaded and checked beside the one that answers; if it is refused, that one stays.
-    What was served last is remembered on disk, for a start without the registry.
+    A new champion is loaded and checked while the served version keeps answering; if the new one
+    is refused, the served version stays. The last served version is remembered on disk, so that a
+    server can start while the registry is down.
 
     Parameters
     ----------
     settings : Settings
-        The model's.
-    champion : ServingState
-        What it changes.
+        Settings of the model.
+    state : ServingState
+        Holds the served version; this thread changes it.
     """
 
-    def __init__(self, settings: Settings, champion: ServingState) -> None:
-        self._settings, self._champion = settings, champion
+    def __init__(self, settings: Settings, state: ServingState) -> None:
+        self._settings, self._state = settings, state
         self._last = settings.tracking.folder / "cache" / settings.name / "served.json"
         self._registry: Registry | None = None
-        self._now, self._refused = "", ""
+        self._served_run, self._refused_run = "", ""
         self._stop = Event()
         self._thread = Thread(target=self._follow, name="champion", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the registry's champion, or what was served last, and follow it from there.
+        """Serve the registry's champion or else the last served version, and start to poll.
 
         Raises
         ------
         PipelineError
-            If there is neither.
+            If neither can be served.
         """
         try:
             self._ask()
         except PipelineError as error:
-            self._champion.problem = str(error)
-            self._take_last(error)
+            self._state.problem = str(error)
+            self._serve_last(error)
         self._thread.start()
         return self
 
@@ -97,61 +102,64 @@ class Follower:
             try:
                 self._ask()
             except PipelineError as error:
-                self._tell(str(error), refused=not isinstance(error, UnavailableError))
+                self._note(str(error), refused=not isinstance(error, UnavailableError))
             except Exception as error:  # noqa: BLE001 -- whatever it is, this thread must go on
-                _LOG.exception("The registry's champion is not known.")
-                self._tell(f"The champion must be loadable. Got {error!r}.", refused=True)
+                _LOG.exception("Loading the champion failed.")
+                self._note(f"Loading the champion failed: {error!r}.", refused=True)
 
-    def _tell(self, problem: str, *, refused: bool) -> None:
-        if problem != self._champion.problem:
+    def _note(self, problem: str, *, refused: bool) -> None:
+        """Log and count a problem when it is new, so that polling does not repeat it."""
+        if problem != self._state.problem:
             _LOG.error("%s", problem)
-            self._champion.refusals += refused
-        self._champion.problem = problem
+            self._state.refusals += refused
+        self._state.problem = problem
 
     def _ask(self) -> None:
-        """Serve the registry's champion, if it is another one than now."""
+        """Serve the registry's champion, unless it is served already or was refused before."""
         from pipeline.registry.versions import Registry  # noqa: PLC0415 -- an exported model needs no MLflow
 
         try:
             if self._registry is None:
                 self._registry = Registry(self._settings)
             found = self._registry.champion()
-            self._champion.reachable = True
-            if found.run_id == self._now:
-                self._champion.problem = ""
+            self._state.reachable = True
+            if found.run_id == self._served_run:
+                self._state.problem = ""
                 return
-            if found.run_id == self._refused:
-                return  # the reason stands in `problem`
+            if found.run_id == self._refused_run:
+                return  # `problem` still holds the reason
             folder = self._registry.folder_of(found.number)
         except UnavailableError:
-            self._champion.reachable = False
+            self._state.reachable = False
             raise
-        self._refused = found.run_id  # unless it loads
+        self._refused_run = found.run_id  # until it has loaded
         served = ServedVersion.load(folder)
-        self._champion.take(served)
-        self._champion.problem, self._now, self._refused = "", found.run_id, ""
+        self._state.swap(served)
+        self._state.problem, self._served_run, self._refused_run = "", found.run_id, ""
         self._last.write_text(json.dumps({"run_id": found.run_id}), encoding="utf-8")
 
-    def _take_last(self, error: PipelineError) -> None:
-        """Serve what was served last; the error of the registry if there is nothing."""
+    def _serve_last(self, error: PipelineError) -> None:
+        """Serve the last served version; raise the registry's error if there is none."""
         try:
             run_id = str(json.loads(self._last.read_text(encoding="utf-8"))["run_id"])
         except (OSError, ValueError, KeyError):
             raise error from None
-        _LOG.error("%s Serving what was served last.", error)
-        self._champion.take(ServedVersion.load(self._last.parent / run_id))
-        self._now = run_id
+        _LOG.error("%s Serving the last served version.", error)
+        self._state.swap(ServedVersion.load(self._last.parent / run_id))
+        self._served_run = run_id
 
 
-def exported(folder: Path, champion: ServingState) -> None:
+def load_exported(folder: Path, state: ServingState) -> None:
     """Serve an exported folder, which needs no registry.
 
     Raises
     ------
     RegistryError
-        If it is not whole, or predicts differently here.
+        If the folder is incomplete, or its model predicts differently here.
     """
     if not folder.is_dir():
-        message = f"MODEL_DIR must be a folder. Got {str(folder)!r}. Export the champion there."
+        message = (
+            f"MODEL_DIR must be a folder. Got {str(folder)!r}. Write one with `holdfast export`."
+        )
         raise RegistryError(message)
-    champion.take(ServedVersion.load(folder))
+    state.swap(ServedVersion.load(folder))

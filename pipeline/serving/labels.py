@@ -1,4 +1,4 @@
-"""Labels that come back through the API."""
+"""Requests that send the labels of predicted rows."""
 
 from types import GenericAlias
 from typing import Annotated, Any
@@ -8,16 +8,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.serving.requests import LONGEST_KEY, Problem, body_problem, shown, strict_dict
 
 MOST = 10_000
+"""Labels that one request holds at most."""
 _CURE = 'Send {"labels": [{"key": "...", "target": 1}, ...]}.'
 _RULES = {
-    "key": f"must be a text of 1 to {LONGEST_KEY} characters",
+    "key": f"must be a string of 1 to {LONGEST_KEY} characters",
     "classification": "must be 0 or 1",
     "regression": "must be a finite number",
 }
 
 
 def label_type(task: str) -> TypeAdapter[Any]:
-    """What reads ``{"labels": [{"key": ..., "target": ...}]}`` of a task."""
+    """Reads ``{"labels": [{"key": ..., "target": ...}]}``; targets depend on the task."""
     fields = {
         "key": Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_KEY)],
         "target": Annotated[float, Field(strict=True, allow_inf_nan=False, **_bounds(task))],
@@ -32,7 +33,7 @@ def _bounds(task: str) -> dict[str, Any]:
 
 
 def problems(error: ValidationError, task: str) -> list[Problem]:
-    """Everything that is wrong with a request of labels."""
+    """Every problem that pydantic found in a request with labels."""
     found = []
     for details in error.errors(include_url=False):
         match details["loc"]:
@@ -41,10 +42,10 @@ def problems(error: ValidationError, task: str) -> list[Problem]:
                 got = "nothing" if details["type"] == "missing" else shown(details["input"])
                 found.append(Problem("labels", row, None, f"{name} {rule}", got, _CURE))
             case ("labels", int(row), *_):
-                rule, got = "must hold key and target only", shown(details["input"])
+                rule, got = "must hold only key and target", shown(details["input"])
                 found.append(Problem("labels", row, None, rule, got, _CURE))
             case _:
-                rule = f"a request must hold labels, a list of 1 to {MOST:,}"
+                rule = f"a request must hold labels, a list of 1 to {MOST:,} objects"
                 got = details["msg"] if details["type"] == "json_invalid" else details["type"]
                 found.append(body_problem(got, rule, _CURE))
     return found

@@ -1,4 +1,4 @@
-"""What Prometheus reads: counted in arrays at each request, made into metrics when it asks."""
+"""Metrics for Prometheus: counted in arrays at each request, written out when it scrapes."""
 
 import time
 from collections import Counter
@@ -25,9 +25,9 @@ from pipeline.serving.served_version import Predicted, ServedVersion
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
 TOGETHER = 256
-"""Requests that are counted at once."""
+"""Requests whose values are counted together."""
 UNDECLARED = "(undeclared)"
-"""All columns that no contract declares: their names are the caller's to invent."""
+"""Counts for all undeclared columns together, because callers can invent any number of names."""
 
 
 class Histogram:
@@ -36,7 +36,7 @@ class Histogram:
     Parameters
     ----------
     bounds : array-like of float
-        Upper bounds, rising; one more bucket holds what exceeds them.
+        Upper bounds, rising; one more bucket counts values above all of them.
     """
 
     def __init__(self, bounds: Sequence[float] | NDArray[np.float64]) -> None:
@@ -46,7 +46,7 @@ class Histogram:
         self._waiting: list[ArrayLike] = []
 
     def add(self, values: ArrayLike) -> None:
-        """Count values, shape (n,): some time later, as many cost hardly more than one."""
+        """Take values, shape (n,), to be counted later: many cost hardly more than one."""
         self._waiting.append(values)
         if len(self._waiting) == TOGETHER:
             self._count()
@@ -60,25 +60,25 @@ class Histogram:
             self._waiting = []
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by bound, as Prometheus takes them, and the sum of all values."""
+        """Cumulative counts by upper bound, as Prometheus wants them, and the sum of values."""
         self._count()
         names = [*map(str, self._bounds.tolist()), "+Inf"]
         return list(zip(names, self._counts.cumsum().tolist(), strict=True)), self._sum
 
 
 class Metrics(Collector):
-    """All that is counted while serving; one thread counts.
+    """All metrics of a server; only one thread may count.
 
     Parameters
     ----------
-    champion : ServingState
-        What is served.
+    state : ServingState
+        Holds the version that answers.
     captures : Captures or None
-        Where answers are kept.
+        Where answers are stored, if they are.
     """
 
-    def __init__(self, champion: ServingState, captures: Captures | None) -> None:
-        self._champion, self._captures = champion, captures
+    def __init__(self, state: ServingState, captures: Captures | None) -> None:
+        self._state, self._captures = state, captures
         self._answers: Counter[tuple[str, int]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._seconds = Histogram(SECONDS)
@@ -91,15 +91,15 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def page(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """All metrics in the text format that Prometheus scrapes."""
         return generate_latest(self._registry)
 
     def answered(self, route: str, status: int) -> None:
-        """Count an answer, whatever it says."""
+        """Count an answer by route and status."""
         self._answers[route, status] += 1
 
     def predicted(self, served: ServedVersion, predicted: Predicted, seconds: float) -> None:
-        """Count a request whose rows were predicted, and how long that took."""
+        """Count a request with predicted rows, and the seconds it took."""
         predictions = predicted.predictions
         self._seconds.add([seconds])
         self._rows += len(predictions)
@@ -114,14 +114,15 @@ class Metrics(Collector):
     def refused(self, served: ServedVersion, problems: Iterable[Problem]) -> None:
         """Count each problem of a refused request."""
         for problem in problems:
-            known = problem.column is None or problem.column in served.model.columns
-            self._refused[(problem.column or "") if known else UNDECLARED, problem.code] += 1
+            declared = problem.column is None or problem.column in served.model.columns
+            column = (problem.column or "") if declared else UNDECLARED
+            self._refused[column, problem.code] += 1
 
     def collect(self) -> Iterable[Metric]:
-        """Everything, as of now."""
+        """All metrics as of now, for the Prometheus client."""
         yield from self._requests()
         yield from self._values()
-        yield from self._state()
+        yield from self._served_version()
 
     def _requests(self) -> Iterable[Metric]:
         total = CounterMetricFamily(
@@ -150,52 +151,54 @@ class Metrics(Collector):
         yield CounterMetricFamily("holdfast_rows", "Rows that were predicted.", value=self._rows)
         outside = CounterMetricFamily(
             "holdfast_outside_rows",
-            "Rows beyond the training rows' range, or with a label that these do not hold.",
+            "Rows outside the range of the training rows, or with a label unseen in training.",
             labels=["column"],
         )
         for name, n in self._outside.items():
             outside.add_metric([name], n)
         yield outside
-        for name, told, histogram in (
+        for name, text, histogram in (
             ("prediction", "Predictions.", self._predictions),
-            ("confidence", "Chance of the likelier class.", self._confidences),
+            ("confidence", "Probability of the likelier class.", self._confidences),
         ):
             if histogram is not None:
                 buckets, total = histogram.buckets()
                 yield HistogramMetricFamily(
-                    f"holdfast_{name}", told, buckets=buckets, sum_value=total
+                    f"holdfast_{name}", text, buckets=buckets, sum_value=total
                 )
 
-    def _state(self) -> Iterable[Metric]:
-        champion, served = self._champion, self._champion.served
+    def _served_version(self) -> Iterable[Metric]:
+        state, served = self._state, self._state.served
         if served is not None:
-            told = {"name": served.name, "version": served.version}
-            yield InfoMetricFamily("holdfast_champion", "The version that answers.", value=told)
+            info = {"name": served.name, "version": served.version}
+            yield InfoMetricFamily("holdfast_champion", "The served version.", value=info)
         for name, text, value in (
-            ("champion_loaded_seconds", "When that version was loaded (Unix).", champion.since),
-            ("champion_age_seconds", "Since the end of its training window.", _age(served)),
-            ("registry_up", "Whether the registry answered when last asked.", champion.reachable),
+            ("champion_loaded_seconds", "When the served version was loaded (Unix).", state.since),
+            ("champion_age_seconds", "Since the served version's training window.", _age(served)),
+            ("registry_up", "Whether the registry answered when last asked.", state.reachable),
         ):
             if value is not None:
                 yield GaugeMetricFamily(f"holdfast_{name}", text, value=float(value))
         for name, text, count in (
-            ("champion_swaps", "Champions that were taken over.", champion.swaps),
-            ("champion_refusals", "Versions that were not taken over.", champion.refusals),
+            ("champion_swaps", "Champions that replaced a served version.", state.swaps),
+            ("champion_refusals", "Champions that were refused and not served.", state.refusals),
         ):
             yield CounterMetricFamily(f"holdfast_{name}", text, value=count)
         if self._captures is not None:
-            yield from _captured(self._captures)
+            yield from _capture_metrics(self._captures)
 
 
-def _captured(captures: Captures) -> Iterable[Metric]:
+def _capture_metrics(captures: Captures) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "holdfast_capture_lag_seconds", "Age of the oldest unwritten request.", value=captures.lag
     )
     yield GaugeMetricFamily(
-        "holdfast_capture_failing", "Whether writing fails.", value=float(bool(captures.problem))
+        "holdfast_capture_failing",
+        "Whether the last write failed.",
+        value=float(bool(captures.problem)),
     )
     yield CounterMetricFamily(
-        "holdfast_capture_lost_requests", "Requests that were not kept.", value=captures.lost
+        "holdfast_capture_lost_requests", "Requests that were not stored.", value=captures.lost
     )
 
 

@@ -1,4 +1,4 @@
-"""What the API tells of itself, with rows of the training data as examples."""
+"""The OpenAPI document of a served version, with golden rows as examples."""
 
 from typing import Any
 
@@ -12,36 +12,35 @@ _JSON = "application/json"
 _ERROR = {
     "type": "object",
     "required": ["error"],
-    "properties": {"error": {"type": "string", "description": "What is wrong, in a sentence."}},
+    "properties": {"error": {"type": "string", "description": "What is wrong, in one sentence."}},
 }
 _PREDICTED = {"type": "array", "items": {"type": ["number", "null"]}}
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 
 
 def document(served: ServedVersion, *, protected: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of a version's API.
+    """Write the OpenAPI 3.1 document of the API.
 
     Parameters
     ----------
     served : ServedVersion
         Gives columns and examples.
     protected : bool
-        Whether requests must bear a token.
+        Whether requests need a token.
     """
-    parts = _parts(served)
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": served.name, "version": served.version},
-        "paths": _predicting(served) | _telling(served),
-        "components": {"schemas": parts},
+        "paths": _post_routes(served) | _get_routes(served),
+        "components": {"schemas": _schemas(served)},
     }
     if protected:
-        told["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        told["security"] = [{"token": []}]
-    return told
+        content["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        content["security"] = [{"token": []}]
+    return content
 
 
-def _parts(served: ServedVersion) -> dict[str, Any]:
+def _schemas(served: ServedVersion) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
     request: dict[str, Any] = served.request.json_schema(ref_template=where)
     labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
@@ -65,46 +64,30 @@ def _parts(served: ServedVersion) -> dict[str, Any]:
     }
 
 
-def _predicting(served: ServedVersion) -> dict[str, Any]:
+def _post_routes(served: ServedVersion) -> dict[str, Any]:
     row = served.example
-    split = {"columns": list(row), "data": [list(row.values())]}
-    tensors = [
-        {
-            "name": name,
-            "shape": [1],
-            "datatype": "BYTES" if isinstance(value, str) else "FP64",
-            "data": [value],
-        }
-        for name, value in row.items()
-    ]
-    answer = {
-        "predictions": _PREDICTED,
-        "keys": _TEXTS,
-        "version": {"type": "string"},
-        "request_id": {"type": "string"},
-        "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
-    }
-    outputs = {
-        "model_name": {"type": "string"},
-        "model_version": {"type": "string"},
-        "id": {"type": "string"},
-        "outputs": {"type": "array", "items": {"type": "object"}},
-    }
-    own = {"$ref": "#/components/schemas/Request"}
     anything = {"type": "object"}
     return {
-        "/predict": _post("Predict rows", own, {"rows": [row], "keys": ["order-1"]}, answer),
+        "/predict": _post(
+            "Predict rows",
+            {"$ref": "#/components/schemas/Request"},
+            {"rows": [row], "keys": ["order-1"]},
+            _ANSWER,
+        ),
         "/invocations": _post(
             "Predict rows by MLflow's scoring protocol",
             anything,
-            {"dataframe_split": split},
+            {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
             {"predictions": _PREDICTED},
         ),
         f"/v2/models/{served.name}/infer": _post(
-            "Predict rows by the Open Inference Protocol", anything, {"inputs": tensors}, outputs
+            "Predict rows by the Open Inference Protocol",
+            anything,
+            {"inputs": [_tensor(name, value) for name, value in row.items()]},
+            _INFERENCE,
         ),
         "/labels": _post(
-            "Send the labels of rows that were answered",
+            "Send the labels of predicted rows",
             {"$ref": "#/components/schemas/Labels"},
             {"labels": [{"key": "order-1", "target": 1}]},
             {"stored": {"type": "integer"}},
@@ -112,27 +95,47 @@ def _predicting(served: ServedVersion) -> dict[str, Any]:
     }
 
 
-def _telling(served: ServedVersion) -> dict[str, Any]:
+_ANSWER = {
+    "predictions": _PREDICTED,
+    "keys": _TEXTS,
+    "version": {"type": "string"},
+    "request_id": {"type": "string"},
+    "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
+}
+_INFERENCE = {
+    "model_name": {"type": "string"},
+    "model_version": {"type": "string"},
+    "id": {"type": "string"},
+    "outputs": {"type": "array", "items": {"type": "object"}},
+}
+
+
+def _tensor(name: str, value: Any) -> dict[str, Any]:
+    kind = "BYTES" if isinstance(value, str) else "FP64"
+    return {"name": name, "shape": [1], "datatype": kind, "data": [value]}
+
+
+def _get_routes(served: ServedVersion) -> dict[str, Any]:
     name = f"/v2/models/{served.name}"
     routes = {
         "/live": "Whether the process answers",
-        "/ready": "Whether requests should come here",
-        "/version": "What answers",
-        "/contract": "What a row must hold",
+        "/ready": "Whether requests should be sent here",
+        "/version": "The served version",
+        "/contract": "Declared columns, known labels and an example row",
         "/v2": "The server, by the Open Inference Protocol",
-        "/v2/health/live": "The same as /live",
-        "/v2/health/ready": "The same as /ready",
+        "/v2/health/live": "Whether the process answers, as /live",
+        "/v2/health/ready": "Whether requests should be sent here, as /ready",
         name: "The model, by the Open Inference Protocol",
         f"{name}/ready": "Whether the model answers",
     }
-    told = {route: {"get": {"summary": text, "responses": _OK}} for route, text in routes.items()}
+    paths = {route: {"get": {"summary": text, "responses": _OK}} for route, text in routes.items()}
     text = {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    metrics = {"get": {"summary": "What Prometheus scrapes", "responses": {"200": text}}}
-    return told | {"/metrics": metrics}
+    metrics = {"get": {"summary": "Metrics for Prometheus", "responses": {"200": text}}}
+    return paths | {"/metrics": metrics}
 
 
 _OK = {
-    "200": {"description": "So it is", "content": {_JSON: {"schema": {"type": "object"}}}},
+    "200": {"description": "Success", "content": {_JSON: {"schema": {"type": "object"}}}},
     "503": {"description": "Not now", "content": {_JSON: {"schema": {"type": "object"}}}},
 }
 
@@ -142,19 +145,19 @@ def _post(summary: str, schema: Any, example: Any, answer: dict[str, Any]) -> di
     ok = {"type": "object", "required": required, "properties": answer}
     failed = {"$ref": "#/components/schemas/Error"}
     responses = {
-        "200": {"description": "Answered", "content": {_JSON: {"schema": ok}}},
+        "200": {"description": "Success", "content": {_JSON: {"schema": ok}}},
         "422": {
-            "description": "Every problem of the request",
+            "description": "The request breaks the contract; all problems are listed",
             "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}}},
         },
     }
-    for status, told in (
-        ("400", "The request ended early"),
-        ("401", "The token is missing"),
-        ("408", "The body came too slowly"),
+    for status, text in (
+        ("400", "The request ended before its body was complete"),
+        ("401", "The token is missing or wrong"),
+        ("408", "The body arrived too slowly"),
         ("413", "The body is too long"),
-        ("503", "Too many requests, or no champion yet"),
+        ("503", "Too many requests at once, or no champion is loaded yet"),
     ):
-        responses[status] = {"description": told, "content": {_JSON: {"schema": failed}}}
+        responses[status] = {"description": text, "content": {_JSON: {"schema": failed}}}
     body = {"required": True, "content": {_JSON: {"schema": schema, "example": example}}}
     return {"post": {"summary": summary, "requestBody": body, "responses": responses}}

@@ -1,4 +1,4 @@
-"""How others ask: MLflow's scoring protocol and the Open Inference Protocol, read into our rows.
+"""Protocols of requests: our own, MLflow's scoring protocol and the Open Inference Protocol.
 
 https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
@@ -16,6 +16,7 @@ from pipeline.config import Categorical, Columns, Numeric
 from pipeline.serving.requests import MAX_ROWS, Problem, body_problem
 
 PREDICTION = "prediction"
+"""Name of the output tensor in the Open Inference Protocol."""
 _FRAMES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _TYPES = {
     "numeric": ("FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"),
@@ -23,8 +24,14 @@ _TYPES = {
 }
 
 
-class Unreadable(Exception):  # noqa: N818 -- a reason, not an error
-    """Why a request cannot be read into rows."""
+class Unreadable(Exception):  # noqa: N818 -- an answer, not an error
+    """Raised for a body that cannot be read into rows.
+
+    Attributes
+    ----------
+    problem : Problem
+        Why it cannot be read.
+    """
 
     def __init__(self, got: str, rule: str, cure: str) -> None:
         self.problem: Problem = body_problem(got, rule, cure)
@@ -33,20 +40,20 @@ class Unreadable(Exception):  # noqa: N818 -- a reason, not an error
 
 @dataclass(frozen=True)
 class Answer:
-    """Predictions in the order of the rows, and what to call them later.
+    """Predictions and keys of a request's rows, in their order.
 
     Attributes
     ----------
     predictions : list of float or None
-        None for a row that was refused while the others were answered.
+        None for a row that was refused while the others were predicted.
     keys : list of str
-        What identifies each row, so that its label can join.
+        Key of each row, by which its label joins later.
     name, version, request_id : str
         The model, its version, and the request.
     problems : list of Problem
-        Of the rows that were refused.
+        Problems of the refused rows.
     asked : Any
-        What the request holds besides its rows.
+        Whatever else the protocol's `write` needs from the request.
     """
 
     predictions: list[float | None]
@@ -60,15 +67,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to ask.
+    """How a request is read and its answer is written.
 
     Attributes
     ----------
     read : callable or None
         From body, content type and columns to ``{"rows": ..., "keys": ...}`` and whatever `write`
-        needs of the request; None where the body is that already.
+        needs from the request; None where the body has this form already.
     write : callable
-        From an answer to what is sent as JSON.
+        From an answer to the content that is sent as JSON.
     """
 
     read: Callable[[bytes, str, Columns], tuple[dict[str, Any], Any]] | None
@@ -76,13 +83,13 @@ class Protocol:
 
 
 def _native(answer: Answer) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "predictions": answer.predictions,
         "keys": answer.keys,
         "version": answer.version,
         "request_id": answer.request_id,
     }
-    return told | {"problems": answer.problems} if answer.problems else told
+    return content | {"problems": answer.problems} if answer.problems else content
 
 
 # MLflow's scoring protocol
@@ -96,7 +103,7 @@ def _read_invocation(body: bytes, kind: str, columns: Columns) -> tuple[dict[str
     extra = sorted(set(asked) - set(_FRAMES))
     if len(found) != 1 or extra:
         rule = f"a request must hold one of {', '.join(_FRAMES)}, and nothing else"
-        raise Unreadable(", ".join(map(str, [*found, *extra])) or "none", rule, _FRAME)
+        raise Unreadable(", ".join([*found, *extra]) or "none of them", rule, _FRAME)
     given = asked[found[0]]
     return {"rows": _split(given) if found[0] == "dataframe_split" else _records(given)}, None
 
@@ -115,7 +122,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _split(given: Any) -> list[dict[str, Any]]:
-    rule = "dataframe_split must hold columns, and data with one value for each of them"
+    rule = "dataframe_split must hold columns, and data with one value per column in each row"
     cure = 'Send {"dataframe_split": {"columns": ["a"], "data": [[1]]}}.'
     if not isinstance(given, dict) or not {"columns", "data"} <= set(given) <= _SPLIT:
         raise Unreadable(type(given).__name__, rule, cure)
@@ -135,7 +142,7 @@ _SPLIT = {"columns", "data", "index"}
 
 
 def _records(given: Any) -> Any:
-    """Rows as they are, or columns of equal length as rows."""
+    """Turn columns of equal length into rows; anything else is returned unchanged."""
     if not isinstance(given, dict):
         return given
     lists = [value for value in given.values() if isinstance(value, list)]
@@ -146,16 +153,15 @@ def _records(given: Any) -> Any:
 
 
 def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
-    cure = "Send a header with the names of columns, and a line for each row."
+    cure = "Send a header with the column names, and one line per row."
     try:
         lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         names, *records = list(lines)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise Unreadable(
-            str(error), "a request must be CSV in UTF-8 with a header", cure
-        ) from error
+        rule = "a request must be CSV in UTF-8 with a header"
+        raise Unreadable(str(error), rule, cure) from error
     if len(set(names)) < len(names) or any(len(record) != len(names) for record in records):
-        rule = "each line must hold one value for each column of the header"
+        rule = "the header must name each column once, and each line must hold one value per column"
         raise Unreadable(f"{len(names)} columns", rule, cure)
     return [
         {name: _cell(text, columns.get(name)) for name, text in zip(names, record, strict=True)}
@@ -164,10 +170,10 @@ def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
 
 
 def _cell(text: str, column: Numeric | Categorical | None) -> Any:
-    """An empty field is null; what is no number stays text, which the contract refuses."""
+    """Read a CSV field: empty is null; in numeric columns text stays text, to be refused."""
     if text == "":
         return None
-    if not isinstance(column, Numeric) or "_" in text:  # Python alone reads 1_000 as a number
+    if not isinstance(column, Numeric) or "_" in text:  # only Python reads 1_000 as a number
         return text
     try:
         return float(text)
@@ -184,23 +190,32 @@ def _write_invocation(answer: Answer) -> dict[str, Any]:
 
 def _read_infer(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
     asked = _object(body)
-    inputs = asked.get("inputs")
+    inputs, outputs = asked.get("inputs"), asked.get("outputs")
     unknown = sorted(set(asked) - {"id", "inputs", "outputs", "parameters"})
     if not isinstance(inputs, list) or not inputs or unknown:
-        rule = "a request must hold inputs, a list of tensors, and id, outputs, parameters at most"
-        raise Unreadable(", ".join(map(str, unknown)) or type(inputs).__name__, rule, _TENSOR)
-    outputs = asked.get("outputs") or [{"name": PREDICTION}]
-    wanted = [one.get("name") if isinstance(one, dict) else one for one in outputs]
-    if wanted != [PREDICTION]:
-        rule = f"outputs must be [{PREDICTION}]"
-        raise Unreadable(f"{len(wanted)} outputs", rule, "Leave outputs out.")
-    tensors = [_tensor(tensor, columns) for tensor in inputs]
+        rule = "a request must hold inputs, a list of tensors, and at most id, outputs, parameters"
+        raise Unreadable(", ".join(unknown) or type(inputs).__name__, rule, _TENSOR)
+    if outputs and not _is_prediction(outputs):
+        rule = f'outputs must be [{{"name": "{PREDICTION}"}}]'
+        raise Unreadable(repr(outputs)[:40], rule, "Leave outputs out.")
+    return {"rows": _rows([_tensor(tensor, columns) for tensor in inputs])}, asked.get("id")
+
+
+def _is_prediction(outputs: Any) -> bool:
+    """Whether the outputs that a request asks for are the prediction, and nothing else."""
+    if not isinstance(outputs, list) or len(outputs) != 1:
+        return False
+    [output] = outputs
+    return (output.get("name") if isinstance(output, dict) else output) == PREDICTION
+
+
+def _rows(tensors: list[tuple[str, list[Any]]]) -> list[dict[str, Any]]:
     names = [name for name, _ in tensors]
     if len(set(names)) < len(names) or len({len(values) for _, values in tensors}) != 1:
-        rule = "tensors must have different names and equal numbers of rows"
+        rule = "tensors must have different names and the same number of rows"
         raise Unreadable(", ".join(name[:40] for name in names[:5]), rule, _TENSOR)
     values = zip(*[values for _, values in tensors], strict=True)
-    return {"rows": [dict(zip(names, row, strict=True)) for row in values]}, asked.get("id")
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 _TENSOR = 'Send {"inputs": [{"name": "column", "shape": [1], "datatype": "FP64", "data": [1]}]}.'
@@ -210,8 +225,8 @@ def _tensor(given: Any, columns: Columns) -> tuple[str, list[Any]]:
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise Unreadable(type(given).__name__, "a tensor must have a name", _TENSOR)
     name, data, shape = given["name"], given.get("data"), given.get("shape")
-    if isinstance(data, list) and all(isinstance(one, list) and len(one) == 1 for one in data):
-        data = [one for [one] in data]
+    if isinstance(data, list) and all(isinstance(row, list) and len(row) == 1 for row in data):
+        data = [value for [value] in data]
     if not isinstance(data, list) or len(data) > MAX_ROWS:
         rule = f"the data of a tensor must be a list of at most {MAX_ROWS:,} values"
         raise Unreadable(f"{name[:40]}: {type(data).__name__}", rule, _TENSOR)
@@ -226,7 +241,7 @@ def _tensor(given: Any, columns: Columns) -> tuple[str, list[Any]]:
 
 
 def _write_infer(answer: Answer) -> dict[str, Any]:
-    told = {
+    content = {
         "model_name": answer.name,
         "model_version": answer.version,
         "id": answer.asked if isinstance(answer.asked, str) else answer.request_id,
@@ -239,11 +254,12 @@ def _write_infer(answer: Answer) -> dict[str, Any]:
             }
         ],
     }
-    return told | {"parameters": {"problems": answer.problems}} if answer.problems else told
+    problems = {"parameters": {"problems": answer.problems}} if answer.problems else {}
+    return content | problems
 
 
 def metadata(name: str, version: str, columns: Columns) -> dict[str, Any]:
-    """What the Open Inference Protocol tells of a model."""
+    """Model metadata of the Open Inference Protocol: the tensors it takes and returns."""
     return {
         "name": name,
         "versions": [version],

@@ -1,7 +1,7 @@
-"""The served request, derived from the declared columns, and what to answer when it is refused.
+"""The contract of requests, derived from the declared columns, and the problems of refused ones.
 
-A request obeys the rules of `columns.contract`, and JSON's types besides: text is no number
-and a number no label.
+Rows of a request obey the rules of `columns.pandera_schema` and the types of JSON: strings are
+not numbers, numbers are not labels, booleans are neither.
 """
 
 import math
@@ -29,17 +29,19 @@ from pipeline.config import Categorical, Columns, Numeric
 
 Row = Mapping[str, Any]
 Request = dict[str, Any]
-"""Rows to predict, and what to call them."""
+"""A request as read: ``rows`` to predict, and optional ``keys`` that identify them."""
 MAX_ROWS = 10_000
+"""Rows that one request holds at most."""
 LONGEST_KEY = 200
+"""Characters of a key at most."""
 _LONGEST, _LONGEST_BODY = 40, 200
 _LENGTH = f"rows must be a list of 1 to {MAX_ROWS:,} rows"
-_KEYS = f"keys must be a list of texts of 1 to {LONGEST_KEY} characters"
-_ONE_KEY = "Send one text for each row, or no keys."
+_KEYS = f"keys must be a list of strings of 1 to {LONGEST_KEY} characters"
+_ONE_KEY = "Send one string for each row, or leave keys out."
 _SHAPE = 'Send {"rows": [{"column": value, ...}, ...]}.'
 _NOTHING = "nothing"
 UNSEEN = -1.0
-"""Code of a label that training has not seen."""
+"""Code of a label that the training rows do not hold."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,18 @@ class Problem:
     Attributes
     ----------
     code : str
-        The kind of rule, for machines: ``type``, ``range``, ``label``, ``null``, ``missing``,
-        ``undeclared``, ``keys``, ``rows`` or ``body``.
+        The kind of rule, for programs: ``type``, ``range``, ``label``, ``null``, ``missing``,
+        ``undeclared``, ``keys``, ``labels``, ``rows`` or ``body``.
     row : int or None
         Place of the row in the request, from 0; None for the request itself.
     column : str or None
         The column; None for a whole row or the request itself.
     rule : str
-        What must hold.
+        The rule that the value breaks.
     got : str
-        What came instead: at most 40 characters of it, and never a whole row.
+        The value that was sent: at most 40 characters, and never a whole row.
     cure : str
-        What to do about it.
+        What the caller, or the owner of the model, can do.
     """
 
     code: str
@@ -72,9 +74,9 @@ class Problem:
 
 
 def row_type(columns: Columns) -> Any:
-    """The typed dict of one row: it accepts what `columns.contract` accepts.
+    """Typed dict of one row, which accepts what `columns.pandera_schema` accepts.
 
-    A nullable column may be left out.
+    Nullable columns may be left out.
     """
     fields: dict[str, Any] = {
         name: NotRequired[_annotation(column)] if column.nullable else _annotation(column)
@@ -84,7 +86,7 @@ def row_type(columns: Columns) -> Any:
 
 
 def strict_dict(name: str, fields: dict[str, Any]) -> Any:
-    """A typed dict of those fields, and of nothing else."""
+    """Typed dict with the given fields that refuses any other key."""
     kind: Any = TypedDict
     return with_config(ConfigDict(extra="forbid"))(kind(name, fields))
 
@@ -101,7 +103,7 @@ def _annotation(column: Numeric | Categorical) -> Any:
 
 
 def request_type(columns: Columns) -> TypeAdapter[Request]:
-    """What reads a whole request: 1 to `MAX_ROWS` rows, and one key for each or none."""
+    """Reads a whole request: 1 to `MAX_ROWS` rows, and one key for each row or no keys."""
     row, key = row_type(columns), Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
     rows: Any = GenericAlias(list, (row,))
     keys: Any = GenericAlias(list, (Annotated[key, Strict()],))
@@ -116,7 +118,7 @@ def request_type(columns: Columns) -> TypeAdapter[Request]:
 def _distinct(keys: list[str]) -> list[str]:
     if len(set(keys)) < len(keys):
         doubled, _ = Counter(keys).most_common(1)[0]
-        raise _key_error(rule="keys must differ from one another", got=shown(doubled))
+        raise _key_error(rule="keys must be unique", got=shown(doubled))
     return keys
 
 
@@ -140,17 +142,17 @@ def problems(error: ValidationError, columns: Columns) -> list[Problem]:
     Parameters
     ----------
     error : ValidationError
-        What reading with `request_type` raised.
+        Raised by a reader that `request_type` made.
     columns : dict of str to Column
-        The columns it was made from.
+        Declared columns of that reader.
     """
     return [_problem(details, columns) for details in error.errors(include_url=False)]
 
 
 def _problem(details: ErrorDetails, columns: Columns) -> Problem:  # noqa: PLR0911 -- by place
     if details["type"] == "keys":
-        told = details["ctx"]
-        return Problem("keys", None, None, told["rule"], told["got"], _ONE_KEY)
+        context = details["ctx"]
+        return Problem("keys", None, None, context["rule"], context["got"], _ONE_KEY)
     match details["loc"]:
         case ("rows", int(row), name):
             return _value_problem(details, row, str(name), columns.get(str(name)))
@@ -158,13 +160,13 @@ def _problem(details: ErrorDetails, columns: Columns) -> Problem:  # noqa: PLR09
             rule, cure = "must be an object", 'Send {"column": value, ...}.'
             return Problem("type", row, None, rule, shown(details["input"]), cure)
         case ("rows",):
-            cure = "Send at least one row, and no more than that at once."
+            cure = f"Send 1 to {MAX_ROWS:,} rows, and more of them in several requests."
             return Problem("rows", None, None, _LENGTH, _size(details), cure)
         case ("keys", *place):
             at = place[0] if place and isinstance(place[0], int) else None
             return Problem("keys", at, None, _KEYS, shown(details["input"]), _ONE_KEY)
         case (name,):
-            rule, cure = "a request must hold rows and keys only", "Leave it out."
+            rule, cure = "a request must hold only rows and keys", "Leave it out."
             return Problem("undeclared", None, None, rule, shown(name), cure)
         case _:
             return _body_problem(details)
@@ -188,16 +190,16 @@ def _value_problem(
 
 
 def _rule(kind: str, column: Numeric | Categorical) -> tuple[str, str, str]:
-    """Code and words of the rule that a value broke, and the cure."""
+    """Code and text of the rule that a value broke, and the cure."""
     if isinstance(column, Categorical):
         if column.values is None:
-            return "type", "must be text", "Send a JSON string of valid Unicode."
-        cure = "Send one of them, or add this one to its values in data.features."
+            return "type", "must be a string", "Send a JSON string of valid Unicode."
+        cure = "Send one of these labels, or add the new label to data.features."
         return "label", f"must be one of {{{', '.join(column.values)}}}", cure
     if kind in {"greater_than_equal", "less_than_equal"}:
         return "range", range_rule(column), "Fix the value, or its range in data.features."
     if kind == "finite_number":
-        return "range", "must be finite", "Send null for a value that is not known."
+        return "range", "must be finite", "Send null for an unknown value."
     return "type", "must be a number", "Send a JSON number, without quotes."
 
 
@@ -209,23 +211,24 @@ def _body_problem(details: ErrorDetails) -> Problem:
 
 
 def body_problem(got: str, rule: str = "a request must be valid JSON", cure: str = "") -> Problem:
-    """What is wrong with a whole request."""
+    """Problem of a whole request, of which at most 200 characters are shown."""
     return Problem("body", None, None, rule, got[:_LONGEST_BODY], cure or _SHAPE)
 
 
 def shown(value: object) -> str:
-    """A collection is named by its type alone: it may hold whole rows."""
+    """Show a value in 40 characters, and only the type of a collection: it may hold rows."""
     return type(value).__name__ if isinstance(value, list | dict) else repr(value)[:_LONGEST]
 
 
 def _size(details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return _NOTHING
-    return "more" if details["type"] == "too_long" else shown(details["input"])
+    too_long = details["type"] == "too_long"
+    return f"more than {MAX_ROWS:,}" if too_long else shown(details["input"])
 
 
 def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]], Matrix]:
-    """What turns accepted rows into the matrix of `columns.encode`, without a DataFrame.
+    """Encode accepted rows as `columns.encode` does, without the cost of a DataFrame.
 
     Parameters
     ----------
@@ -237,8 +240,8 @@ def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]
     Returns
     -------
     callable
-        From n rows to an array of float64, shape (n, n_columns); a label that is not known is
-        `UNSEEN`, for the caller to count and to make NaN.
+        From n rows to an array of float64, shape (n, n_columns); an unknown label is `UNSEEN`,
+        which the caller has to count and to replace by NaN.
     """
     places: dict[str, dict[str | None, float]] = {
         name: {None: math.nan} | {label: float(i) for i, label in enumerate(labels)}
@@ -247,7 +250,7 @@ def encoder(columns: Columns, categories: Categories) -> Callable[[Sequence[Row]
     pairs = [(name, places.get(name)) for name in columns]
 
     def encode(rows: Sequence[Row]) -> Matrix:
-        values = [  # a column at a time, as what differs between columns is asked once then
+        values = [  # column by column, so that the kind of a column is looked up only once
             [row.get(name) for row in rows]
             if known is None
             else [known.get(row.get(name), UNSEEN) for row in rows]

@@ -1,7 +1,7 @@
-"""One version as it is served: loaded, checked on the path of requests, and warm."""
+"""A model version ready to serve: loaded, and checked by predicting its golden rows."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.columns import Matrix
-from pipeline.config import Categorical
+from pipeline.config import Categorical, Columns
 from pipeline.data.captures import CAPTURED, Layout, Unseen
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import requests
@@ -24,17 +24,19 @@ from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
 
 
 class Predicted(NamedTuple):
-    """Predictions of rows, and what is known of the rows besides.
+    """Predictions of rows, and how the rows compare with the training rows.
 
     Attributes
     ----------
     predictions : array of float64, shape (n_rows,)
+        Probability of 1 in a classification, a number in a regression.
     features : array of float64, shape (n_rows, n_columns)
-        What they were made from: numbers and codes of labels.
+        Numbers and codes of labels that the model predicted from.
     unseen : list of Unseen
-        Labels that the training rows do not hold; NaN among the features.
+        Labels that the training rows do not hold; NaN in `features`.
     outside : dict of str to int
-        Of each column that has any: numbers beyond the training rows' range, and labels unseen.
+        Values outside the training rows' range, and unseen labels, by column; columns without
+        any are left out.
     """
 
     predictions: Predictions
@@ -45,24 +47,24 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A version that answers.
+    """A model version that predicts accepted rows of requests.
 
     Attributes
     ----------
     name, version : str
         The registered model and its version.
     model : Model
-        As it was logged.
+        The model with its declared columns and known labels.
     request : TypeAdapter
-        What reads its requests.
+        Reads and checks requests by the declared contract.
     example : dict
-        A row that it accepts, of its golden batch.
+        A golden row that the contract accepts, as an example for clients.
     trained_until : str
-        End of its training window; empty if it is not known.
+        End of the training window; empty if it is not known.
     steps : array of float
-        Bounds between which its predictions are counted.
-    kept : Layout
-        What reads its features from the store of captures.
+        Bounds of the prediction histogram.
+    layout : Layout
+        How the capture store reads the features of this version back.
     """
 
     name: str
@@ -72,7 +74,7 @@ class ServedVersion:
     example: Row
     trained_until: str
     steps: NDArray[np.float64]
-    kept: Layout
+    layout: Layout
     _encode: Callable[[Sequence[Row]], Matrix]
     _predict: Callable[[Matrix], Predictions]
     _low: NDArray[np.float64]
@@ -81,34 +83,21 @@ class ServedVersion:
 
     @classmethod
     def load(cls, folder: Path) -> "ServedVersion":
-        """Read a version's folder, and replay its golden rows as requests.
+        """Read a version's folder, and predict its golden rows as requests.
 
         Raises
         ------
         RegistryError
             If a part is missing or broken, or golden rows are refused or predicted differently.
         ConfigError
-            If a feature is named like a column of captures.
+            If a feature has the name of a column that captures add.
         """
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         manifest = _manifest(folder / "manifest.json")
-        taken = [name for name in model.columns if name in CAPTURED]
-        if taken:
-            message = (
-                f"A served feature must not be named like one of {', '.join(CAPTURED)}. "
-                f"Got {', '.join(taken)}. Rename it in data.features."
-            )
-            raise ConfigError(message)
+        _refuse_captured_names(model.columns)
         rows = _rows(golden)
-        ranges: dict[str, list[float]] = manifest.get("ranges", {})
-        bounds = [
-            (0.0, np.inf)
-            if isinstance(column, Categorical)
-            else tuple(ranges.get(name, (-np.inf, np.inf)))
-            for name, column in model.columns.items()
-        ]
-        low, high = np.array(bounds).T
+        low, high = _ranges(model.columns, manifest.get("ranges", {}))
         known = {name: model.categories.get(name) for name in model.columns}
         served = cls(
             name=str(manifest["name"]),
@@ -118,7 +107,7 @@ class ServedVersion:
             example=rows[0],
             trained_until=str(manifest.get("until", "")),
             steps=_steps(model.task, golden.predictions),
-            kept=Layout(model.task, json.dumps(known)),
+            layout=Layout(model.task, json.dumps(known)),
             _encode=requests.encoder(model.columns, model.categories),
             _predict=predictor(model),
             _low=low,
@@ -131,7 +120,7 @@ class ServedVersion:
         return served
 
     def predict(self, rows: Sequence[Row]) -> Predicted:
-        """Predictions of accepted rows, and what is known of the rows besides."""
+        """Predict accepted rows, and note values outside of the training rows."""
         features = self._encode(rows)
         beyond = (features < self._low) | (features > self._high)
         if not beyond.any():
@@ -147,10 +136,11 @@ class ServedVersion:
         return Predicted(self._predict(features), features, unseen, outside)
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
+        """Check that golden rows, sent as requests, are predicted as they were at training."""
         accepted = self.request.validate_json(json.dumps({"rows": rows}))["rows"]
         few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
         close = np.ones(len(accepted), dtype=bool)
-        for parts in ([accepted], few):  # both ways to predict
+        for parts in ([accepted], few):  # many rows and few rows are predicted by different code
             predicted = np.concatenate([self.predict(part).predictions for part in parts])
             close &= np.isclose(predicted, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
         if not close.all():
@@ -161,8 +151,32 @@ class ServedVersion:
             raise RegistryError(message)
 
 
+def _refuse_captured_names(columns: Columns) -> None:
+    taken = [name for name in columns if name in CAPTURED]
+    if taken:
+        message = (
+            f"A served feature must not be named like one of {', '.join(CAPTURED)}. "
+            f"Got {', '.join(taken)}. Rename it in data.features."
+        )
+        raise ConfigError(message)
+
+
+def _ranges(
+    columns: Columns, ranges: Mapping[str, Sequence[float]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least and greatest training value by column; codes of unseen labels lie below."""
+    bounds = [
+        (0.0, np.inf)
+        if isinstance(column, Categorical)
+        else tuple(ranges.get(name, (-np.inf, np.inf)))
+        for name, column in columns.items()
+    ]
+    low, high = np.array(bounds).T
+    return low, high
+
+
 def _rows(golden: Golden) -> list[Row]:
-    """Golden rows as a client sends them, without the values that are not there."""
+    """Golden rows as clients send them: missing values are left out."""
     records = golden.rows.to_dict("records")
     return [
         {str(name): value for name, value in record.items() if not pd.isna(value)}

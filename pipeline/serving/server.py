@@ -19,7 +19,7 @@ from pipeline.config import ENV_PREFIX, Serving, Settings
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
-from pipeline.serving.follower import Follower, ServingState, exported
+from pipeline.serving.follower import Follower, ServingState, load_exported
 
 
 class _Environment(BaseSettings):
@@ -74,10 +74,10 @@ def _serve_exported() -> None:
         )
         raise ConfigError(message)
     options = _from_environment()
-    champion = ServingState()
+    state = ServingState()
     with _captures(options.captures) as captures:
-        exported(Path(folder), champion)
-        _serve(champion, captures, options)
+        load_exported(Path(folder), state)
+        _serve(state, captures, options)
 
 
 def _from_environment() -> Serving:
@@ -93,12 +93,12 @@ def _from_environment() -> Serving:
 
 
 def _serve_registered(settings: Settings) -> None:
-    champion = ServingState()
+    state = ServingState()
     with (
         _captures(settings.captures) as captures,
-        Follower(settings, champion),
+        Follower(settings, state),
     ):
-        _serve(champion, captures, settings.serving)
+        _serve(state, captures, settings.serving)
 
 
 def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
@@ -113,8 +113,8 @@ def _export(settings: Settings, folder: Path) -> None:
     shutil.copytree(champion_folder(settings), folder, dirs_exist_ok=True, ignore=kept)
 
 
-def _serve(champion: ServingState, captures: Captures | None, options: Serving) -> None:
-    app = create_app(champion=champion, captures=captures, options=options)
+def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
+    app = create_app(state=state, captures=captures, options=options)
     gc.freeze()  # what is here stays; collections need not look at it again and again
     uvicorn.run(
         app,

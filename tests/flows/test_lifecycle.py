@@ -280,14 +280,14 @@ def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_sh
     with Captures(settings.captures) as captures:
         columns = settings.data.features
         known = known_categories(features, columns)
-        contract = Layout("classification", json.dumps({name: known.get(name) for name in columns}))
+        layout = Layout("classification", json.dumps({name: known.get(name) for name in columns}))
         for key, at, row in zip(
             batch["id"], batch["at"], encode(features, columns, known), strict=True
         ):
             captures.answer(
                 at=at.value // 1_000,
                 request_id=key,
-                contract=contract,
+                layout=layout,
                 version="1",
                 latency=0,
                 features=row[None],

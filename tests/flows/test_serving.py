@@ -23,19 +23,19 @@ from flows.train import train
 from pipeline.data.captures import read_captures
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.serving.capturing import Captures
-from pipeline.serving.follower import Follower, ServingState, exported
+from pipeline.serving.follower import Follower, ServingState, load_exported
 from pipeline.serving.server import main
 
 pytestmark = pytest.mark.integration
 
 NEW = "2026-03-23"
-"""By then the rows of the shop after its drift suffice for a version that passes."""
+"""End of a window with enough rows after the drift for a version that passes the gate."""
 
 
-def following(conf, champion, **serving):
+def following(conf, state, **serving):
     settings = opened(conf)[0]
     polled = settings.serving.model_copy(update={"poll": pd.Timedelta("100ms")} | serving)
-    return Follower(settings.model_copy(update={"serving": polled}), champion)
+    return Follower(settings.model_copy(update={"serving": polled}), state)
 
 
 def until(condition):
@@ -50,40 +50,40 @@ def cache(conf):
     return settings.tracking.folder / "cache" / settings.name
 
 
-def test_the_champion_is_followed_there_and_back(shop):
+def test_a_new_champion_is_served_and_a_rollback_as_well(shop):
     train(shop)
-    champion = ServingState()
-    with following(shop, champion):
-        first = champion.served
+    state = ServingState()
+    with following(shop, state):
+        first = state.served
         train(shop, until=NEW)
-        until(lambda: champion.served is not first)
-        assert champion.served.version == "2"
+        until(lambda: state.served is not first)
+        assert state.served.version == "2"
         rollback(shop)
-        until(lambda: champion.served.version == "1")
+        until(lambda: state.served.version == "1")
 
-    assert (champion.swaps, champion.refusals, champion.problem) == (2, 0, "")
+    assert (state.swaps, state.refusals, state.problem) == (2, 0, "")
     release(shop)
 
 
-def test_a_version_that_did_not_pass_the_gate_is_not_taken_over(shop):
+def test_a_version_that_did_not_pass_the_gate_is_not_served(shop):
     train(shop)
-    champion = ServingState()
-    with following(shop, champion):
+    state = ServingState()
+    with following(shop, state):
         train(shop, until=NEW)
-        until(lambda: champion.served.version == "2")
+        until(lambda: state.served.version == "2")
         _, registry = opened(shop)
         registry.tag(1, {"gate": "refused"})
         registry.point("champion", 1)  # by hand, as anyone can in the UI
-        until(lambda: champion.problem)
+        until(lambda: state.problem)
 
-        assert "must have passed the gate. Version 1 has not." in champion.problem
-        assert champion.served.version == "2"
-        assert champion.refusals == 1
+        assert "must have passed the gate. Version 1 has not." in state.problem
+        assert state.served.version == "2"
+        assert state.refusals == 1
         registry.point("champion", 2)
-        until(lambda: not champion.problem)
+        until(lambda: not state.problem)
 
 
-def test_a_version_whose_files_were_changed_is_not_taken_over(shop):
+def test_a_version_whose_files_were_changed_is_not_served(shop):
     train(shop)
     shutil.rmtree(cache(shop))
     for path in (cache(shop).parents[1] / "artifacts").rglob("golden.parquet"):
@@ -93,74 +93,74 @@ def test_a_version_whose_files_were_changed_is_not_taken_over(shop):
         following(shop, ServingState()).__enter__()
 
 
-def test_a_registry_that_goes_away_changes_nothing_and_is_told(shop, monkeypatch):
+def test_a_server_keeps_serving_while_the_registry_is_down(shop, monkeypatch):
     train(shop)
-    champion = ServingState()
-    with following(shop, champion) as follower:
-        assert champion.reachable
+    state = ServingState()
+    with following(shop, state) as follower:
+        assert state.reachable
 
         def away():
             message = "The registry must answer."
             raise UnavailableError(message)
 
         monkeypatch.setattr(follower._registry, "champion", away)
-        until(lambda: champion.problem)
-        assert champion.reachable is False
-        assert champion.served.version == "1"
-        assert champion.refusals == 0
+        until(lambda: state.problem)
+        assert state.reachable is False
+        assert state.served.version == "1"
+        assert state.refusals == 0
         monkeypatch.undo()
-        until(lambda: not champion.problem)
-        assert champion.reachable
+        until(lambda: not state.problem)
+        assert state.reachable
 
 
-def test_a_start_without_the_registry_serves_what_was_served_last(shop, monkeypatch):
+def test_a_start_without_the_registry_serves_the_last_served_version(shop, monkeypatch):
     train(shop)
     with following(shop, ServingState()):
         pass
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
-    champion = ServingState()
-    with following(shop, champion):
-        assert champion.served.version == "1"
-        assert champion.reachable is False
-        assert champion.problem
+    state = ServingState()
+    with following(shop, state):
+        assert state.served.version == "1"
+        assert state.reachable is False
+        assert state.problem
     (cache(shop) / "served.json").unlink()
     with pytest.raises(UnavailableError):
         following(shop, ServingState()).__enter__()
 
 
-def test_the_ranges_of_training_travel_with_a_version(shop, make_shop_rows):
+def test_a_version_knows_the_ranges_of_its_training_rows(shop, make_shop_rows):
     train(shop)
-    champion = ServingState()
-    with following(shop, champion):
+    state = ServingState()
+    with following(shop, state):
         rows = make_shop_rows()
     seen = rows[rows["at"] < pd.Timestamp("2026-02-16")]["amount"]
-    row = dict(champion.served.example)
+    row = dict(state.served.example)
 
-    inside = champion.served.predict([{**row, "amount": seen.max()}]).outside
-    beyond = champion.served.predict([{**row, "amount": seen.max() + 1}]).outside
+    inside = state.served.predict([{**row, "amount": seen.max()}]).outside
+    beyond = state.served.predict([{**row, "amount": seen.max() + 1}]).outside
 
     assert (inside, beyond) == ({}, {"amount": 1})
 
 
-def test_an_export_is_served_and_holds_no_rows_to_learn_from(shop, tmp_path):
+def test_an_exported_model_is_served_and_holds_no_training_rows(shop, tmp_path):
     train(shop)
 
     assert main([shop, "--export", str(tmp_path / "model")]) == 0
 
-    champion = ServingState()
-    exported(tmp_path / "model", champion)
-    assert champion.served.version == "1"
+    state = ServingState()
+    load_exported(tmp_path / "model", state)
+    assert state.served.version == "1"
     files = {path.name for path in (tmp_path / "model").iterdir()}
     assert files == {"model", "golden", "manifest.json"}
 
 
 @contextmanager
 def served(conf):
-    """The server of a conf in a process of its own, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port = one.getsockname()[1]
+    """A server in its own process, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
     command = [sys.executable, "-m", "pipeline.serving", conf]
     root = Path(__file__).parents[2]
@@ -185,30 +185,31 @@ def served(conf):
         server.wait()
 
 
-def asking(address, stop, told, row):
-    """Ask again and again on one connection; versions and failures by request."""
+def send_requests(address, stop, answers, row):
+    """Send requests on one connection until told to stop; note version or failure by key."""
     with httpx.Client(base_url=address, timeout=30) as client:
         while not stop.is_set():
-            key = f"{threading.get_ident()}-{len(told)}-{time.monotonic_ns()}"
+            key = f"{threading.get_ident()}-{len(answers)}-{time.monotonic_ns()}"
             try:
                 answer = client.post("/predict", json={"rows": [row], "keys": [key]})
             except httpx.HTTPError as error:
                 if not stop.is_set():
-                    told.append((key, repr(error)))
+                    answers.append((key, repr(error)))
                 return
-            told.append((key, answer.json()["version"] if answer.is_success else answer.text))
+            answers.append((key, answer.json()["version"] if answer.is_success else answer.text))
 
 
 @contextmanager
 def load(address, connections):
     row = httpx.get(f"{address}/contract").json()["example"]
-    stop, told = threading.Event(), []
+    stop, answers = threading.Event(), []
     threads = [
-        threading.Thread(target=asking, args=(address, stop, told, row)) for _ in range(connections)
+        threading.Thread(target=send_requests, args=(address, stop, answers, row))
+        for _ in range(connections)
     ]
     for thread in threads:
         thread.start()
-    yield stop, told
+    yield stop, answers
     stop.set()
     for thread in threads:
         thread.join()
@@ -219,7 +220,7 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(shop
     train(shop, until=NEW)
     settings, registry = opened(shop)
     with served(shop) as (server, address):
-        with load(address, connections=4) as (_, told):
+        with load(address, connections=4) as (_, answers):
             for number in (1, 2) * 5:
                 registry.point("champion", number)
                 until(
@@ -231,24 +232,24 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(shop
         assert server.wait(timeout=20) == 0
 
     kept = read_captures(settings.captures)
-    assert set(Counter(version for _, version in told)) == {"1", "2"}
-    assert dict(zip(kept["key"], kept["version"], strict=True)) == dict(told)
+    assert set(Counter(version for _, version in answers)) == {"1", "2"}
+    assert dict(zip(kept["key"], kept["version"], strict=True)) == dict(answers)
 
 
 def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
     train(shop)
     settings, _ = opened(shop)
-    with served(shop) as (server, address), load(address, connections=2) as (stop, told):
+    with served(shop) as (server, address), load(address, connections=2) as (stop, answers):
         time.sleep(2)
         stop.set()
-        answered = list(told)
+        answered = list(answers)
         killed = time.time()
         server.kill()
 
     kept = read_captures(settings.captures)
     assert len(kept) > 10
     assert killed - kept["captured_at"].max().timestamp() < 0.25
-    # What is kept is the first of what was answered, without a gap.
+    # Of each connection, the first requests are stored, without a gap.
     by_thread = {}
     for key, _ in answered:
         by_thread.setdefault(key.partition("-")[0], []).append(key)
@@ -259,7 +260,7 @@ def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
         assert httpx.get(f"{address}/ready").status_code == 200
 
 
-def test_refused_requests_of_a_week_are_one_page_in_mlflow_and_prefect(shop):
+def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(shop):
     train(shop)
     settings, registry = opened(shop)
     day = pd.Timestamp("2026-03-02")
@@ -277,13 +278,13 @@ def test_refused_requests_of_a_week_are_one_page_in_mlflow_and_prefect(shop):
             )
 
     assert digest(shop, until="2026-03-02 15:00") == digest(shop, until="2026-03-02")
-    told = digest(shop, until="2026-03-02")
+    found = digest(shop, until="2026-03-02")
 
-    assert told == {"until": "2026-03-02", "refused": 3, "before": 1}
+    assert found == {"until": "2026-03-02", "refused": 3, "before": 1}
     [run] = registry.search("tags.kind = 'digest'")
     page = run.data.tags["mlflow.note.content"]
     assert "| plan | 3 | +2 |" in page
     with get_client(sync_client=True) as client:
         wanted = {"artifacts": {"key": {"any_": ["shop-digest"]}}}
         shown = client.request("POST", "/artifacts/filter", json=wanted).json()
-    assert page in {one["data"] for one in shown}
+    assert page in {artifact["data"] for artifact in shown}

@@ -265,7 +265,7 @@ def test_a_window_of_captures_cannot_be_read_before_its_end(tmp_path):
         captures.answer(
             at=(now - pd.Timedelta("1min")).value // 1_000,
             request_id="r",
-            contract=Layout("regression", '{"x": null}'),
+            layout=Layout("regression", '{"x": null}'),
             version="1",
             latency=0,
             features=np.ones((1, 1)),

@@ -51,8 +51,8 @@ def bundle(model, frame, tmp_path):
     model.save(folder / "model")
     parity.make(model, frame).save(folder / "golden")
     ranges = {"hours-per-week": [0, 100], "temp": [-20, 120]}
-    told = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
-    (folder / "manifest.json").write_text(json.dumps(told))
+    manifest = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 

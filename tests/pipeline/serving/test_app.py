@@ -13,7 +13,7 @@ from pipeline.config import Serving
 from pipeline.data.captures import read_captures, read_labels, read_refusals
 from pipeline.serving.app import MOST_PROBLEMS, create_app
 from pipeline.serving.capturing import EVERY, Captures
-from pipeline.serving.follower import ServingState, exported
+from pipeline.serving.follower import ServingState, load_exported
 from pipeline.serving.requests import MAX_ROWS
 
 pytestmark = pytest.mark.anyio
@@ -36,20 +36,23 @@ def captures(path):
 
 
 @pytest.fixture
-def champion(bundle):
-    champion = ServingState()
-    exported(bundle, champion)
-    return champion
+def state(bundle):
+    state = ServingState()
+    load_exported(bundle, state)
+    return state
 
 
-def client_of(champion, captures, **options):
-    app = create_app(champion=champion, captures=captures, options=Serving(**options))
+TENSOR = {"name": "temp", "shape": [1], "datatype": "FP64", "data": [1]}
+
+
+def client_of(state, captures, **options):
+    app = create_app(state=state, captures=captures, options=Serving(**options))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 @pytest.fixture
-async def client(champion, captures):
-    async with client_of(champion, captures) as client:
+async def client(state, captures):
+    async with client_of(state, captures) as client:
         yield client
 
 
@@ -61,32 +64,31 @@ def metrics(text):
     }
 
 
-async def test_it_predicts_what_the_model_predicts(client, model, frame):
+async def test_predictions_equal_those_of_the_model(client, model, frame):
     rows = json.loads(frame.to_json(orient="records", double_precision=15))
     rows.append({"hours-per-week": 3, "plan": "free", "dest": "never seen"})
     expected = model.predict(pd.DataFrame(rows))
 
     answer = (await client.post("/predict", json={"rows": rows})).json()
-    alone = [(await client.post("/predict", json={"rows": [row]})).json() for row in rows[-50:]]
+    alone = [await client.post("/predict", json={"rows": [row]}) for row in rows[-50:]]
 
     np.testing.assert_array_equal(answer["predictions"], expected)
-    single = [told["predictions"][0] for told in alone]
+    single = [one_row.json()["predictions"][0] for one_row in alone]
     np.testing.assert_allclose(single, expected[-50:], rtol=0, atol=1e-6)
     assert answer["version"] == "3"
 
 
-async def test_all_protocols_predict_the_same(client, row):
+async def test_all_protocols_give_equal_predictions(client, row):
     records = [row, {"hours-per-week": 7, "plan": "free"}]
     full = [{"temp": None, "dest": None} | record for record in records]
     names = list(full[0])
-    lines = [",".join("" if one[n] is None else str(one[n]) for n in names) for one in full]
+    lines = [",".join("" if r[n] is None else str(r[n]) for n in names) for r in full]
     kinds = {"hours-per-week": "INT64", "temp": "FP64", "plan": "BYTES", "dest": "BYTES"}
     tensors = [
-        {"name": n, "shape": [2], "datatype": kinds[n], "data": [one[n] for one in full]}
-        for n in names
+        {"name": n, "shape": [2], "datatype": kinds[n], "data": [r[n] for r in full]} for n in names
     ]
-    table = {n: [one[n] for one in full] for n in names}
-    split = {"columns": names, "data": [[one[n] for n in names] for one in full]}
+    table = {n: [r[n] for r in full] for n in names}
+    split = {"columns": names, "data": [[r[n] for n in names] for r in full]}
 
     own = (await client.post("/predict", json={"rows": records})).json()["predictions"]
 
@@ -103,9 +105,9 @@ async def test_all_protocols_predict_the_same(client, row):
     answer = await client.post("/invocations", content=text, headers={"content-type": "text/csv"})
     assert answer.json() == {"predictions": own}
     asked = {"id": "mine", "inputs": tensors, "outputs": [{"name": "prediction"}]}
-    told = (await client.post("/v2/models/flights/infer", json=asked)).json()
+    inferred = (await client.post("/v2/models/flights/infer", json=asked)).json()
     output = {"name": "prediction", "shape": [2], "datatype": "FP64", "data": own}
-    assert told == {
+    assert inferred == {
         "model_name": "flights",
         "model_version": "3",
         "id": "mine",
@@ -128,7 +130,12 @@ async def test_all_protocols_predict_the_same(client, row):
         (
             "/invocations",
             {"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}},
-            "one value for each of them",
+            "one value per column in each row",
+        ),
+        (
+            "/invocations",
+            {"dataframe_split": {"columns": "ab", "data": [[1, 2]]}},
+            "must hold columns, and data",
         ),
         ("/invocations", {"inputs": {"a": [1], "b": [1, 2]}}, "lists of equal length"),
         ("/invocations", [1], "must be an object"),
@@ -144,9 +151,17 @@ async def test_all_protocols_predict_the_same(client, row):
             {"inputs": [{"name": "temp", "shape": [1], "datatype": "BYTES", "data": ["1"]}]},
             "datatype of temp must be one of FP64",
         ),
+        ("/v2/models/flights/infer", {"inputs": [{"shape": [1]}]}, "must have a name"),
+        (
+            "/v2/models/flights/infer",
+            {"inputs": [TENSOR, TENSOR]},
+            "different names and the same number of rows",
+        ),
+        ("/v2/models/flights/infer", {"inputs": [TENSOR], "outputs": 5}, "outputs must be"),
+        ("/v2/models/flights/infer", {"inputs": [TENSOR], "outputs": ["x"]}, "outputs must be"),
     ],
 )
-async def test_a_body_that_is_no_request_is_one_problem(client, route, body, rule):
+async def test_a_malformed_body_is_one_problem(client, route, body, rule):
     answer = await client.post(route, json=body)
 
     assert answer.status_code == 422
@@ -159,7 +174,7 @@ async def test_a_body_that_is_no_request_is_one_problem(client, route, body, rul
     ("line", "code"),
     [("x,1,pro,", "type"), ("nan,1,pro,", "range"), ("1_0,1,pro,", "type"), (",1,pro,", "null")],
 )
-async def test_a_csv_field_is_read_as_its_column_says(client, line, code):
+async def test_a_csv_field_is_read_by_the_type_of_its_column(client, line, code):
     text = f"hours-per-week,temp,plan,dest\n{line}\n"
 
     answer = await client.post("/invocations", content=text, headers={"content-type": "text/csv"})
@@ -168,7 +183,40 @@ async def test_a_csv_field_is_read_as_its_column_says(client, line, code):
     assert (problem["code"], problem["column"]) == (code, "hours-per-week")
 
 
-async def test_rows_without_keys_get_one_each(client, row):
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        (b"temp\n\xff\n", "must be CSV in UTF-8"),
+        (b'temp\n"1\n', "must be CSV in UTF-8"),
+        (b"", "must be CSV in UTF-8 with a header"),
+        (b"temp,plan\n1\n", "one value per column"),
+        (b"temp,temp\n1,2\n", "name each column once"),
+    ],
+)
+async def test_malformed_csv_is_one_problem(client, body, rule):
+    answer = await client.post("/invocations", content=body, headers={"content-type": "text/csv"})
+
+    [problem] = answer.json()["problems"]
+    assert rule in problem["rule"]
+
+
+async def test_a_tensor_may_be_one_column_wide(client, row):
+    tensors = [
+        {
+            "name": name,
+            "shape": [1, 1],
+            "datatype": "BYTES" if isinstance(value, str) else "FP64",
+            "data": [[value]],
+        }
+        for name, value in row.items()
+    ]
+
+    answer = await client.post("/v2/models/flights/infer", json={"inputs": tensors})
+
+    assert answer.status_code == 200
+
+
+async def test_rows_without_keys_are_given_unique_keys(client, row):
     first = (await client.post("/predict", json={"rows": [row, row]})).json()
     second = (await client.post("/predict", json={"rows": [row]})).json()
 
@@ -194,8 +242,8 @@ async def test_answered_rows_are_captured(client, captures, path, row):
     assert (now - kept["captured_at"]).abs().max() < pd.Timedelta("1min")
 
 
-async def test_a_model_without_captures_answers(champion, row):
-    async with client_of(champion, None) as client:
+async def test_a_server_without_captures_predicts_but_takes_no_labels(state, row):
+    async with client_of(state, None) as client:
         answer = await client.post("/predict", json={"rows": [row]})
         labels = await client.post("/labels", json={"labels": [{"key": "a", "target": 1}]})
 
@@ -203,39 +251,38 @@ async def test_a_model_without_captures_answers(champion, row):
     assert labels.status_code == 404
 
 
-async def test_a_refused_request_names_every_problem_and_is_kept(client, captures, path, row):
+async def test_a_refused_request_lists_every_problem_and_is_stored(client, captures, path, row):
     rows = [{**row, "plan": "trial"}, row, {**row, "hours-per-week": -1, "temp": "hot"}]
 
     answer = await client.post("/predict", json={"rows": rows}, headers={"user-agent": "me"})
 
     assert answer.status_code == 422
-    told = answer.json()
-    found = [(p["row"], p["column"], p["got"]) for p in told["problems"]]
+    found = [(p["row"], p["column"], p["got"]) for p in answer.json()["problems"]]
     assert found == [(0, "plan", "'trial'"), (2, "hours-per-week", "-1"), (2, "temp", "'hot'")]
     captures.close()
     assert len(read_captures(path)) == 0
     [kept] = read_refusals(path).to_dict("records")
-    assert kept["problems"] == told["problems"]
+    assert kept["problems"] == answer.json()["problems"]
     assert json.loads(kept["body"]) == {"rows": rows}
     assert (kept["route"], kept["caller"]) == ("/predict", "127.0.0.1 me")
 
 
 @pytest.mark.parametrize("route", ["/predict", "/invocations", "/v2/models/flights/infer"])
-async def test_a_bad_row_may_fail_itself_alone(champion, captures, path, row, route):
+async def test_only_bad_rows_are_rejected_where_bad_rows_is_row(state, captures, path, row, route):
     rows = [{**row, "plan": "trial"}, row]
-    data = {name: [one[name] for one in rows] for name in row}
+    data = {name: [r[name] for r in rows] for name in row}
     kinds = {"hours-per-week": "FP64", "temp": "FP64", "plan": "BYTES", "dest": "BYTES"}
     tensors = [
         {"name": n, "shape": [2], "datatype": kinds[n], "data": values}
         for n, values in data.items()
     ]
     bodies = {"/predict": {"rows": rows, "keys": ["a", "b"]}, "/invocations": {"instances": rows}}
-    async with client_of(champion, captures, bad_rows="row") as client:
+    async with client_of(state, captures, bad_rows="row") as client:
         answer = await client.post(route, json=bodies.get(route, {"inputs": tensors}))
         hopeless = await client.post("/predict", json={"rows": rows[:1]})
 
-    told = answer.json()
-    predictions = told.get("predictions") or told["outputs"][0]["data"]
+    content = answer.json()
+    predictions = content.get("predictions") or content["outputs"][0]["data"]
     assert predictions[0] is None
     assert 0 < predictions[1] < 1
     assert hopeless.status_code == 422
@@ -244,15 +291,15 @@ async def test_a_bad_row_may_fail_itself_alone(champion, captures, path, row, ro
     assert kept["prediction"].tolist() == predictions[1:]
     if route == "/predict":
         assert kept["key"].tolist() == ["b"]
-        assert [one["column"] for one in told["problems"]] == ["plan"]
+        assert [problem["column"] for problem in content["problems"]] == ["plan"]
     assert read_refusals(path)["problems"].str.len().tolist() == [1, 1]
 
 
-async def test_a_thousand_problems_are_named_and_all_are_counted(client):
+async def test_a_refusal_lists_a_thousand_problems_and_counts_all(client):
     answer = await client.post("/predict", json={"rows": [{}] * MAX_ROWS})
 
     assert len(answer.json()["problems"]) == MOST_PROBLEMS
-    assert "in 20,000 places. The first 1,000 are named." in answer.json()["error"]
+    assert "in 20,000 places; the first 1,000 are listed." in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +308,7 @@ async def test_a_thousand_problems_are_named_and_all_are_counted(client):
     ids=["nothing", "open", "no utf-8", "deep", "long number"],
 )
 @pytest.mark.parametrize("route", ["/predict", "/invocations", "/v2/models/flights/infer"])
-async def test_what_is_no_json_is_one_problem(client, route, body):
+async def test_invalid_json_is_one_problem(client, route, body):
     answer = await client.post(route, content=body)
 
     assert answer.status_code == 422
@@ -269,7 +316,7 @@ async def test_what_is_no_json_is_one_problem(client, route, body):
     assert problem["rule"] == "a request must be valid JSON"
 
 
-async def test_text_that_is_no_unicode_is_refused(client, row):
+async def test_a_string_of_invalid_unicode_is_refused(client, row):
     answer = await client.post(
         "/predict", content=json.dumps({"rows": [{**row, "dest": "\ud800"}]})
     )
@@ -277,21 +324,21 @@ async def test_text_that_is_no_unicode_is_refused(client, row):
     assert answer.status_code == 422
 
 
-async def test_a_fault_of_the_server_shows_no_trace(champion, row):
+async def test_an_unexpected_error_is_answered_without_its_trace(state, row):
     def fail(_):
         raise RuntimeError(row)
 
-    champion.served = dataclasses.replace(champion.served, _predict=fail)
-    async with client_of(champion, None) as client:
+    state.served = dataclasses.replace(state.served, _predict=fail)
+    async with client_of(state, None) as client:
         answer = await client.post("/predict", json={"rows": [row]})
 
     assert answer.status_code == 500
     assert answer.json() == {
-        "error": "The server must answer valid rows. Got RuntimeError. See its log."
+        "error": "The server failed with RuntimeError. Its log has the details."
     }
 
 
-async def test_before_there_is_a_champion_nothing_is_ready(captures, row):
+async def test_a_server_without_a_champion_is_live_but_not_ready(captures, row):
     async with client_of(ServingState(), captures) as client:
         answer = await client.post("/predict", json={"rows": [row]})
         ready = await client.get("/ready")
@@ -301,25 +348,58 @@ async def test_before_there_is_a_champion_nothing_is_ready(captures, row):
     assert (ready.status_code, live.status_code) == (503, 200)
 
 
+async def test_labels_that_cannot_be_written_are_to_be_sent_again(state, captures, path):
+    sqlite3.connect(path, isolation_level=None).execute("DROP TABLE labels")
+    async with client_of(state, captures) as client:
+        answer = await client.post("/labels", json={"labels": [{"key": "a", "target": 1}]})
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"].startswith("The capture store cannot be written: no such table")
+
+
+async def test_a_request_that_is_cut_off_is_a_bad_request(state):
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    app = create_app(state=state, captures=None, options=Serving())
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+    await app(scope, receive, send)
+
+    assert sent[0]["status"] == 400
+
+
+async def test_a_server_exports_metrics_before_it_has_a_champion():
+    async with client_of(ServingState(), None) as client:
+        counted = metrics((await client.get("/metrics")).text)
+
+    assert counted["holdfast_rows_total",] == 0
+    assert not [name for name, *_ in counted if name.startswith("holdfast_prediction")]
+
+
 @pytest.mark.parametrize(("policy", "status"), [("required", 503), ("best_effort", 200)])
-async def test_captures_that_cannot_be_written_are_told(champion, path, row, policy, status):
+async def test_a_server_that_cannot_write_captures_says_so(state, path, row, policy, status):
     captures = Captures(path)
     sqlite3.connect(path, isolation_level=None).execute("DROP TABLE answers")
-    async with client_of(champion, captures, capture=policy) as client:
+    async with client_of(state, captures, capture=policy) as client:
         answer = await client.post("/predict", json={"rows": [row]})
         await asyncio.sleep(5 * EVERY)
         ready = await client.get("/ready")
-        told = metrics((await client.get("/metrics")).text)
+        counted = metrics((await client.get("/metrics")).text)
 
     assert answer.status_code == 200
     assert ready.status_code == status
-    assert ready.json()["problems"] == ["Captures are not written: no such table: answers."]
-    assert told["holdfast_capture_failing",] == 1
-    assert told["holdfast_capture_lag_seconds",] > 0
+    assert ready.json()["problems"] == ["Captures cannot be written: no such table: answers."]
+    assert counted["holdfast_capture_failing",] == 1
+    assert counted["holdfast_capture_lag_seconds",] > 0
     captures.close()
 
 
-async def test_labels_come_back_by_key(client, captures, path):
+async def test_labels_are_stored_by_key(client, captures, path):
     labels = [{"key": "a", "target": 1}, {"key": "b", "target": 0}]
 
     answer = await client.post("/labels", json={"labels": labels})
@@ -329,7 +409,7 @@ async def test_labels_come_back_by_key(client, captures, path):
     bad = [{"key": "", "target": 1}, {"key": "b", "target": 0.5}, {"key": "c"}, 1]
     refused = await client.post("/labels", json={"labels": bad})
     assert refused.status_code == 422
-    assert [(one["row"], one["got"]) for one in refused.json()["problems"]] == [
+    assert [(p["row"], p["got"]) for p in refused.json()["problems"]] == [
         (0, "''"),
         (1, "0.5"),
         (2, "nothing"),
@@ -340,8 +420,8 @@ async def test_labels_come_back_by_key(client, captures, path):
     assert read_refusals(path)["route"].tolist() == ["/labels"]
 
 
-async def test_a_token_is_asked_for_where_there_is_one(champion, row):
-    async with client_of(champion, None, token="s3cret") as client:  # noqa: S106 -- a test's
+async def test_requests_but_probes_need_the_token(state, row):
+    async with client_of(state, None, token="s3cret") as client:  # noqa: S106 -- a test's
         bare = await client.post("/predict", json={"rows": [row]})
         wrong = await client.get("/metrics", headers={"authorization": "Bearer other"})
         good = {"authorization": "Bearer s3cret"}
@@ -352,12 +432,12 @@ async def test_a_token_is_asked_for_where_there_is_one(champion, row):
     assert probes == [200, 200]
 
 
-async def test_a_body_that_is_too_long_is_not_read(champion, captures, row):
+async def test_a_body_that_is_too_long_is_refused(state, captures, row):
     async def chunks():
         for _ in range(100):
             yield b" " * 100
 
-    async with client_of(champion, captures, max_bytes=1_000) as client:
+    async with client_of(state, captures, max_bytes=1_000) as client:
         declared = await client.post("/predict", json={"rows": [row] * 100})
         streamed = await client.post("/predict", content=chunks())
 
@@ -365,38 +445,38 @@ async def test_a_body_that_is_too_long_is_not_read(champion, captures, row):
     assert "at most 1,000 bytes" in declared.json()["error"]
 
 
-async def test_a_body_that_comes_too_slowly_is_given_up(champion):
+async def test_a_body_that_arrives_too_slowly_is_refused(state):
     async def slowly():
         yield b"{"
         await asyncio.sleep(30)
 
-    async with client_of(champion, None, timeout="50ms") as client:
+    async with client_of(state, None, timeout="50ms") as client:
         answer = await client.post("/predict", content=slowly())
 
     assert answer.status_code == 408
 
 
-async def test_more_requests_than_allowed_are_asked_to_come_again(champion, row):
+async def test_a_busy_server_asks_clients_to_retry(state, row):
     release = asyncio.Event()
 
     async def held():
         await release.wait()
         yield json.dumps({"rows": [row]}).encode()
 
-    async with client_of(champion, None, max_requests=2) as client:
+    async with client_of(state, None, max_requests=2) as client:
         held_up = [asyncio.ensure_future(client.post("/predict", content=held())) for _ in "ab"]
         await asyncio.sleep(0.05)
         answer = await client.post("/predict", json={"rows": [row]})
         probe = await client.get("/ready")
         release.set()
-        answers = [await one for one in held_up]
+        answers = [await request for request in held_up]
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert probe.status_code == 200
-    assert [one.status_code for one in answers] == [200, 200]
+    assert [late.status_code for late in answers] == [200, 200]
 
 
-async def test_it_tells_what_it_serves(client, columns):
+async def test_the_routes_describe_the_served_version(client, columns):
     assert (await client.get("/live")).json() == {"status": "live"}
     assert (await client.get("/ready")).json() == {"status": "ready", "problems": []}
     version = (await client.get("/version")).json()
@@ -417,11 +497,11 @@ async def test_it_tells_what_it_serves(client, columns):
     }
     assert (await client.get("/v2/models/flights/ready")).json()["ready"]
     assert (await client.get("/v2/models/other")).status_code == 404
-    assert (await client.get("/nothing")).json()["error"].startswith("There is no such route")
+    assert (await client.get("/nothing")).json()["error"].startswith("This route does not exist")
     assert (await client.get("/predict")).status_code == 405
 
 
-async def test_every_answer_says_that_it_is_no_page(client, row):
+async def test_every_answer_has_the_headers_of_an_api(client, row):
     asked = [
         await client.post("/predict", json={"rows": [row]}),
         await client.post("/predict", json={}),
@@ -435,40 +515,40 @@ async def test_every_answer_says_that_it_is_no_page(client, row):
         assert answer.headers["content-type"] == "application/json"
 
 
-async def test_its_documentation_shows_the_columns_and_examples_that_work(client, columns):
+async def test_the_openapi_document_has_the_columns_and_examples_that_work(client, columns):
     document = (await client.get("/openapi.json")).json()
 
     assert list(document["components"]["schemas"]["Row"]["properties"]) == list(columns)
     for route, methods in document["paths"].items():
-        for method, told in methods.items():
-            content = told.get("requestBody", {}).get("content", {}).get("application/json")
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json")
             answer = await client.request(method, route, json=content and content["example"])
             assert answer.status_code == 200, (route, answer.text)
-            assert str(answer.status_code) in told["responses"]
+            assert str(answer.status_code) in operation["responses"]
 
 
-async def test_metrics_count_what_was_asked(client, row):
+async def test_metrics_count_requests_rows_and_problems(client, row):
     rows = [row, {**row, "hours-per-week": 99, "temp": 500}, {**row, "dest": "never seen"}]
     await client.post("/predict", json={"rows": rows})
     await client.post("/predict", json={"rows": [{**row, "plan": "x", "made up": 1}]})
     await client.post("/predict", json={"rows": [{**row, "plan": "x"}]})
     await client.post("/predict", content=b"{")
 
-    told = metrics((await client.get("/metrics")).text)
+    counted = metrics((await client.get("/metrics")).text)
 
     route = ("route", "/predict")
-    assert told["holdfast_requests_total", route, ("status", "200")] == 1
-    assert told["holdfast_requests_total", route, ("status", "422")] == 3
-    assert told["holdfast_rows_total",] == 3
-    assert told["holdfast_outside_rows_total", ("column", "temp")] == 1
-    assert told["holdfast_outside_rows_total", ("column", "dest")] == 1
-    refused = {name[1:]: n for name, n in told.items() if name[0].startswith("holdfast_refused")}
+    assert counted["holdfast_requests_total", route, ("status", "200")] == 1
+    assert counted["holdfast_requests_total", route, ("status", "422")] == 3
+    assert counted["holdfast_rows_total",] == 3
+    assert counted["holdfast_outside_rows_total", ("column", "temp")] == 1
+    assert counted["holdfast_outside_rows_total", ("column", "dest")] == 1
+    refused = {name[1:]: n for name, n in counted.items() if name[0].startswith("holdfast_refused")}
     assert refused == {
         (("column", "plan"), ("rule", "label")): 2,
         (("column", "(undeclared)"), ("rule", "undeclared")): 1,
         (("column", ""), ("rule", "body")): 1,
     }
-    assert told["holdfast_prediction_count",] == told["holdfast_confidence_count",] == 3
-    assert told["holdfast_predict_seconds_count",] == 1
-    assert told["holdfast_champion_info", ("name", "flights"), ("version", "3")] == 1
-    assert told["holdfast_champion_age_seconds",] > 0
+    assert counted["holdfast_prediction_count",] == counted["holdfast_confidence_count",] == 3
+    assert counted["holdfast_predict_seconds_count",] == 1
+    assert counted["holdfast_champion_info", ("name", "flights"), ("version", "3")] == 1
+    assert counted["holdfast_champion_age_seconds",] > 0

@@ -39,7 +39,7 @@ def append(captures, *, key="a", at=NOON, row=(1.5, 1)):
     captures.answer(
         at=round(at.timestamp() * 1e6),
         request_id="r",
-        contract=Layout("classification", COLUMNS),
+        layout=Layout("classification", COLUMNS),
         version="3",
         latency=1500,
         features=np.array([row], dtype=float),
@@ -50,13 +50,13 @@ def append(captures, *, key="a", at=NOON, row=(1.5, 1)):
 
 
 def written(captures):
-    """Wait until everything is."""
+    """Wait until nothing waits to be written."""
     until = time.monotonic() + 5
     while captures.lag and time.monotonic() < until:
         time.sleep(0.01)
 
 
-def test_what_was_answered_is_read(path):
+def test_answered_rows_are_read_back(path):
     with Captures(path) as captures:
         append(captures)
         append(captures, key="b", row=(np.nan, np.nan))
@@ -70,15 +70,15 @@ def test_what_was_answered_is_read(path):
     assert frame["key"].tolist() == ["a", "b"]
     assert frame.loc[0, ["x", "plan"]].tolist() == [1.5, "pro"]
     assert frame[["x", "plan"]].isna().all(axis=1).tolist() == [False, True]
-    told = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
-    assert told.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
+    values = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
+    assert values.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
 
 
 def answer(captures, *, version, features, at=0, unseen=(), task="regression", columns=COLUMNS):
     captures.answer(
         at=at,
         request_id=f"r{at}",
-        contract=Layout(task, columns),
+        layout=Layout(task, columns),
         version=version,
         latency=0,
         features=np.array(features, dtype=float),
@@ -88,7 +88,7 @@ def answer(captures, *, version, features, at=0, unseen=(), task="regression", c
     )
 
 
-def test_labels_that_training_has_not_seen_are_kept(path):
+def test_unseen_labels_are_stored(path):
     with Captures(path) as captures:
         answer(captures, version="3", features=[[1, 0], [2, 1]])
         unseen = [Unseen(1, 1, "gold"), Unseen(2, 1, "ü")]
@@ -99,7 +99,7 @@ def test_labels_that_training_has_not_seen_are_kept(path):
     assert frame["plan"].tolist() == ["free", "pro", "free", "gold", "ü"]
 
 
-def test_each_version_is_read_by_its_own_contract(path):
+def test_each_version_is_read_by_its_own_layout(path):
     other = '{"plan": ["none", "free", "pro"], "y": null}'
     with Captures(path) as captures:
         answer(captures, version="3", features=[[1, 0]])
@@ -115,7 +115,7 @@ def test_each_version_is_read_by_its_own_contract(path):
     np.testing.assert_array_equal(frame["y"], [np.nan, 7, 8, np.nan, 9])
 
 
-def test_rows_without_keys_are_called_by_their_request(path):
+def test_rows_without_keys_are_named_by_their_request(path):
     with Captures(path) as captures:
         answer(captures, version="3", features=[[1, 0], [2, 1]])
 
@@ -124,7 +124,7 @@ def test_rows_without_keys_are_called_by_their_request(path):
     assert frame["confidence"].isna().all()
 
 
-def test_a_window_holds_its_start_and_not_its_end(path):
+def test_a_window_includes_its_start_but_not_its_end(path):
     moment = pd.Timestamp("2026-03-01 12:00:00.123456")
     after = moment + pd.Timedelta("1us")
     with Captures(path) as captures:
@@ -135,7 +135,7 @@ def test_a_window_holds_its_start_and_not_its_end(path):
     assert len(read_captures(path, start=None, end=moment)) == 0
 
 
-def test_time_is_kept_in_utc(path):
+def test_times_are_stored_in_utc(path):
     with Captures(path) as captures:
         append(captures, at=NOON.astimezone(datetime.now().astimezone().tzinfo))
 
@@ -143,7 +143,7 @@ def test_time_is_kept_in_utc(path):
     assert time == pd.Timestamp("2026-03-01 12:00:00.123456")
 
 
-def test_rows_come_oldest_first(path):
+def test_rows_are_read_oldest_first(path):
     with Captures(path) as captures:
         append(captures, key="late", at=NOON + timedelta(seconds=1))
         append(captures, key="early")
@@ -168,7 +168,7 @@ def test_captures_survive_a_restart(path):
     assert len(read_captures(path)) == 2
 
 
-def test_what_is_added_while_it_writes_is_not_lost(path):
+def test_requests_added_during_a_write_are_not_lost(path):
     with Captures(path) as captures:
         for i in range(3_000):
             append(captures, key=str(i))
@@ -184,12 +184,12 @@ from pathlib import Path
 from pipeline.serving.capturing import Captures
 from pipeline.data.captures import Layout
 captures = Captures(Path({str(path)!r}))
-contract = Layout("regression", '{{"x": null}}')
+layout = Layout("regression", '{{"x": null}}')
 began = time.time()
 for i in range(10**9):
     now = time.time()
     captures.answer(
-        at=round(now * 1e6), request_id=str(i), version="3", latency=0, contract=contract,
+        at=round(now * 1e6), request_id=str(i), version="3", latency=0, layout=layout,
         features=np.ones((1, 1)), unseen=[], keys=None, predictions=np.zeros(1),
     )
     if now - began > 1:
@@ -208,7 +208,7 @@ for i in range(10**9):
     assert float(killed.stdout) - last < 0.25
 
 
-def test_what_cannot_be_written_waits_and_is_told(path):
+def test_requests_that_cannot_be_written_wait_and_the_problem_is_named(path):
     with Captures(path) as captures:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("DROP TABLE answers")
@@ -216,7 +216,7 @@ def test_what_cannot_be_written_waits_and_is_told(path):
         until = time.monotonic() + 5
         while not captures.problem and time.monotonic() < until:
             time.sleep(0.01)
-        assert captures.problem == "Captures are not written: no such table: answers."
+        assert captures.problem == "Captures cannot be written: no such table: answers."
         assert captures.lag > 0
         other.executescript(SCHEMA)
         written(captures)
@@ -226,7 +226,7 @@ def test_what_cannot_be_written_waits_and_is_told(path):
     assert len(read_captures(path)) == 1
 
 
-def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
+def test_requests_beyond_the_waiting_limit_are_lost_and_counted(path, monkeypatch):
     # Two numbers and a prediction of 8 bytes each, keys ["a"] and unseen [].
     size = capturing.OVERHEAD + 24 + 5 + 2
     monkeypatch.setattr(capturing, "MOST_WAITING", 42 * size - 1)
@@ -238,7 +238,7 @@ def test_more_than_can_wait_is_lost_and_counted(path, monkeypatch):
         assert captures.lost == 100 - 42
 
 
-def test_refusals_are_kept_with_their_problems(path):
+def test_refusals_are_stored_with_their_problems(path):
     with Captures(path) as captures:
         captures.refusal(
             at=1,
@@ -250,30 +250,30 @@ def test_refusals_are_kept_with_their_problems(path):
             body=b"x" * (LONGEST_BODY + 1),
         )
 
-    [told] = read_refusals(path).to_dict("records")
-    assert told["problems"] == [{"code": "range"}]
-    assert (told["route"], told["caller"], told["bytes"]) == (
+    [refusal] = read_refusals(path).to_dict("records")
+    assert refusal["problems"] == [{"code": "range"}]
+    assert (refusal["route"], refusal["caller"], refusal["bytes"]) == (
         "/predict",
         "10.0.0.1 curl",
         LONGEST_BODY + 1,
     )
-    assert len(told["body"]) == LONGEST_BODY
-    assert told["at"] == pd.Timestamp("1970-01-01 00:00:00.000001")
+    assert len(refusal["body"]) == LONGEST_BODY
+    assert refusal["at"] == pd.Timestamp("1970-01-01 00:00:00.000001")
 
 
-def test_labels_are_on_disk_when_they_are_stored(path):
+def test_labels_are_on_disk_when_the_call_returns(path):
     with Captures(path) as captures:
         captures.label([("a", 1.0), ("b", 0.0)], at=0)
 
         assert read_labels(path).to_dict("list") == {"key": ["a", "b"], "target": [1.0, 0.0]}
 
 
-def test_the_store_is_its_owners_alone(path):
+def test_only_the_owner_can_read_the_store(path):
     with Captures(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_reading_makes_no_file(path):
+def test_reading_creates_no_file(path):
     with pytest.raises(sqlite3.DatabaseError):
         read_captures(path)
 
@@ -314,7 +314,7 @@ def test_reading_does_not_stop_a_writer(path):
 
 
 @pytest.mark.parametrize("keep", [1 / 2, 1 / 4])
-def test_a_half_written_file_is_a_database_error(path, keep):
+def test_a_truncated_file_raises_a_database_error(path, keep):
     with Captures(path) as captures:
         for i in range(200):
             append(captures, key=str(i))
@@ -325,7 +325,7 @@ def test_a_half_written_file_is_a_database_error(path, keep):
         read_captures(path)
 
 
-def test_a_file_that_is_no_database_is_refused_on_both_sides(path):
+def test_a_file_that_is_not_a_database_is_refused_by_reader_and_writer(path):
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 100)
 

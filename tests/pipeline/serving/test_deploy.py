@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask for metrics that a server has, as Prometheus can."""
+"""The dashboard and the alert rules use metrics of a server, in valid PromQL."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
-from pipeline.serving.follower import ServingState, exported
+from pipeline.serving.follower import ServingState, load_exported
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())
@@ -32,7 +32,7 @@ QUERIES = {rule["alert"]: rule["expr"] for rule in RULES} | {
     for panel in PANELS
     for target in panel["targets"]
 }
-QUERIES |= {one["name"]: one["expr"] for one in DASHBOARD["annotations"]["list"]}
+QUERIES |= {note["name"]: note["expr"] for note in DASHBOARD["annotations"]["list"]}
 
 
 async def scraped(app, rows):
@@ -45,13 +45,13 @@ async def scraped(app, rows):
 
 @pytest.fixture
 def known(bundle, tmp_path):
-    """Labels of each metric that a server tells after a few requests."""
-    champion = ServingState(reachable=True)
-    exported(bundle, champion)
-    example = dict(champion.served.example)
+    """Labels of each metric that a server exports after a few requests."""
+    state = ServingState(reachable=True)
+    load_exported(bundle, state)
+    example = dict(state.served.example)
     rows = [example, example | {"dest": "unseen"}, example | {"temp": "warm"}]
     with Captures(tmp_path / "captures.db") as captures:
-        app = create_app(champion=champion, captures=captures, options=Serving())
+        app = create_app(state=state, captures=captures, options=Serving())
         page = asyncio.run(scraped(app, rows))
     labels = {"up": set(SCRAPED)}
     for family in text_string_to_metric_families(page):
@@ -76,7 +76,7 @@ def selectors(query):
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_query_asks_for_what_there_is(known, name):
+def test_a_query_uses_metrics_and_labels_of_a_server(known, name):
     found, grouped = selectors(QUERIES[name])
 
     assert found
@@ -86,7 +86,7 @@ def test_a_query_asks_for_what_there_is(known, name):
     assert grouped <= set.union(*[known[metric] for metric, _ in found])
 
 
-def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(known):
+def test_every_metric_of_the_server_is_on_the_dashboard_or_in_a_rule(known):
     asked = {metric for query in QUERIES.values() for metric, _ in selectors(query)[0]}
     ours = {
         re.sub("_(sum|count|created)$", "", name)
@@ -98,13 +98,13 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(known):
     assert ours - histograms <= asked
 
 
-def test_a_rule_says_what_is_wrong_and_what_to_do():
+def test_every_rule_says_what_is_wrong_and_what_to_do():
     for rule in RULES:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert set(rule["annotations"]) == {"summary", "cure"}
 
 
-def test_panels_lie_beside_each_other():
+def test_panels_do_not_overlap():
     taken = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

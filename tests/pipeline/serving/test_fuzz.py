@@ -12,7 +12,7 @@ from pandera.errors import SchemaErrors
 from pipeline.columns import conform, pandera_schema
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
-from pipeline.serving.follower import ServingState, exported
+from pipeline.serving.follower import ServingState, load_exported
 
 NAMES = ["hours-per-week", "temp", "plan", "dest"]
 numbers = st.one_of(
@@ -51,9 +51,9 @@ bounded = settings(
 
 @pytest.fixture
 def client(bundle):
-    champion = ServingState()
-    exported(bundle, champion)
-    return Client(create_app(champion=champion, captures=None, options=Serving()))
+    state = ServingState()
+    load_exported(bundle, state)
+    return Client(create_app(state=state, captures=None, options=Serving()))
 
 
 class Client:

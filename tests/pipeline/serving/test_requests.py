@@ -126,13 +126,13 @@ def test_every_problem_of_every_row_is_named(columns):
         ("range", 0, "hours-per-week", "must lie in 0 .. 100", "101"),
         ("type", 0, "temp", "must be a number", "'31'"),
         ("label", 0, "plan", "must be one of {free, pro, team}", "'trial'"),
-        ("type", 0, "dest", "must be text", "4"),
+        ("type", 0, "dest", "must be a string", "4"),
         ("null", 1, "hours-per-week", "must not be null", "None"),
         ("missing", 1, "plan", "must be present", "nothing"),
         ("undeclared", 1, "extra", "must be a declared column", "True"),
         ("type", 2, None, "must be an object", "list"),
-        ("keys", 1, None, "keys must be a list of texts of 1 to 200 characters", "2"),
-        ("undeclared", None, None, "a request must hold rows and keys only", "'more'"),
+        ("keys", 1, None, "keys must be a list of strings of 1 to 200 characters", "2"),
+        ("undeclared", None, None, "a request must hold only rows and keys", "'more'"),
     ]
     assert all(problem.cure.endswith(".") for problem in found)
 
@@ -148,17 +148,17 @@ def test_every_problem_of_every_row_is_named(columns):
         ('{"rows": [{"x": 1}], "keys": []}', "keys must be as many as rows", "0 for 1 rows"),
         (
             '{"rows": [{"x": 1}, {"x": 2}], "keys": ["a", "a"]}',
-            "keys must differ from one another",
+            "keys must be unique",
             "'a'",
         ),
         (
             '{"rows": [{"x": 1}], "keys": [""]}',
-            "keys must be a list of texts of 1 to 200 characters",
+            "keys must be a list of strings of 1 to 200 characters",
             "''",
         ),
         (
             '{"rows": [{"x": 1}], "keys": "a"}',
-            "keys must be a list of texts of 1 to 200 characters",
+            "keys must be a list of strings of 1 to 200 characters",
             "'a'",
         ),
     ],
@@ -175,7 +175,7 @@ def test_a_request_holds_at_most_ten_thousand_rows():
 
     assert len(request_type(columns).validate_python(full)["rows"]) == 10_000
     [problem] = refusal(columns, json.dumps({"rows": [{"x": 1}] * (MAX_ROWS + 1)}))
-    assert problem.got == "more"
+    assert problem.got == "more than 10,000"
 
 
 @pytest.mark.parametrize("value", ["s" * 1000, 10**1000, [{"secret": "s"}], {"secret": "s"}])

@@ -1,4 +1,4 @@
-"""What the API's own document promises, tried by a tool that knows nothing else of it."""
+"""The API keeps what its OpenAPI document promises, as tried by Schemathesis."""
 
 import pytest
 import schemathesis
@@ -9,16 +9,16 @@ from schemathesis.checks import positive_data_acceptance
 from pipeline.config import Serving
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
-from pipeline.serving.follower import ServingState, exported
+from pipeline.serving.follower import ServingState, load_exported
 
 
 @pytest.fixture
 def operations(bundle, tmp_path):
-    """Each route and method that the document names."""
-    champion = ServingState()
-    exported(bundle, champion)
+    """Every operation of the OpenAPI document."""
+    state = ServingState()
+    load_exported(bundle, state)
     with Captures(tmp_path / "captures.db") as captures:
-        app = create_app(champion=champion, captures=captures, options=Serving())
+        app = create_app(state=state, captures=captures, options=Serving())
         schema = schemathesis.openapi.from_asgi("/openapi.json", app)
         yield [found.ok() for found in schema.get_all_operations()]
 
@@ -26,7 +26,7 @@ def operations(bundle, tmp_path):
 bounded = settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-# Their schemas say less than the contract does: what they accept is tried with the other protocols.
+# The schemas of these routes do not hold the contract; test_fuzz tries what they accept.
 LOOSE = {"/invocations", "/v2/models/flights/infer"}
 
 
@@ -35,7 +35,7 @@ def try_many(operation, mode, *, without=()):
     @given(case=operation.as_strategy(generation_mode=mode))
     def answers(case):
         if mode is GenerationMode.POSITIVE and case.path == "/predict":
-            case.body.pop("keys", None)  # no schema can say that they are as many as rows
+            case.body.pop("keys", None)  # no schema can say that there are as many as rows
         case.call_and_validate(excluded_checks=[*without])
 
     answers()
@@ -48,8 +48,8 @@ def test_every_answer_is_as_the_document_says(operations):
         try_many(operation, GenerationMode.POSITIVE, without=without)
 
 
-def test_nothing_that_the_document_forbids_is_accepted(operations):
-    posts = [one for one in operations if one.method == "post"]
+def test_requests_that_the_document_forbids_are_refused(operations):
+    posts = [operation for operation in operations if operation.method == "post"]
     assert len(posts) == 4
     for operation in posts:
         try_many(operation, GenerationMode.NEGATIVE)
