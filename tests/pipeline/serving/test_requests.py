@@ -1,44 +1,52 @@
-import itertools
 import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.columns import conform, encode, pandera_schema
+from pipeline.columns import conform, encode, limits, pandera_schema
 from pipeline.config import Categorical, Numeric
 from pipeline.serving.requests import MAX_ROWS, UNSEEN, encoder, problems, request_type, row_type
 
-LIMITS = (None, -2.5, 0.0, 7.0)
-NUMERIC = [
-    Numeric(min=low, max=high, nullable=nullable)
-    for low, high, nullable in itertools.product(LIMITS, LIMITS, (False, True))
-    if low is None or high is None or low <= high
-]
-CATEGORICAL = [
-    Categorical(values=values, nullable=nullable)
-    for values, nullable in itertools.product((None, ("a",), ("a", "b c", "")), (False, True))
-]
-NUMBERS = [
-    beside
-    for limit in LIMITS
-    if limit is not None
-    for beside in (limit, np.nextafter(limit, -math.inf), np.nextafter(limit, math.inf))
-]
-EXTREMES = [-1.8e308, -1.7e308, -1e39, 1e39, 3.4e38, -5e-324, -0.0, 5e-324, 3.25, 1.7e308, 1.8e308]
-LABELS = ["a", "A", " a", "b c", "", "nan", "None", "1", "é", "\0"]
+bounds = st.none() | st.sampled_from([-2.5, 0.0, 7.0]) | st.floats(-1e38, 1e38)
+numeric = st.tuples(bounds, bounds, st.booleans()).map(
+    lambda given: Numeric(
+        min=given[0],
+        max=given[1] if None in given[:2] else max(given[:2]),
+        nullable=given[2],
+    )
+)
+labels = st.sampled_from(["a", "A", " a", "b c", "", "nan", "None", "1", "é", "\0"]) | st.text()
+categorical = st.builds(
+    Categorical,
+    values=st.none() | st.lists(labels, min_size=1, max_size=3, unique=True).map(tuple),
+    nullable=st.booleans(),
+)
+many = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+def numbers(column):
+    """Numbers of any size, and those at and next to the column's limits."""
+    beside = [
+        number
+        for limit in limits(column)
+        for number in (limit, np.nextafter(limit, -math.inf), np.nextafter(limit, math.inf))
+    ]
+    return st.none() | st.sampled_from([float(x) for x in beside]) | st.floats(allow_nan=False)
 
 
 def request_accepts(column, value):
     row = {"hours-per-week": value}
     request = TypeAdapter(row_type({"hours-per-week": column}))
     verdicts = []
-    for read, given in ((request.validate_json, json.dumps(row)), (request.validate_python, row)):
+    for read, sent in ((request.validate_json, json.dumps(row)), (request.validate_python, row)):
         try:
-            read(given)
+            read(sent)
         except ValidationError:
             verdicts.append(False)
         else:
@@ -47,7 +55,7 @@ def request_accepts(column, value):
     return verdicts[0]
 
 
-def contract_accepts(column, value):
+def schema_accepts(column, value):
     columns = {"hours-per-week": column}
     dtype = "float64" if isinstance(column, Numeric) else "str"
     rows = conform(pd.DataFrame({"hours-per-week": pd.Series([value], dtype=dtype)}), columns)
@@ -64,33 +72,57 @@ def refusal(columns, body):
     return problems(caught.value, columns)
 
 
-@pytest.mark.parametrize("value", [None, *NUMBERS, *EXTREMES])
-@pytest.mark.parametrize("column", NUMERIC, ids=str)
-def test_a_request_accepts_the_numbers_that_the_contract_accepts(column, value):
-    value = None if value is None else float(value)
+@many
+@given(st.data())
+def test_a_request_accepts_exactly_the_numbers_that_training_rows_may_hold(data):
+    column = data.draw(numeric)
+    value = data.draw(numbers(column))
 
-    assert request_accepts(column, value) is contract_accepts(column, value)
+    assert request_accepts(column, value) is schema_accepts(column, value)
 
 
-@pytest.mark.parametrize("value", [None, *LABELS])
-@pytest.mark.parametrize("column", CATEGORICAL, ids=str)
-def test_a_request_accepts_the_labels_that_the_contract_accepts(column, value):
-    assert request_accepts(column, value) is contract_accepts(column, value)
+@many
+@given(st.data())
+def test_a_request_accepts_exactly_the_labels_that_training_rows_may_hold(data):
+    column = data.draw(categorical)
+    value = data.draw(st.none() | labels | st.sampled_from(column.values or ("a",)))
+
+    assert request_accepts(column, value) is schema_accepts(column, value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "accepted"),
+    [
+        (Numeric(min=0, max=7), 7.0, True),
+        (Numeric(min=0, max=7), np.nextafter(7.0, math.inf), False),
+        (Numeric(min=0, max=7), -5e-324, False),
+        (Numeric(), 1e39, False),
+        (Numeric(nullable=True), None, True),
+        (Numeric(), None, False),
+        (Categorical(values=("a", "b c")), "b c", True),
+        (Categorical(values=("a", "b c")), "A", False),
+        (Categorical(), "", True),
+        (Categorical(), None, False),
+    ],
+)
+def test_a_value_is_accepted_by_the_rules_of_its_column(column, value, accepted):
+    assert request_accepts(column, value) is accepted
+    assert schema_accepts(column, value) is accepted
 
 
 @pytest.mark.parametrize("value", [0, 1, -(10**15)])
-def test_a_whole_json_number_is_a_number(value):
+def test_a_numeric_column_accepts_whole_numbers(value):
     assert request_accepts(Numeric(), value)
 
 
 @pytest.mark.parametrize("value", [True, "1.5", "", math.nan, math.inf, 10**400, [1.0], {}])
-def test_a_numeric_column_refuses_what_is_no_json_number(value):
+def test_a_numeric_column_accepts_only_json_numbers(value):
     assert not request_accepts(Numeric(nullable=True), value)
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, math.nan, ["a"], {}])
 @pytest.mark.parametrize("values", [None, ("1", "True", "a")])
-def test_a_categorical_column_refuses_what_is_no_text(values, value):
+def test_a_categorical_column_accepts_only_strings(values, value):
     assert not request_accepts(Categorical(values=values, nullable=True), value)
 
 
@@ -122,7 +154,7 @@ def test_every_problem_of_every_row_is_named(columns):
 
     found = refusal(columns, json.dumps({"rows": rows, "keys": ["a", 2, "c"], "more": 1}))
 
-    assert [(one.code, one.row, one.column, one.rule, one.got) for one in found] == [
+    assert [(p.code, p.row, p.column, p.rule, p.got) for p in found] == [
         ("range", 0, "hours-per-week", "must lie in 0 .. 100", "101"),
         ("type", 0, "temp", "must be a number", "'31'"),
         ("label", 0, "plan", "must be one of {free, pro, team}", "'trial'"),
@@ -163,7 +195,7 @@ def test_every_problem_of_every_row_is_named(columns):
         ),
     ],
 )
-def test_a_request_that_is_none_is_one_problem(body, rule, got):
+def test_a_malformed_request_is_one_problem(body, rule, got):
     [problem] = refusal({"x": Numeric()}, body)
 
     assert (problem.rule, problem.got) == (rule, got)
@@ -179,7 +211,7 @@ def test_a_request_holds_at_most_ten_thousand_rows():
 
 
 @pytest.mark.parametrize("value", ["s" * 1000, 10**1000, [{"secret": "s"}], {"secret": "s"}])
-def test_what_came_is_never_shown_whole(value):
+def test_problems_never_show_whole_values(value):
     body = json.dumps({"rows": [{"x": value, "extra": value}]})
 
     found = refusal({"x": Numeric()}, body)
@@ -189,7 +221,7 @@ def test_what_came_is_never_shown_whole(value):
     assert all("secret" not in problem.got for problem in found)
 
 
-def test_rows_encode_as_their_frame_does(columns, model, frame):
+def test_rows_are_encoded_as_their_data_frame_is(columns, model, frame):
     rows = [{**row, "temp": None} for row in frame.assign(dest="unseen").to_dict("records")]
     rows += json.loads(frame.to_json(orient="records"))
     rows += [{"hours-per-week": 1, "plan": "pro"}]
@@ -197,6 +229,6 @@ def test_rows_encode_as_their_frame_does(columns, model, frame):
     matrix = encoder(columns, model.categories)(rows)
 
     assert (matrix[: len(frame), list(columns).index("dest")] == UNSEEN).all()
-    matrix[matrix == UNSEEN] = np.nan  # no number of these rows is -1
+    matrix[matrix == UNSEEN] = np.nan  # none of the numbers is -1
     expected = encode(pd.DataFrame(rows), columns, model.categories)
     np.testing.assert_array_equal(matrix, expected)
