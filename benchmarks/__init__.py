@@ -1,1 +1,1 @@
-"""Every figure the README states, one module each: `python -m benchmarks.<name> --json`."""
+"""Benchmarks behind the figures in README and docs: `python -m benchmarks.<name>`."""

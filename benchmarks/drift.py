@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks import draws, peers
-from benchmarks.goals import Told, at_least, at_most, command, side_by_side
+from benchmarks import peers
+from benchmarks.batches import draws
+from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
+from benchmarks.harness.processes import side_by_side
 from pipeline.columns import infer_columns
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import DriftReport
@@ -23,14 +25,15 @@ ALPHA = 0.05
 
 
 def main() -> int:
-    return command("drift", __doc__, PARTS, "fewer trials and no other tools")
+    parser = options("drift", __doc__, quick="a few trials, and no other tools")
+    return run_parts(parser, PARTS)
 
 
 def judged(reference: Reference, current: pd.DataFrame, **given: Any) -> DriftReport:
     return compare(reference=reference, current=current, alpha=ALPHA, diagnosis=False, **given)
 
 
-def false_alarms(seed: int, *, quick: bool) -> Told:
+def false_alarms(seed: int, *, quick: bool) -> Result:
     """Nothing is wrong: how often does a batch alarm?"""
     independent = [
         (rows, columns, "independent rows", max(10_000, rows), 5 if rows < 100_000 else 3)
@@ -56,12 +59,15 @@ def false_alarms(seed: int, *, quick: bool) -> Told:
 
 
 def _references(rows: int, columns: int) -> int:
-    """Fewer where one takes long."""
+    """Number of references: fewer where a reference takes long."""
     return int(np.clip(8_000 // columns, 40, 80)) if rows < 5_000 else max(8, 400 // columns)
 
 
 def _nothing_wrong(cell: tuple[int, int, str, int, int], seed: int) -> list[tuple[bool, bool]]:
-    """Batches against one reference of `history` independent rows, or of ten blocks."""
+    """Whether sound batches alarm, here and in the loop; the reference: `history` rows, or blocks.
+
+    Without a history it consists of ten blocks of the batch's length.
+    """
     rows, columns, dependence, history, batches = cell
     random = np.random.default_rng([seed, rows, columns])
     draw = partial(draws.messy, random, columns=columns, rows=draws.DEPENDENCE[dependence])
@@ -81,7 +87,7 @@ def _nothing_wrong(cell: tuple[int, int, str, int, int], seed: int) -> list[tupl
 
 
 def _ks_loop(before: pd.DataFrame, now: pd.DataFrame) -> bool:
-    """The loop that most people write first."""
+    """Whether a test per column at 0.05 alarms: the loop that most people write first."""
     numbers = before.select_dtypes("number").columns
     return any(
         stats.ks_2samp(before[name].dropna(), now[name].dropna()).pvalue < ALPHA
@@ -90,7 +96,7 @@ def _ks_loop(before: pd.DataFrame, now: pd.DataFrame) -> bool:
     )
 
 
-def dependent_peers(seed: int, *, quick: bool) -> Told:
+def dependent_peers(seed: int, *, quick: bool) -> Result:
     """Evidently on the same dependent batches; a few, because each takes seconds."""
     if quick:
         return {"left out": "--quick runs no other tool"}, []
@@ -109,8 +115,8 @@ def dependent_peers(seed: int, *, quick: bool) -> Told:
                 for message, frame in (("reference", before), ("check", now)):
                     path = str(Path(folder) / f"{message}.parquet")
                     frame.to_parquet(path)
-                    told = evidently.ask({"do": message, "path": path})
-                alarms["evidently"].append(bool(told["alarm"]))
+                    answer = evidently.ask({"do": message, "path": path})
+                alarms["evidently"].append(bool(answer["alarm"]))
             figures[name] = {tool: float(np.mean(found)) for tool, found in alarms.items()}
             if name != "independent rows" and "day" not in name:
                 more = figures[name]["evidently"] - figures[name]["ours"]
@@ -118,7 +124,7 @@ def dependent_peers(seed: int, *, quick: bool) -> Told:
     return figures, goals
 
 
-def power(seed: int, *, quick: bool) -> Told:
+def power(seed: int, *, quick: bool) -> Result:
     """One thing changed, in 1,000 rows against 10,000: how often is it found?"""
     trials = 10 if quick else 200
     found = side_by_side(_changed, range(seed, seed + trials))
@@ -136,14 +142,14 @@ def _changed(seed: int) -> dict[str, tuple[bool, list[str]]]:
     random = np.random.default_rng([seed, 1])
     before = draws.table(random, 10_000)
     reference = Reference.fit(before, infer_columns(before))
-    told = {}
+    found = {}
     for name, (draw, _) in draws.CHANGES.items():
         report = judged(reference, draw(random, 1_000))
-        told[name] = (report.alarm, sorted({f.kind for f in report.findings if f.drifted}))
-    return told
+        found[name] = (report.alarm, sorted({f.kind for f in report.findings if f.drifted}))
+    return found
 
 
-def decay(seed: int, *, quick: bool) -> Told:
+def decay(seed: int, *, quick: bool) -> Result:
     """Simulated years of weekly batches of 2,000 rows: when does an episode open?"""
     years = {"stationary": 4, "covariate": 2, "correlation": 2}
     if not quick:
@@ -151,12 +157,12 @@ def decay(seed: int, *, quick: bool) -> Told:
     figures: dict[str, Any] = {}
     goals = []
     for kind, count in years.items():
-        told = side_by_side(partial(_year, kind), range(seed, seed + count))
-        first = [next((week for week, on in enumerate(one, 1) if on), 99) for one in told]
+        found = side_by_side(partial(_year, kind), range(seed, seed + count))
+        first = [next((week for week, on in enumerate(one, 1) if on), 99) for one in found]
         figures[kind] = {"years": count, "median_first_week": float(np.median(first))}
         if kind == "stationary":
             opened = [
-                sum(b and not a for a, b in zip([False, *one], one, strict=False)) for one in told
+                sum(b and not a for a, b in zip([False, *one], one, strict=False)) for one in found
             ]
             figures[kind] = {"years": count, "false_episodes_a_year": float(np.mean(opened))}
             goals.append(at_most("false episodes a year", float(np.mean(opened)), 0.1))
@@ -166,7 +172,7 @@ def decay(seed: int, *, quick: bool) -> Told:
 
 
 def _year(kind: str, seed: int) -> list[bool]:
-    """Whether drift persists, week by week, until it was found (or to the end of the year)."""
+    """Whether drift persists in each week, up to the week in which drift that exists is found."""
     random = np.random.default_rng([seed, 2])
     before = draws.table(random, 20_000)
     reference = Reference.fit(before, infer_columns(before), block=2_000)
@@ -181,13 +187,13 @@ def _year(kind: str, seed: int) -> list[bool]:
     return persisted
 
 
-def silence(seed: int, *, quick: bool) -> Told:
+def silence(seed: int, *, quick: bool) -> Result:
     """Everything shifted by 0.01 sd in 100,000 rows against 100,000."""
     trials = 2 if quick else 20
     found = side_by_side(_barely, range(seed, seed + trials))
-    told = {"batches": trials, "alarms": float(np.mean(found))}
+    figures = {"batches": trials, "alarms": float(np.mean(found))}
     limit = float(stats.binom.ppf(0.995, trials, ALPHA) / trials)
-    return told, [at_most("alarms when all moved by 0.01 sd", told["alarms"], limit)]
+    return figures, [at_most("alarms when all moved by 0.01 sd", figures["alarms"], limit)]
 
 
 def _barely(seed: int) -> bool:
@@ -208,7 +214,7 @@ TOOLS: dict[str, tuple[peers.Name, dict[str, Any]]] = {
 }
 
 
-def speed(seed: int, *, quick: bool) -> Told:
+def speed(seed: int, *, quick: bool) -> Result:
     """CPU seconds of one check, one thread, interleaved in one run."""
     if quick:
         return {"left out": "--quick runs no other tool"}, []
@@ -243,23 +249,26 @@ def speed(seed: int, *, quick: bool) -> Told:
 
 
 def _memory(reference: str, current: str) -> float:
-    """Peak above what was resident, in a fresh process: memory freed meanwhile may hide it."""
+    """Peak above what was resident before, in MB, in a fresh process.
+
+    In an older process, memory that was freed before may hide a part of the peak.
+    """
     with peers.worker("ours") as fresh:
         fresh.ask({"do": "reference", "path": reference})
         return max(fresh.ask({"do": "check", "path": current})["extra_mb"] or 0 for _ in range(3))
 
 
 def _interleaved(workers: dict[str, Any], path: str, repeats: int) -> dict[str, Any]:
-    told: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     for _ in range(repeats):
         for name, one in workers.items():
-            told[name].append(one.ask({"do": "check", "path": path}))
+            found[name].append(one.ask({"do": "check", "path": path}))
     return {
         name: {
             "cpu": statistics.median(answer["cpu"] for answer in answers),
             "extra_mb": max((answer["extra_mb"] or 0 for answer in answers), default=0),
         }
-        for name, answers in told.items()
+        for name, answers in found.items()
     }
 
 

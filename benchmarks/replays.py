@@ -1,53 +1,49 @@
 """The flights replayed at once, in pieces, twice, and with a week that comes three weeks late.
 
-Each piece is a process of its own. Decisions are compared as they were recorded, with all that
+Each piece is a process of its own. Decisions are compared as they were recorded, with everything
 they were made from, and each is made again from its own record.
 """
 
-import argparse
 import json
 import os
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import yaml
 
-from benchmarks.goals import python
+from benchmarks.harness.command import Figures, Result, at_most, options, run
+from benchmarks.harness.processes import holdfast
 from examples import flights
+from pipeline.config import Settings
+from pipeline.monitoring.episode import Attempt, decide
 
-CONF = "conf/flights.yaml"
-MISSING = "HOLDFAST_BENCH_MISSING"
-"""Start of the week whose rows have not come yet."""
-PIECES = [1, 3, 12, 8, 20]
-LATE = 3
-"""Weeks after its own end that the late one comes."""
-WEEK = pd.Timedelta("7D")
-Told = dict[str, Any]
+CONF: Final = "conf/flights.yaml"
+MISSING: Final = "HOLDFAST_BENCH_MISSING"
+"""Variable with the start of the week whose rows have not come yet."""
+PIECES: Final = (1, 3, 12, 8, 20)
+LATE: Final = 3
+"""Weeks after its own end in which the late week comes."""
+WEEK: Final = pd.Timedelta("7D")
+Recorded = dict[str, Any]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.replays", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--quick", action="store_true", help="2 weeks, and none of them late")
-    parser.add_argument("--late", help="start of the late week; else the first that retrains")
-    parser.add_argument("--piece", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.piece:
-        piece(*given.piece)
-        return 0
-    figures, goals = run(quick=given.quick, late=given.late)
-    print(json.dumps(figures, indent=1))
-    if given.json:
-        print(json.dumps({"figures": figures, "goals": goals}))
-    return 0
+    parser = options("replays", __doc__, quick="two weeks, none of them late, none twice")
+    parser.add_argument(
+        "--late",
+        type=pd.Timestamp,
+        metavar="DATE",
+        help="start of the late week; by default the first week that asks for a retrain",
+    )
+    return run(parser, measure)
 
 
 def rows(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
-    """The flights without the week that has not come."""
+    """Flights without the week that has not come."""
     came = flights.rows(start, end)
     missing = os.environ.get(MISSING)
     if not missing:
@@ -57,19 +53,43 @@ def rows(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
     return came[~inside].reset_index(drop=True)
 
 
-def piece(conf: str, what: str) -> None:
-    """Replay so many batches, or judge the one that starts then; the last line tells the record."""
-    from flows.monitor import monitor  # noqa: PLC0415 -- Prefect reads its settings at import
-    from flows.replay import replay  # noqa: PLC0415
-    from flows.steps import opened  # noqa: PLC0415
-    from pipeline.monitoring.episode import Attempt, decide  # noqa: PLC0415
-    from pipeline.registry import records  # noqa: PLC0415
+class Model:
+    """A model whose state is in a folder of its own."""
 
-    if what.isdigit():
-        replay(conf, batches=int(what))
-    else:
-        monitor(conf, batch=what)
-    _, registry = opened(conf)
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seconds = folder, 0.0
+        self.conf = folder / "flights.yaml"
+        values = yaml.safe_load(Path(CONF).read_text(encoding="utf-8"))
+        values["data"]["train"] = {"kind": "function", "function": "benchmarks.replays:rows"}
+        values["training"]["seed"] = seed
+        values["tracking"] = {"folder": str(folder / "state")}
+        folder.mkdir()
+        self.conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+    def replay(self, batches: int, missing: str = "") -> Recorded:
+        """Judge so many more batches; what is recorded then."""
+        return self._run("replay", "--batches", batches, missing=missing)
+
+    def judge(self, start: pd.Timestamp) -> Recorded:
+        """Judge the batch that starts then; what is recorded then."""
+        return self._run("monitor", "--batch", start.isoformat())
+
+    def _run(self, flow: str, *given: object, missing: str = "") -> Recorded:
+        started = time.perf_counter()
+        holdfast(flow, self.conf, *given, folder=self.folder, **{MISSING: missing})
+        self.seconds += time.perf_counter() - started
+        found = recorded(self.conf)
+        done = f"{len(found['record'])} batches after {self.seconds:.0f} s"
+        print(f"{self.folder.name}, {flow} {given[-1]}: {done}", flush=True)
+        return found
+
+
+def recorded(conf: Path) -> Recorded:
+    """All that is recorded of a model's batches, and which decisions do not follow from it."""
+    from pipeline.registry import records  # noqa: PLC0415 -- MLflow reads the environment
+    from pipeline.registry.versions import Registry  # noqa: PLC0415
+
+    registry = Registry(Settings.load(str(conf)))
     batches = {one.name: one for one in records.batches(registry)}
     record, unexplained, losses = {}, [], {}
     for name, one in batches.items():
@@ -81,84 +101,68 @@ def piece(conf: str, what: str) -> None:
         verdict = one.verdict
         if decide(verdict.evidence, **from_record) != verdict.decision:
             unexplained.append(name)
-        record[name] = asdict(verdict) | {"given": given}
+        # Read from JSON, nan is one object, and equals itself in another record.
+        record[name] = json.loads(json.dumps(asdict(verdict) | {"given": given}))
         losses[name] = one.performance.scores["log_loss"] if one.performance else None
-    told = {"record": record, "unexplained": unexplained, "losses": losses}
-    counts = {"versions": len(registry.versions()), "runs": len(registry.search("tags.kind != ''"))}
-    print(json.dumps(told | counts))
+    return {
+        "record": record,
+        "unexplained": unexplained,
+        "losses": losses,
+        "versions": len(registry.versions()),
+        "runs": len(registry.search("tags.kind != ''")),
+    }
 
 
-class Replays:
-    """A model of its own in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.seconds = folder, 0.0
-        self.conf = folder / "flights.yaml"
-        values = yaml.safe_load(Path(CONF).read_text(encoding="utf-8"))
-        values["data"]["train"] = {"kind": "function", "function": "benchmarks.replays:rows"}
-        values["tracking"] = {"folder": str(folder / "state")}
-        (folder / "prefect").mkdir(parents=True)
-        self.conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-    def run(self, what: object, missing: str = "") -> Told:
-        """One piece; what is recorded then."""
-        started = time.perf_counter()
-        asked = ["--piece", str(self.conf), str(what)]
-        printed = python(
-            "-m", "benchmarks.replays", *asked, folder=self.folder, **{MISSING: missing}
-        )
-        self.seconds += time.perf_counter() - started
-        told: Told = json.loads(printed.splitlines()[-1])
-        print(f"{what}: {len(told['record'])} batches after {self.seconds:.0f} s", flush=True)
-        return told
-
-
-def run(*, quick: bool, late: str | None) -> tuple[Told, list[Told]]:
-    """Figures and goals."""
-    pieces = [1, 1] if quick else PIECES
+def measure(seed: int, *, quick: bool, late: pd.Timestamp | None) -> Result:
+    """What differs between replays of the same weeks."""
+    pieces = (1, 1) if quick else PIECES
     with tempfile.TemporaryDirectory() as name:
-        whole = Replays(Path(name) / "once")
-        once = whole.run(sum(pieces))
+        whole = Model(Path(name) / "at once", seed)
+        once = whole.replay(sum(pieces))
         seconds = whole.seconds
-        twice = whole.run(sum(pieces) if len(once["record"]) < sum(pieces) else 0)
-        broken = Replays(Path(name) / "pieces")
+        broken = Model(Path(name) / "in pieces", seed)
         for size in pieces:
-            in_pieces = broken.run(size)
-        figures: Told = {
+            in_pieces = broken.replay(size)
+        figures: Figures = {
             "batches": len(once["record"]),
             "retrains": len(_asking(once)),
             "pieces": pieces,
             "differing_in_pieces": _differing(once, in_pieces),
-            "differing_twice": _differing(once, twice),
-            "added_by_the_second": {k: twice[k] - once[k] for k in ("versions", "runs")},
             "unexplained": {"once": once["unexplained"], "pieces": in_pieces["unexplained"]},
             "log_loss": _mean(once, once),
             "seconds": {"once": round(seconds), "pieces": round(broken.seconds)},
         }
-        if not quick:
-            week = late or _asking(once)[0][:10]
-            figures["late"] = _late(Replays(Path(name) / "late"), once, pd.Timestamp(week))
-    goals = [
-        _none("decisions that differ in pieces", len(figures["differing_in_pieces"])),
-        _none("decisions that differ the second time", len(figures["differing_twice"])),
-        _none("versions and runs that it added", sum(figures["added_by_the_second"].values())),
-        _none("unexplained decisions", sum(map(len, figures["unexplained"].values()))),
+        goals = [
+            at_most("decisions that differ in pieces", len(figures["differing_in_pieces"]), 0),
+            at_most("unexplained decisions", sum(map(len, figures["unexplained"].values())), 0),
+        ]
+        if quick:
+            return figures, goals
+        twice = whole.replay(sum(pieces) - len(once["record"]))
+        figures["differing_twice"] = _differing(once, twice)
+        figures["added_by_the_second"] = {k: twice[k] - once[k] for k in ("versions", "runs")}
+        week = late or pd.Timestamp(_asking(once)[0][:10])
+        figures["late"] = _late(Model(Path(name) / "late", seed), once, week)
+    added = sum(figures["added_by_the_second"].values())
+    unexplained = len(figures["late"]["unexplained"])
+    changed = len(figures["late"]["changed_by_its_coming"])
+    return figures, [
+        *goals,
+        at_most("decisions that differ the second time", len(figures["differing_twice"]), 0),
+        at_most("versions and runs that the second time added", added, 0),
+        at_most("unexplained decisions, one week late", unexplained, 0),
+        at_most("decisions that the late week's coming changed", changed, 0),
     ]
-    if not quick:
-        unexplained = len(figures["late"]["unexplained"])
-        changed = len(figures["late"]["changed_by_its_coming"])
-        goals.append(_none("unexplained decisions, one week late", unexplained))
-        goals.append(_none("decisions that the late week's coming changed", changed))
-    return figures, goals
 
 
-def _late(model: Replays, once: Told, week: pd.Timestamp) -> Told:
+def _late(model: Model, once: Recorded, week: pd.Timestamp) -> Figures:
+    """What becomes of decisions when the rows of a week come after later weeks were judged."""
     names = [*once["record"]]
-    before = names.index(f"{week:%Y-%m-%dT%H:%M}") + 1 + LATE
-    missing = model.run(before, missing=f"{week:%Y-%m-%d}")
-    came = model.run(week.isoformat())
-    end = model.run(len(names) - before)
     own = f"{week:%Y-%m-%dT%H:%M}"
+    before = names.index(own) + 1 + LATE
+    missing = model.replay(before, missing=f"{week:%Y-%m-%d}")
+    came = model.judge(week)
+    end = model.replay(len(names) - before)
     others = [name for name in names if name != own]
     actions = {name: _action(end, name) for name in names}
     return {
@@ -183,27 +187,26 @@ def _late(model: Replays, once: Told, week: pd.Timestamp) -> Told:
     }
 
 
-def _action(told: Told, name: str) -> str:
-    return str(told["record"][name]["decision"]["action"]) if name in told["record"] else "none yet"
+def _action(found: Recorded, name: str) -> str:
+    record = found["record"]
+    return str(record[name]["decision"]["action"]) if name in record else "none yet"
 
 
-def _asking(told: Told) -> list[str]:
-    return [name for name in told["record"] if _action(told, name) == "retrain"]
+def _asking(found: Recorded) -> list[str]:
+    """Names of the batches that asked for a retrain."""
+    return [name for name in found["record"] if _action(found, name) == "retrain"]
 
 
-def _differing(one: Told, other: Told) -> list[str]:
-    """Batches that were judged, decided on or recorded in another way."""
+def _differing(one: Recorded, other: Recorded) -> list[str]:
+    """Names of the batches whose records differ, or that only one of the two has."""
     names = one["record"].keys() | other["record"].keys()
     return sorted(n for n in names if one["record"].get(n) != other["record"].get(n))
 
 
-def _mean(told: Told, weeks: Told) -> float:
-    found = [told["losses"][name] for name in weeks["record"] if told["losses"].get(name)]
-    return round(float(pd.Series(found).mean()), 4)
-
-
-def _none(goal: str, value: int) -> Told:
-    return {"goal": goal, "value": value, "limit": 0, "met": value == 0}
+def _mean(found: Recorded, weeks: Recorded) -> float:
+    """Mean log-loss over the weeks of another record."""
+    losses = [found["losses"][name] for name in weeks["record"] if found["losses"].get(name)]
+    return round(float(pd.Series(losses).mean()), 4)
 
 
 if __name__ == "__main__":

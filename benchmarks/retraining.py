@@ -1,24 +1,23 @@
-"""What retraining on drift is worth: log-loss kept against never, weekly and monthly retraining.
+"""What retraining on drift is worth, beside never, monthly and weekly retraining.
 
-The policy is the shipped configuration, replayed by the same flow that `make demo` runs, with
-labels used only after they would have arrived. The schedules fit the same estimator on the
-labels known at the same moments.
+The policy is the shipped configuration, replayed as `make demo` does, with labels used only after
+they would have arrived. The schedules fit the same estimator on the labels known at the same
+moments.
 """
 
-import argparse
-import json
-import os
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
+from benchmarks.harness.command import Figures, Goal, Result, at_least, at_most, options, run
+from benchmarks.harness.processes import holdfast, last_json, output, own_prefect
 from pipeline.columns import Matrix, known_categories
 from pipeline.config import Numeric, Settings
 from pipeline.data import sources, validation
@@ -28,83 +27,79 @@ from pipeline.training.fitting import Trained
 from pipeline.training.metrics import LOSS, evaluate
 from pipeline.training.model import Model, build_estimator
 
-CONF = "conf/flights.yaml"
+CONF: Final = "conf/flights.yaml"
 SHARE, RETRAINS = 0.85, 8
+"""Goals: least share of the gain of weekly retraining, most retrains."""
+SCHEDULES: Final[dict[str, tuple[int, int | None]]] = {
+    "never": (0, None),
+    "monthly": (4, None),
+    "weekly": (1, None),
+    "weekly_26_weeks": (1, 26),
+}
+"""Weeks between fits, and weeks of rows in each fit (None: all)."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.retraining", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--quick", action="store_true", help="the first 8 weeks only")
-    parser.add_argument("--no-refit", action="store_true", help="serve versions as judged")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    settings = Settings.load(CONF)
-    changed = settings.training.model_copy(update={"seed": given.seed})
-    settings = settings.model_copy(update={"training": changed})
-    weeks = 8 if given.quick else 44
-    figures = {"weeks": weeks, **policy(weeks, given.seed, refit=not given.no_refit)}
+    quick = "the first 3 weeks, and no schedule on 26 weeks, which are more than there are"
+    parser = options("retraining", __doc__, quick=quick)
+    parser.add_argument(
+        "--no-refit", action="store_true", help="serve versions without refitting on held-out rows"
+    )
+    return run(parser, measure)
+
+
+def measure(seed: int, *, quick: bool, no_refit: bool) -> Result:
+    """Log-loss, AUC and retrains of the policy and of the schedules."""
+    weeks = 3 if quick else 44
+    figures = {"weeks": weeks, **policy(weeks, seed, refit=not no_refit)}
     print("policy", figures, flush=True)
-    history = History(settings)
+    settings = Settings.load(CONF)
+    seeded = settings.training.model_copy(update={"seed": seed})
+    history = History(settings.model_copy(update={"training": seeded}))
     figures["naive_ks_alarms"] = history.naive_alarms(weeks)
-    schedules: list[tuple[str, int, int | None]] = [
-        ("never", 0, None),
-        ("monthly", 4, None),
-        ("weekly", 1, None),
-    ]
-    if not given.quick:  # the history is shorter than 26 weeks there
-        schedules.append(("weekly_26_weeks", 1, 26))
-    for name, every, window in schedules:
-        told = history.schedule(every=every, weeks=weeks, window=window)
-        figures |= {f"{name}_{key}": value for key, value in told.items()}
-        print(name, told, flush=True)
-    goals = judge(figures)
-    if given.json:
-        print(json.dumps({"figures": figures, "goals": goals}))
-    return 0
+    for name, (every, window) in SCHEDULES.items():
+        if quick and window:
+            continue
+        scores = history.schedule(every=every, weeks=weeks, window=window)
+        figures |= {f"{name}_{key}": value for key, value in scores.items()}
+        print(name, scores, flush=True)
+    return figures, judge(figures)
 
 
-def judge(figures: dict[str, Any]) -> list[dict[str, Any]]:
+def judge(figures: Figures) -> list[Goal]:
+    """Goals; the share of each weekly gain that the policy keeps is added to the figures."""
     never, kept = figures["never_log_loss"], figures["policy_log_loss"]
     goals = []
     for name in ("weekly_26_weeks", "weekly"):
         if f"{name}_log_loss" not in figures:
             continue
         gain = never - figures[f"{name}_log_loss"]
-        share = (never - kept) / gain if gain > 0 else float("nan")
-        figures[f"share_of_{name}_gain"] = round(share, 3)
-        goal = f"share of the log-loss gain of {name.replace('_', ' ')} retraining"
-        goals.append({"goal": goal, "value": share, "limit": SHARE, "met": bool(share >= SHARE)})
-    asked = figures["policy_retrains"]
-    goals.append(
-        {"goal": "retrains", "value": asked, "limit": RETRAINS, "met": bool(asked <= RETRAINS)}
-    )
-    return goals
+        share = round((never - kept) / gain, 3) if gain > 0 else float("nan")
+        figures[f"share_of_{name}_gain"] = share
+        schedule = name.replace("_", " ")
+        goals.append(at_least(f"share of the gain in log-loss of {schedule} fits", share, SHARE))
+    return [*goals, at_most("retrains", figures["policy_retrains"], RETRAINS)]
 
 
-def policy(weeks: int, seed: int, *, refit: bool = True) -> dict[str, Any]:
-    """The shipped flow over the same weeks, in a store of its own.
+def policy(weeks: int, seed: int, *, refit: bool = True) -> Figures:
+    """The shipped policy over the same weeks, in a store of its own.
 
-    Without `refit` the fit that was judged serves, and the held-out rows are in none.
+    Without `refit`, versions serve as they were judged: the held-out rows are in no fit.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["HOLDFAST__TRACKING__FOLDER"] = str(Path(folder) / "state")
-        os.environ["HOLDFAST__TRAINING__SEED"] = str(seed)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        os.environ["PREFECT_HOME"] = str(Path(folder) / "prefect")
-        os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
-        os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "90"
-        (Path(folder) / "prefect").mkdir()
-        from flows.replay import replay  # noqa: PLC0415 -- Prefect reads its settings at import
-
-        if not refit:
-            fitted = fitting.train
-            fitting.train = lambda *a, **k: as_judged(fitted(*a, **k))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        given = {
+            "HOLDFAST__TRACKING__FOLDER": str(folder / "state"),
+            "HOLDFAST__TRAINING__SEED": str(seed),
+        }
+        command = ["replay", CONF, "--batches", str(weeks)]
         started = time.perf_counter()
-        story = replay(CONF, batches=weeks)
+        if refit:
+            story = holdfast(*command, folder=folder, **given)["batches"]
+        else:
+            script = f"from benchmarks.retraining import unrefitted; unrefitted({command})"
+            story = last_json(output(sys.executable, "-c", script, **own_prefect(folder), **given))
         seconds = time.perf_counter() - started
-        for name in ("HOLDFAST__TRACKING__FOLDER", "HOLDFAST__TRAINING__SEED"):
-            del os.environ[name]
     scores = [row["maintained"] for row in story]
     return {
         "policy_log_loss": round(float(np.mean([one["log_loss"] for one in scores])), 4),
@@ -116,14 +111,24 @@ def policy(weeks: int, seed: int, *, refit: bool = True) -> dict[str, Any]:
     }
 
 
+def unrefitted(command: list[str]) -> None:
+    """Run a Holdfast command in this process, where training ends before the refit."""
+    from flows.cli import main as holdfast_main  # noqa: PLC0415 -- Prefect reads the environment
+
+    train = fitting.train
+    fitting.train = lambda *a, **k: as_judged(train(*a, **k))
+    sys.exit(holdfast_main([*command, "--json", "--verbose"]))
+
+
 def as_judged(trained: Trained) -> Trained:
+    """A training whose model is the one that was judged on the held-out rows."""
     return replace(
         trained, model=trained.judged, fitted_rows=trained.fitted_rows - len(trained.heldout)
     )
 
 
 class History:
-    """All valid rows, encoded once, and what was known of them when."""
+    """All valid rows, encoded once, and when the label of each row became known."""
 
     def __init__(self, settings: Settings) -> None:
         data = settings.data
@@ -139,9 +144,10 @@ class History:
         self.times = self.rows[data.time]
         self.known = self.times + data.label_delay
         self.length = settings.monitoring.batch
-        self.start = settings.training.until
+        self.start = cast("pd.Timestamp", settings.training.until)  # the shipped file has it
 
     def fit(self, until: pd.Timestamp, window: int | None) -> Model:
+        """A model of the labels that were known then, of all rows or the last `window` weeks."""
         inside = (self.known <= until).to_numpy()
         if window is not None:
             inside = inside & (self.times >= until - window * self.length).to_numpy()
@@ -167,7 +173,7 @@ class History:
         return alarms
 
     def schedule(self, *, every: int, weeks: int, window: int | None) -> dict[str, Any]:
-        """Retrain after every so many weeks; 0 is never."""
+        """Scores of fits that are renewed after every so many weeks; 0: never."""
         model, retrains, scores = self.fit(self.start, None), 0, []
         for k in range(weeks):
             start = self.start + k * self.length
@@ -186,4 +192,4 @@ class History:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

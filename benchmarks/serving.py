@@ -1,49 +1,55 @@
 """What serving costs beside MLflow's server and the usual FastAPI one, and what it survives."""
 
-import http.client
-import itertools
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Final
 
 import numpy as np
 import pandas as pd
-import psutil
 import yaml
 
 from benchmarks import peers
-from benchmarks.goals import Told, at_least, at_most, command, python
+from benchmarks.harness.command import (
+    Figures,
+    Goal,
+    Result,
+    at_least,
+    at_most,
+    options,
+    run_parts,
+)
+from benchmarks.harness.processes import holdfast, output
+from benchmarks.harness.servers import CONNECTIONS, Load, Row, Server, free_port
 from pipeline.columns import encode, known_categories
-from pipeline.config import Categorical, Columns, Numeric
+from pipeline.config import Categorical, Columns, Numeric, Settings
 from pipeline.data.captures import read_captures
 from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
 
-PARAMS = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
-LABELS = ("north", "east", "south", "west")
-SIZES = {1: 640, 100: 64, 1_000: 16}
+PARAMS: Final = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
+LABELS: Final = ("north", "east", "south", "west")
+SIZES: Final = {1: 640, 100: 64, 1_000: 16}
 """Rows of a request, and requests in a round."""
-CONNECTIONS = 16
-"""Requests that are under way at once."""
-ROUNDS = 7
+ROUNDS: Final = 7
+MOVES, KILLS = 10, 10
+"""How often the champion moves under load, and how often a server is killed."""
+BATCH: Final = pd.Timedelta("1min")
+OURS, MLFLOW, TUTORIAL, ECHO = "holdfast", "mlflow models serve", "FastAPI and a DataFrame", "echo"
 
 
 def main() -> int:
-    return command("serving", __doc__, PARTS, "fewer rounds and seconds")
+    parser = options("serving", __doc__, quick="two rounds, few requests, moves and kills")
+    return run_parts(parser, PARTS)
 
 
 def rows_of(n: int, seed: int) -> pd.DataFrame:
-    """15 numbers and 5 columns of labels, and what they bring about."""
+    """15 numeric columns, 5 columns of labels, and a target that depends on them."""
     random = np.random.default_rng(seed)
     frame = pd.DataFrame(random.normal(size=(n, 15)), columns=[f"x{i}" for i in range(15)])
     for i in range(5):
@@ -53,16 +59,63 @@ def rows_of(n: int, seed: int) -> pd.DataFrame:
 
 
 def columns_of(frame: pd.DataFrame) -> Columns:
-    features = [name for name in frame if name != "target"]
+    features = [str(name) for name in frame if name != "target"]
     return {
-        str(name): Categorical(values=LABELS) if str(name).startswith("c") else Numeric()
-        for name in features
+        name: Categorical(values=LABELS) if name.startswith("c") else Numeric() for name in features
     }
 
 
-def write(folder: Path, seed: int) -> Model:
-    """Our version of a model, exported."""
-    rows = rows_of(20_000, seed)
+def requests_of(frame: pd.DataFrame) -> list[Row]:
+    """Rows without their target, as the API takes them."""
+    rows = frame.drop(columns="target", errors="ignore").to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def cost(seed: int, *, quick: bool) -> Result:
+    """CPU of a start and of a request, and memory: each server runs alone, with one worker.
+
+    Ours captures and counts metrics meanwhile.
+    """
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = rows_of(20_000, seed)
+        python = prepare(folder, rows)
+        model = export(folder / "ours", rows, seed)
+        asked = rows_of(1_000, seed + 1).drop(columns="target")
+        starts = {OURS: exported(folder / "ours"), **peer_servers(python, folder)}
+        for server_name, (start, route) in starts.items():
+            bodies = {size: _body(server_name, asked.head(size)) for size in SIZES}
+            with start() as server:
+                figures[server_name] = _costs(server, route, bodies, quick=quick)
+                if server_name == OURS:
+                    answer = json.loads(server.ask(route, bodies[1_000]))
+                    predictions = np.array(answer["predictions"])
+        expected = model.predict_encoded(encode(asked, model.columns, model.categories))
+    figures["largest_difference"] = float(np.abs(predictions - expected).max())
+    return figures, _goals(figures)
+
+
+Start = tuple[Callable[[], Server], str]
+"""How a server is started, and the route that predicts."""
+
+
+def prepare(folder: Path, rows: pd.DataFrame) -> Path:
+    """Save the other servers' model of some rows in a folder; the Python that serves it."""
+    rows.to_parquet(folder / "rows.parquet")
+    (folder / "params.json").write_text(json.dumps(PARAMS))
+    columns = {
+        name: list(column.values or ()) if isinstance(column, Categorical) else []
+        for name, column in columns_of(rows).items()
+    }
+    (folder / "columns.json").write_text(json.dumps(columns))
+    python = peers.environment("servers")
+    output(python, peers.HERE / "servers.py", "fit", folder, PYTHONPATH="")
+    return python
+
+
+def export(folder: Path, rows: pd.DataFrame, seed: int) -> Model:
+    """Write our model of some rows to a folder, as `holdfast export` does."""
     columns = columns_of(rows)
     categories = known_categories(rows, columns)
     estimator = build_estimator("xgboost.XGBClassifier", PARAMS, columns, seed=seed)
@@ -77,183 +130,65 @@ def write(folder: Path, seed: int) -> Model:
     return model
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def exported(folder: Path) -> Start:
+    """Our server of an exported model."""
 
-
-class Server:
-    """A server in processes of its own."""
-
-    def __init__(self, arguments: list[str], port: int, *, ready: str, **settings: str) -> None:
-        self.port, self.log = port, tempfile.TemporaryFile()  # noqa: SIM115 -- as long as this
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
-        self.process = subprocess.Popen(  # noqa: S603
-            arguments, env=environment, stdout=self.log, stderr=self.log
+    def start() -> Server:
+        port = free_port()
+        environment = {
+            "MODEL_DIR": str(folder),
+            "HOLDFAST__SERVING__PORT": str(port),
+            "HOLDFAST__SERVING__CAPTURES": str(folder / "captures.db"),
+        }
+        return Server(
+            [sys.executable, "-m", "flows.cli", "serve"], port, ready="/ready", **environment
         )
-        until = time.monotonic() + 120
-        while not self._answers(ready):
-            if self.process.poll() is not None or time.monotonic() > until:
-                self.process.kill()
-                self.log.seek(0)
-                raise RuntimeError(self.log.read().decode()[-2000:])
-            time.sleep(0.02)
-        self.connections = [
-            http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(CONNECTIONS)
-        ]
 
-    def _answers(self, ready: str) -> bool:
-        one = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            one.request("GET", ready)
-            return one.getresponse().status < 500
-        except OSError:
-            return False
-        finally:
-            one.close()
-
-    def family(self) -> list[psutil.Process]:
-        one = psutil.Process(self.process.pid)
-        return [one, *one.children(recursive=True)]
-
-    def cpu(self) -> float:
-        times = [one.cpu_times() for one in self.family()]
-        return sum(one.user + one.system for one in times)
-
-    def memory(self) -> float:
-        """MiB of all its processes; pages that they share count once."""
-        return sum(one.memory_full_info().pss for one in self.family()) / 2**20
-
-    def ask(self, route: str, body: bytes) -> bytes:
-        """Send a request on every connection; the last answer."""
-        for one in self.connections:
-            one.request("POST", route, body, {"content-type": "application/json"})
-        for one in self.connections:
-            answer = one.getresponse()
-            told = answer.read()
-            if answer.status != 200:
-                raise RuntimeError(told[:500])
-        return told
-
-    def hang_up(self) -> None:
-        """Close the connections; the next request opens them."""
-        for one in self.connections:
-            one.close()
-
-    def stop(self) -> None:
-        self.hang_up()
-        family = self.family()
-        self.process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=10)
-        for one in alive:
-            one.kill()
-        self.process.wait()
+    return start, "/predict"
 
 
-@contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[Server]:
-    """Our server of an exported model, capturing."""
-    port = free_port()
-    server = Server(
-        [sys.executable, "-m", "pipeline.serving"],
-        port,
-        ready="/ready",
-        MODEL_DIR=str(folder),
-        HOLDFAST__SERVING__PORT=str(port),
-        HOLDFAST__SERVING__CAPTURES=str(folder / "captures.db"),
-        **settings,
-    )
-    try:
-        yield server
-    finally:
-        server.stop()
+def peer_servers(python: Path, folder: Path) -> dict[str, Start]:
+    """The other servers, of the model in a folder."""
+    environment = {"PYTHONPATH": "", "PATH": f"{python.parent}:{os.environ['PATH']}"}
 
-
-def peer_servers(folder: Path) -> dict[str, tuple[Callable[[], Server], str]]:
-    """How each other server is started, and where it predicts."""
-    python = peers.environment("servers")
-    script = str(Path(peers.__file__).with_name("servers.py"))
-
-    def started(arguments: list[str], ready: str) -> Callable[[], Server]:
+    def starting(ready: str, *command: str | Path) -> Callable[[], Server]:
         def start() -> Server:
             port = free_port()
-            filled = [one.replace("PORT", str(port)) for one in arguments]
-            silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": ""}
-            path = f"{python.parent}:{os.environ['PATH']}"
-            return Server(filled, port, ready=ready, PATH=path, **silent)
+            words = [str(word).replace("PORT", str(port)) for word in (python, *command)]
+            return Server(words, port, ready=ready, **environment)
 
         return start
 
-    mlflow = [str(python.parent / "mlflow"), "models", "serve", "-m", str(folder / "mlflow")]
-    mlflow += ["--port", "PORT", "--env-manager", "local", "--workers", "1"]
-    api = [str(python), script, "api", str(folder), "PORT"]
-    echo = [str(python), script, "echo", str(folder), "PORT"]
+    mlflow = (python.parent / "mlflow", "models", "serve", "-m", folder / "mlflow")
+    one = ("--port", "PORT", "--env-manager", "local", "--workers", "1")
+    script = peers.HERE / "servers.py"
     return {
-        "mlflow models serve": (started(mlflow, "/ping"), "/invocations"),
-        "FastAPI and a DataFrame": (started(api, "/docs"), "/predict"),
-        "echo": (started(echo, "/"), "/"),
+        MLFLOW: (starting("/ping", *mlflow, *one), "/invocations"),
+        TUTORIAL: (starting("/docs", script, "api", folder, "PORT"), "/predict"),
+        ECHO: (starting("/", script, "echo", folder, "PORT"), "/"),
     }
 
 
-def prepare(folder: Path, seed: int) -> pd.DataFrame:
-    """Both sides' models of the same rows; rows to ask for."""
-    rows = rows_of(20_000, seed)
-    rows.to_parquet(folder / "rows.parquet")
-    (folder / "params.json").write_text(json.dumps(PARAMS))
-    columns = {
-        name: list(column.values or ()) if isinstance(column, Categorical) else []
-        for name, column in columns_of(rows).items()
-    }
-    (folder / "columns.json").write_text(json.dumps(columns))
-    script = Path(peers.__file__).with_name("servers.py")
-    subprocess.run(  # noqa: S603
-        [peers.environment("servers"), script, "fit", folder], check=True, capture_output=True
-    )
-    return rows_of(1_000, seed + 1).drop(columns="target")
-
-
-def cost(seed: int, *, quick: bool) -> Told:
-    """CPU of a request, of a start, and memory; captures and metrics on, one worker each."""
-    figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        asked = prepare(folder, seed)
-        ours = folder / "ours"
-        model = write(ours, seed)
-        others = peer_servers(folder)
-        servers = {"holdfast": stack.enter_context(serving(ours))}
-        routes = {"holdfast": "/predict"}
-        for name, (start, route) in others.items():
-            servers[name], routes[name] = start(), route
-            stack.callback(servers[name].stop)
-        bodies = {(name, size): _body(name, asked.head(size)) for name in servers for size in SIZES}
-        for name, server in servers.items():
-            server.ask(routes[name], bodies[name, 1])
-            figures[name] = {"start_cpu_s": server.cpu(), "memory_mib": server.memory()}
-        for size, n in SIZES.items():
-            spent: dict[str, list[float]] = {name: [] for name in servers}
-            for _ in range(2 if quick else ROUNDS):
-                for name, server in servers.items():
-                    spent[name].append(_spent(server, routes[name], bodies[name, size], n))
-            for name, seconds in spent.items():
-                figures[name][f"us_{size}"] = statistics.median(seconds[1:]) * 1e6
-        predictions = _predictions(servers["holdfast"], bodies["holdfast", 1_000])
-        matrix = encode(asked, model.columns, model.categories)
-        figures["largest_difference"] = float(
-            np.abs(predictions - model.predict_encoded(matrix)).max()
-        )
-    return figures, _goals(figures)
-
-
-def _body(name: str, rows: pd.DataFrame) -> bytes:
-    if name == "mlflow models serve":
+def _body(server_name: str, rows: pd.DataFrame) -> bytes:
+    if server_name == MLFLOW:
         return json.dumps({"dataframe_split": rows.to_dict("split", index=False)}).encode()
-    return json.dumps({"rows": rows.to_dict("records")}).encode()
+    return json.dumps({"rows": requests_of(rows)}).encode()
+
+
+def _costs(server: Server, route: str, bodies: dict[int, bytes], *, quick: bool) -> Figures:
+    """Costs of a start and of requests; the first round of requests warms up."""
+    server.ask(route, bodies[1])
+    costs = {"start_cpu_s": server.cpu(), "memory_mib": round(server.memory())}
+    for size, n in SIZES.items():
+        count = max(n // 4, CONNECTIONS) if quick else n
+        rounds = 2 if quick else ROUNDS
+        spent = [_spent(server, route, bodies[size], count) for _ in range(rounds)]
+        costs[f"us_{size}"] = statistics.median(spent[1:]) * 1e6
+    return costs
 
 
 def _spent(server: Server, route: str, body: bytes, n: int) -> float:
-    server.hang_up()  # they may have been idle for too long
+    server.hang_up()  # idle connections may have been closed by the server
     server.ask(route, body)
     before = server.cpu()
     for _ in range(n // CONNECTIONS):
@@ -261,89 +196,29 @@ def _spent(server: Server, route: str, body: bytes, n: int) -> float:
     return (server.cpu() - before) / n
 
 
-def _predictions(server: Server, body: bytes) -> np.ndarray:
-    return np.array(json.loads(server.ask("/predict", body))["predictions"])
+def _goals(figures: Figures) -> list[Goal]:
+    def ratio(one: str, what: str, other: str = OURS) -> float:
+        """Of two servers' figures; nan if CPU time is too coarse to show one of them."""
+        below = figures[other][what]
+        return round(figures[one][what] / below, 2) if below else float("nan")
 
-
-def _goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    def ratio(other: str, what: str) -> float:
-        return round(figures[other][what] / figures["holdfast"][what], 2)
-
-    mlflow, tutorial = "mlflow models serve", "FastAPI and a DataFrame"
-    figures["over_echo"] = {
-        size: round(figures["holdfast"][f"us_{size}"] / figures["echo"][f"us_{size}"], 2)
-        for size in SIZES
-    }
+    figures["over_echo"] = {size: ratio(OURS, f"us_{size}", ECHO) for size in SIZES}
     return [
-        at_least("CPU of MLflow over ours, 1 row", ratio(mlflow, "us_1"), 50),
-        at_least("CPU of the tutorial over ours, 1 row", ratio(tutorial, "us_1"), 40),
-        at_least("CPU of MLflow over ours, 100 rows", ratio(mlflow, "us_100"), 8),
-        at_least("CPU of MLflow over ours, 1,000 rows", ratio(mlflow, "us_1000"), 2.5),
-        at_least("CPU of a start, MLflow over ours", ratio(mlflow, "start_cpu_s"), 2),
-        at_least("memory, MLflow over ours", ratio(mlflow, "memory_mib"), 2),
+        at_least("CPU of MLflow over ours, 1 row", ratio(MLFLOW, "us_1"), 50),
+        at_least("CPU of the tutorial over ours, 1 row", ratio(TUTORIAL, "us_1"), 40),
+        at_least("CPU of MLflow over ours, 100 rows", ratio(MLFLOW, "us_100"), 8),
+        at_least("CPU of MLflow over ours, 1,000 rows", ratio(MLFLOW, "us_1000"), 2.5),
+        at_least("CPU of a start, MLflow over ours", ratio(MLFLOW, "start_cpu_s"), 2),
+        at_least("memory, MLflow over ours", ratio(MLFLOW, "memory_mib"), 2),
         at_most("largest difference of a prediction", figures["largest_difference"], 0),
     ]
 
 
-CONNECTED = 16
-MOVES, KILLS = 10, 10
-BATCH = pd.Timedelta("1min")
-
-
-class Load:
-    """Requests of one row each on 16 connections, by threads; what was answered, by key."""
-
-    def __init__(self, port: int, rows: list[dict[str, Any]]) -> None:
-        self.answers: dict[str, str] = {}
-        self.failed: list[str] = []
-        self.seconds: list[float] = []
-        self.last: dict[str, float] = {}
-        self._port, self._rows, self._stop = port, rows, threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CONNECTED)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        for thread in self._threads:
-            thread.join()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _ask(self, thread: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        name = f"{self._port}-{time.monotonic_ns()}-{thread}"
-        for i in itertools.count():
-            if self._stop.is_set():
-                break
-            key, row = f"{name}-{i}", self._rows[(thread + i) % len(self._rows)]
-            began = time.perf_counter()
-            try:
-                connection.request("POST", "/predict", json.dumps({"rows": [row], "keys": [key]}))
-                answer = connection.getresponse()
-                told = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                if not self._stop.is_set():
-                    self.failed.append(repr(error))
-                break
-            self.seconds.append(time.perf_counter() - began)
-            if answer.status == 200:
-                self.answers[key] = json.loads(told)["version"]
-                self.last[key] = time.time()
-            else:
-                self.failed.append(told.decode()[:200])
-        connection.close()
-
-
 def registered(folder: Path, seed: int, *, versions: int) -> Path:
-    """The conf of a model whose versions all passed the gate, trained in a process of its own."""
+    """Configuration of a model with one or two registered versions that passed the gate."""
     rows = rows_of(20_000, seed)
     after = np.arange(len(rows)) >= len(rows) // 2
-    rows.loc[after, "x0"] += 6.0  # what is learned of the first half is of no use for the second
+    rows.loc[after, "x0"] += 6.0  # what the first half teaches is useless for the second
     rows.loc[after, "target"] = 1 - rows["target"]
     now = pd.Timestamp.now("UTC").tz_localize(None).floor("1min")
     at = pd.date_range(end=now, periods=len(rows) + 1, freq="300ms", unit="us")[:-1]
@@ -371,90 +246,82 @@ def registered(folder: Path, seed: int, *, versions: int) -> Path:
     }
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(conf))
-    until = [at[len(at) // 2], now][-versions:]
-    calls = "; ".join(f"train({str(path)!r}, until={str(one)!r})" for one in until)
-    python("-c", f"from flows.train import train; {calls}", folder=folder)
+    for until in [at[len(at) // 2], now][-versions:]:
+        holdfast("train", path, "--until", until.isoformat(), folder=folder)
     return path
 
 
-def _followed(conf: Path) -> Server:
+def following(conf: Path) -> Server:
+    """Our server of a registered model's champion, which it asks for five times a second."""
     port = free_port()
-    command = [sys.executable, "-m", "pipeline.serving", str(conf)]
     settings = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
+    command = [sys.executable, "-m", "flows.cli", "serve", str(conf)]
     return Server(command, port, ready="/ready", **settings)
 
 
-def swaps(seed: int, *, quick: bool) -> Told:
-    """Ten moves of the champion in 30 s of requests on 16 connections."""
-    from pipeline.config import Settings  # noqa: PLC0415 -- MLflow reads its settings at import
-    from pipeline.registry.versions import Registry  # noqa: PLC0415
+def swaps(seed: int, *, quick: bool) -> Result:
+    """The champion moves again and again under requests on all connections."""
+    from pipeline.registry.versions import Registry  # noqa: PLC0415 -- MLflow reads the environment
 
-    seconds = 10 if quick else 30
+    seconds, moves = (6, 3) if quick else (30, MOVES)
     with tempfile.TemporaryDirectory() as temporary:
         conf = registered(Path(temporary), seed, versions=2)
-        settings = Settings.load(str(conf))
+        settings = Settings.load(conf)
         registry = Registry(settings)
-        server = _followed(conf)
-        with Load(
-            server.port, rows_of(500, seed).drop(columns="target").to_dict("records")
-        ) as load:
-            for i in range(MOVES):
-                time.sleep(seconds / (MOVES + 1))
-                registry.point("champion", 1 + i % 2)
-            time.sleep(seconds / (MOVES + 1))
-        memory = server.memory()
-        server.stop()
+        with following(conf) as server:
+            with Load(server.port, requests_of(rows_of(500, seed))) as load:
+                for i in range(moves):
+                    time.sleep(seconds / (moves + 1))
+                    registry.point("champion", 1 + i % 2)
+                time.sleep(seconds / (moves + 1))
+            memory = server.memory()
         kept = read_captures(settings.captures)
     captured = dict(zip(kept["key"], kept["version"], strict=True))
     versions = kept["version"].to_numpy()
-    moves = int((versions[1:] != versions[:-1]).sum())
+    seen = int((versions[1:] != versions[:-1]).sum())
+    differing = sum(captured.get(key) != version for key, version in load.versions.items())
+    differing += len(captured.keys() - load.versions.keys())
+    quantiles = {"median": 0.5, "p99": 0.99, "longest": 1.0}
     figures = {
-        "requests": len(load.answers),
+        "requests": len(load.versions),
         "failed": len(load.failed),
-        "a_second": round(len(load.answers) / seconds),
-        "moves": moves,
-        "answered_and_captured_differ": sum(
-            captured.get(key) != version for key, version in load.answers.items()
-        )
-        + len(captured.keys() - load.answers.keys()),
+        "failures": load.failed[:3],
+        "a_second": round(len(load.versions) / seconds),
+        "moves": seen,
+        "answered_and_captured_differ": differing,
         "memory_mib": round(memory),
-        "ms": {q: round(1e3 * float(np.quantile(load.seconds, q)), 2) for q in (0.5, 0.99, 1.0)},
+        "ms": {
+            name: round(1e3 * float(np.quantile(load.seconds, q)), 2)
+            for name, q in quantiles.items()
+        },
     }
     return figures, [
-        at_most("failed requests under load", figures["failed"], 0),
-        at_least("moves of the champion under load", moves, MOVES),
-        at_most(
-            "rows captured otherwise than answered", figures["answered_and_captured_differ"], 0
-        ),
+        at_most("failed requests under load", len(load.failed), 0),
+        at_least("moves of the champion under load", seen, moves),
+        at_most("rows captured differently than answered", differing, 0),
     ]
 
 
-def kills(seed: int, *, quick: bool) -> Told:
-    """A server killed in the middle of its requests, again and again on one store."""
-    lost, gone, seconds = [], 0, 1.0 if quick else 2.0
+def kills(seed: int, *, quick: bool) -> Result:
+    """A server is killed under load, again and again on one store, and its batch judged then."""
+    lost, gone = [], 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         conf = registered(folder, seed, versions=1)
-        store = folder / "state" / "captures" / "bench.db"
-        rows = rows_of(500, seed).drop(columns="target").to_dict("records")
-        for _ in range(KILLS):
-            server = _followed(conf)
-            with Load(server.port, rows) as load:
-                time.sleep(seconds)
-                killed = time.time()
-                server.process.kill()
-                load.stop()
-            server.process.wait()
+        store = Settings.load(conf).captures
+        rows = requests_of(rows_of(500, seed))
+        for _ in range(2 if quick else KILLS):
+            load, killed = _killed(conf, rows, 1.0 if quick else 2.0)
             kept = read_captures(store)
             there = set(kept["key"])
             lost.append(1e3 * (killed - kept["captured_at"].max().timestamp()))
-            gone += sum(at < killed - 0.25 and key not in there for key, at in load.last.items())
+            gone += sum(
+                at < killed - 0.25 and key not in there for key, at in load.answered.items()
+            )
         start = kept["captured_at"].iloc[-1].floor(BATCH)
         time.sleep(max(0.0, (start + BATCH).timestamp() + 2 - time.time()))
-        call = f"monitor({str(conf)!r}, batch={str(start)!r})"
-        script = f"from flows.monitor import monitor; print({call}['rows'])"
-        told = python("-c", script, folder=folder)
-        judged = int(told.split()[-1])
+        given = ("--batch", start.isoformat())
+        judged = holdfast("monitor", conf, *given, folder=folder)["rows"]
         expected = len(read_captures(store, start=start, end=start + BATCH))
     figures = {
         "kills": len(lost),
@@ -467,11 +334,21 @@ def kills(seed: int, *, quick: bool) -> Told:
     return figures, [
         at_most("longest loss of a kill in ms", round(max(lost)), 250),
         at_most("rows answered more than 250 ms before a kill and lost", gone, 0),
-        at_least("rows that the monitor judged afterwards, of those kept", judged / expected, 1),
+        at_least("share of the kept rows that the monitor judged then", judged / expected, 1),
     ]
 
 
-PARTS = (cost, swaps, kills)
+def _killed(conf: Path, rows: list[Row], seconds: float) -> tuple[Load, float]:
+    """Load on a server up to its end, and when it was killed."""
+    with following(conf) as server, Load(server.port, rows) as load:
+        time.sleep(seconds)
+        killed = time.time()
+        server.kill()
+        load.stop()
+    return load, killed
+
+
+PARTS: Final[tuple[Callable[..., Result], ...]] = (cost, swaps, kills)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""NannyML's univariate drift, Jensen-Shannon on every column, in 10 chunks unless told."""
+"""NannyML's univariate drift, Jensen-Shannon on every column, in 10 chunks by default."""
 
 from typing import Any
 

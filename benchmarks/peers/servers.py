@@ -1,13 +1,14 @@
-"""Servers as tutorials make them, run in an environment of their own: `servers.py fit|api FOLDER`.
+"""Model servers as tutorials build them: `servers.py fit|api|echo FOLDER [PORT]`.
 
-`fit` reads rows.parquet and writes a scikit-learn pipeline for MLflow; `api` serves it with
-FastAPI, pydantic and a DataFrame; `echo` answers what it is sent.
+`fit` trains on rows.parquet and saves a scikit-learn pipeline as an MLflow model; `api` serves
+it with FastAPI, pydantic and a DataFrame; `echo` sends back what it receives.
 """
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def fit(folder: Path) -> None:
@@ -20,8 +21,8 @@ def fit(folder: Path) -> None:
 
     rows = pd.read_parquet(folder / "rows.parquet")
     target = rows.pop("target")
-    labels = [name for name in rows if name.startswith("c")]
-    numbers = [name for name in rows if name.startswith("x")]
+    labels = [name for name in map(str, rows) if name.startswith("c")]
+    numbers = [name for name in map(str, rows) if name.startswith("x")]
     steps = ColumnTransformer(
         [
             ("numbers", StandardScaler(), numbers),
@@ -34,6 +35,7 @@ def fit(folder: Path) -> None:
         model,
         folder / "mlflow",
         serialization_format="cloudpickle",
+        pip_requirements=["mlflow"],  # or MLflow finds the uv.lock of the folder it runs in
         pyfunc_predict_fn="predict_proba",
         signature=mlflow.models.infer_signature(rows.head(), model.predict_proba(rows.head())),
     )
@@ -49,7 +51,7 @@ def api(folder: Path, port: int) -> None:
     from pydantic import BaseModel, create_model
 
     columns = json.loads((folder / "columns.json").read_text())
-    fields = {
+    fields: dict[str, Any] = {
         name: (Literal[tuple(labels)] if labels else float, ...) for name, labels in columns.items()
     }
     row_model = create_model("Row", **fields)
@@ -61,8 +63,8 @@ def api(folder: Path, port: int) -> None:
     app = FastAPI()
 
     @app.post("/predict")
-    def predict(asked: Rows) -> dict[str, list[float]]:
-        frame = pd.DataFrame([row.model_dump() for row in asked.rows])
+    def predict(request: Rows) -> dict[str, list[float]]:
+        frame = pd.DataFrame([row.model_dump() for row in request.rows])
         return {"predictions": model.predict_proba(frame)[:, 1].tolist()}
 
     uvicorn.run(app, port=port, access_log=False, log_level="warning")
@@ -71,7 +73,7 @@ def api(folder: Path, port: int) -> None:
 def echo(port: int) -> None:
     import uvicorn
 
-    async def app(scope, receive, send):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         parts = [await receive()]

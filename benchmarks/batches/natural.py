@@ -1,4 +1,4 @@
-"""Simulated orders of a shop, and the ways in which they change with nothing broken."""
+"""Simulated orders of a shop, and how they change while nothing is broken."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,14 +27,14 @@ DAYS = np.asarray([0.13, 0.12, 0.13, 0.14, 0.18, 0.19, 0.11])
 
 @dataclass(frozen=True)
 class Change:
-    """What differs from the orders of the reference.
+    """How orders differ from those of the reference.
 
     Attributes
     ----------
     shift, scale : mapping of str to float
-        Of the latent normal columns, in standard deviations.
+        Changes of mean and spread of the latent normal columns, in standard deviations.
     tails : float
-        Degrees of freedom of the latent columns; normal when infinite.
+        Degrees of freedom of the latent columns; infinite: normal.
     countries, channels : mapping of str to float
         Shares of labels.
     missing : float
@@ -110,13 +110,13 @@ def _city(random: Random, n: int) -> NDArray[np.int64]:
 
 
 def some(random: Random, low: float, high: float) -> dict[str, float]:
-    """A value in a range for each of one to four columns."""
+    """A random value between two bounds for each of one to four columns."""
     names = random.choice(LATENT, int(random.integers(1, 5)), replace=False)
     return {str(name): float(random.uniform(low, high)) for name in names}
 
 
 def _moved(random: Random, shares: Mapping[str, float], t: float) -> dict[str, float]:
-    """Part of the way to other shares."""
+    """Shares that went a part `t` of the way towards random other ones."""
     other = random.dirichlet(np.full(len(shares), 3.0))
     return {
         label: (1 - 0.6 * t) * share + 0.6 * t * to
@@ -152,7 +152,10 @@ NATURAL: dict[str, Natural] = {
         missing=0.02 + 0.04 * t,
     ),
 }
-"""By the way gone, from 0 to 1; a generator seeded alike for each step chooses what moves."""
+"""Changes by name: a function of a generator, seeded alike for each step, and of the part done.
+
+The part done goes from 0 to 1.
+"""
 
 
 def _times(values: dict[str, float], t: float) -> dict[str, float]:
@@ -164,7 +167,7 @@ def _power(values: dict[str, float], t: float) -> dict[str, float]:
 
 
 def alike(random: Random, n: int, strength: float) -> pd.DataFrame:
-    """Columns a and b with one distribution: a goes with x0 and x1, b with x2 and against x3."""
+    """Columns a and b with the same distribution; a rises with x0 and x1, b with x2 and -x3."""
     z = random.normal(size=(n, 6))
     rest = np.sqrt(1 - strength**2)
     a = strength * (z[:, 0] + z[:, 1]) / np.sqrt(2) + rest * z[:, 4]

@@ -1,7 +1,7 @@
-"""Damage that real upstream systems do to rows: one function per fault, variants per cause.
+"""Damage that real upstream systems do to rows: one function for each fault.
 
-Each is called with a frame, the columns, the touched rows and a random generator, and gives a
-new frame. It may change nothing, as rounding whole numbers does: `differing` tells.
+Each takes a frame, the columns, the touched rows and a random generator, and returns a new
+frame. A fault may change nothing, as rounding does to whole numbers; `differing` finds out.
 """
 
 import os
@@ -29,14 +29,14 @@ CYCLES: dict[str, tuple[float, float, int]] = {
     "day": (1, 1, 7),
     "trip_start_day": (1, 1, 7),
 }
-"""Columns that go round: first value, step, steps."""
+"""Columns of hours and weekdays: first value, step and number of steps of the cycle."""
 DAYS = 7
 
 
 def put(frame: pd.DataFrame, name: str, mask: Mask, values: Any) -> pd.DataFrame:
-    """Values into the touched rows of a column; whole numbers stay whole if they can."""
+    """Put values into the touched rows of a column; it stays integer if its values allow that."""
     old = frame[name]
-    kind = "float64" if old.dtype.kind in "iuf" else object
+    kind: Any = "float64" if old.dtype.kind in "iuf" else object
     new = old.astype(kind).to_numpy(copy=True)
     new[mask] = np.broadcast_to(np.asarray(values, dtype=kind), (int(mask.sum()),))
     series = pd.Series(new, index=old.index)
@@ -48,17 +48,17 @@ def put(frame: pd.DataFrame, name: str, mask: Mask, values: Any) -> pd.DataFrame
 
 
 def touched(frame: pd.DataFrame, name: str, mask: Mask) -> Any:
-    """The touched values: floats for numbers, else objects."""
+    """Values of the touched rows: floats of a numeric column, else objects."""
     values = frame[name]
     return values[mask].to_numpy(dtype="float64" if values.dtype.kind in "iuf" else object)
 
 
 def differing(before: pd.DataFrame, after: pd.DataFrame, columns: Names, mask: Mask) -> Mask:
-    """Which of the touched rows have another value in one of the columns."""
+    """Which of the touched rows changed in at least one of the columns; empty: any column."""
     if len(before) != len(after):
         return np.ones(int(mask.sum()), dtype=bool)
     different = np.zeros(int(mask.sum()), dtype=bool)
-    for name in columns or tuple(before):
+    for name in columns or tuple(map(str, before)):
         old = touched(before, name, mask)
         if name not in after:
             different |= ~pd.isna(old)
@@ -79,7 +79,7 @@ def affine(
     offset: float = 0.0,
     whole: bool = False,
 ) -> pd.DataFrame:
-    """Another unit; a line at random without a factor."""
+    """Another unit: factor and offset, both random without a factor."""
     values = touched(frame, columns[0], mask)
     if factor is None:
         factor = float(np.exp(random.choice([-1, 1]) * random.uniform(np.log(1.5), np.log(5))))
@@ -93,7 +93,7 @@ def sign(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random) -> pd.DataF
 
 
 def stuck(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
-    """One ordinary value: of the middle half, or one label of the ten most frequent."""
+    """One ordinary value everywhere: between the quartiles, or one of ten frequent labels."""
     known = frame[columns[0]].dropna()
     if known.dtype.kind in "iuf":
         known = known[known.between(known.quantile(0.25), known.quantile(0.75))]
@@ -105,7 +105,7 @@ def stuck(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd
 def frozen(
     frame: pd.DataFrame, _: Names, mask: Mask, random: Random, *, runs: int = 1
 ) -> pd.DataFrame:
-    """The touched rows, in the order they lie, repeat the first row of their run."""
+    """Touched rows, cut into so many runs, repeat the first row of their run."""
     places = np.flatnonzero(mask)
     source = np.arange(len(frame))
     cuts = np.sort(random.choice(len(places) - 1, runs - 1, replace=False) + 1)
@@ -130,7 +130,7 @@ def sentinel(
 def clipped(
     frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, at: float
 ) -> pd.DataFrame:
-    """Saturation at a quantile: from above if it is an upper one."""
+    """Values beyond a quantile become that quantile; above it if it is an upper one."""
     values = touched(frame, columns[0], mask)
     bound = float(frame[columns[0]].quantile(at, interpolation="nearest"))
     new = np.fmin(values, bound) if at > 0.5 else np.fmax(values, bound)
@@ -138,7 +138,7 @@ def clipped(
 
 
 def decimals(values: pd.Series) -> int:
-    """Fewest decimals, 0 to 6, that hold nearly all values."""
+    """Fewest decimals, 0 to 6, with which nearly all values are exact."""
     known = values.dropna().to_numpy(dtype="float64")
     for places in range(6):
         if np.mean(np.abs(np.round(known, places) - known) < 1e-9) >= 0.99:
@@ -154,7 +154,7 @@ def rounded(
     *,
     to: int | Literal["fewer", "half"],
 ) -> pd.DataFrame:
-    """To so many decimals, to fewer than there are, or to half precision."""
+    """Rounded to so many decimals, to fewer than there are, or to half precision."""
     values = touched(frame, columns[0], mask)
     if to == "half":
         with np.errstate(over="ignore"):
@@ -168,7 +168,7 @@ def rounded(
 def recode(
     frame: pd.DataFrame, columns: Names, mask: Mask, random: Random, *, how: str
 ) -> pd.DataFrame:
-    """Each label written in another way."""
+    """Each label becomes another spelling or code of it."""
     values = touched(frame, columns[0], mask)
     labels = sorted({str(v) for v in frame[columns[0]].dropna()})
     short = max(1, min(3, min(map(len, labels), default=1) - 1))
@@ -187,7 +187,7 @@ def recode(
 
 
 def permuted(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
-    """Each label becomes the next one in the alphabet, or one a few further."""
+    """Each label becomes the label one to three places on in the alphabet."""
     labels = sorted({str(v) for v in frame[columns[0]].dropna()})
     step = int(random.integers(1, min(len(labels), 4))) if len(labels) > 1 else 0
     following = {label: labels[(i + step) % len(labels)] for i, label in enumerate(labels)}
@@ -216,7 +216,7 @@ def shifted(
     by: int | None = None,
     around: bool = True,
 ) -> pd.DataFrame:
-    """Round the clock by so many hours (1 to 12 at random), or round the week by so many days."""
+    """Hours moved round the clock, by 1 to 12 at random, or weekdays round the week."""
     first, step, steps = CYCLES[columns[0]]
     if by is None:
         by = int(random.choice([-1, 1]) * random.integers(1, 13))
@@ -227,7 +227,7 @@ def shifted(
 
 
 def doubled(frame: pd.DataFrame, _: Names, mask: Mask, random: Random) -> pd.DataFrame:
-    """The touched rows a second time, behind the others or anywhere."""
+    """The touched rows come a second time, at the end or anywhere."""
     both = pd.concat([frame, frame[mask]], ignore_index=True)
     if random.random() < 0.5:
         both = both.iloc[random.permutation(len(both))].reset_index(drop=True)
@@ -243,11 +243,11 @@ def stale(
     rows: pd.DataFrame,
     whole: bool = False,
 ) -> pd.DataFrame:
-    """Other rows, as they once came, in place of the touched ones, or of the whole batch."""
+    """Earlier rows in place of the touched ones, or of the whole batch."""
     if whole:
         return rows.copy()
     n = int(mask.sum())
-    if mask.all():  # a stretch of history
+    if mask.all():  # rows that followed one another
         start = int(random.integers(max(len(rows) - n, 0) + 1))
         return rows.iloc[start : start + n].reset_index(drop=True)
     source = np.arange(len(frame))
@@ -258,23 +258,24 @@ def stale(
 def collapsed(
     frame: pd.DataFrame, _: Names, _mask: Mask, random: Random, *, head: bool
 ) -> pd.DataFrame:
-    """2-8% of the rows: the first ones, or at random."""
+    """Only 2-8% of the rows arrive: the first ones, or random ones."""
     n = max(2, round(len(frame) * random.uniform(0.02, 0.08)))
     kept = np.arange(n) if head else np.sort(random.choice(len(frame), n, replace=False))
     return frame.iloc[kept].reset_index(drop=True)
 
 
 def exploded(frame: pd.DataFrame, _: Names, _mask: Mask, random: Random) -> pd.DataFrame:
-    """Twelve times the rows: alike, and not the same, as numbers move to neighbouring values."""
+    """Twelve times the rows, similar but not equal: numbers move to neighbouring values."""
     many = frame.iloc[random.integers(len(frame), size=12 * len(frame))].reset_index(drop=True)
     for name in many:
-        known = np.unique(frame[name].dropna()) if frame[name].dtype.kind in "iuf" else []
+        numeric = frame[name].dtype.kind in "iuf"
+        known: Any = np.unique(frame[name].dropna()) if numeric else []
         if len(known) > 10:
             values = touched(many, str(name), np.ones(len(many), dtype=bool))
             there = ~np.isnan(values)
             step = random.integers(-1, 2, size=int(there.sum()))
             place = (np.searchsorted(known, values[there]) + step).clip(0, len(known) - 1)
-            many = put(many, str(name), there, np.asarray(known)[place])
+            many = put(many, str(name), there, known[place])
     return many
 
 
@@ -289,7 +290,7 @@ def renamed(frame: pd.DataFrame, columns: Names, _: Mask, random: Random) -> pd.
 
 
 def text(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, how: str) -> pd.DataFrame:
-    """Numbers as text that is no number, or as a word."""
+    """Numbers as text that cannot be parsed as a number, or as words."""
     values = touched(frame, columns[0], mask)
     middle = float(frame[columns[0]].median())
     write: dict[str, Callable[[float], str]] = {
@@ -303,7 +304,7 @@ def text(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random, *, how: str
 
 
 def flags(frame: pd.DataFrame, columns: Names, _: Mask, _random: Random) -> pd.DataFrame:
-    """A number sent as yes or no."""
+    """A boolean in place of a number: whether it is over the median."""
     return frame.assign(**{columns[0]: frame[columns[0]] > frame[columns[0]].median()})
 
 
@@ -331,12 +332,13 @@ FLIGHTS: dict[str, tuple[Names, Apply]] = {
     "duplicate": ((), nulls),
     "volume": ((), nulls),
 }
-"""One fault per cause that validation lets through; the last two are of whole rows."""
+"""A fault of each cause that validation accepts; `_year` makes the last two itself."""
 
 
 def faulty_flights(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
-    """The flights, with the fault that the environment names in the rows of three weeks."""
-    rows = _year(os.environ.get(FAULT, ""))
+    """Flights with a fault in the rows of three weeks; `FAULT` holds its `name:seed`."""
+    fault, _, seed = os.environ.get(FAULT, "").partition(":")
+    rows = _year(fault, int(seed or 0))
     inside = np.ones(len(rows), dtype=bool)
     if start is not None:
         inside &= (rows["scheduled"] >= start).to_numpy()
@@ -346,11 +348,11 @@ def faulty_flights(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.D
 
 
 @cache
-def _year(fault: str) -> pd.DataFrame:
+def _year(fault: str, seed: int) -> pd.DataFrame:
     rows = flights.rows(None, None)
     if not fault:
         return rows
-    random = np.random.default_rng(20)
+    random = np.random.default_rng(20 + seed)
     inside = ((rows["scheduled"] >= FIRST) & (rows["scheduled"] < AFTER)).to_numpy()
     if fault == "volume":  # 4% arrive
         return rows[~inside | (random.random(len(rows)) < 0.04)].reset_index(drop=True)

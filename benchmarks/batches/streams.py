@@ -1,17 +1,18 @@
-"""Batches with nothing broken, in the order they come, with the reference of each.
+"""Streams of batches with nothing broken, in order, each batch with its reference.
 
-`sine_abrupt` is none of them: its rows repeat those of its reference, which is a fault.
+`sine_abrupt` is left out: its rows repeat rows of its reference, which is a fault.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import draws, histories, natural
-from benchmarks.histories import CHANGE, fit, report_on, table
+from benchmarks.batches import draws, histories, natural
+from benchmarks.batches.histories import CHANGE, fit, report_on, table
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
@@ -20,7 +21,7 @@ Batches = Iterator[tuple[str, Reference, pd.DataFrame]]
 
 
 def flights(*, every: int, last: int) -> Batches:
-    """All weeks from 8 on, against the first eight, or a new reference every so many weeks."""
+    """Weeks from 8 on, against the first eight; `every`: weeks between new references, 0 none."""
     reference = None
     for week in range(8, last + 1):
         if reference is None or (every and (week - 8) % every == 0):
@@ -38,7 +39,7 @@ def bike() -> Batches:
 
 
 def elec2() -> Batches:
-    """Four weeks each, from 26 weeks on; one starts at the row of the change."""
+    """Batches of four weeks after the first 26; one starts at the row of the known change."""
     rows, first = histories.elec2(), 26 * 336
     reference = fit(rows[:first], None, 1_344)
     starts = [*range(first, CHANGE - 1_343, 1_344), *range(CHANGE, len(rows) - 1_343, 1_344)]
@@ -81,7 +82,7 @@ def california() -> Batches:
 
 
 def year(kind: str, seed: int, weeks: int) -> Batches:
-    """A simulated year of 2,000 rows a week, or the beginning of one."""
+    """The first weeks of a simulated year, 2,000 rows each."""
     random = np.random.default_rng([seed, 2])
     reference = fit(draws.table(random, 20_000), None, 2_000)
     for week in range(1, weeks + 1):
@@ -89,7 +90,7 @@ def year(kind: str, seed: int, weeks: int) -> Batches:
 
 
 def change(kind: str, seed: int, steps: int) -> Batches:
-    """A simulated shop that goes all the way in so many batches."""
+    """A simulated shop that changes in one way, completed after `steps` batches."""
     random = np.random.default_rng([seed, 4])
     reference = fit(natural.orders(random, 20_000), None, 2_000)
     for step in range(1, steps + 1):
@@ -109,31 +110,34 @@ REAL: dict[str, Callable[[], Batches]] = {
 
 
 def streams(seed: int, *, quick: bool) -> dict[str, Callable[[], Batches]]:
-    """By name: the flights, sets that are there, then what is simulated."""
-    last = 16 if quick else 51
+    """Streams by name: the flights, the data sets that are there, the simulated ones."""
+    last = 10 if quick else 51
     found: dict[str, Callable[[], Batches]] = {
-        "flights, first 8 weeks": partial(flights, every=0, last=last),
-        "flights, new reference every 6 weeks": partial(flights, every=6, last=last),
+        "flights, first 8 weeks": partial(flights, every=0, last=last)
     }
     if not quick:
-        found["flights, new reference every week"] = partial(flights, every=1, last=last)
-    found |= {name: make for name, make in REAL.items() if histories.available(name)}
-    if quick:
-        del found["flights, new reference every 6 weeks"]
+        for every, text in ((6, "every 6 weeks"), (1, "every week")):
+            name = f"flights, new reference {text}"
+            found[name] = partial(flights, every=every, last=last)
+    for name, make in REAL.items():
+        if histories.available(name):
+            found[name] = partial(first, 2, make) if quick else make
     for kind in draws.YEARS:
-        for k in range(1):
-            found[f"simulated {kind} #{k}"] = partial(year, kind, seed + k, 12 if quick else 52)
+        found[f"simulated {kind} #0"] = partial(year, kind, seed, 4 if quick else 52)
     for kind in natural.NATURAL:
         for k in range(1 if quick else 2):
-            found[f"simulated shop, {kind} #{k}"] = partial(
-                change, kind, seed + k, 4 if quick else 12
-            )
+            steps = 2 if quick else 12
+            found[f"simulated shop, {kind} #{k}"] = partial(change, kind, seed + k, steps)
     return found
 
 
+def first(count: int, make: Callable[[], Batches]) -> Batches:
+    return islice(make(), count)
+
+
 def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
-    """Every batch of a stream, alone and with those before it, and what was said of them."""
-    told: list[dict[str, Any]] = []
+    """Verdicts on every batch of a stream, each given alone and with the batches before it."""
+    verdicts: list[dict[str, Any]] = []
     recent: list[Summary] = []
     standing: list[Cause] = []
     last: Reference | None = None
@@ -142,7 +146,7 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
             recent, standing, last = [], [], reference
         for given in ([], recent) if recent else ([],):
             report = report_on(reference, frame, given, standing if given else ())
-            told.append(
+            verdicts.append(
                 {
                     "stream": name,
                     "batch": label,
@@ -156,4 +160,4 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
             )
         recent = [*recent, reference.summarise(frame)]
         standing = [*standing, *report.causes] if report.causes else []
-    return told
+    return verdicts

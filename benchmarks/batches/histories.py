@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import natural
+from benchmarks.batches import natural
 from examples import flights
 from pipeline.columns import infer_columns
 from pipeline.config import Settings
@@ -28,7 +28,7 @@ Block = str | int
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a report says of faults, and what went wrong instead."""
+    """Outcome and causes of a comparison, or the error in which it ended."""
 
     outcome: str
     causes: tuple[Cause, ...]
@@ -43,15 +43,15 @@ class Case:
     Attributes
     ----------
     key : str
-        `set/number`, which `case` makes it from.
+        `set/number`, from which `case` builds the case.
     before, current : DataFrame
-        Features of the reference's rows, and of the batch.
+        Features of the reference's rows and of the batch.
     earlier : list of DataFrame
-        Up to three batches that came after the reference, oldest first.
+        Up to three batches between the reference and the batch, oldest first.
     times : Series or None
-        Order of the reference's rows.
+        Times of the reference's rows; None if the rows are in order.
     block : str or int
-        Length of a batch.
+        Length of a batch: a pandas offset or a number of rows.
     """
 
     key: str
@@ -75,7 +75,7 @@ class Case:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Names of the columns of labels."""
+        """Names of the columns that hold labels."""
         return [str(name) for name in self.current if self.current[name].dtype.kind not in "iuf"]
 
 
@@ -89,11 +89,11 @@ def report_on(
     recent: list[Summary],
     standing: Sequence[Cause] = (),
 ) -> Verdict:
-    """Outcome and causes; a comparison that fails is `crashed`, and the others go on."""
+    """Outcome and causes of a comparison; `crashed` if it raises, so that others go on."""
     started = time.process_time()
     try:
         report = compare(reference=reference, current=frame, recent=recent, standing=standing)
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it is told
+    except Exception as error:  # noqa: BLE001 -- it becomes a figure
         return Verdict("crashed", (), f"{type(error).__name__}: {error}")
     return Verdict(report.outcome, report.causes, "", time.process_time() - started)
 
@@ -117,14 +117,14 @@ def flight_rows() -> tuple[pd.DataFrame, pd.Series, pd.Series]:
 
 
 def weeks(first: int, after: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Flights of some weeks, and when they were."""
+    """Features and times of the flights of some weeks."""
     features, times, week = flight_rows()
     inside = ((week >= first) & (week < after)).to_numpy()
     return features[inside].reset_index(drop=True), times[inside].reset_index(drop=True)
 
 
 def _flights(week: int) -> Case:
-    """Weeks 8-12 against the first eight; then the 26 weeks, or fewer, until three ago."""
+    """One week: 8-12 against the first eight, later ones against up to 26 that end 3 before."""
     after = 8 if week <= 12 else week - 3
     before, times = weeks(max(0, after - 26), after)
     earlier = [weeks(k, k + 1)[0] for k in range(max(after, week - 3), week)]
@@ -138,7 +138,7 @@ def bike() -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _bike(number: int) -> Case:
-    """Two months of 2012 against 2011; from 101 on a single one."""
+    """Two months of 2012 against 2011; one month for numbers from 101 on."""
     rows, times = bike()
     length = 1 if number > 100 else 2
     months = (times.dt.year - 2012) * 12 + times.dt.month - 1
@@ -150,7 +150,7 @@ def _bike(number: int) -> Case:
 
 
 def _cut(key: str, before: pd.DataFrame, batches: list[pd.DataFrame], block: int) -> Case:
-    """The last batch, and up to three before it; rows are in order."""
+    """A case of the last batch and up to three before it; rows are in order."""
     whole = [frame.reset_index(drop=True) for frame in (before, *batches)]
     return Case(key, whole[0], whole[-1], whole[1:-1][-3:], None, block)
 
@@ -160,7 +160,7 @@ def elec2() -> pd.DataFrame:
 
 
 def _elec2(number: int) -> Case:
-    """Batches of four weeks after the first 26 weeks; from 100 on after those from the change."""
+    """Four weeks against 26; for numbers from 100 on all of them lie after the change."""
     rows, later = elec2(), number >= 100
     start = (CHANGE if later else 0) + 26 * 336
     first = CHANGE if later else 0
@@ -191,7 +191,7 @@ def taxi() -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _taxi(number: int) -> Case:
-    """Four months, over 1,000 rows until 2015, against 2013."""
+    """Four months, of over 1,000 rows until 2015, against 2013."""
     rows, times = taxi()
     third = (times.dt.year - 2014) * 3 + (times.dt.month - 1) // 4
     cut = [rows[third == k] for k in range(number + 1)]
@@ -229,14 +229,17 @@ NUMBERS: dict[str, tuple[int, ...]] = {
 }
 """Batches of each set that faults are put into."""
 SHIPPED = ("flights", "orders")
+"""Histories that need no data set but the project's own."""
 
 
 def sets() -> list[str]:
     return [name for name in MAKERS if name in SHIPPED or available(name)]
 
 
-def left_out() -> list[str]:
-    return [name for name in MAKERS if name not in sets()]
+def left_out(names: Iterable[str]) -> list[str]:
+    """Data sets that are not in the folder that `FOLDER` names, each with the reason."""
+    reason = f"not in the folder that {FOLDER} names"
+    return [f"{name}: {reason}" for name in names if name not in SHIPPED and not available(name)]
 
 
 @lru_cache(maxsize=6)
@@ -246,7 +249,7 @@ def case(key: str) -> Case:
 
 
 def keys() -> Iterator[str]:
-    """All cases, the sets in turn, so that a few trials are of many sets."""
+    """Keys of all cases, the data sets in turn, so that a few trials cover many sets."""
     names = sets()
     for k in range(max(len(NUMBERS[name]) for name in names)):
         for name in names:

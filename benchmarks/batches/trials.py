@@ -1,12 +1,11 @@
-"""Clean batches with a fault put in, each rebuilt from its name, and the score of a report.
+"""Trials: clean batches with one fault put in, each rebuilt from its name, and how it is scored.
 
-A fault that shows nowhere is no trial. Left out, and counted as not applicable: where less than
-half of the touched rows differ (for clipping 5%, and the bound must not be common already);
-a shuffle of a column without a rank correlation of 0.3 with another one, in the touched rows and
-in the reference; labels or hours moved round, and columns swapped, where neither the shares
-(by 0.1) nor such correlations tell; a sign where the distribution is symmetric and linked to
-nothing; a sentinel that occurs; a unit or rounding that leaves under five values; duplicates
-where a fifth of the rows repeat by themselves.
+A fault that cannot be seen is no trial. It is counted as not applicable and replaced where less
+than half of the touched rows differ (5% for clipping, whose bound must be rare before); for a
+shuffle, where no rank correlation of 0.3 with another column exists in the touched rows and in
+the reference; for moved labels or hours, swapped columns and signs, where neither the shares
+(by 0.1) nor such correlations change; for a sentinel that occurs anyway; for a unit or rounding
+that leaves under five values; for duplicates where a fifth of the rows repeat by themselves.
 """
 
 import zlib
@@ -19,10 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from benchmarks import histories
-from benchmarks.faults import CYCLES, DAYS, Mask, Names, Random, differing
-from benchmarks.histories import Case, Verdict, report_on
-from benchmarks.variants import VARIANTS, Variant
+from benchmarks.batches import histories
+from benchmarks.batches.faults import CYCLES, DAYS, Mask, Names, Random, differing
+from benchmarks.batches.histories import Case, Verdict, report_on
+from benchmarks.batches.variants import VARIANTS, Variant
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.reference.summaries import Summary
 
@@ -35,7 +34,7 @@ CODES = {
     *("pickup_community_area", "dropoff_community_area", "dropoff_census_tract"),
     "trip_start_month",
 }
-"""Numbers that count nothing: they have no unit and no sign."""
+"""Numeric columns that hold codes: they have no unit and no sign."""
 ATTEMPTS = 60
 
 
@@ -46,15 +45,15 @@ class Trial:
     Attributes
     ----------
     name : str
-        `cause:fraction:number:seed`, which `trial` makes it from.
+        `cause:fraction:number:seed`, from which `trial` builds the trial.
     columns : tuple of str
-        The faulty ones; empty for the whole batch.
+        The faulty columns; empty if the whole batch is faulty.
     how, by : str
-        Which rows were touched, and the column that chose them.
-    recent : list of Summary
-        Of earlier batches, or nothing.
+        Which rows were touched, in words, and the column whose values chose them.
+    with_recent : bool
+        Whether the comparison is given summaries of earlier batches.
     invisible : int
-        Faults that were tried before this one, and showed nowhere.
+        Faults that were tried before this one and could not be seen.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Trial:
 
 
 def trial(name: str) -> Trial | None:
-    """The trial of that name; None if no fault of its kind shows anywhere."""
+    """The trial of a name; None if no fault of its kind can be seen anywhere."""
     cause, fraction, number, seed = name.split(":")
     share, k = float(fraction), int(number)
     random = np.random.default_rng([zlib.crc32(cause.encode()), round(share * 10), k, int(seed)])
@@ -121,7 +120,7 @@ def _damaged(
 
 
 def measures(case: Case) -> list[str]:
-    """Numbers with a unit, that vary."""
+    """Numeric columns with a unit and at least five values."""
     return [
         str(name)
         for name in case.current
@@ -134,7 +133,7 @@ def measures(case: Case) -> list[str]:
 
 
 def _columns(variant: Variant, case: Case, random: Random) -> Names | None:
-    """Columns of the right kind, at random; None where the set has none."""
+    """Random columns of the kind a variant needs; None where the data set has too few."""
     names = [str(name) for name in case.current]
     counts = {"two numbers": 2, "two labels": 2, "several": int(random.integers(3, 6))}
     pools = {
@@ -158,9 +157,10 @@ def _columns(variant: Variant, case: Case, random: Random) -> Names | None:
 def _rows(
     case: Case, columns: Names, share: float, k: int, random: Random, *, runs: bool
 ) -> tuple[Mask, str, str] | None:
-    """Which rows are touched, in words, and by which column: odd trials have a segment.
+    """Touched rows, a description of them, and the column that chose them.
 
-    Rows that freeze, and are no segment, lie together.
+    Trials of odd number touch a segment. Otherwise rows that freeze are neighbours, and others
+    are drawn at random.
     """
     n = len(case.current)
     if share == 1:
@@ -180,7 +180,7 @@ def _rows(
 def _label_segment(
     frame: pd.DataFrame, share: float, random: Random
 ) -> tuple[Mask, str, str] | None:
-    """One or several labels that make up about the share."""
+    """Rows with a few labels of one column, which make up about the share."""
     pool = [name for name in frame if frame[name].dtype.kind not in "iuf" or name in CODES]
     for name in random.permutation(np.asarray(pool, dtype=object)).tolist():
         counts = frame[name].value_counts(normalize=True)
@@ -196,7 +196,7 @@ def _label_segment(
 
 
 def _hours(frame: pd.DataFrame, share: float, random: Random) -> tuple[Mask, str, str] | None:
-    """From one hour, or day, to another."""
+    """Rows between two hours or two days, about the share."""
     pool = [name for name in frame if name in CYCLES]
     if not pool:
         return None
@@ -219,7 +219,7 @@ def _stretch(frame: pd.DataFrame, share: float, random: Random) -> tuple[Mask, s
 
 
 def visible(variant: Variant, case: Case, columns: Names, mask: Mask, frame: pd.DataFrame) -> bool:
-    """Whether the fault can be seen at all, by the rules at the head of this module."""
+    """Whether a fault can be seen at all, by the rules in this module's docstring."""
     cause, clean = variant.cause, case.current
     share = differing(clean, frame, columns, mask).mean() if mask.sum() >= 30 else 0.0
     if share < (0.05 if cause == "clipped" else 0.5):
@@ -227,7 +227,7 @@ def visible(variant: Variant, case: Case, columns: Names, mask: Mask, frame: pd.
     if not columns:
         return bool(cause != "duplicate" or clean.duplicated().mean() < 0.2)
     if cause in {"shuffled", "sign", "permuted", "shifted", "swapped"}:
-        return _tells(cause, case, columns, mask, frame)
+        return _shows(cause, case, columns, mask, frame)
     before, now = case.before[columns[0]], clean[columns[0]]
     touched = frame[columns[0]][mask] if columns[0] in frame else now[mask]
     known = True
@@ -243,18 +243,18 @@ def visible(variant: Variant, case: Case, columns: Names, mask: Mask, frame: pd.
     return bool(known)
 
 
-def _tells(cause: str, case: Case, columns: Names, mask: Mask, frame: pd.DataFrame) -> bool:
-    """Whether the shares, or a link to another column, show the fault."""
+def _shows(cause: str, case: Case, columns: Names, mask: Mask, frame: pd.DataFrame) -> bool:
+    """Whether the shares of values, or a link to another column, show a fault."""
     now, touched = case.current[columns[0]][mask], frame[columns[0]][mask]
     if cause != "shuffled" and distance(now, touched) >= SHOWS:
         return True
     if cause == "swapped":
-        return _told_apart(case, columns, mask)
+        return _distinct(case, columns, mask)
     return links(case, columns[0], mask) >= LINKED
 
 
 def distance(one: pd.Series, other: pd.Series) -> float:
-    """Kolmogorov-Smirnov, or total variation of labels, between known values."""
+    """Kolmogorov-Smirnov distance between known numbers, total variation between labels."""
     one, other = one.dropna(), other.dropna()
     if one.dtype.kind in "iuf" and other.dtype.kind in "iuf":
         both = len(one) and len(other)
@@ -264,15 +264,15 @@ def distance(one: pd.Series, other: pd.Series) -> float:
 
 
 def links(case: Case, column: str, mask: Mask) -> float:
-    """Strongest link to another column that the reference and the touched rows share."""
+    """Strongest rank correlation with another column in both reference and touched rows."""
     before, now, owners = _correlations(case, mask)
     own = owners == column
     both = np.fmin(np.abs(before), np.abs(now)) * (np.sign(before) == np.sign(now))
     return float(np.nan_to_num(both[own][:, ~own]).max(initial=0.0))
 
 
-def _told_apart(case: Case, columns: Names, mask: Mask) -> bool:
-    """Whether two number columns are linked to others in clearly different ways."""
+def _distinct(case: Case, columns: Names, mask: Mask) -> bool:
+    """Whether two numeric columns are correlated with others in clearly different ways."""
     before, now, owners = _correlations(case, mask)
     rest = ~np.isin(owners, columns)
     gaps = [
@@ -284,7 +284,10 @@ def _told_apart(case: Case, columns: Names, mask: Mask) -> bool:
 
 
 def _correlations(case: Case, mask: Mask) -> tuple[Any, Any, Any]:
-    """Of ranks, points on the clock and frequent labels: the reference, the touched rows."""
+    """Correlations in the reference and in the touched rows, and the columns they belong to.
+
+    Correlated are ranks, points on the clock and indicators of frequent labels.
+    """
     before = case.before.iloc[:: max(1, len(case.before) // 5_000)]
     tables, owners = [], np.asarray([])
     for frame in (before, case.current[mask]):
@@ -311,15 +314,18 @@ def _views(frame: pd.DataFrame, case: Case) -> Iterator[tuple[tuple[str, str], A
 
 
 def score(report: DriftReport | Verdict, one: Trial) -> dict[str, Any]:
-    """What the report says of the fault.
+    """How well a report describes a trial's fault.
 
-    `broken`: a fault was found in the right place. `right`: and it has the right name.
-    `spurious`: causes named for columns that were not touched. `segment`: whether the column
-    that chose the touched rows was named; None where none did. `share`: whether the share
-    of rows is told within a third; None where the cause was not found.
+    Returns
+    -------
+    dict
+        Among others `broken`: a fault was found in the right place. `right`: it has the right
+        name as well. `spurious`: causes named for columns that were not touched. `segment`:
+        whether the column that chose the touched rows was named; None where none did. `share`:
+        whether the stated share of rows is right within a third; None if the cause is wrong.
     """
     whole = one.variant.cause in WHOLE
-    said = report.outcome in {"broken", "mixed"}
+    judged_broken = report.outcome in {"broken", "mixed"}
     here = [
         cause
         for cause in report.causes
@@ -343,16 +349,16 @@ def score(report: DriftReport | Verdict, one: Trial) -> dict[str, Any]:
         "columns": list(one.columns),
         "recent": one.with_recent,
         "outcome": report.outcome,
-        "said": [cause.name for cause in report.causes],
+        "named": [cause.name for cause in report.causes],
         "error": getattr(report, "error", ""),
         "seconds": getattr(report, "seconds", 0.0),
-        "broken": bool(said and here),
-        "right": bool(said and right),
+        "broken": bool(judged_broken and here),
+        "right": bool(judged_broken and right),
         "spurious": spurious,
         "segment": segment,
         "share": _near(right, float(one.mask.mean())) if right else None,
         "invisible": one.invisible,
-        "told": str(one),
+        "text": str(one),
     }
 
 
@@ -362,6 +368,6 @@ def _near(causes: list[Cause], share: float) -> bool:
 
 @cache
 def prepared(name: str) -> str | None:
-    """The case that a trial is of, so that trials of one reference can be run together."""
+    """Key of the case a trial is built on, so that trials of one reference run together."""
     built = trial(name)
     return built.case.key if built else None

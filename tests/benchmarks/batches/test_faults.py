@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import broken_batches, natural
-from benchmarks.broken_batches import Trial, score
-from benchmarks.faults import FLIGHTS, differing, put
-from benchmarks.histories import Case, Verdict
-from benchmarks.variants import CAUSES, VARIANTS, Variant
+from benchmarks.batches import natural, trials
+from benchmarks.batches.faults import FLIGHTS, differing, put
+from benchmarks.batches.histories import Case, Verdict
+from benchmarks.batches.trials import Trial, score
+from benchmarks.batches.variants import CAUSES, VARIANTS, Variant
 from pipeline.monitoring.findings import Cause
 
 ROWS = 400
@@ -43,7 +43,7 @@ def named(variant):
     return f"{variant.cause}-{variant.name}"
 
 
-# Those for columns that only a real set has are run by the benchmark.
+# Only real data sets have the columns of the others.
 SHOWN = [one for one in VARIANTS if not one.only or set(one.only) & set(clean())]
 
 
@@ -71,7 +71,7 @@ def test_touched_rows_differ_and_others_stay(variant):
 
 
 @pytest.mark.parametrize("variant", SHOWN, ids=named)
-def test_faults_are_the_same_again(variant):
+def test_a_seed_gives_the_same_fault_again(variant):
     frame, columns = clean(), columns_of(variant)
     mask = np.ones(ROWS, dtype=bool) if variant.all_rows else np.arange(ROWS) % 3 == 0
 
@@ -93,7 +93,7 @@ def test_fahrenheit_is_read_as_celsius():
     assert after["temp"].tolist() == pytest.approx([0.0, 100.0, 50.0])
 
 
-def test_hours_go_round():
+def test_hours_wrap_round_midnight():
     frame = pd.DataFrame({"hour": [23, 0, 12]})
 
     after = damaged(variant("shifted", "one hour"), frame, ("hour",), np.ones(3, dtype=bool))
@@ -102,7 +102,7 @@ def test_hours_go_round():
     assert after["hour"].dtype == "int64"
 
 
-def test_doubled_rows_come_twice():
+def test_duplicated_rows_are_added_to_the_batch():
     frame = clean()
 
     after = damaged(variant("duplicate", "twice"), frame, (), np.arange(ROWS) < 100)
@@ -112,7 +112,7 @@ def test_doubled_rows_come_twice():
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("few rows", 0.02, 0.08), ("x12", 12, 12)])
-def test_volume(name, low, high):
+def test_volume_faults_change_the_number_of_rows(name, low, high):
     after = damaged(variant("volume", name), clean(), (), np.ones(ROWS, dtype=bool))
 
     assert low * ROWS <= len(after) <= high * ROWS
@@ -149,10 +149,10 @@ def case(frame):
 def seen(one, columns, frame=None):
     frame, mask = clean() if frame is None else frame, np.ones(ROWS, dtype=bool)
     after = damaged(one, frame, columns, mask)
-    return broken_batches.visible(one, case(frame), columns, mask, after)
+    return trials.visible(one, case(frame), columns, mask, after)
 
 
-def test_faults_that_change_nothing_are_no_trials():
+def test_faults_that_change_nothing_are_left_out():
     assert not seen(variant("rounded", "integers"), ("humidity",))
     assert not seen(variant("recode", "lower case"), ("low",), clean().assign(low="a"))
     twins = clean().assign(weight=clean()["price"])
@@ -160,15 +160,15 @@ def test_faults_that_change_nothing_are_no_trials():
     assert not seen(variant("sentinel", "0"), ("hour",))
 
 
-def test_a_shuffle_without_a_link_is_no_trial():
+def test_a_shuffle_of_an_uncorrelated_column_is_left_out():
     assert not seen(variant("shuffled", "number"), ("opened",))
     assert seen(variant("shuffled", "number"), ("price",))
 
 
 def test_trials_are_rebuilt_from_their_names(monkeypatch):
-    monkeypatch.setattr(broken_batches.histories, "sets", lambda: ["orders"])
+    monkeypatch.setattr(trials.histories, "sets", lambda: ["orders"])
 
-    one, other = (broken_batches.trial("unit:0.3:3:0") for _ in range(2))
+    one, other = (trials.trial("unit:0.3:3:0") for _ in range(2))
 
     pd.testing.assert_frame_equal(one.frame, other.frame)
     assert one.mask.tolist() == other.mask.tolist()
@@ -184,7 +184,7 @@ def trial_of(cause, columns, by=""):
     return Trial(name, case(clean()), kind, columns, how, by, mask, frame, False, 0)
 
 
-def said(*causes, outcome="broken"):
+def verdict_of(*causes, outcome="broken"):
     made = [
         Cause(name, columns, "What.", {}, "Do.", share, segment)
         for name, columns, share, segment in causes
@@ -195,29 +195,37 @@ def said(*causes, outcome="broken"):
 @pytest.mark.parametrize(
     ("cause", "columns", "verdict", "broken", "right"),
     [
-        ("unit", ("price",), said(("unit", ("price",), 0.3, "")), True, True),
-        ("unit", ("price",), said(("sign", ("price",), 0.3, "")), True, False),
-        ("unit", ("price",), said(("unit", ("age",), 0.3, "")), False, False),
-        ("unit", ("price",), said(outcome="moved"), False, False),
-        ("unit", ("price",), said(("volume", (), 1.0, "")), False, False),
-        ("swapped", ("price", "age"), said(("swapped", ("age", "load"), 1.0, "")), True, True),
-        ("duplicate", (), said(("duplicate", (), 0.3, "")), True, True),
-        ("duplicate", (), said(("stuck", ("age",), 0.3, "")), False, False),
-        ("frozen", (), said(("frozen", ("age", "price"), 0.3, "")), True, True),
-        ("volume", (), said(("volume", (), 1.0, ""), outcome="mixed"), True, True),
+        ("unit", ("price",), verdict_of(("unit", ("price",), 0.3, "")), True, True),
+        ("unit", ("price",), verdict_of(("sign", ("price",), 0.3, "")), True, False),
+        ("unit", ("price",), verdict_of(("unit", ("age",), 0.3, "")), False, False),
+        ("unit", ("price",), verdict_of(outcome="moved"), False, False),
+        ("unit", ("price",), verdict_of(("volume", (), 1.0, "")), False, False),
+        (
+            "swapped",
+            ("price", "age"),
+            verdict_of(("swapped", ("age", "load"), 1.0, "")),
+            True,
+            True,
+        ),
+        ("duplicate", (), verdict_of(("duplicate", (), 0.3, "")), True, True),
+        ("duplicate", (), verdict_of(("stuck", ("age",), 0.3, "")), False, False),
+        ("frozen", (), verdict_of(("frozen", ("age", "price"), 0.3, "")), True, True),
+        ("volume", (), verdict_of(("volume", (), 1.0, ""), outcome="mixed"), True, True),
     ],
 )
-def test_scores(cause, columns, verdict, broken, right):
-    told = score(verdict, trial_of(cause, columns))
+def test_a_fault_counts_as_found_in_the_right_column_and_as_right_by_its_name(
+    cause, columns, verdict, broken, right
+):
+    scored = score(verdict, trial_of(cause, columns))
 
-    assert (told["broken"], told["right"]) == (broken, right)
+    assert (scored["broken"], scored["right"]) == (broken, right)
 
 
-def test_spurious_causes_segments_and_shares_are_told():
-    verdict = said(("unit", ("price",), 0.31, "channel = Web"), ("stuck", ("age",), 1.0, ""))
+def test_spurious_causes_segments_and_shares_are_scored():
+    verdict = verdict_of(("unit", ("price",), 0.31, "channel = Web"), ("stuck", ("age",), 1.0, ""))
 
-    told = score(verdict, trial_of("unit", ("price",), by="channel"))
+    scored = score(verdict, trial_of("unit", ("price",), by="channel"))
 
-    assert told["spurious"] == ["stuck (age)"]
-    assert told["segment"]
-    assert told["share"]
+    assert scored["spurious"] == ["stuck (age)"]
+    assert scored["segment"]
+    assert scored["share"]

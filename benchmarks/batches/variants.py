@@ -1,10 +1,10 @@
-"""The ways in which each cause shows, and the columns that each is for."""
+"""Variants of each cause: how it shows, and which columns it can be put into."""
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from benchmarks.faults import (
+from benchmarks.batches.faults import (
     Apply,
     Names,
     absent,
@@ -40,19 +40,19 @@ class Variant:
     Attributes
     ----------
     cause, name : str
-        What it is called.
+        The cause, and the name of the variant within it.
     apply : callable
-        Does the damage.
+        The function of `faults` that does the damage.
     on : str
-        What kind of columns it is for; `several` of any kind for a join.
+        Kind of columns that it damages; `several` columns of any kind for a join.
     only : tuple of str
-        Columns it makes sense for, by name; all when empty.
+        Names of the columns it makes sense for; empty: all.
     all_rows : bool
-        Whether it cannot touch a part of the rows.
+        Whether it always touches all rows.
     source : str
-        Where the `rows` come from that `apply` needs: ``before`` or ``earlier``.
+        Where the `rows` that `apply` needs come from: ``before`` or ``earlier``.
     also : tuple of str
-        Other causes that are as right an answer.
+        Other causes that are right answers as well.
     """
 
     cause: str

@@ -73,7 +73,7 @@ MESSY: list[Kind] = [
     lambda _, z: pd.Series(_MANY[np.searchsorted(_ZIPF, stats.norm.cdf(z)).clip(max=499)]),
     lambda _, z: (z > 2.3).astype(float),
 ]
-"""Normal, ties, no mean, skewed, mostly zero, constant, 30% missing, three labels, 500, rare."""
+"""Normal, ties, no mean, skewed, mostly 0, constant, 30% missing, 3 labels, 500 labels, rare."""
 
 
 def messy(random: Random, n: int, columns: int, rows: Rows) -> pd.DataFrame:
@@ -99,7 +99,7 @@ def table(
 
 
 def interaction(random: Random, n: int) -> pd.DataFrame:
-    """The sign of x6 is mostly that of x4 times x5: no column and no pair shows it."""
+    """x6 mostly has the sign of x4 times x5, which no column and no pair shows."""
     frame = table(random, n)
     sign = np.sign(frame["x4"] * frame["x5"]) * np.where(random.random(n) < 0.9, 1, -1)
     return frame.assign(x6=frame["x6"].abs() * sign)
@@ -141,7 +141,7 @@ CHANGES: dict[str, tuple[Callable[[Random, int], pd.DataFrame], float]] = {
     "all columns +0.05 sd": (everywhere, 80),
     "three-way interaction": (interaction, 0),
 }
-"""What changed, and the share of batches (%) in which it has to be found; 0 asks for none."""
+"""Changes, each with the percentage of batches in which it should be found; 0 asks for none."""
 
 
 def _with(frame: pd.DataFrame, factor: float, shift: float) -> pd.DataFrame:
