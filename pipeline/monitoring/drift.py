@@ -20,7 +20,7 @@ from pipeline.monitoring.rows import Judged, row_tests
 from pipeline.reference import Reference
 from pipeline.reference.profile import Floats, NumericProfile, Profile
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
-from pipeline.reference.summaries import Summary
+from pipeline.reference.summaries import ROWS, Summary
 from pipeline.reference.tally import Tally
 from pipeline.reference.variation import FEWEST_BLOCKS
 
@@ -71,7 +71,7 @@ def compare(
     tally = reference.tally(current)
     summary = reference.summarise(tally)
     # As in the reference, a batch under half the usual length is no observation.
-    observed = [one for one in (*recent, summary) if one["|rows"] >= reference.block_rows / 2]
+    observed = [one for one in (*recent, summary) if one[ROWS] >= reference.block_rows / 2]
     last = observed[-persistence:]
     note = _no_verdict(reference, last, persistence)
     enough = len(reference.blocks) >= FEWEST_BLOCKS and len(observed) > 1

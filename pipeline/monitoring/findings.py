@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.reference.summaries import Summary
+from pipeline.reference.summaries import Summary, summary_to_json
 
 Level = Literal["rows", "batches", "decay"]
 
@@ -300,7 +300,11 @@ class DriftReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values; what is undefined is None."""
-        values = asdict(self) | {"alarm": self.alarm, "outcome": self.outcome}
+        values = asdict(self) | {
+            "summary": summary_to_json(self.summary),
+            "alarm": self.alarm,
+            "outcome": self.outcome,
+        }
         cleaned: dict[str, Any] = _without_nan(values)
         return cleaned
 

@@ -18,7 +18,7 @@ def changes_since(reference: Reference, observed: Sequence[Summary]) -> Since:
     if len(observed) < 2:  # noqa: PLR2004 -- one batch has no earlier start
         return {}
     start = batches_since(reference.observed, reference.traits.observed(observed))
-    return {trait.key: int(n) for trait, n in zip(reference.traits.all, start, strict=True)}
+    return {trait: int(n) for trait, n in zip(reference.traits.all, start, strict=True)}
 
 
 def batch_tests(reference: Reference, last: Sequence[Summary], since: Since) -> Iterator[Group]:
@@ -44,7 +44,7 @@ def batch_tests(reference: Reference, last: Sequence[Summary], since: Since) -> 
                     p_value=float(p_value),
                     floor=float(floor),
                     reach=float(chance),
-                    since=since.get(trait.key, 1),
+                    since=since.get(trait, 1),
                 )
             ],
         )
@@ -81,7 +81,7 @@ def decay_tests(reference: Reference, observed: Sequence[Summary], since: Since)
             p_value=float(p_value) if np.isfinite(size) else float("nan"),
             floor=FLOORS["decay"][trait.kind],
             reach=0.0,
-            since=since.get(trait.key, 1),
+            since=since.get(trait, 1),
         )
         for trait, size, p_value in zip(traits.all, change[0], p_values, strict=True)
     ]

@@ -25,12 +25,13 @@ from pipeline.reference.statistics import (
     novelty_p,
     proportions_p,
 )
-from pipeline.reference.summaries import RARE_PAIRS, Summary
+from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
+from pipeline.reference.traits import RARE_PAIRS
 from pipeline.reference.variation import FEWEST_BLOCKS, Yardstick, grown
 
-Since = Mapping[str, int]
-"""Batches that a change takes in, by the key of its trait."""
+Since = Mapping[Trait, int]
+"""Batches that the change of a trait takes in."""
 _FLOORS = FLOORS["rows"]
 _FEWEST_PAIRS = 8
 """Rows below which there is no correlation to speak of."""
@@ -53,8 +54,8 @@ class Judged:
     tally : Tally
     summary : Summary
         The batch, counted and as one observation.
-    since : mapping of str to int
-        Batches that a change takes in, by the key of its trait.
+    since : mapping of Trait to int
+        Batches that the change of a trait takes in.
     """
 
     reference: Reference
@@ -63,24 +64,24 @@ class Judged:
     since: Since
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {trait.key: i for i, trait in enumerate(self.reference.traits.all)}
+    def _places(self) -> dict[Trait, int]:
+        return {trait: i for i, trait in enumerate(self.reference.traits.all)}
 
-    def scale(self, *keys: str, rows: float) -> Scale:
+    def scale(self, *traits: Trait, rows: float) -> Scale:
         """The largest of the effects of some traits, for a batch of `rows`."""
         ruler = self.reference.ruler
-        places = [self._places[key] for key in keys if key in self._places]
+        places = [self._places[trait] for trait in traits if trait in self._places]
         if not places:
             return Scale(1.0, np.inf)
         effect = grown(ruler.effect[places].max(), n=rows, n_block=self.reference.block_rows)
         return Scale(float(effect), float(ruler.freedom[places].min()))
 
     def found(
-        self, name: str, kind: str, size: float, levels: Floats, scale: Scale, *, key: str
+        self, name: str, kind: str, size: float, levels: Floats, scale: Scale, *, trait: Trait
     ) -> Finding:
         """A test of one column from its textbook chances: of what was seen, and of the floor."""
         p_value, reach = calibrated(levels, effect=scale.effect, freedom=scale.freedom)
-        since = self.since.get(key, 1)
+        since = self.since.get(trait, 1)
         chances = float(p_value), _FLOORS[kind], float(reach)
         return Finding((name,), "rows", kind, size, *chances, since)
 
@@ -104,7 +105,7 @@ def row_tests(batch: Judged) -> Iterator[Group]:
 
 def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator[Finding]:
     counts, n, m = batch.tally.counts[name], batch.tally.known(name), profile.n
-    location, spread = f"{name}|location", f"{name}|spread"
+    location, spread = Trait("location", (name,)), Trait("spread", (name,))
     if profile.scores.any() and min(n, m) > 1:
         yield _location_test(batch, name, profile)
         yield _spread_test(batch, name, profile)
@@ -113,30 +114,30 @@ def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator
         np.asarray([distance, _FLOORS["distribution"]]), n_reference=m, n_current=n
     )
     scale = batch.scale(location, spread, rows=n)
-    yield batch.found(name, "distribution", distance, levels, scale, key=location)
+    yield batch.found(name, "distribution", distance, levels, scale, trait=location)
 
 
 def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
-    n, m, key = batch.tally.known(name), profile.n, f"{name}|location"
+    n, m, trait = batch.tally.known(name), profile.n, Trait("location", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.skewness
     size = float(batch.tally.counts[name] @ profile.scores) / n
     z = np.asarray([size, _FLOORS["location"]]) / np.sqrt(noise)
-    scale = batch.scale(key, rows=n)
+    scale = batch.scale(trait, rows=n)
     levels = mean_p(z, skewness=skewness)
-    return batch.found(name, "location", size, levels, scale, key=key)
+    return batch.found(name, "location", size, levels, scale, trait=trait)
 
 
 def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     """The variance of the scores, whose own variance follows from their kurtosis."""
-    n, m, key = batch.tally.known(name), profile.n, f"{name}|spread"
+    n, m, trait = batch.tally.known(name), profile.n, Trait("spread", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
     error = np.sqrt(profile.moments.square_variance * noise)
     excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) - 1
     floor = -np.expm1(-2 * _FLOORS["spread"])
     levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
-    scale = batch.scale(key, rows=n)
+    scale = batch.scale(trait, rows=n)
     size = float(np.log(max(1 + excess, 1e-12)) / 2)
-    return batch.found(name, "spread", size, levels, scale, key=key)
+    return batch.found(name, "spread", size, levels, scale, trait=trait)
 
 
 def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:
@@ -147,8 +148,8 @@ def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Itera
     """
     now, before, floor = batch.tally.counts[name][:-1], profile.rows, _FLOORS["labels"]
     n, m = float(now.sum()), profile.n
-    keys = [f"{name}|share of {label}" for label in profile.followed]
-    scale = batch.scale(*keys, rows=n)
+    shares = [Trait("share", (name,), label) for label in profile.followed]
+    scale = batch.scale(*shares, rows=n)
     squares, freedom = homogeneity(before, now)
     rows, chance = 4 * n * m / max(n + m, 1), freedom * scale.effect
     size = float(np.sqrt(max(squares - chance, 0.0) / rows)) if rows else float("nan")
@@ -160,7 +161,7 @@ def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Itera
         p_value=_rao_scott(squares, freedom, scale),
         floor=floor,
         reach=_rao_scott(chance + rows * floor**2, freedom, scale),
-        since=max((batch.since.get(key, 1) for key in keys), default=1),
+        since=max((batch.since.get(trait, 1) for trait in shares), default=1),
     )
     yield _unseen_test(batch, name, profile)
 
@@ -193,7 +194,8 @@ def _unseen_test(batch: Judged, name: str, profile: CategoricalProfile) -> Findi
 
 
 def _missing_test(batch: Judged, name: str) -> Finding:
-    profile, floor, key = batch.reference.columns[name], _FLOORS["missing"], f"{name}|missing"
+    profile, floor = batch.reference.columns[name], _FLOORS["missing"]
+    trait = Trait("missing", (name,))
     n, rows = batch.tally.rows, profile.n + profile.missing
     missing, share = n - round(batch.tally.known(name)), profile.missing / max(rows, 1)
     near = [round((share + step * floor) * n) for step in (1, -1)]
@@ -204,7 +206,7 @@ def _missing_test(batch: Judged, name: str) -> Finding:
     seen = 0.0 if name in batch.tally.absent and n else chances[0]  # a fact, not a sample
     levels = np.asarray([seen, chances[1:].max(initial=0.0)])
     size = missing / max(n, 1) - share
-    return batch.found(name, "missing", size, levels, batch.scale(key, rows=n), key=key)
+    return batch.found(name, "missing", size, levels, batch.scale(trait, rows=n), trait=trait)
 
 
 def _pair_tests(batch: Judged) -> Iterator[Finding]:
@@ -243,7 +245,7 @@ def _pair_tests(batch: Judged) -> Iterator[Finding]:
             p_value=p_value,
             floor=_FLOORS["correlation"],
             reach=chance,
-            since=batch.since.get(trait.key, 1),
+            since=batch.since.get(trait, 1),
         )
 
 

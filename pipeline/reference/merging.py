@@ -16,7 +16,7 @@ from pipeline.reference.profile import (
     Profile,
 )
 from pipeline.reference.sampling import SAMPLE
-from pipeline.reference.summaries import Summary
+from pipeline.reference.summaries import Summary, Trait
 
 Columns = Mapping[str, Profile]
 _QUANTILES: Floats = (np.arange(256) + 0.5) / 256
@@ -114,31 +114,27 @@ def carried(block: Summary, old: Columns, new: Columns) -> Summary:
     """
     renamed = {name for name in old if _leading(old[name]) != _leading(new[name])}
     moved = {
-        key: value
-        for key, value in block.items()
-        if not (key.endswith("|correlation") and renamed & set(_pair(key)))
+        trait: value
+        for trait, value in block.items()
+        if not (trait.kind == "correlation" and renamed & set(trait.columns))
     }
     for name, profile in old.items():
-        target, location = new[name], block.get(f"{name}|location")
+        target, location = new[name], block.get(Trait("location", (name,)))
         if location is None or not isinstance(profile, NumericProfile):
             continue
         if not isinstance(target, NumericProfile):
             continue
-        spread = block.get(f"{name}|spread", 1.0)
+        spread = block.get(Trait("spread", (name,)), 1.0)
         rank = special.ndtr(location + spread * special.ndtri(_QUANTILES))
         values = np.interp(rank, profile.edges, np.repeat(profile.points, 2))
         scores = target.scores[target.cells(values)]
-        wide = interquartile(target)
-        if f"{name}|step" in block and wide > 0:
-            moved[f"{name}|step"] = block[f"{name}|step"] * interquartile(profile) / wide
-        moved[f"{name}|location"] = float(scores.mean())
-        moved[f"{name}|spread"] = float(scores.std())
+        wide, step = interquartile(target), Trait("step", (name,))
+        if step in block and wide > 0:
+            moved[step] = block[step] * interquartile(profile) / wide
+        moved[Trait("location", (name,))] = float(scores.mean())
+        moved[Trait("spread", (name,))] = float(scores.std())
     return moved
 
 
 def _leading(profile: Profile) -> str:
     return next(iter(profile.counts), "") if isinstance(profile, CategoricalProfile) else ""
-
-
-def _pair(key: str) -> list[str]:
-    return key.removesuffix("|correlation").split(" ~ ")

@@ -25,8 +25,15 @@ from pipeline.reference.order import ORDERED, order_of
 from pipeline.reference.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
 from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 from pipeline.reference.statistics import hotelling_p
-from pipeline.reference.summaries import Summary, Trait, Traits
+from pipeline.reference.summaries import (
+    ROWS,
+    Summary,
+    Trait,
+    summary_from_json,
+    summary_to_json,
+)
 from pipeline.reference.tally import Tally
+from pipeline.reference.traits import Traits
 from pipeline.reference.variation import Observed, Yardstick, chi_square_yardstick, yardstick
 
 _CLASSIFIED_BLOCKS = 12
@@ -198,7 +205,7 @@ class Reference:
     @cached_property
     def block_rows(self) -> float:
         """Rows of a usual block; 1 when there is none."""
-        return float(np.median([block["|rows"] for block in self.blocks])) if self.blocks else 1.0
+        return float(np.median([block[ROWS] for block in self.blocks])) if self.blocks else 1.0
 
     @cached_property
     def ruler(self) -> Yardstick:
@@ -209,7 +216,7 @@ class Reference:
         linked = [
             (*trait.columns, "shares" if trait.kind == "share" else "numbers")
             if trait.kind in {"location", "spread", "share"}
-            else (trait.key,)
+            else trait
             for trait in traits.all
         ]
         groups = pd.factorize(pd.Series(linked, dtype=object))[0]
@@ -219,7 +226,7 @@ class Reference:
     def joint_ruler(self) -> Yardstick:
         """The same for all locations together."""
         shifts = [
-            self.joint(self.locations(block), block["|rows"], floor=0.0, inside=True)
+            self.joint(self.locations(block), block[ROWS], floor=0.0, inside=True)
             for block in self.blocks
         ]
         return _ruler_of([p_value for _, p_value, _ in shifts])
@@ -284,20 +291,22 @@ class Reference:
         left out.
         """
         tally = batch if isinstance(batch, Tally) else self.tally(batch)
-        summary: Summary = {"|rows": float(tally.rows)}
+        summary: Summary = {ROWS: float(tally.rows)}
         if tally.rows == 0:
             return summary
         correlations = iter(self.scores.of_leading(tally.correlation))
         for trait in self.traits.all:
             value = next(correlations) if trait.kind == "correlation" else self._value(trait, tally)
             if np.isfinite(value):
-                summary[trait.key] = float(value)
+                summary[trait] = float(value)
         for name in self.names:
-            summary[f"{name}|atom"] = self.atom(name, tally)
+            summary[Trait("atom", (name,))] = self.atom(name, tally)
         for name, order in tally.order.items():
-            summary |= {f"{name}|{key}": value for key, value in order._asdict().items()}
-        summary["|copies"] = 1 - len(tally.repeats) / tally.rows
-        summary["|repeats"] = float(tally.repeats[0] / tally.rows)
+            summary[Trait("strays", (name,))] = order.strays
+            summary[Trait("step", (name,))] = order.step
+            summary[Trait("even", (name,))] = order.even
+        summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
+        summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)
         return summary
 
     def atom(self, name: str, tally: Tally) -> float:
@@ -329,7 +338,8 @@ class Reference:
         """Mean score over all rows of each numeric feature, a missing value counting as 0."""
         return np.asarray(
             [
-                summary.get(f"{name}|location", 0.0) * (1 - summary.get(f"{name}|missing", 0.0))
+                summary.get(Trait("location", (name,)), 0.0)
+                * (1 - summary.get(Trait("missing", (name,)), 0.0))
                 for name in self.numeric
             ]
         )
@@ -427,7 +437,7 @@ class Reference:
                 | asdict(profile)
                 for name, profile in self.columns.items()
             },
-            "blocks": [dict(block) for block in self.blocks],
+            "blocks": [summary_to_json(block) for block in self.blocks],
             "separations": [p if np.isfinite(p) else None for p in self.separations],
             "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
             "sample": base64.b64encode(self.sample).decode(),
@@ -442,7 +452,7 @@ class Reference:
         return cls(
             rows=values["rows"],
             columns={name: _profile(profile) for name, profile in values["columns"].items()},
-            blocks=tuple(values["blocks"]),
+            blocks=tuple(summary_from_json(block) for block in values["blocks"]),
             separations=tuple(np.nan if p is None else p for p in values["separations"]),
             novelties={name: tuple(known) for name, known in values["novelties"].items()},
             sample=base64.b64decode(values["sample"]),

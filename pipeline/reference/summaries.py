@@ -1,171 +1,79 @@
-"""The numbers that a batch has, as one observation among the blocks of its reference."""
+"""A batch as one observation: a few numbers, each under the fact that it states."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.reference.normal_scores import NormalScores, fisher
-from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile, Profile
-from pipeline.reference.sampling import SAMPLE
-from pipeline.reference.variation import Observed, Units
-
-Summary = dict[str, float]
-"""One batch as one observation: `column|statistic` to value, and `|rows`."""
-Kind = Literal["location", "spread", "missing", "share", "correlation"]
-RARE_PAIRS = 25
-"""Expected rows of the rarer value of both columns below which a batch has no correlation."""
-_SMALLEST_SPREAD = 1e-6
+Kind = Literal[
+    "rows",
+    "copies",
+    "repeats",
+    "missing",
+    "share",
+    "location",
+    "spread",
+    "correlation",
+    "atom",
+    "strays",
+    "step",
+    "even",
+]
+_OF_THE_BATCH = {"rows", "copies", "repeats"}
 
 
-@dataclass(frozen=True)
-class Trait:
+class Trait(NamedTuple):
     """One number that a batch has.
 
     Attributes
     ----------
-    key : str
-        Its name in a `Summary`.
     kind : str
-        ``location``, ``spread``, ``missing``, ``share`` or ``correlation``.
+        ``rows``: number of rows. ``copies``: share of rows that repeat another row.
+        ``repeats``: share of the most frequent row. ``missing``: share of rows without a value.
+        ``share``: share of a label. ``location``, ``spread``: mean and standard deviation of the
+        normal scores. ``correlation``: of two columns. ``atom``: largest excess of the share of
+        one value. ``strays``, ``step``, ``even``: how values go on from row to row, as in
+        `Order`.
     columns : tuple of str
-        The column, or the two.
+        The column, both columns of a correlation, or none for a number of the whole batch.
     label : str
-        The label of a share.
+        The label of a share; empty for any other kind.
     """
 
-    key: str
     kind: Kind
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Traits:
-    """Every number that a summary may hold, and how summaries become matrices.
+Summary = dict[Trait, float]
+"""One batch as one observation; a number that is undefined is left out."""
+ROWS = Trait("rows")
 
-    Attributes
-    ----------
-    profiles : dict of str to Profile
-        By column, in alphabetical order.
-    scores : NormalScores
-        Of the features among them.
+
+def summary_to_json(summary: Summary) -> list[dict[str, Any]]:
+    """Convert a summary to JSON-able records, in its own order."""
+    return [trait._asdict() | {"value": value} for trait, value in summary.items()]
+
+
+def summary_from_json(stored: Sequence[dict[str, Any]] | dict[str, float]) -> Summary:
+    """Read a stored summary: records of `summary_to_json`, or texts of the form before it.
+
+    Earlier versions stored a dict of texts: ``column|kind``, ``column|share of label``,
+    ``one ~ other|correlation`` and ``|rows``. They could not compare columns with `` ~ `` in
+    their name, so a correlation's first `` ~ `` separates its columns.
     """
-
-    profiles: Mapping[str, Profile]
-    scores: NormalScores
-
-    @cached_property
-    def all(self) -> list[Trait]:
-        """In alphabetical order of columns, correlations last."""
-        traits = []
-        for name, profile in self.profiles.items():
-            traits.append(Trait(f"{name}|missing", "missing", (name,)))
-            if isinstance(profile, CategoricalProfile):
-                traits += [
-                    Trait(f"{name}|share of {label}", "share", (name,), label)
-                    for label in profile.followed
-                ]
-            elif profile.scores.any():
-                traits.append(Trait(f"{name}|location", "location", (name,)))
-                traits.append(Trait(f"{name}|spread", "spread", (name,)))
-        names = list(self.profiles)
-        leading = [names[self.scores.columns[i]] for i in self.scores.leading]
-        pairs = combinations(leading, 2)
-        return traits + [Trait(f"{a} ~ {b}|correlation", "correlation", (a, b)) for a, b in pairs]
-
-    def vectors(self, summaries: Sequence[Summary]) -> Floats:
-        """Summaries as rows of a matrix, one column per trait, on scales that add up.
-
-        Correlations become Fisher's z and spreads the excess of the variance. A correlation
-        with too few rows of the rarer value to be near normal is NaN.
-        """
-        values = np.asarray(
-            [[summary.get(trait.key, np.nan) for trait in self.all] for summary in summaries],
-            dtype=np.float64,
-        ).reshape(len(summaries), len(self.all))
-        pairs, spreads = self.of_kind("correlation"), self.of_kind("spread")
-        values[:, spreads] = np.log(np.maximum(values[:, spreads], _SMALLEST_SPREAD))
-        values = self.vectors_of(values)
-        few = np.zeros(values.shape, dtype=bool)
-        rarest = self.scores.of_leading(np.outer(self.scores.rarest, self.scores.rarest))
-        few[:, pairs] = self.rows_behind(summaries)[:, pairs] * rarest < RARE_PAIRS
-        return np.where(few, np.nan, values)
-
-    def observed(self, summaries: Sequence[Summary]) -> Observed:
-        """Summaries as observations, `vectors` with the rows behind them."""
-        return Observed(self.vectors(summaries), self.rows_behind(summaries))
-
-    def vectors_of(self, effects: Floats) -> Floats:
-        """Correlations as Fisher's z, logarithms of spreads as the excess of the variance."""
-        values = effects.copy()
-        pairs, spreads = self.of_kind("correlation"), self.of_kind("spread")
-        values[:, pairs] = fisher(effects[:, pairs])
-        values[:, spreads] = np.expm1(2 * effects[:, spreads])
-        return values
-
-    def effects(self, vectors: Floats) -> Floats:
-        """The inverse of `vectors_of`: what floors are compared with."""
-        values = vectors.copy()
-        pairs, spreads = self.of_kind("correlation"), self.of_kind("spread")
-        values[:, pairs] = np.tanh(vectors[:, pairs])
-        values[:, spreads] = np.log(np.maximum(1 + vectors[:, spreads], _SMALLEST_SPREAD**2)) / 2
-        return values
-
-    def of_kind(self, kind: Kind) -> NDArray[np.bool_]:
-        """Which traits are of a kind."""
-        return np.asarray([trait.kind == kind for trait in self.all], dtype=bool)
-
-    def rows_behind(self, summaries: Sequence[Summary]) -> Floats:
-        """Rows behind each entry of `vectors`."""
-        rows = np.asarray([[summary["|rows"]] for summary in summaries]).reshape(-1, 1)
-        missing = np.asarray(
-            [
-                [
-                    0.0
-                    if trait.kind in ("missing", "correlation")
-                    else summary.get(f"{trait.columns[0]}|missing", 0.0)
-                    for trait in self.all
-                ]
-                for summary in summaries
-            ]
-        ).reshape(len(summaries), len(self.all))
-        paired = self.of_kind("correlation")
-        known = np.where(paired, np.minimum(rows, SAMPLE) - 3, rows * (1 - missing))
-        sizes: Floats = np.maximum(known, 0.5)
-        return sizes
-
-    @cached_property
-    def units(self) -> Units:
-        """What one row contributes to each of `vectors`."""
-        pairs = self.scores.of_leading(self.scores.variance)
-        skews = self.scores.of_leading(np.outer(self.scores.skewness, self.scores.skewness))
-        correlated = iter(zip(pairs, skews, strict=True))
-        found = [
-            next(correlated)
-            if trait.kind == "correlation"
-            else _unit(trait, self.profiles[trait.columns[0]])
-            for trait in self.all
-        ]
-        variance, skewness = np.asarray(found, dtype=np.float64).reshape(-1, 2).T
-        return Units(variance, skewness)
+    if isinstance(stored, dict):
+        return {_trait_of_text(text): value for text, value in stored.items()}
+    return {
+        Trait(record["kind"], tuple(record["columns"]), record["label"]): record["value"]
+        for record in stored
+    }
 
 
-def _unit(trait: Trait, profile: Profile) -> tuple[float, float]:
-    """Variance and skewness of one row's contribution to a trait of one column."""
-    if isinstance(profile, NumericProfile) and trait.kind == "location":
-        return 1.0, profile.moments.skewness
-    if isinstance(profile, NumericProfile) and trait.kind == "spread":
-        return profile.moments.square_variance, profile.moments.square_skewness
-    if isinstance(profile, CategoricalProfile) and trait.kind == "share":
-        share, n = profile.counts[trait.label] / profile.n, profile.n
-    else:
-        n = profile.n + profile.missing
-        share = profile.missing / max(n, 1)
-    share = np.clip(share, 1 / max(n, 2), 1 - 1 / max(n, 2))  # one row, where there was none
-    variance = share * (1 - share)
-    return variance, (1 - 2 * share) / np.sqrt(variance)
+def _trait_of_text(text: str) -> Trait:
+    column, is_share, label = text.partition("|share of ")
+    if is_share:
+        return Trait("share", (column,), label)
+    name, _, kind = text.rpartition("|")
+    if kind in _OF_THE_BATCH:
+        return Trait(cast("Kind", kind))
+    columns = tuple(name.split(" ~ ", 1)) if kind == "correlation" else (name,)
+    return Trait(cast("Kind", kind), columns)

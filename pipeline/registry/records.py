@@ -14,7 +14,7 @@ from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
-from pipeline.reference.summaries import Summary
+from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 
@@ -145,7 +145,7 @@ def record(
     }
     with translated():
         tracking.client.log_dict(run_id, report.to_dict(), REPORT)
-        tracking.client.log_dict(run_id, report.summary, SUMMARY)
+        tracking.client.log_text(run_id, json.dumps(summary_to_json(report.summary)), SUMMARY)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
         tracking.log(parent, metrics, window[1], step)
@@ -244,7 +244,7 @@ def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
 
 def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     """What some batches looked like as observations, in the order given."""
-    return [tracking.read(one.run_id, SUMMARY) for one in chosen]
+    return [summary_from_json(tracking.read(one.run_id, SUMMARY)) for one in chosen]
 
 
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:

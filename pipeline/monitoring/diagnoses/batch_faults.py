@@ -12,6 +12,7 @@ from pipeline.monitoring.diagnoses.case import Case, Places
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import CategoricalProfile, Cells, Profile
 from pipeline.reference.sampling import read_codes, repeats, row_hashes
+from pipeline.reference.summaries import ROWS, Trait
 
 UNREADABLE = 0.03
 """Share of values that are there and no number, beyond which a column has another type."""
@@ -109,7 +110,7 @@ def _likeness(profile: Profile, values: pd.Series) -> float:
 
 def volume(case: Case) -> Iterator[Cause]:
     """Far fewer or far more rows than any ordinary batch."""
-    usual = [one["|rows"] for one in (*case.reference.blocks, *case.recent)]
+    usual = [one[ROWS] for one in (*case.reference.blocks, *case.recent)]
     rows = len(case.rows)
     if len(usual) < 3 or min(usual) / TIMES < rows < max(usual) * TIMES:  # no custom in two
         return
@@ -180,7 +181,7 @@ def _usual_copies(case: Case) -> float:
     known = _distinct(case.reference.cells[:, [case.place(name) for name in case.features]])
     n = len(case.reference.cells)
     sampled = (1 - known / n) * len(case.rows) / n if n else 0.0
-    return min(1.0, max(case.most("|copies") * growth, sampled))
+    return min(1.0, max(case.most(Trait("copies")) * growth, sampled))
 
 
 def _distinct(cells: Cells) -> int:
@@ -195,14 +196,14 @@ def _hashed(cells: Cells) -> NDArray[np.uint64]:
 
 def _seen_as_a_whole(case: Case) -> bool:
     summary = case.summary
-    keys = [
-        key
-        for key in summary
-        if key.endswith(("|location", "|spread", "|correlation")) and summary[key] != 0
+    traits = [
+        trait
+        for trait in summary
+        if trait.kind in {"location", "spread", "correlation"} and summary[trait] != 0
     ]
-    return len(keys) >= 4 and any(  # fewer may agree by chance
-        one["|rows"] == summary["|rows"]
-        and all(abs(one.get(key, np.inf) - summary[key]) < 1e-9 for key in keys)  # rounding
+    return len(traits) >= 4 and any(  # fewer may agree by chance
+        one[ROWS] == summary[ROWS]
+        and all(abs(one.get(trait, np.inf) - summary[trait]) < 1e-9 for trait in traits)  # rounding
         for one in (*case.reference.blocks, *case.recent)
     )
 
@@ -226,7 +227,7 @@ def frozen(case: Case) -> Iterator[Cause]:
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual, most = _usual_copies(case), repeats[0] / len(case.rows)
-    often = case.most("|repeats")
+    often = case.most(Trait("repeats"))
     many = share > max(2 * usual, usual + COPIES) and repeated.mean() >= _MANY
     if not many and most <= max(3 * often, often + COPIES):
         return

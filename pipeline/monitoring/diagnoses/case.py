@@ -14,7 +14,7 @@ from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.blocks import NO_BLOCK
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
-from pipeline.reference.summaries import Summary
+from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
 
 Mask = NDArray[np.bool_]
@@ -237,17 +237,17 @@ class Case:
         strained = now.mean(axis=0) > most * margin if len(now) else np.zeros(len(most), bool)
         return {reference.names[scores.columns[k]] for k in np.flatnonzero(strained)}
 
-    def usual(self, key: str) -> tuple[float, float]:
+    def usual(self, trait: Trait) -> tuple[float, float]:
         """Mean and standard deviation of a trait over the blocks of the reference; 0 without."""
-        values = np.asarray([block.get(key, np.nan) for block in self.reference.blocks])
+        values = np.asarray([block.get(trait, np.nan) for block in self.reference.blocks])
         values = values[np.isfinite(values)]
         if len(values) < 2:  # one has no spread
             return float(values.mean()) if len(values) else 0.0, 0.0
         return float(values.mean()), float(values.std(ddof=1))
 
-    def most(self, key: str) -> float:
+    def most(self, trait: Trait) -> float:
         """Largest of a trait over the blocks of the reference and the recent batches."""
-        values = [one.get(key, np.nan) for one in (*self.reference.blocks, *self.recent)]
+        values = [one.get(trait, np.nan) for one in (*self.reference.blocks, *self.recent)]
         finite = [value for value in values if np.isfinite(value)]
         return max(finite, default=0.0)
 
@@ -268,8 +268,8 @@ class Case:
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly says when a row came, as an index or a date does."""
-        spreads = [block.get(f"{name}|spread", np.nan) for block in self.reference.blocks]
-        places = [block.get(f"{name}|location", np.nan) for block in self.reference.blocks]
+        spreads = [block.get(Trait("spread", (name,)), np.nan) for block in self.reference.blocks]
+        places = [block.get(Trait("location", (name,)), np.nan) for block in self.reference.blocks]
         if len(places) < 3 or not np.isfinite([*spreads, *places]).all():  # no order in two
             return False
         steps = np.sign(np.diff(places))

@@ -8,6 +8,7 @@ from pipeline.monitoring.diagnoses.case import Case, Mask
 from pipeline.monitoring.diagnoses.likelihood import shares_at
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
+from pipeline.reference.summaries import Trait
 
 _CODES = {0.0, -1.0, -9.0, 9.0, 99.0, -99.0, 999.0, -999.0, 9999.0, -9999.0, 99999.0, -99999.0}
 _CODES |= {999999.0, -999999.0, 32767.0, -32768.0, 65535.0, 2147483647.0, -2147483648.0}
@@ -74,7 +75,7 @@ def nulls(case: Case) -> Iterator[Cause]:
 def _usual_missing(case: Case, name: str) -> float:
     profile = case.reference.columns[name]
     overall = profile.missing / max(profile.n + profile.missing, 1)
-    return max(case.most(f"{name}|missing"), overall)
+    return max(case.most(Trait("missing", (name,))), overall)
 
 
 def _null_spike(case: Case, name: str) -> bool:
@@ -82,7 +83,7 @@ def _null_spike(case: Case, name: str) -> bool:
     if len(missing) < 20:  # one of a few is no share
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
-    _, sd = case.usual(f"{name}|missing")
+    _, sd = case.usual(Trait("missing", (name,)))
     odds = share / max(1 - share, 1e-9) / (most / max(1 - most, 1e-9) + 1e-9)
     return share - most > max(_SPIKE, 2 * sd) and odds > _ODDS
 

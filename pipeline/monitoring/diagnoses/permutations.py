@@ -12,6 +12,7 @@ from pipeline.monitoring.diagnoses.relations import Told
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats
+from pipeline.reference.summaries import Trait
 
 _FEW = 3
 _MOVED = 20
@@ -200,9 +201,9 @@ def _usually_apart(case: Case, name: str) -> float:
     total = max(sum(counts.values()), 1)
     distances = [
         sum(
-            abs(one[key] - n / total)
+            abs(one[trait] - n / total)
             for label, n in counts.items()
-            if (key := f"{name}|share of {label}") in one
+            if (trait := Trait("share", (name,), label)) in one
         )
         for one in (*case.reference.blocks, *case.recent)
     ]

@@ -11,6 +11,7 @@ from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.reference.summaries import Trait
 
 FREQUENT = 0.02
 """Share of its own that makes a value one of a few."""
@@ -70,7 +71,7 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
         return None
     value, share, before = top
     profile = case.profile(name)
-    most, excess = case.most(f"{name}|atom"), share - before
+    most, excess = case.most(Trait("atom", (name,))), share - before
     many = len(profile.grid) > 50  # of many values, none is frequent
     least = 0.05 if before < 0.02 and many else 0.12 if len(profile.grid) > 8 else 0.25
     constant = share > 0.98 and before < 0.8  # hardly another value
@@ -129,7 +130,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     counts = np.bincount(known, minlength=len(labels))
     best = int(counts.argmax())
     share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
-    most, excess = case.most(f"{name}|atom"), share - before
+    most, excess = case.most(Trait("atom", (name,))), share - before
     leap = excess > max(_LEAP_LABEL, _BEYOND * most) and _in_proportion(
         counts, labels, best, profile
     )
@@ -235,7 +236,7 @@ def _pile(case: Case, name: str) -> _Pile | None:
         return None
     values = case.numbers(name)
     known = values[~np.isnan(values)]
-    profile, most = case.profile(name), case.most(f"{name}|atom")
+    profile, most = case.profile(name), case.most(Trait("atom", (name,)))
     rare = np.asarray(profile.upto) - np.asarray(profile.below) < _RARE
     most_rare = float(_most_in_a_block(case, name)[rare].max(initial=0.0))
     return _Pile(profile, known, most, most_rare, *top)

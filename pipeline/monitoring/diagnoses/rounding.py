@@ -10,6 +10,7 @@ from pipeline.monitoring.diagnoses.pile_ups import FREQUENT, top_value
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.reference.summaries import Trait
 
 _BESIDE = 50
 """Rows beside a grid that show their digits."""
@@ -88,7 +89,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         leap = (
             counted
             and _rest_as_before(profile.points, own, on, values)
-            and share - before > on[: len(weight)].sum() * case.most(f"{name}|atom")
+            and share - before > on[: len(weight)].sum() * case.most(Trait("atom", (name,)))
         )
         few = len(profile.grid) < 60 and share < 0.98 and not leap
         error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))

@@ -8,6 +8,7 @@ from pipeline.columns import as_number
 from pipeline.monitoring.diagnoses.case import Case, Mask
 from pipeline.reference.order import ORDERED, sticking_out
 from pipeline.reference.profile import Floats
+from pipeline.reference.summaries import Kind, Trait
 
 _SMOOTH, _REGULAR = 0.02, 0.85
 """Share of rows that stick out, in any block, up to which a column goes on from row to row, and of
@@ -44,7 +45,7 @@ def strayed(case: Case, name: str) -> Mask | None:
 
 def usual_share(case: Case, name: str) -> float:
     """Largest share of rows that stick out in any block or recent batch."""
-    return case.most(f"{name}|strays")
+    return case.most(Trait("strays", (name,)))
 
 
 class OutOfStep(NamedTuple):
@@ -116,16 +117,16 @@ def _is_raised(case: Case, name: str) -> bool:
     return share - most > _RAISED and share > _TIMES * most and several
 
 
-def _of_blocks(case: Case, name: str, key: str) -> list[float]:
+def _of_blocks(case: Case, name: str, kind: Kind) -> list[float]:
     """A trait of all blocks of the reference; none where any lacks it."""
-    values = [block.get(f"{name}|{key}", np.nan) for block in case.reference.blocks]
+    values = [block.get(Trait(kind, (name,)), np.nan) for block in case.reference.blocks]
     return values if np.isfinite(values).all() else []
 
 
 def _walks_as_ever(case: Case, name: str) -> bool:
     steps = [
         *_of_blocks(case, name, "step"),
-        *(one.get(f"{name}|step", np.nan) for one in case.recent),
+        *(one.get(Trait("step", (name,)), np.nan) for one in case.recent),
     ]
     now = case.tally.order[name].step
     return bool(np.nanmin(steps) / _WALK <= now <= _WALK * np.nanmax(steps))

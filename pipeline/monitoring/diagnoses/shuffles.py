@@ -324,9 +324,9 @@ def _abrupt(case: Case, name: str) -> bool:
     """Whether the batch before, or else the reference, still had the relation."""
     if not case.recent:
         return True
-    for key, value in case.recent[-1].items():
-        if key.endswith("|correlation") and name in key.removesuffix("|correlation").split(" ~ "):
-            before = case.correlation(*key.removesuffix("|correlation").split(" ~ "))
+    for trait, value in case.recent[-1].items():
+        if trait.kind == "correlation" and name in trait.columns:
+            before = case.correlation(*trait.columns)
             if abs(before) >= _MARKED:
                 return abs(value - before) < 0.4 * abs(before)  # most of it
     return False

@@ -11,6 +11,7 @@ from pipeline.monitoring.diagnoses.likelihood import drift_gain, log_mass, mixtu
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats
+from pipeline.reference.summaries import Trait
 
 _CONVINCING, _CONVINCING_ALL = 1.0, 0.7
 """Nats per touched row below which nothing is said, of a part of the rows and of most."""
@@ -93,7 +94,9 @@ def _goes_on(case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats]) ->
 def _drifted(case: Case, one: str, other: str) -> float:
     """Nats that an ordinary drift of both columns explains as well."""
     return sum(
-        drift_gain(case.profile(name), case.numbers(name), case.usual(f"{name}|location")[1])
+        drift_gain(
+            case.profile(name), case.numbers(name), case.usual(Trait("location", (name,)))[1]
+        )
         for name in (one, other)
     )
 

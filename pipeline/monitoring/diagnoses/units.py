@@ -24,6 +24,7 @@ from pipeline.monitoring.diagnoses.relations import Expected
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.reference.summaries import Trait
 
 _UNITS = [
     (1.8, 32.0, "degrees Fahrenheit", "degrees Celsius"),
@@ -249,7 +250,7 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
         + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
     )
     # Drift moves all rows, a part of them it does not; nor does it set in as a fault ends.
-    _, wander = case.usual(f"{name}|location")
+    _, wander = case.usual(Trait("location", (name,)))
     stood = max(case.stood("unit", name), case.stood("sign", name))
     drifts = fit.share > 0.5 and stood < _MOST
     natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
@@ -333,7 +334,7 @@ def _spread_of(profile: NumericProfile) -> float:
 
 def _usual_spread(case: Case, name: str) -> float:
     """Mean logarithm of the spread of a block."""
-    spreads = [block.get(f"{name}|spread", np.nan) for block in case.reference.blocks]
+    spreads = [block.get(Trait("spread", (name,)), np.nan) for block in case.reference.blocks]
     known = [one for one in spreads if np.isfinite(one)]
     return float(np.log(np.maximum(known, 1e-3)).mean()) if known else 0.0
 

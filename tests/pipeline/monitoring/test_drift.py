@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -85,8 +86,44 @@ def test_neither_the_order_of_rows_nor_of_columns_changes_a_bit_of_the_report():
     one = judge(Reference.fit(before, infer_columns(before), seed=4), now)
     other = judge(Reference.fit(turned, infer_columns(turned), seed=4), mixed)
     assert replace(one, summary={}) == replace(other, summary={})
-    differ = {key for key in one.summary if one.summary[key] != other.summary[key]}
-    assert {key.split("|")[1] for key in differ} <= {"strays", "step", "even"}
+    differ = {trait for trait in one.summary if one.summary[trait] != other.summary[trait]}
+    assert {trait.kind for trait in differ} <= {"strays", "step", "even"}
+
+
+def oddly_named(random, n):
+    """Columns and labels that hold the signs with which facts were once written as text."""
+    z = random.normal(size=(n, 3)) @ np.array([[1.0, 0.8, 0.0], [0.0, 0.6, 0.5], [0.0, 0.0, 0.9]])
+    frame = pd.DataFrame(z, columns=["a ~ b", "x|y", "|rows"])
+    labels = random.choice(["free|location", "share of |", "~"], n, p=[0.5, 0.3, 0.2])
+    return frame.assign(**{"plan|share of free": labels})
+
+
+def test_columns_and_labels_may_hold_any_sign():
+    random = np.random.default_rng(31)
+    rows = oddly_named(random, 8 * BLOCK)
+    reference = Reference.fit(rows, infer_columns(rows), block=BLOCK)
+    stored = Reference.from_dict(json.loads(json.dumps(reference.to_dict(), allow_nan=False)))
+    recent = [reference.summarise(oddly_named(random, BLOCK)) for _ in range(2)]
+    current = oddly_named(random, BLOCK)
+    current["a ~ b"] = current["a ~ b"].sample(frac=1, random_state=1).to_numpy()
+
+    report = compare(reference=stored, current=current, recent=recent)
+
+    assert stored == reference
+    assert report == compare(reference=reference, current=current, recent=recent)
+    assert {column.name for column in report.columns} == set(rows)
+    assert {pair.columns for pair in report.pairs} == set(combinations(sorted(rows), 2))
+    assert ("a ~ b", "x|y") in {pair.columns for pair in report.pairs if pair.drifted}
+    assert [(cause.cause, cause.columns) for cause in report.causes] == [
+        ("shuffled", ("a ~ b", "x|y"))
+    ]
+    shares = [found for found in report.findings if found.columns == ("plan|share of free",)]
+    assert {found.kind for found in shares if found.level == "batches"} == {
+        "missing",
+        *(f"share of {label}" for label in set(rows["plan|share of free"])),
+    }
+    merged = compare(reference=stored.merge(reference), current=current, recent=recent)
+    assert {pair.columns for pair in merged.pairs} == {pair.columns for pair in report.pairs}
 
 
 def test_a_monotone_map_of_both_sides_leaves_the_distance_alone():

@@ -11,8 +11,10 @@ from pipeline.config import Categorical, Numeric
 from pipeline.errors import DataError
 from pipeline.reference import Reference
 from pipeline.reference.profile import GRID
+from pipeline.reference.summaries import ROWS, Trait
 
 NUMBER = {"x": Numeric()}
+LOCATION, SPREAD = Trait("location", ("x",)), Trait("spread", ("x",))
 anything = st.floats(allow_nan=True, allow_infinity=True)
 
 
@@ -68,7 +70,7 @@ def test_a_constant_has_exactly_no_spread(value):
 
     assert reference.columns["x"].mean == value
     assert reference.columns["x"].sd == 0
-    assert not {"x|location", "x|spread"} & set(reference.blocks[0])
+    assert not {LOCATION, SPREAD} & set(reference.blocks[0])
 
 
 def test_moments_are_those_of_numpy_and_never_overflow():
@@ -85,8 +87,8 @@ def test_blocks_with_shocks_of_their_own_are_called_dependent():
     parts = [random.normal(0.3 * random.normal(), 1, 400) for _ in range(10)]
     reference = Reference.fit(numbers(np.concatenate(parts)), NUMBER, block=400)
 
-    place = [trait.key for trait in reference.traits.all].index("x|location")
-    means = [block["x|location"] for block in reference.blocks]
+    place = reference.traits.all.index(LOCATION)
+    means = [block[LOCATION] for block in reference.blocks]
     expected = 400 * np.var(means, ddof=1)
     assert reference.ruler.effect[place] == pytest.approx(expected, rel=1e-6)
     assert reference.ruler.dependent[place]
@@ -104,7 +106,7 @@ def test_a_block_holds_the_rows_of_its_time_however_they_lie(rows, data):
     mixed = rows.sample(frac=1, random_state=1)
     by_time = Reference.fit(rows, data.features, time="at", block="7D")
 
-    assert [block["|rows"] for block in by_time.blocks] == [84] * 7
+    assert [block[ROWS] for block in by_time.blocks] == [84] * 7
     again = Reference.fit(mixed, data.features, time="at", block="7D")
     assert by_time.blocks == again.blocks
 
@@ -112,7 +114,7 @@ def test_a_block_holds_the_rows_of_its_time_however_they_lie(rows, data):
 def test_a_block_under_half_the_usual_is_left_out():
     reference = Reference.fit(numbers(range(1040)), NUMBER, block=100)
 
-    assert [block["|rows"] for block in reference.blocks] == [100] * 10
+    assert [block[ROWS] for block in reference.blocks] == [100] * 10
 
 
 def test_a_number_of_rows_and_its_length_of_time_make_the_same_blocks(rows, data):
@@ -133,16 +135,16 @@ def test_a_summary_measures_in_standard_deviations_of_the_reference():
     now = np.append(random.normal(4, 1, 20_000), [np.nan] * 20_000)
     summary = reference.summarise(numbers(now))
 
-    assert summary["x|location"] == pytest.approx(0.5, abs=0.02)
-    assert summary["x|spread"] == pytest.approx(0.5, abs=0.02)
-    assert summary["x|missing"] == 0.5
+    assert summary[LOCATION] == pytest.approx(0.5, abs=0.02)
+    assert summary[SPREAD] == pytest.approx(0.5, abs=0.02)
+    assert summary[Trait("missing", ("x",))] == 0.5
 
 
 def test_one_wild_value_moves_a_location_by_a_bounded_step():
     reference = Reference.fit(numbers(np.arange(1000)), NUMBER)
     plain, wild = (reference.summarise(numbers([500.0] * 99 + [x])) for x in (500.0, 1e300))
 
-    assert 0 < wild["x|location"] - plain["x|location"] < 0.05
+    assert 0 < wild[LOCATION] - plain[LOCATION] < 0.05
 
 
 def mixed(random, n, shift=0.0):

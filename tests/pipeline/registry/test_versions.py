@@ -11,6 +11,7 @@ from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.reference.summaries import ROWS
 from pipeline.registry import records
 from pipeline.registry.tracking import metric_name
 from pipeline.registry.versions import Registry
@@ -50,7 +51,7 @@ UNIT = Cause("unit", ("amount", "age"), "Seen.", {"factor": 100.0, "was": "EUR"}
 def record(registry, start, causes=(UNIT,)):
     """A batch without rows and findings, as the monitor records it; its name."""
     name = f"{start}T00:00"
-    report = DriftReport(0, 0.05, (), (), (), {"|rows": 0.0}, 1, 400.0, 0.01, (), causes)
+    report = DriftReport(0, 0.05, (), (), (), {ROWS: 0.0}, 1, 400.0, 0.01, (), causes)
     decision = Decision("page" if causes else "none", "As found.")
     moment = pd.Timestamp(start)
     records.record(

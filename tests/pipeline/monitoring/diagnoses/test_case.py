@@ -10,6 +10,7 @@ from pipeline.monitoring.diagnoses.relations import Expected, Told
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
 from pipeline.reference.profile import NumericProfile
+from pipeline.reference.summaries import Trait
 
 
 def middles(profile):
@@ -221,14 +222,15 @@ def test_an_index_names_its_block_and_a_measurement_does_not(shop):
 
 
 def test_what_is_usual_is_of_the_blocks_and_the_most_of_recent_batches_too(shop, batch):
-    recent = [{"count|missing": 0.4}]
+    missing = Trait("missing", ("count",))
+    recent = [{missing: 0.4}]
     case = shop.case(batch, recent)
 
-    mean, sd = case.usual("count|missing")
+    mean, sd = case.usual(missing)
     assert mean == pytest.approx(0.02, abs=0.004)
     assert sd == pytest.approx(np.sqrt(0.02 * 0.98 / 2_000), rel=0.6)
-    assert case.most("count|missing") == 0.4
-    assert case.usual("no such trait") == (0, 0)
+    assert case.most(missing) == 0.4
+    assert case.usual(Trait("missing", ("no such column",))) == (0, 0)
 
 
 def test_rows_of_a_block_are_counted_at_each_point_of_the_grid():
@@ -252,8 +254,8 @@ def test_a_reference_without_blocks_knows_no_custom(shop, batch):
     tally = reference.tally(batch)
     case = Case(reference, batch, tally, reference.summarise(tally), (), ())
 
-    assert case.usual("temp|location") == (0, 0)
-    assert case.most("temp|missing") == 0
+    assert case.usual(Trait("location", ("temp",))) == (0, 0)
+    assert case.most(Trait("missing", ("temp",))) == 0
     assert not case.names_the_block("temp")
 
 
