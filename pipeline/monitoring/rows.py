@@ -106,7 +106,7 @@ def row_tests(batch: Judged) -> Iterator[Group]:
 def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator[Finding]:
     counts, n, m = batch.tally.counts[name], batch.tally.known(name), profile.n
     location, spread = Trait("location", (name,)), Trait("spread", (name,))
-    if profile.scores.any() and min(n, m) > 1:
+    if profile.normal_scores.any() and min(n, m) > 1:
         yield _location_test(batch, name, profile)
         yield _spread_test(batch, name, profile)
     distance = profile.distance(counts) if min(n, m) else float("nan")
@@ -120,7 +120,7 @@ def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator
 def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     n, m, trait = batch.tally.known(name), profile.n, Trait("location", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.skewness
-    size = float(batch.tally.counts[name] @ profile.scores) / n
+    size = float(batch.tally.counts[name] @ profile.normal_scores) / n
     z = np.asarray([size, _FLOORS["location"]]) / np.sqrt(noise)
     scale = batch.scale(trait, rows=n)
     levels = mean_p(z, skewness=skewness)
@@ -212,7 +212,7 @@ def _missing_test(batch: Judged, name: str) -> Finding:
 def _pair_tests(batch: Judged) -> Iterator[Finding]:
     """One test per pair of columns: the most significant of its labels, corrected for them."""
     reference, n, m = batch.reference, len(batch.tally.cells), len(batch.reference.cells)
-    i, j, starts = reference.scores.pairs
+    i, j, starts = reference.normal_scores.pairs
     if not len(i) or min(n, m) < _FEWEST_PAIRS:
         return
     change, p_values, reach = _correlations(batch, i, j)
@@ -253,7 +253,7 @@ def _correlations(
     batch: Judged, i: NDArray[np.intp], j: NDArray[np.intp]
 ) -> tuple[Floats, Floats, Floats]:
     """Change, textbook p-value and chance of the floor, of the correlation of pairs of scores."""
-    scores, n, m = batch.reference.scores, len(batch.tally.cells), len(batch.reference.cells)
+    scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
     before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
     skewness = scores.skewness[i] * scores.skewness[j] * difference_skewness(n, m)

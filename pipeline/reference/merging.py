@@ -127,7 +127,7 @@ def carried(block: Summary, old: Columns, new: Columns) -> Summary:
         spread = block.get(Trait("spread", (name,)), 1.0)
         rank = special.ndtr(location + spread * special.ndtri(_QUANTILES))
         values = np.interp(rank, profile.edges, np.repeat(profile.points, 2))
-        scores = target.scores[target.cells(values)]
+        scores = target.normal_scores[target.cells(values)]
         wide, step = interquartile(target), Trait("step", (name,))
         if step in block and wide > 0:
             moved[step] = block[step] * interquartile(profile) / wide

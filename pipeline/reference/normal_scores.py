@@ -177,9 +177,9 @@ def fisher(r: Floats) -> Floats:
 def _tables(profile: Profile) -> list[tuple[str, Floats, float]]:
     """Label, score of each cell, and rarest share, of each score of a column."""
     if isinstance(profile, NumericProfile):
-        if not profile.scores.any():
+        if not profile.normal_scores.any():
             return []
-        return [("", np.append(profile.scores, 0.0), profile.rarest)]
+        return [("", np.append(profile.normal_scores, 0.0), profile.rarest)]
     tables = []
     for place, label in enumerate(profile.scored):
         share = profile.counts[label] / profile.n

@@ -5,8 +5,9 @@ them, the labels of a categorical one. Whatever is compared is a sum over cells.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ class NumericProfile:
         return np.diff(np.concatenate([[0.0], self.edges, [1.0]]))
 
     @cached_property
-    def scores(self) -> Floats:
+    def normal_scores(self) -> Floats:
         """Normal score of each cell, with mean 0 and variance 1 over the reference.
 
         The normal quantile of the middle of the cell's range of ranks (van der Waerden 1952):
@@ -125,11 +126,11 @@ class NumericProfile:
     @cached_property
     def moments(self) -> Moments:
         """Moments of the scores."""
-        squares = self.scores**2
+        squares = self.normal_scores**2
         kurtosis = float(self.weights @ squares**2)
         third = float(self.weights @ (squares - 1) ** 3)
         return Moments(
-            skewness=float(self.weights @ self.scores**3),
+            skewness=float(self.weights @ self.normal_scores**3),
             kurtosis=kurtosis,
             square_skewness=third / max(kurtosis - 1, _TWO_VALUED) ** 1.5,
         )
@@ -175,8 +176,8 @@ class NumericProfile:
     def variance(self, counts: Floats) -> float:
         """Variance of the scores of rows per cell; 1 for the reference itself."""
         n = float(counts.sum())
-        mean = float(counts @ self.scores) / n
-        square = float(counts @ self.scores**2) / n
+        mean = float(counts @ self.normal_scores) / n
+        square = float(counts @ self.normal_scores**2) / n
         return float(max(square - mean**2, 0.0))
 
     def cells(self, values: Floats) -> Cells:
@@ -320,6 +321,38 @@ class CategoricalProfile:
 
 
 Profile = NumericProfile | CategoricalProfile
+
+
+def largest_excess(profile: Profile, counts: Floats) -> float:
+    """Largest excess of the share of one cell over the reference, from 0 to 1.
+
+    Parameters
+    ----------
+    profile : Profile
+        The column in the reference.
+    counts : array of float, shape (n_cells,)
+        Rows of a batch per cell.
+    """
+    if counts.sum() == 0 or profile.n == 0:
+        return 0.0
+    weights = (
+        profile.weights
+        if isinstance(profile, NumericProfile)
+        else np.append(profile.rows, 0.0) / profile.n
+    )
+    return float((counts / counts.sum() - weights).max(initial=0.0))
+
+
+def profile_to_dict(profile: Profile) -> dict[str, Any]:
+    """Convert a profile to JSON-able values."""
+    kind = "numeric" if isinstance(profile, NumericProfile) else "categorical"
+    return {"type": kind} | asdict(profile)
+
+
+def profile_from_dict(values: Mapping[str, Any]) -> Profile:
+    """Read a profile from the values of `profile_to_dict`."""
+    rest = {key: value for key, value in values.items() if key != "type"}
+    return NumericProfile(**rest) if values["type"] == "numeric" else CategoricalProfile(**rest)
 
 
 def _mean_and_sd(known: Floats) -> tuple[float, float]:

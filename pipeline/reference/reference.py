@@ -6,7 +6,7 @@ live batch's length: how far apart two ordinary batches are.
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,12 +19,19 @@ from pipeline.columns import as_codes, as_number, require
 from pipeline.config import Columns, Numeric
 from pipeline.reference.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.reference.classifier import CLASSIFIED, separate
+from pipeline.reference.joint import JointShift, joint_shift
 from pipeline.reference.merging import carried, merged_profiles, merged_sample
 from pipeline.reference.normal_scores import NormalScores
-from pipeline.reference.order import ORDERED, order_of
-from pipeline.reference.profile import CategoricalProfile, Cells, Floats, NumericProfile, Profile
-from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
-from pipeline.reference.statistics import hotelling_p
+from pipeline.reference.profile import (
+    CategoricalProfile,
+    Cells,
+    Floats,
+    NumericProfile,
+    Profile,
+    profile_from_dict,
+    profile_to_dict,
+)
+from pipeline.reference.sampling import canonical, draw, read_codes, to_cells
 from pipeline.reference.summaries import (
     ROWS,
     Summary,
@@ -32,7 +39,7 @@ from pipeline.reference.summaries import (
     summary_from_json,
     summary_to_json,
 )
-from pipeline.reference.tally import Tally
+from pipeline.reference.tally import Tally, count_batch
 from pipeline.reference.traits import Traits
 from pipeline.reference.variation import Observed, Yardstick, chi_square_yardstick, yardstick
 
@@ -187,7 +194,7 @@ class Reference:
         return self.ranks(self.cells[:CLASSIFIED])
 
     @cached_property
-    def scores(self) -> NormalScores:
+    def normal_scores(self) -> NormalScores:
         """What pairs and joint locations are computed from."""
         profiles = {i: self.columns[self.names[i]] for i in self.features}
         return NormalScores.fit(profiles, self.cells)
@@ -195,7 +202,7 @@ class Reference:
     @cached_property
     def traits(self) -> Traits:
         """Every number that a summary may hold."""
-        return Traits({name: self.columns[name] for name in self.names}, self.scores)
+        return Traits({name: self.columns[name] for name in self.names}, self.normal_scores)
 
     @cached_property
     def observed(self) -> Observed:
@@ -229,7 +236,7 @@ class Reference:
             self.joint(self.locations(block), block[ROWS], floor=0.0, inside=True)
             for block in self.blocks
         ]
-        return _ruler_of([p_value for _, p_value, _ in shifts])
+        return _ruler_of([shift.p_value for shift in shifts])
 
     @cached_property
     def classifier_ruler(self) -> Yardstick:
@@ -242,97 +249,22 @@ class Reference:
         return {name: _ruler_of(p_values) for name, p_values in self.novelties.items()}
 
     def tally(self, frame: pd.DataFrame) -> Tally:
-        """Count a batch, one column at a time.
+        """Count the rows of a batch.
 
         Raises
         ------
         DataError
             If a column name stands twice.
         """
-        require(frame, [])
-        absent = tuple(name for name in self.names if name not in frame.columns)
-        extra = tuple(str(name) for name in frame.columns if name not in self.columns)
-        codes = read_codes(frame, self.columns)
-        counts, beyond, order = {}, {}, {}
-        for name in self.names:
-            profile = self.columns[name]
-            if isinstance(profile, NumericProfile):
-                order[name] = order_of(_leading_values(frame, name), profile)
-                known = _known(frame, name)
-                counts[name] = profile.count(known)
-                beyond[name] = _beyond(profile, known)
-            else:
-                counts[name] = profile.count(*codes.get(name, NO_CODES))
-        chosen = canonical(frame, self.columns, codes)[draw(len(frame), self.seed)]
-        cells = to_cells(frame, self.columns, codes, chosen)
-        return Tally(
-            rows=len(frame),
-            counts=counts,
-            beyond=beyond,
-            absent=absent,
-            extra=tuple(sorted(extra)),
-            chosen=chosen,
-            cells=cells,
-            correlation=self.scores.correlations(cells),
-            repeats=repeats(frame, [self.names[i] for i in self.features], codes),
-            order=order,
+        features = [self.names[i] for i in self.features]
+        return count_batch(
+            frame, self.columns, self.normal_scores, features=features, seed=self.seed
         )
 
     def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
-        """A batch as one observation: location, spread, missing share, shares of labels, pairs.
-
-        Beside these, which are tested, what faults are told by: the largest excess of the share
-        of one value (`atom`), the share of rows that repeat another, and of the most frequent, and
-        how numbers go on from row to row (`strays`, `step`, `even`), which alone depends on the
-        order of the rows.
-
-        Locations are means of normal scores, so in standard deviations of the reference;
-        spreads are standard deviations of those scores. A value that is undefined (no row) is
-        left out.
-        """
+        """Describe a batch, rows or their tally, as one observation."""
         tally = batch if isinstance(batch, Tally) else self.tally(batch)
-        summary: Summary = {ROWS: float(tally.rows)}
-        if tally.rows == 0:
-            return summary
-        correlations = iter(self.scores.of_leading(tally.correlation))
-        for trait in self.traits.all:
-            value = next(correlations) if trait.kind == "correlation" else self._value(trait, tally)
-            if np.isfinite(value):
-                summary[trait] = float(value)
-        for name in self.names:
-            summary[Trait("atom", (name,))] = self.atom(name, tally)
-        for name, order in tally.order.items():
-            summary[Trait("strays", (name,))] = order.strays
-            summary[Trait("step", (name,))] = order.step
-            summary[Trait("even", (name,))] = order.even
-        summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
-        summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)
-        return summary
-
-    def atom(self, name: str, tally: Tally) -> float:
-        """Largest excess of the share of one cell over the reference, from 0 to 1."""
-        counts, profile = tally.counts[name], self.columns[name]
-        if tally.known(name) == 0 or profile.n == 0:
-            return 0.0
-        weights = (
-            profile.weights
-            if isinstance(profile, NumericProfile)
-            else np.append(profile.rows, 0.0) / profile.n
-        )
-        return float((counts / counts.sum() - weights).max(initial=0.0))
-
-    def _value(self, trait: Trait, tally: Tally) -> float:
-        (name,) = trait.columns
-        profile, counts, known = self.columns[name], tally.counts[name], tally.known(name)
-        if trait.kind == "missing":
-            return 1 - known / tally.rows
-        if known == 0:
-            return float("nan")
-        if isinstance(profile, CategoricalProfile):
-            return float(counts[list(profile.counts).index(trait.label)] / known)
-        if trait.kind == "location":
-            return float(counts @ profile.scores) / known
-        return float(np.sqrt(profile.variance(counts)))
+        return self.traits.summarise(tally)
 
     def locations(self, summary: Summary) -> Floats:
         """Mean score over all rows of each numeric feature, a missing value counting as 0."""
@@ -347,46 +279,33 @@ class Reference:
     @cached_property
     def numeric(self) -> list[str]:
         """Names of the features with normal scores, in the order of `locations`."""
-        return [self.names[self.scores.columns[i]] for i in self.scores.numeric]
+        return [self.names[self.normal_scores.columns[i]] for i in self.normal_scores.numeric]
 
     def joint(
         self, locations: Floats, rows: float, *, floor: float, inside: bool = False
-    ) -> tuple[float, float, float]:
-        """Shift of all locations together.
+    ) -> JointShift:
+        """Measure the shift of all locations of a batch together.
 
         Parameters
         ----------
-        locations : array of float
-            Of a batch.
+        locations : array of float, shape (n_numeric,)
+            Means of a batch, as `locations` gives them.
         rows : float
-            Rows behind them.
+            Rows behind the means.
         floor : float
-            Size whose chance is asked for.
+            Size of shift whose chance is asked for.
         inside : bool
-            Whether those rows are part of the reference.
-
-        Returns
-        -------
-        size : float
-            Root mean square over columns of the shift, in standard deviations along the axes
-            of the reference's cloud, less what chance adds.
-        p_value, reach : float
-            Textbook chances of a size as large as this, and as the floor; NaN when there is
-            nothing to judge.
+            Whether the rows are part of the reference.
         """
-        axes = self.scores.axes(min(rows, len(self.cells)))
-        freedom, n = axes.shape[1], len(self.cells)
-        noise = (1 / rows if rows else np.inf) + (-1 if inside else 1) / max(self.rows, 1)
-        if not 0 < freedom < n or not 0 < noise < np.inf:
-            return float("nan"), float("nan"), float("nan")
-        squared = float(((locations @ axes) ** 2).sum())
-        chances = hotelling_p(
-            np.asarray([squared, freedom * (floor**2 + noise)]) / noise,
-            freedom=freedom,
-            n_covariance=n,
+        return joint_shift(
+            locations,
+            self.normal_scores.axes(min(rows, len(self.cells))),
+            rows=rows,
+            n_reference=self.rows,
+            n_covariance=len(self.cells),
+            floor=floor,
+            inside=inside,
         )
-        size = float(np.sqrt(max(squared / freedom - noise, 0.0)))
-        return size, float(chances[0]), float(chances[1])
 
     def merge(self, other: "Reference") -> "Reference":
         """The reference of both sets of rows; `other` holds the newer ones.
@@ -432,11 +351,7 @@ class Reference:
         """The reference as JSON-able values; what is undefined is None."""
         return {
             "rows": self.rows,
-            "columns": {
-                name: {"type": "numeric" if isinstance(profile, NumericProfile) else "categorical"}
-                | asdict(profile)
-                for name, profile in self.columns.items()
-            },
+            "columns": {name: profile_to_dict(profile) for name, profile in self.columns.items()},
             "blocks": [summary_to_json(block) for block in self.blocks],
             "separations": [p if np.isfinite(p) else None for p in self.separations],
             "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
@@ -451,7 +366,9 @@ class Reference:
         """Read what `to_dict` gave."""
         return cls(
             rows=values["rows"],
-            columns={name: _profile(profile) for name, profile in values["columns"].items()},
+            columns={
+                name: profile_from_dict(profile) for name, profile in values["columns"].items()
+            },
             blocks=tuple(summary_from_json(block) for block in values["blocks"]),
             separations=tuple(np.nan if p is None else p for p in values["separations"]),
             novelties={name: tuple(known) for name, known in values["novelties"].items()},
@@ -469,35 +386,8 @@ def _ruler_of(p_values: Sequence[float]) -> Yardstick:
     return chi_square_yardstick(np.asarray([squares.sum()]), np.asarray([len(finite)]))
 
 
-def _known(frame: pd.DataFrame, name: str) -> Floats:
-    if name not in frame.columns:
-        return np.empty(0)
-    values = as_number(frame[name]).to_numpy()
-    return np.sort(values[np.isfinite(values)])
-
-
-def _leading_values(frame: pd.DataFrame, name: str) -> Floats:
-    if name not in frame.columns:
-        return np.empty(0)
-    return as_number(frame[name][:ORDERED]).to_numpy(dtype=np.float64)
-
-
-def _beyond(profile: NumericProfile, known: Floats) -> float:
-    if len(known) == 0 or profile.n == 0:
-        return 0.0
-    low, high = profile.points[0], profile.points[-1]
-    with np.errstate(over="ignore"):
-        below, above = known[known < low], known[known > high]
-        return float(((low - below).sum() + (above - high).sum()) / len(known))
-
-
 def _label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
     """Rows per label, and rows without one."""
     codes, labels = as_codes(values)
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
     return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])
-
-
-def _profile(values: dict[str, Any]) -> Profile:
-    rest = {key: value for key, value in values.items() if key != "type"}
-    return NumericProfile(**rest) if values["type"] == "numeric" else CategoricalProfile(**rest)

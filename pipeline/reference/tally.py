@@ -1,12 +1,17 @@
 """One batch, counted through the profiles of a reference."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.reference.order import Order
-from pipeline.reference.profile import Cells, Floats
+from pipeline.columns import as_number, require
+from pipeline.reference.normal_scores import NormalScores
+from pipeline.reference.order import ORDERED, Order, order_of
+from pipeline.reference.profile import Cells, Floats, NumericProfile, Profile
+from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,82 @@ class Tally:
     def known(self, name: str) -> float:
         """Rows with a value in a column."""
         return float(self.counts[name].sum())
+
+
+def count_batch(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Profile],
+    normal_scores: NormalScores,
+    *,
+    features: Sequence[str],
+    seed: int,
+) -> Tally:
+    """Count the rows of a batch, one column at a time.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The batch; it may lack columns and hold others.
+    columns : mapping of str to Profile
+        The reference's columns.
+    normal_scores : NormalScores
+        What correlations are computed from.
+    features : sequence of str
+        Columns by which rows repeat one another.
+    seed : int
+        Of the draw of rows.
+
+    Raises
+    ------
+    DataError
+        If a column name stands twice.
+    """
+    require(frame, [])
+    names = sorted(columns)
+    codes = read_codes(frame, columns)
+    counts, beyond, order = {}, {}, {}
+    for name in names:
+        profile = columns[name]
+        if isinstance(profile, NumericProfile):
+            order[name] = order_of(_first_values(frame, name), profile)
+            known = _known_values(frame, name)
+            counts[name] = profile.count(known)
+            beyond[name] = _beyond(profile, known)
+        else:
+            counts[name] = profile.count(*codes.get(name, NO_CODES))
+    chosen = canonical(frame, columns, codes)[draw(len(frame), seed)]
+    cells = to_cells(frame, columns, codes, chosen)
+    return Tally(
+        rows=len(frame),
+        counts=counts,
+        beyond=beyond,
+        absent=tuple(name for name in names if name not in frame.columns),
+        extra=tuple(sorted(str(name) for name in frame.columns if name not in columns)),
+        chosen=chosen,
+        cells=cells,
+        correlation=normal_scores.correlations(cells),
+        repeats=repeats(frame, features, codes),
+        order=order,
+    )
+
+
+def _known_values(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame.columns:
+        return np.empty(0)
+    values = as_number(frame[name]).to_numpy()
+    return np.sort(values[np.isfinite(values)])
+
+
+def _first_values(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame.columns:
+        return np.empty(0)
+    return as_number(frame[name][:ORDERED]).to_numpy(dtype=np.float64)
+
+
+def _beyond(profile: NumericProfile, known: Floats) -> float:
+    if len(known) == 0 or profile.n == 0:
+        return 0.0
+    low, high = profile.points[0], profile.points[-1]
+    with np.errstate(over="ignore"):
+        below, above = known[known < low], known[known > high]
+        return float(((low - below).sum() + (above - high).sum()) / len(known))

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reference.normal_scores import NormalScores, fisher
-from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile, Profile
+from pipeline.reference.profile import (
+    CategoricalProfile,
+    Floats,
+    NumericProfile,
+    Profile,
+    largest_excess,
+)
 from pipeline.reference.sampling import SAMPLE
 from pipeline.reference.summaries import ROWS, Kind, Summary, Trait
+from pipeline.reference.tally import Tally
 from pipeline.reference.variation import Observed, Units
 
 RARE_PAIRS = 25
@@ -27,12 +34,12 @@ class Traits:
     ----------
     profiles : dict of str to Profile
         By column, in alphabetical order.
-    scores : NormalScores
+    normal_scores : NormalScores
         Of the features among them.
     """
 
     profiles: Mapping[str, Profile]
-    scores: NormalScores
+    normal_scores: NormalScores
 
     @cached_property
     def all(self) -> list[Trait]:
@@ -42,12 +49,54 @@ class Traits:
             traits.append(Trait("missing", (name,)))
             if isinstance(profile, CategoricalProfile):
                 traits += [Trait("share", (name,), label) for label in profile.followed]
-            elif profile.scores.any():
+            elif profile.normal_scores.any():
                 traits.append(Trait("location", (name,)))
                 traits.append(Trait("spread", (name,)))
         names = list(self.profiles)
-        leading = [names[self.scores.columns[i]] for i in self.scores.leading]
+        leading = [names[self.normal_scores.columns[i]] for i in self.normal_scores.leading]
         return traits + [Trait("correlation", pair) for pair in combinations(leading, 2)]
+
+    def summarise(self, tally: Tally) -> Summary:
+        """Describe a batch as one observation.
+
+        Beside the numbers that are tested, a summary holds what faults are recognised by: the
+        largest excess of the share of one value (`atom`), the shares of rows that repeat another
+        row and of the most frequent row, and how numbers go on from row to row (`strays`, `step`,
+        `even`), which alone depends on the order of the rows.
+
+        Locations are means of normal scores, in standard deviations of the reference; spreads
+        are standard deviations of these scores. A value that is undefined (no row) is left out.
+        """
+        summary: Summary = {ROWS: float(tally.rows)}
+        if tally.rows == 0:
+            return summary
+        correlations = iter(self.normal_scores.of_leading(tally.correlation))
+        for trait in self.all:
+            value = next(correlations) if trait.kind == "correlation" else self._value(trait, tally)
+            if np.isfinite(value):
+                summary[trait] = float(value)
+        for name, profile in self.profiles.items():
+            summary[Trait("atom", (name,))] = largest_excess(profile, tally.counts[name])
+        for name, order in tally.order.items():
+            summary[Trait("strays", (name,))] = order.strays
+            summary[Trait("step", (name,))] = order.step
+            summary[Trait("even", (name,))] = order.even
+        summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
+        summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)
+        return summary
+
+    def _value(self, trait: Trait, tally: Tally) -> float:
+        (name,) = trait.columns
+        profile, counts, known = self.profiles[name], tally.counts[name], tally.known(name)
+        if trait.kind == "missing":
+            return 1 - known / tally.rows
+        if known == 0:
+            return float("nan")
+        if isinstance(profile, CategoricalProfile):
+            return float(counts[list(profile.counts).index(trait.label)] / known)
+        if trait.kind == "location":
+            return float(counts @ profile.normal_scores) / known
+        return float(np.sqrt(profile.variance(counts)))
 
     def vectors(self, summaries: Sequence[Summary]) -> Floats:
         """Summaries as rows of a matrix, one column per trait, on scales that add up.
@@ -63,7 +112,9 @@ class Traits:
         values[:, spreads] = np.log(np.maximum(values[:, spreads], _SMALLEST_SPREAD))
         values = self.vectors_of(values)
         few = np.zeros(values.shape, dtype=bool)
-        rarest = self.scores.of_leading(np.outer(self.scores.rarest, self.scores.rarest))
+        rarest = self.normal_scores.of_leading(
+            np.outer(self.normal_scores.rarest, self.normal_scores.rarest)
+        )
         few[:, pairs] = self.rows_behind(summaries)[:, pairs] * rarest < RARE_PAIRS
         return np.where(few, np.nan, values)
 
@@ -113,8 +164,10 @@ class Traits:
     @cached_property
     def units(self) -> Units:
         """What one row contributes to each of `vectors`."""
-        pairs = self.scores.of_leading(self.scores.variance)
-        skews = self.scores.of_leading(np.outer(self.scores.skewness, self.scores.skewness))
+        pairs = self.normal_scores.of_leading(self.normal_scores.variance)
+        skews = self.normal_scores.of_leading(
+            np.outer(self.normal_scores.skewness, self.normal_scores.skewness)
+        )
         correlated = iter(zip(pairs, skews, strict=True))
         found = [
             next(correlated)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.columns import as_codes, as_number
+from pipeline.monitoring.diagnoses.planes import misfit, planes, strained
 from pipeline.monitoring.diagnoses.relations import Expected, Told, fit_classes, fit_scores
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
@@ -29,13 +30,6 @@ NATS = "nats a row"
 """Evidence by which causes that rest on several columns compete: the mean over all rows."""
 _MARKED = 0.4
 """Correlation that tells something of a single row."""
-_UNLIKE = 0.1
-"""Relative distance from every block's misfit that makes a column suspect, beyond chance."""
-_FEWEST = 30
-"""Rows of a block below which nothing is learnt from it."""
-_RIDGE = 1e-3
-_FAR = 25.0
-"""Largest squared misfit of one row, in standard deviations."""
 _TELLING = 0.3
 """Correlation that makes a column one of those that tell of another."""
 _INSIDE = 2.0
@@ -151,16 +145,16 @@ class Case:
         """Of a column in the cells."""
         return self.reference.names.index(name)
 
-    def scores(self, name: str, values: Floats) -> Floats:
+    def normal_scores(self, name: str, values: Floats) -> Floats:
         """Normal scores of values; 0 where missing."""
         profile = self.profile(name)
         cells = profile.cells(values)
         there = cells != MISSING
-        return np.where(there, profile.scores[np.where(there, cells, 0)], 0.0)
+        return np.where(there, profile.normal_scores[np.where(there, cells, 0)], 0.0)
 
     def correlation(self, one: str, other: str) -> float:
         """Of the leading scores of two columns, in the reference; 0 where one has none."""
-        return self._entry(self.reference.scores.correlation, one, other)
+        return self._entry(self.reference.normal_scores.correlation, one, other)
 
     def correlation_now(self, one: str, other: str) -> float:
         """The same in the batch."""
@@ -169,7 +163,7 @@ class Case:
     @cached_property
     def leading(self) -> dict[str, int]:
         """Place of the leading score of each column that has one."""
-        scores = self.reference.scores
+        scores = self.reference.normal_scores
         return {self.reference.names[scores.columns[k]]: k for k in scores.leading}
 
     def _entry(self, matrix: Floats, one: str, other: str) -> float:
@@ -211,31 +205,15 @@ class Case:
 
     def misfit(self, scores: Floats) -> Floats:
         """Squared distance of each score from what the others of its row say, by a plane."""
-        return np.minimum((scores @ self._planes) ** 2, _FAR)
+        return misfit(scores, self._planes)
 
     @cached_property
     def _planes(self) -> Floats:
-        correlation = self.reference.scores.correlation
-        precision = np.linalg.inv(correlation + _RIDGE * np.eye(len(correlation)))
-        planes: Floats = precision / np.sqrt(np.diag(precision))
-        return planes
+        return planes(self.reference.normal_scores.correlation)
 
     @cached_property
     def _strained(self) -> set[str]:
-        """Columns further from what the others say, by a plane, than in any block."""
-        reference = self.reference
-        scores = reference.scores
-        before, now = (self.misfit(scores.of(x)) for x in (reference.cells, self.drawn_cells))
-        numbers = reference.cell_blocks
-        usual = [
-            before[numbers == number].mean(axis=0)
-            for number in np.unique(numbers)
-            if (numbers == number).sum() >= _FEWEST
-        ]
-        most = np.max([*usual, before.mean(axis=0)], axis=0)
-        margin = 1 + _UNLIKE + 3 / np.sqrt(max(len(now), 1))
-        strained = now.mean(axis=0) > most * margin if len(now) else np.zeros(len(most), bool)
-        return {reference.names[scores.columns[k]] for k in np.flatnonzero(strained)}
+        return strained(self.reference, self.drawn_cells, self._planes)
 
     def usual(self, trait: Trait) -> tuple[float, float]:
         """Mean and standard deviation of a trait over the blocks of the reference; 0 without."""
@@ -295,7 +273,8 @@ class Case:
     def loosened(self, name: str, without: Sequence[str] = ()) -> Expected:
         """The same as most rows of the batch have it."""
         values = self.numbers(name)
-        return self.expected(name, without).loosened(self.scores(name, values), ~np.isnan(values))
+        scores = self.normal_scores(name, values)
+        return self.expected(name, without).loosened(scores, ~np.isnan(values))
 
     def supported(self, name: str, without: Sequence[str] = ()) -> Mask:
         """Drawn rows in which the columns that tell of one lie where the reference knows them.
@@ -308,7 +287,7 @@ class Case:
             inside = np.ones(len(self.drawn), dtype=bool)
             for other in self.partners(name, marked=_TELLING):
                 if other in self.numeric and other not in key:
-                    inside &= np.abs(self.scores(other, self.numbers(other))) < _INSIDE
+                    inside &= np.abs(self.normal_scores(other, self.numbers(other))) < _INSIDE
             self._supported[key] = inside
         return self._supported[key]
 
@@ -339,7 +318,7 @@ class Case:
         before, now, names = self._others(left)
         own = self.reference.cells[: 2 * FITTED, self.place(name)]
         there = own != MISSING
-        scores = np.where(there, self.profile(name).scores[np.where(there, own, 0)], 0.0)
+        scores = np.where(there, self.profile(name).normal_scores[np.where(there, own, 0)], 0.0)
         told_before, told_now, sources = fit_scores(before, now, scores, there, self._halves)
         residual = (scores - told_before)[there]
         variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))

@@ -111,7 +111,7 @@ def _told(case: Case, name: str, found: Cycle, alone: OutOfStep) -> Cause:
 
 def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> list[int]:
     """Steps after which the other columns lie about the clock as they did, at a glance."""
-    scores = case.reference.scores
+    scores = case.reference.normal_scores
     other = [k for k, i in enumerate(scores.columns) if case.reference.names[i] in case.features]
     other = [k for k in other if scores.columns[k] != case.place(name)]
     before_values = case.profile(name).values(case.reference.cells[:, case.place(name)])

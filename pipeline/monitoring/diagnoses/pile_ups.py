@@ -10,7 +10,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile, largest_excess
 from pipeline.reference.summaries import Trait
 
 FREQUENT = 0.02
@@ -66,7 +66,7 @@ def stuck(case: Case) -> Iterator[Cause]:
 
 
 def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
-    top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
+    top = _grown_value(case, name)
     if top is None:
         return None
     value, share, before = top
@@ -87,6 +87,12 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
     if not sure and not _out_of_place(case, name, touched, rare=rare):
         return None
     return f"{value:g}", touched, before
+
+
+def _grown_value(case: Case, name: str) -> tuple[float, float, float] | None:
+    """What `top_value` finds, where the share of some value grew at all."""
+    excess = largest_excess(case.profile(name), case.tally.counts[name])
+    return None if excess < FREQUENT else top_value(case, name)
 
 
 def _rest_as_before(profile: NumericProfile, values: Floats, but: float) -> bool:
@@ -117,7 +123,7 @@ def _contradicted(case: Case, name: str, touched: Mask) -> bool:
     expected = case.expected(name)
     if touched.mean() < _LITTLE or touched.all():
         return False
-    squared = (case.scores(name, case.numbers(name)) - expected.now) ** 2 / expected.variance
+    squared = (case.normal_scores(name, case.numbers(name)) - expected.now) ** 2 / expected.variance
     return bool(squared[touched].mean() > _CONTRADICTED * max(squared[~touched].mean(), 1.0))
 
 
@@ -231,7 +237,7 @@ def clipped(case: Case) -> Iterator[Cause]:
 
 
 def _pile(case: Case, name: str) -> _Pile | None:
-    top = None if case.reference.atom(name, case.tally) < FREQUENT else top_value(case, name)
+    top = _grown_value(case, name)
     if top is None:
         return None
     values = case.numbers(name)

@@ -192,7 +192,7 @@ def _number_rows(case: Case, name: str) -> _Rows:
     expected, loosened = case.expected(name), case.loosened(name)
     values = case.numbers(name)
     judged = ~np.isnan(values) & case.supported(name)
-    scores = case.scores(name, values)
+    scores = case.normal_scores(name, values)
     gain = np.where(judged, -loosened.log_ratio(scores), 0.0)
     before = -replace(expected, now=expected.before).log_ratio(expected.scores)
     return _Rows(gain, judged, before, expected.blocks, scores)
@@ -244,7 +244,7 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
     if few or not expected.before.any():  # too few rows to tell
         return None
     before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
-    scores = case.scores(name, values)[there]
+    scores = case.normal_scores(name, values)[there]
     told = expected.now[there]
     if scores.std() < 0.2 or told.std() < 1e-6 or before < 0.3:  # nothing to lose
         return None

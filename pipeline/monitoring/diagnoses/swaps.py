@@ -74,7 +74,7 @@ def swapped_labels(case: Case) -> Iterator[Cause]:
 
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs that look exchanged at a glance, the likeliest first."""
-    scores = case.reference.scores.of(case.drawn_cells[:_GLANCE])
+    scores = case.reference.normal_scores.of(case.drawn_cells[:_GLANCE])
     pairs = list(combinations(names, 2))
     standing = [pair for pair in pairs if case.stood("swapped", *pair) > _ALL]
     scored = sorted(
@@ -163,7 +163,7 @@ def _quick(case: Case, scores: Floats, one: str, other: str) -> float:
     for name, instead in ((one, other), (other, one)):
         belongs = values[instead]
         if name in case.leading:
-            exchanged[:, case.leading[name]] = case.scores(name, belongs)
+            exchanged[:, case.leading[name]] = case.normal_scores(name, belongs)
         profile = case.profile(name)
         there = ~np.isnan(belongs) & ~np.isnan(values[name])
         gain = log_mass(profile, belongs)[0] - log_mass(profile, values[name])[0]
@@ -184,8 +184,8 @@ def _numbers_gain(
         expected = (case.loosened if loose else case.expected)(name, without=(instead,))
         profile = case.profile(name)
         new, raw = log_mass(profile, belongs)[0], log_mass(profile, came)[0]
-        related = expected.log_ratio(case.scores(name, belongs)) - expected.log_ratio(
-            case.scores(name, came)
+        related = expected.log_ratio(case.normal_scores(name, belongs)) - expected.log_ratio(
+            case.normal_scores(name, came)
         )
         related = related * case.supported(name, without=(instead,))
         there = ~np.isnan(came) & ~np.isnan(belongs)

@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp, theilslopes
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
+from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
     drift_gain,
@@ -26,37 +27,6 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats, NumericProfile
 from pipeline.reference.summaries import Trait
 
-_UNITS = [
-    (1.8, 32.0, "degrees Fahrenheit", "degrees Celsius"),
-    (1.0, 273.15, "Kelvin", "degrees Celsius"),
-    (1.609344, 0.0, "kilometres", "miles"),
-    (1.852, 0.0, "kilometres", "nautical miles"),
-    (2.236936, 0.0, "miles an hour", "metres a second"),
-    (3.6, 0.0, "kilometres an hour", "metres a second"),
-    (2.204623, 0.0, "pounds", "kilogrammes"),
-    (3.280840, 0.0, "feet", "metres"),
-    (2.54, 0.0, "centimetres", "inches"),
-    (25.4, 0.0, "millimetres", "inches"),
-    (33.86389, 0.0, "hectopascals", "inches of mercury"),
-    (3.785412, 0.0, "litres", "gallons"),
-    (28.349523, 0.0, "grammes", "ounces"),
-    (7.0, 0.0, "days", "weeks"),
-    (12.0, 0.0, "months", "years"),
-    (24.0, 0.0, "hours", "days"),
-    (60.0, 0.0, "seconds or minutes", "minutes or hours"),
-    (365.25, 0.0, "days", "years"),
-    (1_440.0, 0.0, "minutes", "days"),
-    (3_600.0, 0.0, "seconds", "hours"),
-    (86_400.0, 0.0, "seconds", "days"),
-    (57.29578, 0.0, "degrees", "radians"),
-    (10.0, 0.0, "a tenth of the unit", "the unit"),
-    (100.0, 0.0, "cents", "dollars, or percent for shares"),
-    (1_000.0, 0.0, "a thousandth of the unit", "the unit"),
-    (1_024.0, 0.0, "bytes", "kilobytes"),
-    (1e6, 0.0, "a millionth of the unit", "the unit"),
-    (1e9, 0.0, "nanoseconds", "seconds"),
-]
-"""Values of the first unit are those of the second, times the factor, plus the offset."""
 _LINE, _DRAWN = "an affine change", "another scale"
 _ROWS = 2_000
 """Drawn rows that candidates are tried on."""
@@ -177,7 +147,7 @@ def _outside(profile: NumericProfile, known: Floats) -> float:
 
 
 def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
-    for factor, offset, one, other in _UNITS:
+    for factor, offset, one, other in CONVERSIONS:
         yield Change(factor, offset, f"{one} for {other}")
         yield Change(1 / factor, -offset / factor, f"{other} for {one}")
     # Whatever else lies on a line: from the quartiles, where the whole column was changed.
@@ -200,9 +170,9 @@ def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
     if expected.variance > _EXACT:
         return
     told = expected.now[: len(values)]
-    off = np.abs(case.scores(name, values) - told) > 3 * np.sqrt(expected.variance)
+    off = np.abs(case.normal_scores(name, values) - told) > 3 * np.sqrt(expected.variance)
     off &= ~np.isnan(values) & case.supported(name)[: len(values)]
-    meant = np.interp(told[off], case.scores(name, points), points)[:_PAIRED]
+    meant = np.interp(told[off], case.normal_scores(name, points), points)[:_PAIRED]
     if len(meant) < 2 * _FEWEST or np.ptp(meant) == 0:
         return
     line = theilslopes(values[off][:_PAIRED], meant)
@@ -234,8 +204,8 @@ def _related_gain(
 ) -> Floats:
     """Nats by which their relation to the other columns is."""
     told = expected.now[: len(values)]
-    before = expected.log_ratio(case.scores(name, values), predicted=told)
-    undone = case.scores(name, change.undone(values))
+    before = expected.log_ratio(case.normal_scores(name, values), predicted=told)
+    undone = case.normal_scores(name, change.undone(values))
     gain = expected.log_ratio(undone, predicted=told) - before
     return np.where(np.isnan(values), 0.0, gain)
 

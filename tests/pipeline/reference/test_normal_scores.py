@@ -35,7 +35,9 @@ def scored(reference):
     return np.column_stack(
         [
             [table[min(cell, len(table) - 1)] for cell in reference.cells[:, column]]
-            for column, table in zip(reference.scores.columns, reference.scores.tables, strict=True)
+            for column, table in zip(
+                reference.normal_scores.columns, reference.normal_scores.tables, strict=True
+            )
         ]
     )
 
@@ -48,7 +50,7 @@ def test_scores_have_mean_zero_and_variance_one_over_the_reference():
 
 
 def test_a_missing_value_scores_nothing():
-    assert [table[-1] for table in fitted(mixed(500)).scores.tables] == [0.0] * 7
+    assert [table[-1] for table in fitted(mixed(500)).normal_scores.tables] == [0.0] * 7
 
 
 def test_normal_scores_are_the_normal_quantiles_of_ranks():
@@ -56,14 +58,14 @@ def test_normal_scores_are_the_normal_quantiles_of_ranks():
     profile = NumericProfile.fit(x)
     quantiles = stats.norm.ppf((stats.rankdata(x) - 0.5) / len(x))
 
-    scores = profile.scores[profile.cells(x)]
+    scores = profile.normal_scores[profile.cells(x)]
     np.testing.assert_allclose(scores, quantiles / quantiles.std(), atol=1e-9)
 
 
 def test_an_indicator_is_one_label_against_the_rest():
     frame = mixed(2000)
     reference = fitted(frame)
-    scores, numbers = reference.scores, scored(reference)
+    scores, numbers = reference.normal_scores, scored(reference)
 
     assert [label for label in scores.labels if label] == ["False", "a", "b", "c"]
     place = scores.labels.index("c")
@@ -76,13 +78,15 @@ def test_correlations_are_those_of_numpy():
     reference = fitted(mixed(1000))
     numbers = np.corrcoef(scored(reference), rowvar=False)
 
-    np.testing.assert_allclose(reference.scores.correlation, numbers, atol=1e-12)
-    np.testing.assert_allclose(reference.scores.correlations(reference.cells), numbers, atol=1e-12)
+    np.testing.assert_allclose(reference.normal_scores.correlation, numbers, atol=1e-12)
+    np.testing.assert_allclose(
+        reference.normal_scores.correlations(reference.cells), numbers, atol=1e-12
+    )
 
 
 def test_moments_are_those_of_scipy_and_numpy():
     reference = fitted(mixed(1000))
-    scores, numbers = reference.scores, scored(reference)
+    scores, numbers = reference.normal_scores, scored(reference)
     plain = numbers[:, scores.numeric]
 
     np.testing.assert_allclose(scores.skewness, stats.skew(numbers), atol=1e-9)
@@ -92,7 +96,7 @@ def test_moments_are_those_of_scipy_and_numpy():
 def test_the_variance_of_one_rows_correlation_is_one_when_both_are_normal():
     random = np.random.default_rng(2)
     x, y = random.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 10_000).T
-    scores = fitted(pd.DataFrame({"x": x, "y": y})).scores
+    scores = fitted(pd.DataFrame({"x": x, "y": y})).normal_scores
 
     # About three standard errors of a fourth moment over ten thousand rows.
     assert scores.variance[0, 1] == pytest.approx(1, abs=0.1)
@@ -118,18 +122,20 @@ def test_the_variance_of_one_row_is_that_over_many_samples(source):
     samples = source(random, (1500, 400))
     profiles = [reference.columns[name] for name in ("x", "y")]
     found = [
-        reference.scores.correlations(
+        reference.normal_scores.correlations(
             np.column_stack([one.cells(column) for one, column in zip(profiles, s.T, strict=True)])
         )[0, 1]
         for s in samples
     ]
     # Four standard errors of a variance over 1,500 samples.
-    assert 400 * np.arctanh(found).var() == pytest.approx(reference.scores.variance[0, 1], rel=0.16)
+    assert 400 * np.arctanh(found).var() == pytest.approx(
+        reference.normal_scores.variance[0, 1], rel=0.16
+    )
 
 
 def test_axes_turn_dependent_scores_into_independent_ones():
     reference = fitted(mixed(4000))
-    scores = reference.scores
+    scores = reference.normal_scores
     turned = scored(reference)[:, scores.numeric] @ scores.axes(4000)
 
     np.testing.assert_allclose(np.cov(turned, rowvar=False, ddof=0), np.eye(3), atol=1e-9)
@@ -139,7 +145,7 @@ def test_axes_leave_out_rare_columns_and_directions_without_spread():
     frame = mixed(4000)
     frame["again"] = frame["x"] + 0.001 * frame["skewed"]
     frame["rare"] = np.arange(4000) < 100
-    scores = fitted(frame.astype({"rare": float})).scores
+    scores = fitted(frame.astype({"rare": float})).normal_scores
     names = sorted(frame)
 
     axes = scores.axes(400)
@@ -155,7 +161,7 @@ def test_a_constant_has_no_correlation():
     reference = fitted(frame)
     held = reference.tally(frame.assign(x=1.0))
 
-    column = reference.scores.columns.index(reference.names.index("x"))
+    column = reference.normal_scores.columns.index(reference.names.index("x"))
     assert np.isnan(held.correlation[column]).all()
     assert np.isnan(held.correlation[:, column]).all()
     assert np.isfinite(held.correlation).sum() == (len(held.correlation) - 1) ** 2
@@ -164,11 +170,15 @@ def test_a_constant_has_no_correlation():
 def test_a_constant_column_of_the_reference_has_no_score():
     reference = fitted(mixed(500).assign(x=1.0, label="a"))
 
-    assert [reference.names[i] for i in reference.scores.columns] == ["count", "flag", "skewed"]
+    assert [reference.names[i] for i in reference.normal_scores.columns] == [
+        "count",
+        "flag",
+        "skewed",
+    ]
 
 
 def test_every_two_scores_of_two_columns_are_a_pair_once():
-    scores = fitted(mixed(500)).scores
+    scores = fitted(mixed(500)).normal_scores
     i, j, starts = scores.pairs
     column = np.asarray(scores.columns)
 
@@ -185,7 +195,7 @@ def test_every_two_scores_of_two_columns_are_a_pair_once():
 
 
 def test_the_leading_score_of_labels_is_that_of_the_most_frequent_one():
-    scores = fitted(mixed(500)).scores
+    scores = fitted(mixed(500)).normal_scores
 
     assert [scores.labels[i] for i in scores.leading] == ["", "False", "a", "", ""]
     assert scores.of_leading(scores.correlation).shape == (10,)

@@ -73,7 +73,7 @@ def test_the_reference_itself_has_mean_zero_variance_one_and_no_distance(draw):
     profile = NumericProfile.fit(before)
     counts = profile.count(np.sort(before))
 
-    assert counts @ profile.scores / len(before) == pytest.approx(0, abs=1e-9)
+    assert counts @ profile.normal_scores / len(before) == pytest.approx(0, abs=1e-9)
     assert profile.variance(counts) == pytest.approx(1)
     assert profile.distance(counts) == pytest.approx(0, abs=1e-12)
 
@@ -82,7 +82,7 @@ def test_the_reference_itself_has_mean_zero_variance_one_and_no_distance(draw):
 def test_moments_are_scipys_of_the_scored_values(draw):
     before, _ = two_samples(draw)
     profile = NumericProfile.fit(before)
-    scored = profile.scores[profile.cells(before)]
+    scored = profile.normal_scores[profile.cells(before)]
 
     assert profile.moments.skewness == pytest.approx(stats.skew(scored), abs=1e-9)
     assert profile.moments.kurtosis == pytest.approx(stats.kurtosis(scored, fisher=False))
@@ -236,6 +236,6 @@ def test_a_column_without_values_counts_nothing():
 def test_one_value_scores_nothing_whatever_comes():
     profile = NumericProfile.fit(np.full(99, 7.0))
 
-    assert not profile.scores.any()
+    assert not profile.normal_scores.any()
     assert profile.rarest == 0
     assert np.isnan(profile.wasserstein(profile.count(np.array([7.0, 8.0])), beyond=0.5))

@@ -168,7 +168,7 @@ def test_a_merged_reference_is_nearly_the_one_of_all_rows():
     assert len(merged.cells) == 9000
     for block, same in zip(merged.blocks, whole.blocks, strict=True):
         assert block == pytest.approx(same, abs=0.04)
-    rho = merged.scores.correlation - whole.scores.correlation
+    rho = merged.normal_scores.correlation - whole.normal_scores.correlation
     assert np.abs(rho).max() < 0.02
 
 

@@ -172,7 +172,7 @@ def test_what_the_others_say_is_learnt_from_the_reference(shop, batch):
 
     assert shown.variance < 0.15  # by the formula of Magnus it follows from two others
     assert hidden.variance > 0.8
-    assert np.corrcoef(shown.now, case.scores("temp", case.numbers("temp")))[0, 1] > 0.9
+    assert np.corrcoef(shown.now, case.normal_scores("temp", case.numbers("temp")))[0, 1] > 0.9
 
 
 def test_columns_left_out_say_nothing(shop, batch):

@@ -1,0 +1,33 @@
+"""Units that are commonly mistaken for one another."""
+
+CONVERSIONS = [
+    (1.8, 32.0, "degrees Fahrenheit", "degrees Celsius"),
+    (1.0, 273.15, "Kelvin", "degrees Celsius"),
+    (1.609344, 0.0, "kilometres", "miles"),
+    (1.852, 0.0, "kilometres", "nautical miles"),
+    (2.236936, 0.0, "miles an hour", "metres a second"),
+    (3.6, 0.0, "kilometres an hour", "metres a second"),
+    (2.204623, 0.0, "pounds", "kilogrammes"),
+    (3.280840, 0.0, "feet", "metres"),
+    (2.54, 0.0, "centimetres", "inches"),
+    (25.4, 0.0, "millimetres", "inches"),
+    (33.86389, 0.0, "hectopascals", "inches of mercury"),
+    (3.785412, 0.0, "litres", "gallons"),
+    (28.349523, 0.0, "grammes", "ounces"),
+    (7.0, 0.0, "days", "weeks"),
+    (12.0, 0.0, "months", "years"),
+    (24.0, 0.0, "hours", "days"),
+    (60.0, 0.0, "seconds or minutes", "minutes or hours"),
+    (365.25, 0.0, "days", "years"),
+    (1_440.0, 0.0, "minutes", "days"),
+    (3_600.0, 0.0, "seconds", "hours"),
+    (86_400.0, 0.0, "seconds", "days"),
+    (57.29578, 0.0, "degrees", "radians"),
+    (10.0, 0.0, "a tenth of the unit", "the unit"),
+    (100.0, 0.0, "cents", "dollars, or percent for shares"),
+    (1_000.0, 0.0, "a thousandth of the unit", "the unit"),
+    (1_024.0, 0.0, "bytes", "kilobytes"),
+    (1e6, 0.0, "a millionth of the unit", "the unit"),
+    (1e9, 0.0, "nanoseconds", "seconds"),
+]
+"""Values of the first unit are those of the second, times the factor, plus the offset."""
