@@ -31,7 +31,7 @@ ONLY_IN = {
     "prefect": "flows",
     "apprise": "pipeline.reporting",
 }
-LARGEST = 500
+LARGEST = 540
 
 
 def module_of(path):
