@@ -89,8 +89,9 @@ def recorded(conf: Path) -> Recorded:
     from pipeline.registry import records  # noqa: PLC0415 -- MLflow reads the environment
     from pipeline.registry.versions import Registry  # noqa: PLC0415
 
-    registry = Registry(Settings.load(str(conf)))
-    batches = {one.name: one for one in records.batches(registry)}
+    settings = Settings.load(str(conf))
+    registry = Registry(settings.name, settings.tracking)
+    batches = {one.name: one for one in records.read_history(registry).batches}
     record, unexplained, losses = {}, [], {}
     for name, one in batches.items():
         given = registry.read(one.run_id, records.GIVEN)

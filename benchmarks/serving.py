@@ -267,7 +267,7 @@ def swaps(seed: int, *, quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
         conf = registered(Path(temporary), seed, versions=2)
         settings = Settings.load(conf)
-        registry = Registry(settings)
+        registry = Registry(settings.name, settings.tracking)
         with following(conf) as server:
             with Load(server.port, requests_of(rows_of(500, seed))) as load:
                 for i in range(moves):

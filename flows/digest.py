@@ -1,4 +1,4 @@
-"""The week's refused requests as one page, in Prefect and in MLflow."""
+"""The requests that the served API refused in a week, as one page in Prefect and in MLflow."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ WEEK = pd.Timedelta("7D")
 
 @flow(name="digest", on_failure=[page_failure])
 def digest(conf: str, until: str | None = None) -> dict[str, Any]:
-    """Tell of the requests that the served API refused in the week before `until`, else now."""
+    """Summarise the requests that were refused in the week before `until`, by default now."""
     settings, registry = opened(conf)
     end = pd.Timestamp.now("UTC").tz_localize(None) if until is None else pd.Timestamp(until)
     end = end.floor("1D")
     if not settings.captures.exists():
         message = (
-            f"The store of captures must exist. There is nothing at {settings.captures}. "
-            "Serve the model first: make serve."
+            f"The store of captures does not exist at {settings.captures}. "
+            f"Serve the model first: `holdfast serve {conf}`."
         )
         raise DataError(message)
     refused = read_refusals(settings.captures, start=end - WEEK, end=end)

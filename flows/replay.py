@@ -1,4 +1,4 @@
-"""History through the monitor, batch by batch, as if it were live: `make demo`."""
+"""Replay past batches through the monitor one by one, as if they came in live."""
 
 import argparse
 import sys
@@ -13,131 +13,145 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.monitor import judge, judge_shadows, next_batch, settle, tell
+from flows.judge import judge
+from flows.monitor import judge_shadows, next_batch, page_about
 from flows.retrains import outstanding
+from flows.settle import live_source, rows_name, settle
 from flows.steps import check, opened, page_failure, patient, read
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.data.labels import labelled
 from pipeline.errors import DataError, PipelineError
 from pipeline.registry import records
-from pipeline.registry.records import Batch
+from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting.pages import Event, page
 from pipeline.training.metrics import LOSS, evaluate
 from pipeline.training.model import Model
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 WIDTH = 110
 """Of the table where the output is no terminal."""
 
 
 @flow(name="replay", on_failure=[page_failure])
 def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
-    """Train the first version if there is none, then judge every batch, or the next so many."""
+    """Train the first version if there is none, then judge all batches, or the next `batches`."""
     settings, registry = opened(conf)
-    with Progress(
+    with _progress() as progress:
+        bar = progress.add_task("training the first version", total=None)
+
+        def say(doing: str) -> None:
+            progress.update(bar, description=doing)
+
+        if registry.alias(CHAMPION) is None:
+            train(conf)
+            registry.champion()  # raises if the gate refused the version
+        history = catch_up(settings, registry)
+        end = _last_end(settings)
+        starts = _starts(settings, next_batch(registry, history), end)[:batches]
+        done = len(history.batches)
+        progress.update(bar, total=done + len(starts), completed=done)
+        for start in starts:
+            try:
+                step(settings, registry, start, say)
+            except DataError as error:  # the history goes on after an unusable batch
+                progress.console.print(f"Not judged: {error}")
+                subject = f"{settings.name}, batch {start:%Y-%m-%d}: not judged"
+                page(Event("quarantine", subject, str(error)), settings.alerts.urls)
+            progress.advance(bar)
+        history = patient(records.read_history)(registry)
+        history = patient(settle)(settings, registry, history, end + settings.data.label_delay)
+        say("comparing with the first version left alone")
+        return _story(settings, registry, history)
+
+
+def _progress() -> Progress:
+    """A bar on standard error that counts batches."""
+    return Progress(
         TextColumn("{task.description}", table_column=None),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
-    ) as progress:
-        bar = progress.add_task("reading", total=None)
-
-        def say(what: str) -> None:
-            progress.update(bar, description=what)
-
-        say("training the first version")
-        if registry.alias(CHAMPION) is None:
-            train(conf)
-            registry.champion()  # says so if the gate refused it
-        last = _last_end(settings)
-        length = settings.monitoring.batch
-        start = next_batch(settings, registry)
-        left = max(int((last - start) // length), 0)
-        left = left if batches is None else min(left, batches)
-        catch_up(conf, settings, registry)
-        done = len(records.batches(registry))
-        progress.update(bar, total=done + left, completed=done)
-        for k in range(left):
-            try:
-                step(conf, settings, registry, start + k * length, say)
-            except DataError as error:  # one unusable batch is no reason to stop the history
-                progress.console.print(f"Not judged: {error}")
-                subject = f"{settings.name}, batch {start + k * length:%Y-%m-%d}: not judged"
-                page(Event("quarantine", subject, str(error)), settings.alerts.urls)
-            progress.advance(bar)
-        patient(settle)(settings, registry, last + settings.data.label_delay)
-        say("comparing with the first version left alone")
-        return _story(settings, registry)
+    )
 
 
-def catch_up(conf: str, settings: Settings, registry: Registry) -> None:
-    """Page and train for the last batch, where an earlier replay was stopped before it could."""
-    with registry.exclusive("monitor"):
-        for last in records.batches(registry)[-1:]:
-            tell(settings, registry, last)
-        judge_shadows(settings, registry)
-    asked = outstanding(conf, settings, registry)
-    if asked is not None:
-        train(**asked)
+def _starts(settings: Settings, first: pd.Timestamp, end: pd.Timestamp) -> list[pd.Timestamp]:
+    """Starts of the batches that are over by a moment."""
+    length = settings.monitoring.batch
+    return [first + k * length for k in range(max(int((end - first) // length), 0))]
 
 
-def step(conf: str, settings: Settings, registry: Registry, start: pd.Timestamp, say: Tell) -> None:
-    """Judge one batch, and train here and now where that is asked for."""
+def step(settings: Settings, registry: Registry, start: pd.Timestamp, say: Say) -> None:
+    """Judge one batch, and train in this process if a retrain is asked for."""
     say(f"batch {start:%Y-%m-%d}")
     with registry.exclusive("monitor"):
-        judged = judge(settings, registry, start)
-        tell(settings, registry, judged)
-    if judged.verdict.decision.action == "retrain":
+        history = patient(records.read_history)(registry)
+        history = judge(settings, registry, history, start)
+        history = page_about(settings, registry, history, batch_name(start))
+    if history.batch(batch_name(start)).verdict.decision.action == "retrain":
         say(f"batch {start:%Y-%m-%d}: retrain")
-    catch_up(conf, settings, registry)
+    catch_up(settings, registry)
+
+
+def catch_up(settings: Settings, registry: Registry) -> History:
+    """Page and train for the last batch, if a replay was stopped before it could.
+
+    Returns
+    -------
+    History
+        All recorded batches.
+    """
+    with registry.exclusive("monitor"):
+        history = patient(records.read_history)(registry)
+        if history.last is not None:
+            history = page_about(settings, registry, history, history.last.name)
+        judge_shadows(settings, registry, history)
+    asked = outstanding(registry, history)
+    if asked is not None:
+        train(**asked)
+    return history
 
 
 @patient
 def _last_end(settings: Settings) -> pd.Timestamp:
     """End of the newest row's day."""
-    rows = read(settings, settings.data.live or settings.data.train, None, None)
+    rows = read(settings, live_source(settings), None, None)
     newest: pd.Timestamp = rows[settings.data.time].max()
     return newest.normalize() + pd.Timedelta("1D")
 
 
 @patient
-def _story(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
-    """One row a batch, with the first version's scores beside the maintained model's."""
+def _story(settings: Settings, registry: Registry, history: History) -> list[dict[str, Any]]:
+    """One row for each batch, with the first version's scores beside the maintained model's."""
     first = registry.bundle(registry.versions()[0].number).model
-    story = []
-    for batch in records.batches(registry):
-        scores = {} if batch.performance is None else batch.performance.scores
-        alone = _alone(settings, first, batch)
-        story.append(
-            {
-                "batch": batch.name[:10],
-                "rows": batch.rows,
-                "refused": batch.quarantined,
-                "drifted": list(batch.drifted),
-                "outcome": batch.outcome,
-                "causes": list(batch.verdict.evidence.broken),
-                "action": batch.verdict.decision.action,
-                "reason": batch.verdict.decision.reason,
-                "version": batch.verdict.evidence.version,
-                "maintained": scores,
-                "alone": alone,
-            }
-        )
-    return story
+    return [
+        {
+            "batch": batch.name[:10],
+            "rows": batch.rows,
+            "refused": batch.quarantined,
+            "drifted": list(batch.drifted),
+            "outcome": batch.outcome,
+            "causes": list(batch.verdict.evidence.broken),
+            "action": batch.verdict.decision.action,
+            "reason": batch.verdict.decision.reason,
+            "version": batch.version,
+            "maintained": batch.performance.scores if batch.performance else {},
+            "alone": _alone(settings, first, batch),
+        }
+        for batch in history.batches
+    ]
 
 
 def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
+    """Scores of a model on a batch; empty while the batch has no valid row with a label."""
     if not batch.rows:
         return {}
-    data, start = settings.data, pd.Timestamp(batch.name)
-    end = start + settings.monitoring.batch
-    rows = read(settings, data.live or data.train, start, end)
-    valid = check(settings, rows, f"batch {start:%Y-%m-%dT%H%M}").valid
-    known = labelled(valid, data, as_of=end + data.label_delay)
-    target = known[data.target].to_numpy(dtype=np.float64)
+    rows = read(settings, live_source(settings), batch.start, batch.end)
+    valid = check(settings, rows, rows_name(batch.name, reading=1)).valid
+    known = labelled(valid, settings.data, as_of=batch.end + settings.data.label_delay)
+    target = known[settings.data.target].to_numpy(dtype=np.float64)
     return evaluate(settings.task, target, model.predict(known)) if len(known) else {}
 
 

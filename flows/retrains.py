@@ -13,92 +13,100 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
-from flows.train import is_open, train
+from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.registry import records
-from pipeline.registry.records import Batch
+from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 
 ATTEMPTS = 3
 """Runs of one request that may crash or fail before people have to look."""
 PICKED_UP = pd.Timedelta("10min")
-"""A run that is pending for longer was lost by its worker, and one that is running without the
-lock of training by its process, where that lock counts on all hosts."""
+"""A run that is pending for longer was lost by its worker; a run that is running for longer without
+the lock of training was lost by its process, if that lock excludes all hosts."""
 
 
-def outstanding(conf: str, settings: Settings, registry: Registry) -> dict[str, Any] | None:
-    """What to train for the last request; None if there is none or its version is there."""
-    asked = [b for b in records.batches(registry) if b.verdict.decision.action == "retrain"]
-    if not asked:
+def outstanding(registry: Registry, history: History) -> dict[str, Any] | None:
+    """Parameters of the training run that the last request asks for.
+
+    None if no batch asked for a retrain, or the version that answers the request exists.
+    """
+    request = history.last_request
+    if request is None:
         return None
-    name, episode = asked[-1].name, asked[-1].verdict.decision.episode
-    made = [one for one in registry.versions() if one.tags.get("episode") == episode]
-    if made and not is_open(made[-1]):
+    episode = request.verdict.decision.episode
+    made = [version for version in registry.versions() if version.episode == episode]
+    if made and not made[-1].awaits_gate:
         return None
-    end = pd.Timestamp(name) + settings.monitoring.batch
-    return {"conf": conf, "until": end.isoformat(), "episode": episode}
+    return {"conf": registry.conf, "until": request.end.isoformat(), "episode": episode}
 
 
-def send(conf: str, settings: Settings, registry: Registry) -> None:
-    """Ask for the outstanding retrain through the API where there is a server, else do it now.
+def send(settings: Settings, registry: Registry, history: History) -> None:
+    """Ask for the outstanding retrain through Prefect's API; without a server, train now.
 
-    A request that was sent is not sent again while its run is alive; one whose run is over,
-    or was lost, without an answer gets the next attempt.
+    A request that was sent is not sent again while its run is alive. If its run is over, or was
+    lost, without an answer, the request gets its next attempt.
 
     Raises
     ------
     UnavailableError
         If Prefect's API does not answer; the request stays, and the next run sends it.
     RegistryError
-        If there is no deployment of `train`, or all attempts came to nothing.
+        If there is no deployment of `train`, or all attempts failed.
     """
-    episode = ""
+    asked = outstanding(registry, history)
+    if asked is None:
+        return
+    if PREFECT_API_URL.value() is None:
+        train(**asked)
+        return
     for attempt in range(1, ATTEMPTS + 1):
-        asked = outstanding(conf, settings, registry)
-        if asked is None:
+        history, run = _requested(settings, registry, history, asked, attempt)
+        if not _is_lost(run, registry):
             return
-        episode = asked["episode"]
-        if PREFECT_API_URL.value() is None:
-            train(**asked)
-            return
-        # Two stores may share a server and the model's name; the run of a batch is of one of them.
-        batch = _first(registry, episode)
-        key = f"{settings.name}-{episode}-{batch.run_id}-{attempt}"
-        run = _dispatched(settings, asked, key)
-        if not batch.announced:
-            _announce(settings, asked, key)
-            records.mark(registry, batch, announced=key)
-        if not _lost(run, registry):
+        if outstanding(registry, history) is None:
             return
     message = (
-        f"The retrain of {settings.name} for episode {episode} must come to an end. "
-        f"{ATTEMPTS} runs of train/{settings.name} did not. Look at them, mend the cause, and "
-        "run it with that episode."
+        f"{ATTEMPTS} runs of train/{settings.name} for episode {asked['episode']} ended without a "
+        "version. Look at them, mend the cause, and run "
+        f"`holdfast train {registry.conf} --until {asked['until']} --episode {asked['episode']}`."
     )
     raise RegistryError(message)
 
 
-def _first(registry: Registry, episode: str) -> Batch:
-    """The batch that opened an episode."""
-    batches = records.batches(registry)
-    return next(one for one in batches if one.verdict.decision.episode == episode)
+def _requested(
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    asked: dict[str, Any],
+    attempt: int,
+) -> tuple[History, FlowRun]:
+    """The run of an attempt, started and announced unless it was before."""
+    batch = history.opened_by(asked["episode"])
+    # Two stores may share a server and the model's name, but each has its own run of the batch.
+    key = f"{settings.name}-{asked['episode']}-{batch.run_id}-{attempt}"
+    run = _dispatched(settings, asked, key)
+    if not batch.announced:
+        _announce(settings, asked, key)
+        history = history.with_batch(records.record_announcement(registry, batch, key))
+    return history, run
 
 
 def _dispatched(settings: Settings, asked: dict[str, Any], key: str) -> FlowRun:
-    """The run of that key, made when it is not there."""
+    """The run of a key, started if it does not exist."""
     name = f"train/{settings.name}"
     try:
         run = run_deployment(
             name=name, parameters=asked, timeout=0, as_subflow=False, idempotency_key=key
         )
     except ObjectNotFound as error:
-        message = f"Deployment {name} must be there. It is not. Deploy the flows: make up."
+        message = f"Deployment {name} does not exist. Run `holdfast up {settings.conf}`."
         raise RegistryError(message) from error
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         message = (
-            f"Prefect's API must answer. Got {type(error).__name__}. Start its server; the "
-            f"retrain for {asked['episode']} is sent by the next run of monitor/{settings.name}."
+            f"Prefect's API does not answer ({type(error).__name__}). Start its server; the next "
+            f"`holdfast monitor {settings.conf}` sends the retrain for {asked['episode']}."
         )
         raise UnavailableError(message) from error
     assert isinstance(run, FlowRun)  # noqa: S101 -- called without a loop it is no coroutine
@@ -106,7 +114,7 @@ def _dispatched(settings: Settings, asked: dict[str, Any], key: str) -> FlowRun:
 
 
 def _announce(settings: Settings, asked: dict[str, Any], key: str) -> None:
-    """One event a request, for automations of people's own."""
+    """Emit one event for each request, for automations of people's own."""
     emit_event(
         "holdfast.retrain.requested",
         resource={
@@ -118,8 +126,8 @@ def _announce(settings: Settings, asked: dict[str, Any], key: str) -> None:
     )
 
 
-def _lost(run: FlowRun, registry: Registry) -> bool:
-    """Whether a run will not answer any more; one without its process is ended."""
+def _is_lost(run: FlowRun, registry: Registry) -> bool:
+    """Whether a run will not answer any more; a run without a process is ended."""
     state = run.state
     if state is None or state.is_scheduled() or state.is_paused():
         return False
@@ -136,8 +144,8 @@ def _lost(run: FlowRun, registry: Registry) -> bool:
 
 
 def _is_free(registry: Registry) -> bool:
-    """Whether nobody trains, on any host; one that cannot be seen from here may."""
-    if not registry.locks_count:
+    """Whether nobody trains on any host; False where other hosts cannot be seen."""
+    if not registry.locks_are_global:
         return False
     try:
         with registry.exclusive("train", patience=0):

@@ -1,22 +1,24 @@
-"""Broken batches that wait for an answer: keep their rows out, take them, or read them again."""
+"""Answer for broken batches: accept their rows, drop them, or read them again."""
 
 import argparse
 import sys
 from typing import Any, get_args
 
-import pandas as pd
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.monitor import judge, tell
+from flows.judge import judge
+from flows.monitor import page_about
 from flows.replay import WIDTH
 from flows.retrains import send
 from flows.steps import opened, page_failure
+from pipeline.config import Settings
 from pipeline.errors import PipelineError, RegistryError
 from pipeline.registry import records
+from pipeline.registry.history import Batch, History
 from pipeline.registry.records import Answer
 from pipeline.registry.versions import Registry
 
@@ -25,24 +27,56 @@ from pipeline.registry.versions import Registry
 def review(
     conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
 ) -> list[dict[str, Any]]:
-    """Record the answer for a batch, and act on it, if one is given; then what is open."""
+    """Record an answer for a batch and act on it, if one is given; the batches still open."""
     settings, registry = opened(conf)
-    if batch is not None and answer is not None:
-        answered = records.record_answer(registry, batch, answer, reason)
-        if answer == "reload":
-            with registry.exclusive("monitor"):
-                start, reading = pd.Timestamp(answered.name), answered.reading + 1
-                judged = judge(settings, registry, start, reading=reading)
-                tell(settings, registry, judged)
-            said = judged.verdict.decision.reason
-            get_run_logger().info("Batch %s was read again. %s", judged.name, said)
-            send(conf, settings, registry)
-    elif batch is not None or answer is not None:
+    if (batch is None) != (answer is None):
         message = (
             "An answer must name a batch and say accept, drop or reload. Got only one of the two."
         )
         raise RegistryError(message)
-    questions = _open(registry)
+    history = records.read_history(registry)
+    if batch is not None and answer is not None:
+        answered = records.record_answer(registry, history, batch, answer, reason)
+        history = history.with_batch(answered)
+        if answer == "reload":
+            history = _read_again(settings, registry, answered)
+    questions = _questions(registry, history)
+    _show(settings, questions)
+    return questions
+
+
+def _read_again(settings: Settings, registry: Registry, answered: Batch) -> History:
+    """Read a batch from its mended source again, judge it, and act on the decision."""
+    with registry.exclusive("monitor"):
+        history = records.read_history(registry)
+        reading = answered.reading + 1
+        history = judge(settings, registry, history, answered.start, reading=reading)
+        history = page_about(settings, registry, history, answered.name)
+    reason = history.batch(answered.name).verdict.decision.reason
+    get_run_logger().info("Batch %s was read again. %s", answered.name, reason)
+    send(settings, registry, history)
+    return history
+
+
+def _questions(registry: Registry, history: History) -> list[dict[str, Any]]:
+    """Each broken batch that waits for an answer, with its faults and what to do."""
+    found = []
+    for batch in history.batches:
+        if batch.is_open:
+            causes = records.causes(registry, batch)
+            found.append(
+                {
+                    "batch": batch.name,
+                    "causes": [cause.name for cause in causes],
+                    "sentences": [cause.sentence for cause in causes],
+                    "cures": [cause.cure for cause in causes],
+                }
+            )
+    return found
+
+
+def _show(settings: Settings, questions: list[dict[str, Any]]) -> None:
+    """Show the broken batches that wait for an answer as a table in Prefect's UI."""
     create_table_artifact(
         key=f"{settings.name}-review",
         table=[
@@ -54,23 +88,6 @@ def review(
         ],
         description=f"{len(questions)} broken batches of {settings.name} wait for an answer.",
     )
-    return questions
-
-
-def _open(registry: Registry) -> list[dict[str, Any]]:
-    found = []
-    for one in records.batches(registry):
-        if one.is_open:
-            causes = records.causes(registry, one)
-            found.append(
-                {
-                    "batch": one.name,
-                    "causes": [cause.name for cause in causes],
-                    "sentences": [cause.sentence for cause in causes],
-                    "cures": [cause.cure for cause in causes],
-                }
-            )
-    return found
 
 
 def table(questions: list[dict[str, Any]]) -> Table:

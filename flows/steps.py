@@ -1,6 +1,7 @@
-"""What several flows do: open a model, read and validate rows, page when a flow fails."""
+"""Steps that several flows share: open a model, read and validate rows, page when a flow fails."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -10,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import quote
 
 from pipeline.columns import as_time
 from pipeline.config import Settings, Source
@@ -17,50 +19,59 @@ from pipeline.data import sources, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.registry import records
+from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 from pipeline.reporting.pages import Event, page
 
 P = ParamSpec("P")
 R = TypeVar("R")
 RETRIES: Final = 5
-"""The last one a minute after the first failure."""
+"""The last retry comes a minute after the first failure."""
 
 
 def opened(conf: str) -> tuple[Settings, Registry]:
-    """A model's settings and its registry."""
+    """The settings and the registry of a model's file."""
     settings = Settings.load(conf)
-    return settings, Registry(settings)
+    return settings, Registry(settings.name, settings.tracking, settings.conf)
 
 
 def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell people that a flow failed; a hook of every flow."""
+    """Page people about a flow that failed; a hook of every flow."""
     try:
         urls = Settings.load(flow_run.parameters["conf"]).alerts.urls
     except PipelineError:
-        return  # the flow failed on the same file, and says so
+        return  # the flow failed because of that file, and says so
     subject = f"Flow {flow.name} of {flow_run.parameters['conf']} failed"
     page(Event("failure", subject, state.message or ""), urls)
 
 
-async def _away(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether the same call may work later."""
+async def _is_away(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether a later call may succeed."""
     return isinstance(await state.aresult(raise_on_failure=False), UnavailableError)
 
 
-def patient(step: Callable[P, R]) -> Task[P, R]:
-    """A task that is tried again, ever later, while a server is away, and after no other error.
+def patient(step: Callable[P, R]) -> Callable[P, R]:
+    """Make a step a task that is retried, with growing delays, while a server is away.
 
-    It does what is left to do, as all steps here read from the record what was done. None calls
-    another, or the two would wait for each other's number of times.
+    After any other error it is not retried. A retry only does what is left to do, because steps
+    read from the record what was done before. A patient step must not call another patient step,
+    or each would wait for the other's retries.
     """
-    return Task(
+    retried = Task(
         step,
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(2),
-        retry_condition_fn=_away,
+        retry_condition_fn=_is_away,
         cache_policy=NO_CACHE,
     )
+
+    @wraps(step)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Prefect looks for futures inside of arguments: half a second for a long history.
+        unseen = {key: quote(value) for key, value in kwargs.items()}
+        return retried(*map(quote, args), **unseen)  # type: ignore[arg-type]
+
+    return call
 
 
 @task(cache_policy=NO_CACHE)
@@ -82,7 +93,7 @@ def read(
 
 @task(cache_policy=NO_CACHE)
 def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
-    """Valid rows and refused ones, the refused written with their reasons."""
+    """Valid rows and refused rows; the refused rows are written to disk with their reasons."""
     folder = quarantine_folder(settings)
     try:
         validated = validation.validate(rows, settings.data, source=name)
@@ -100,21 +111,29 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
 
 
 def without_set_aside(
-    settings: Settings, registry: Registry, rows: pd.DataFrame
+    rows: pd.DataFrame, history: History, time: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Rows outside of the windows of batches that are set aside, and those that held others."""
-    times = as_time(rows[settings.data.time])
-    length = settings.monitoring.batch
+    """Rows outside of the windows of batches that are set aside, and which batches held others.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of any window.
+    history : History
+        All recorded batches.
+    time : str
+        Column that orders the rows.
+    """
+    times = as_time(rows[time])
     outside, names = pd.Series(data=True, index=rows.index), []
-    for batch in records.batches(registry):
-        start = pd.Timestamp(batch.name)
-        inside = (times >= start) & (times < start + length)
+    for batch in history.batches:
+        inside = (times >= batch.start) & (times < batch.end)
         if batch.set_aside and inside.any():
             outside &= ~inside
             names.append(batch.name)
     if names:
         get_run_logger().info(
-            "%d of %d rows are left out, of batches that are set aside: %s.",
+            "Leaving out %d of %d rows, of batches that are set aside: %s.",
             (~outside).sum(),
             len(rows),
             ", ".join(names),

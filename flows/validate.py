@@ -1,4 +1,4 @@
-"""Check a window of a source against the contract, without training or judging anything."""
+"""Check rows of a source against the declared columns, without training or judging."""
 
 from typing import Any, Literal
 
@@ -15,11 +15,11 @@ def validate(
     start: str | None = None,
     end: str | None = None,
 ) -> dict[str, Any]:
-    """Rows of a source -> valid ones counted, refused ones written with their reasons."""
+    """Count the valid rows of a source, and write the refused rows with their reasons."""
     settings, _ = opened(conf)
     chosen = settings.data.train if source == "train" else settings.data.live
-    window = [None if moment is None else pd.Timestamp(moment) for moment in (start, end)]
-    rows = patient(read.fn)(settings, chosen or settings.data.train, *window)
+    first, last = (None if moment is None else pd.Timestamp(moment) for moment in (start, end))
+    rows = patient(read.fn)(settings, chosen or settings.data.train, first, last)
     name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")
     validated = check(settings, rows, name)
     return {

@@ -1,7 +1,7 @@
-"""Who is champion, who was from when to when, and why: an append-only history.
+"""Who is champion, who was from when to when, and why: an append-only list of changes.
 
 Each change is written down before the alias moves, under a lock, so that of two promoters one
-wins, and a change that was cut off is finished by whoever comes next.
+wins, and whoever comes next finishes a change that was cut off.
 """
 
 import json
@@ -11,12 +11,13 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.errors import RegistryError
-from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry, Version
+from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry
 
 _CHANGE, _HELD = "change.", "held"
 """Tags of the registered model."""
 _LONGEST = 1_000
 """Characters of a reason that are kept."""
+Kind = Literal["promoted", "rolled back", "moved by hand"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,19 @@ class Change:
     Attributes
     ----------
     place : int
-        In the history, from 1.
+        Number of the change, from 1.
     version, before : int or None
-        The new champion, and the one so far.
+        The new champion, and the champion so far.
     kind : str
         ``promoted``, ``rolled back`` or ``moved by hand``.
     reason : str
         One sentence.
     since : str
-        Batches that start then or later are judged by it, ISO.
+        Batches that start then or later are judged by the new champion, ISO.
     at : str
-        When it happened, by the clock, ISO.
+        When the change happened, by the clock, ISO.
     episode : str
-        The episode that asked for it; empty: none.
+        The episode that asked for the version; empty: none.
     by : str
         Who approved it; empty: nobody had to.
     """
@@ -46,7 +47,7 @@ class Change:
     place: int
     version: int
     before: int | None
-    kind: Literal["promoted", "rolled back", "moved by hand"]
+    kind: Kind
     reason: str
     since: str
     at: str
@@ -54,28 +55,28 @@ class Change:
     by: str = ""
 
 
-def history(registry: Registry) -> list[Change]:
+def changes(registry: Registry) -> list[Change]:
     """All changes of champion, oldest first."""
     tags = registry.model_tags()
     return [Change(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_CHANGE)]
 
 
-def champion_at(registry: Registry, moment: pd.Timestamp) -> Version:
-    """The champion that a batch is judged by which starts at a moment.
+def champion_at(registry: Registry, moment: pd.Timestamp) -> int:
+    """Number of the champion that judges a batch which starts at a moment.
 
     Raises
     ------
     RegistryError
-        If there is none, or the first one has not passed the gate.
+        If there is no champion, or the first one has not passed the gate.
     """
-    then = [one for one in history(registry) if pd.Timestamp(one.since) <= moment]
-    return registry.version(then[-1].version) if then else registry.champion()
+    then = [change for change in changes(registry) if pd.Timestamp(change.since) <= moment]
+    return then[-1].version if then else registry.champion().number
 
 
 def promote(
     registry: Registry, number: int, *, expected: int | None, since: pd.Timestamp, by: str = ""
 ) -> None:
-    """Make a version champion that has passed the gate; if it is, nothing changes.
+    """Make a version that passed the gate champion; if it is already, nothing changes.
 
     Parameters
     ----------
@@ -83,66 +84,69 @@ def promote(
     number : int
         The version.
     expected : int or None
-        The champion it was compared with.
+        The champion that it was compared with.
     since : Timestamp
-        Start of the first batch that is judged by it.
+        Start of the first batch that it judges.
     by : str
         Who approved it.
 
     Raises
     ------
     RegistryError
-        If it has not passed, the champion is another than expected, or promotion is held.
+        If it has not passed, the champion is not the expected one, or promotion is held.
     """
     with registry.exclusive("champion"):
-        now = _settle(registry, since)
+        now = _reconcile(registry, since)
         version = registry.version(number)
-        if not version.passed:
-            message = (
-                f"Version {number} of {registry.name!r} must have passed the gate to be promoted. "
-                f"It has not. Run register/{registry.name} for it."
-            )
-            raise RegistryError(message)
-        if now == number:
+        if version.passed and now == number:
             return
-        if reason := held(registry):
-            message = (
-                f"Promotion of {registry.name!r} must not be held. It is, since it was rolled "
-                f"back: {reason} Run release/{registry.name}."
-            )
-            raise RegistryError(message)
-        if now != expected:
-            message = (
-                f"The champion of {registry.name!r} must still be version {expected}, which "
-                f"version {number} was compared with. It is {now}. Run register/{registry.name}."
-            )
-            raise RegistryError(message)
-        change = _next(
-            registry, number, now, "promoted", reason=version.tags["reason"], since=since
+        problem = _unpromotable(registry, number, passed=version.passed, expected=expected, now=now)
+        if problem:
+            raise RegistryError(problem)
+        change = _next(registry, number, now, "promoted", reason=version.reason, since=since)
+        _move(registry, replace(change, by=by, episode=version.episode))
+
+
+def _unpromotable(
+    registry: Registry, number: int, *, passed: bool, expected: int | None, now: int | None
+) -> str:
+    """Why a version must not be promoted now; empty: it may be."""
+    again = f"Run `holdfast register {registry.conf} {number}`."
+    if not passed:
+        return f"Version {number} of {registry.name!r} has not passed the gate. {again}"
+    if reason := held(registry):
+        return (
+            f"Promotion of {registry.name!r} is held since a rollback: {reason} "
+            f"Run `holdfast release {registry.conf}`."
         )
-        _move(registry, replace(change, by=by, episode=version.tags.get("episode", "")))
+    if now != expected:
+        return (
+            f"Version {number} of {registry.name!r} was compared with version {expected}, but the "
+            f"champion is now version {now}. {again}"
+        )
+    return ""
 
 
 def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[int, int]:
-    """Make the champion before this one champion again, and hold promotion until released.
+    """Make the previous champion champion again, and hold promotion until it is released.
 
     Returns
     -------
     tuple of int
-        The version that was champion and the one that is now.
+        The version that was champion and the version that is now.
 
     Raises
     ------
     RegistryError
-        If there is nothing to go back to.
+        If there is no previous champion.
     """
     with registry.exclusive("champion"):
-        now = _settle(registry, since)
-        line = _line(history(registry))
-        if now is None or len(line) < 2:  # noqa: PLR2004 -- this one and one before it
+        now = _reconcile(registry, since)
+        line = _line(changes(registry))
+        if now is None or len(line) < 2:  # noqa: PLR2004 -- this champion and the one before it
             message = (
-                f"Model {registry.name!r} must have a previous champion to go back to. It has "
-                f"none. Name a version: register/{registry.name}."
+                f"Model {registry.name!r} has no previous champion to go back to. "
+                f"Name a version: `holdfast register {registry.conf} <version>`."
             )
             raise RegistryError(message)
         registry.tag_model(_HELD, reason[:_LONGEST])
@@ -151,7 +155,7 @@ def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[i
 
 
 def held(registry: Registry) -> str:
-    """Why promotion waits for people; empty: it does not."""
+    """Why no version is promoted until people release promotion; empty: it is not held."""
     return registry.model_tags().get(_HELD, "")
 
 
@@ -161,19 +165,26 @@ def release(registry: Registry) -> None:
         registry.tag_model(_HELD, "")
 
 
-def settle(registry: Registry, since: pd.Timestamp) -> None:
-    """Finish a change that was cut off, and write one down that was made by hand."""
+def reconcile(registry: Registry, since: pd.Timestamp) -> None:
+    """Finish a change that was cut off, and write down a change that was made by hand.
+
+    Parameters
+    ----------
+    registry : Registry
+    since : Timestamp
+        Start of the first batch that a champion moved by hand judges.
+    """
     with registry.exclusive("champion"):
-        _settle(registry, since)
+        _reconcile(registry, since)
 
 
-def _settle(registry: Registry, since: pd.Timestamp) -> int | None:
-    """The champion, once alias and history agree."""
+def _reconcile(registry: Registry, since: pd.Timestamp) -> int | None:
+    """Number of the champion, once the alias agrees with the list of changes."""
     champion = registry.alias(CHAMPION)
     now = None if champion is None else champion.number
-    changes = history(registry)
-    last = changes[-1] if changes else None
-    if last is not None and now in {last.before, last.version} and not _arrived(registry, last):
+    made = changes(registry)
+    last = made[-1] if made else None
+    if last is not None and now in {last.before, last.version} and not _finished(registry, last):
         _finish(registry, last)
         return last.version
     if now is not None and (last is None or now != last.version):
@@ -183,22 +194,21 @@ def _settle(registry: Registry, since: pd.Timestamp) -> int | None:
     return now
 
 
-def _arrived(registry: Registry, change: Change) -> bool:
-    """Whether the alias once moved."""
-    return registry.version(change.version).tags.get("champion") == str(change.place)
+def _finished(registry: Registry, change: Change) -> bool:
+    return registry.version(change.version).place == change.place
 
 
 def _next(
     registry: Registry,
     version: int,
     before: int | None,
-    kind: Literal["promoted", "rolled back", "moved by hand"],
+    kind: Kind,
     *,
     reason: str,
     since: pd.Timestamp,
 ) -> Change:
     at = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}"
-    place = len(history(registry)) + 1
+    place = len(changes(registry)) + 1
     return Change(place, version, before, kind, reason[:_LONGEST], since.isoformat(), at)
 
 
@@ -208,16 +218,16 @@ def _move(registry: Registry, change: Change) -> None:
 
 
 def _finish(registry: Registry, change: Change) -> None:
-    line = _line(history(registry))
+    line = _line(changes(registry))
     registry.point(CHAMPION, change.version)
     registry.point(PREVIOUS, line[-2] if len(line) > 1 else None)
     registry.tag(change.version, {"champion": str(change.place), "waits": ""})
 
 
-def _line(changes: list[Change]) -> list[int]:
-    """Champions that one could go back to, the present one last."""
+def _line(made: list[Change]) -> list[int]:
+    """Champions that one could go back to, the present champion last."""
     line: list[int] = []
-    for change in changes:
+    for change in made:
         if change.kind == "rolled back":
             line.pop()
         else:

@@ -1,20 +1,22 @@
-"""Recorded batches: what each showed, what was decided, and what people answered.
+"""Batches recorded in MLflow: what each showed, what was decided, and what people answered.
 
-All state of the monitor is read back from here.
+All state of the monitor is read back from here, as a `History`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import pandas as pd
+from mlflow.entities import Run
 
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
+from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 
@@ -24,69 +26,11 @@ decision was made from."""
 Answer = Literal["accept", "drop", "reload"]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A recorded batch.
-
-    Attributes
-    ----------
-    name : str
-        Start of its window, ISO.
-    verdict : Verdict
-        Evidence and decision.
-    rows, quarantined : int
-        Valid and refused rows.
-    drifted : tuple of str
-        Columns that drifted, in the words of the report.
-    performance : Performance or None
-        Realised, once its labels have arrived.
-    run_id : str
-        Its MLflow run.
-    outcome : str
-        ``quiet``, ``moved``, ``broken`` or ``mixed``.
-    paged, announced : bool
-        Whether people were told of its decision, and others of the episode it opened.
-    answer : str
-        What people said of it, ``accept``, ``drop`` or ``reload``; empty: nothing yet.
-    reading : int
-        1, or more if people had its source read again.
-    """
-
-    name: str
-    verdict: Verdict
-    rows: int
-    quarantined: int
-    drifted: tuple[str, ...]
-    performance: Performance | None
-    run_id: str
-    outcome: str
-    answer: str
-    paged: bool
-    announced: bool
-    reading: int = 1
-
-    @property
-    def broken(self) -> bool:
-        """Whether a fault was recognised in it."""
-        return self.outcome in {"broken", "mixed"}
-
-    @property
-    def set_aside(self) -> bool:
-        """Whether nothing may be learnt from it or judged by it."""
-        return self.broken and self.answer != "accept"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether people have to answer for it."""
-        return self.set_aside and self.answer != "drop"
-
-
-def batches(tracking: Tracking) -> list[Batch]:
-    """All recorded batches, oldest first; of one that was read again the last reading counts."""
-    found = [_batch(run) for run in tracking.search("tags.kind = 'batch'")]
-    readings = sorted((one for one in found if one is not None), key=lambda one: one.reading)
-    named = {one.name: one for one in readings}
-    return [named[name] for name in sorted(named)]
+def read_history(tracking: Tracking) -> History:
+    """All recorded batches, oldest first; the last reading of a batch replaces earlier readings."""
+    found = [_batch(run) for run in tracking.search("tags.kind = 'batch'") if _is_judged(run)]
+    by_name = {batch.name: batch for batch in sorted(found, key=lambda batch: batch.reading)}
+    return History(tuple(by_name[name] for name in sorted(by_name)))
 
 
 def record(
@@ -100,11 +44,13 @@ def record(
     step: int,
     given: Mapping[str, Any],
     reading: int = 1,
-) -> None:
+) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
     Parameters
     ----------
+    tracking : Tracking
+        Where to log it.
     verdict : Verdict
         Evidence and decision.
     report : DriftReport
@@ -118,71 +64,129 @@ def record(
     step : int
         Number of the batch since the first champion.
     given : mapping
-        What the decision was made from beside the evidence: `episode.decide` on it decides the
-        same again.
+        What the decision was made from beside the evidence: `episode.decide` repeats the decision
+        from it.
     reading : int
-        How often it was read, this time included.
+        How often the batch was read from its source, this time included.
+
+    Returns
+    -------
+    Batch
+        The recorded batch, as `read_history` reads it back.
     """
-    evidence = verdict.evidence
-    parent = _timeline(tracking, evidence.version, window[0])
-    tags, name = {"kind": "batch", "batch": evidence.batch}, f"batch {evidence.batch}"
-    if reading > 1:
-        tags, name = tags | {"reading": str(reading)}, f"{name}, reading {reading}"
-    run_id = tracking.run(tags, name, window[0])
+    version = verdict.evidence.version
+    timeline = _timeline(tracking, version, window[0])
+    run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     metrics = notes.batch_metrics(report, quarantined, predicted)
-    drifted = json.dumps(report.drifted[:20])
-    facts = {
-        "mlflow.parentRunId": parent,
-        "mlflow.note.content": notes.batch_note(
-            verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
-        ),
-        "version": str(evidence.version),
-        "action": verdict.decision.action,
-        "episode": verdict.decision.episode,
-        "alarm": str(report.alarm).lower(),
-        "outcome": report.outcome,
-        "drifted": drifted,
+    note = notes.batch_note(
+        verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
+    )
+    tags = {
+        "mlflow.parentRunId": timeline,
+        "mlflow.note.content": note,
+        **_facts(verdict, report),
+        # The verdict comes last: a batch without a verdict is judged again.
+        "verdict": json.dumps(asdict(verdict)),
     }
     with translated():
         tracking.client.log_dict(run_id, report.to_dict(), REPORT)
         tracking.client.log_text(run_id, json.dumps(summary_to_json(report.summary)), SUMMARY)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
-        tracking.log(parent, metrics, window[1], step)
-        for key, value in facts.items():
-            tracking.client.set_tag(run_id, key, value)
+        tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
-        # The verdict comes last: a batch without one is judged again.
-        tracking.client.set_tag(run_id, "verdict", json.dumps(asdict(verdict)))
+        for key, value in tags.items():
+            tracking.client.set_tag(run_id, key, value)
+        return _batch(tracking.client.get_run(run_id))
+
+
+def _batch_run(tracking: Tracking, batch: str, start: pd.Timestamp, reading: int) -> str:
+    tags, name = {"kind": "batch", "batch": batch}, f"batch {batch}"
+    if reading > 1:
+        tags, name = tags | {"reading": str(reading)}, f"{name}, reading {reading}"
+    return tracking.run(tags, name, start)
+
+
+def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
+    """Tags of a batch that MLflow's list of runs can be filtered by."""
+    return {
+        "version": str(verdict.evidence.version),
+        "action": verdict.decision.action,
+        "episode": verdict.decision.episode,
+        "alarm": str(report.alarm).lower(),
+        "outcome": report.outcome,
+        "drifted": json.dumps(report.drifted[:20]),
+    }
 
 
 def record_performance(
-    tracking: Tracking, batch: Batch, performance: Performance, *, end: pd.Timestamp, step: int
-) -> None:
-    """Add realised performance to a batch and to its champion's time line."""
-    scores = {f"realised_{key}": value for key, value in performance.scores.items()}
-    scores |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
-    parent = _timeline(tracking, batch.verdict.evidence.version, end)
-    with translated():
-        tracking.log(batch.run_id, scores, end, 0)
-        tracking.log(parent, scores, end, step)
-        tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
-
-
-def mark(tracking: Tracking, batch: Batch, **tags: str) -> None:
-    """Set tags of a batch."""
-    with translated():
-        for key, value in tags.items():
-            tracking.client.set_tag(batch.run_id, key, value)
-
-
-def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -> Batch:
-    """Record what people say of a batch; the same answer again changes nothing.
+    tracking: Tracking, batch: Batch, performance: Performance, *, step: int
+) -> Batch:
+    """Add realised performance to a batch and to its champion's time line.
 
     Parameters
     ----------
-    batch : str
-        Its name, or any spelling of its start.
+    tracking : Tracking
+        Where to log it.
+    batch : Batch
+        The batch.
+    performance : Performance
+        Its realised performance.
+    step : int
+        Number of the batch since the first champion.
+
+    Returns
+    -------
+    Batch
+        The batch with its performance.
+    """
+    scores = {f"realised_{key}": value for key, value in performance.scores.items()}
+    scores |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
+    timeline = _timeline(tracking, batch.version, batch.end)
+    with translated():
+        tracking.log(batch.run_id, scores, batch.end, 0)
+        tracking.log(timeline, scores, batch.end, step)
+        tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
+    return replace(batch, performance=performance)
+
+
+def record_page(tracking: Tracking, batch: Batch) -> Batch:
+    """Note that people were paged about a batch; the batch with that note."""
+    with translated():
+        tracking.client.set_tag(batch.run_id, "paged", "yes")
+    return replace(batch, paged=True)
+
+
+def record_announcement(tracking: Tracking, batch: Batch, key: str) -> Batch:
+    """Note that the retrain which a batch asks for was announced; the batch with that note.
+
+    Parameters
+    ----------
+    tracking : Tracking
+        Where to note it.
+    batch : Batch
+        The batch that opened the episode.
+    key : str
+        Of the request that was announced.
+    """
+    with translated():
+        tracking.client.set_tag(batch.run_id, "announced", key)
+    return replace(batch, announced=True)
+
+
+def record_answer(
+    tracking: Tracking, history: History, name: str, answer: Answer, reason: str
+) -> Batch:
+    """Record what people answer for a batch; repeating an answer changes nothing.
+
+    Parameters
+    ----------
+    tracking : Tracking
+        Where to record it.
+    history : History
+        All recorded batches.
+    name : str
+        Name of the batch, or any spelling of its start.
     answer : str
         ``accept``: the world is like that now. ``drop``: never learn from these rows. ``reload``:
         the source was mended, and the batch is to be read and judged again.
@@ -192,41 +196,48 @@ def record_answer(tracking: Tracking, batch: str, answer: Answer, reason: str) -
     Returns
     -------
     Batch
-        The one that was answered for, as it was.
+        The batch with its answer.
 
     Raises
     ------
     RegistryError
-        If there is no such batch, or it is not broken and not to be read again.
+        If the batch is not recorded, or it is not broken and not to be read again.
     """
-    start = pd.to_datetime(batch, errors="coerce")
-    name = batch if pd.isna(start) else f"{start:%Y-%m-%dT%H:%M}"
-    found = next((one for one in batches(tracking) if one.name == name), None)
-    if found is None or not (found.broken or answer == "reload"):
-        got = "It is not recorded" if found is None else f"It is {found.outcome}"
-        rule = "be recorded to be read again" if answer == "reload" else f"be broken to {answer} it"
-        message = (
-            f"Batch {batch} of {tracking.name!r} must {rule}. {got}. "
-            f"See the open questions: review/{tracking.name}."
+    start = pd.to_datetime(name, errors="coerce")
+    batch = history.find(name if pd.isna(start) else batch_name(start))
+    if batch is None or not (batch.broken or answer == "reload"):
+        raise RegistryError(_unanswerable(tracking, batch, name, answer))
+    if batch.answer != answer:
+        with translated():
+            _set_answer(tracking, batch, answer, reason)
+    return replace(batch, answer=answer)
+
+
+def _unanswerable(tracking: Tracking, batch: Batch | None, name: str, answer: Answer) -> str:
+    if batch is None:
+        fact = f"Batch {name} of {tracking.name!r} is not recorded."
+    else:
+        fact = (
+            f"Batch {name} of {tracking.name!r} must be broken to {answer} it. Got {batch.outcome}."
         )
-        raise RegistryError(message)
-    if found.answer == answer:
-        return found
-    with translated():
-        tags = tracking.client.get_run(found.run_id).data.tags
-        moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
-        now = {"answer_reason": reason[:300], "answered": moment}
-        if found.answer:
-            earlier = {key: tags[key] for key in ("answer", *now)}
-            history = [*json.loads(tags.get("answers", "[]")), earlier]
-            tracking.client.set_tag(found.run_id, "answers", json.dumps(history))
-        for key, value in (now | {"answer": answer}).items():
-            tracking.client.set_tag(found.run_id, key, value)
-    return found
+    return f"{fact} See the broken batches: `holdfast review {tracking.conf}`."
+
+
+def _set_answer(tracking: Tracking, batch: Batch, answer: Answer, reason: str) -> None:
+    """Tag a batch with an answer, and keep the answer before it."""
+    moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
+    now = {"answer_reason": reason[:300], "answered": moment}
+    if batch.answer:
+        tags = tracking.client.get_run(batch.run_id).data.tags
+        before = {key: tags[key] for key in ("answer", *now)}
+        answers = [*json.loads(tags.get("answers", "[]")), before]
+        tracking.client.set_tag(batch.run_id, "answers", json.dumps(answers))
+    for key, value in (now | {"answer": answer}).items():
+        tracking.client.set_tag(batch.run_id, key, value)
 
 
 def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:
-    """Keep the page of a week's refused requests in a run of its own; again, it is replaced."""
+    """Store the page of a week's refused requests in its own run; a repeated call replaces it."""
     name = f"refused {start:%Y-%m-%d}"
     run_id = tracking.run({"kind": "digest", "week": f"{start:%Y-%m-%d}"}, name, start)
     with translated():
@@ -244,7 +255,7 @@ def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
 
 def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     """What some batches looked like as observations, in the order given."""
-    return [summary_from_json(tracking.read(one.run_id, SUMMARY)) for one in chosen]
+    return [summary_from_json(tracking.read(batch.run_id, SUMMARY)) for batch in chosen]
 
 
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
@@ -252,22 +263,24 @@ def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
     return tracking.run(tags, f"monitoring of version {version}", start)
 
 
-def _batch(run: Any) -> Batch | None:
+def _is_judged(run: Run) -> bool:
+    return "verdict" in run.data.tags
+
+
+def _batch(run: Run) -> Batch:
     tags = run.data.tags
-    if "verdict" not in tags:
-        return None
     verdict = json.loads(tags["verdict"])
     values = verdict["evidence"]
     lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
     evidence = Evidence(**{**values, **lists})
-    performance = tags.get("performance")
     return Batch(
         name=tags["batch"],
+        end=pd.Timestamp(run.info.end_time, unit="ms"),
         verdict=Verdict(evidence, Decision(**verdict["decision"])),
         rows=int(run.data.metrics["rows"]),
         quarantined=int(run.data.metrics["quarantined"]),
         drifted=tuple(json.loads(tags["drifted"])),
-        performance=None if performance is None else _performance(json.loads(performance)),
+        performance=_performance(tags.get("performance")),
         run_id=run.info.run_id,
         outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
         answer=tags.get("answer", ""),
@@ -277,5 +290,8 @@ def _batch(run: Any) -> Batch | None:
     )
 
 
-def _performance(values: dict[str, Any]) -> Performance:
+def _performance(text: str | None) -> Performance | None:
+    if text is None:
+        return None
+    values = json.loads(text)
     return Performance(**{**values, "parts": tuple(values["parts"])})

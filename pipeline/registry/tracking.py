@@ -1,7 +1,7 @@
-"""One model's MLflow experiment: its address, its runs, and MLflow's errors in our words.
+"""One model's MLflow experiment: its address, its runs, and MLflow's errors as ours.
 
-A run is found by its tags and continued, and metrics carry the time that they are of, so that
-doing anything twice adds nothing.
+Runs are found by their tags and continued, and metrics carry the time that they belong to, so
+that repeating a call adds nothing.
 """
 
 import logging
@@ -22,32 +22,32 @@ import sqlalchemy as sa
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
-from pipeline.config import Settings
+from pipeline import config
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.registry import locks
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn MLflow's and the database's errors into ours; none of theirs goes further."""
+    """Raise errors of MLflow and its database as `RegistryError` or `UnavailableError`."""
     try:
         yield
     except RestException as error:
-        message = f"MLflow must accept the call. Got: {_first_line(error)}. Check the registry."
+        message = f"MLflow refused a call: {_first_line(error)}. Check the registry."
         raise RegistryError(message) from error
     except (MlflowException, sa.exc.SQLAlchemyError, OSError) as error:
         text = _first_line(error)
         away = "Connection" in text or "Max retries" in text or "locked" in text
         if away:
-            message = f"MLflow must answer. Got: {text}. Start it, or set MLFLOW_TRACKING_URI."
+            message = f"MLflow does not answer: {text}. Start it, or set MLFLOW_TRACKING_URI."
             raise UnavailableError(message) from error
-        message = f"MLflow must have a whole store. Got: {text}. Restore it or remove it."
+        message = f"MLflow's store cannot be read: {text}. Restore it or remove it."
         raise RegistryError(message) from error
 
 
 @contextmanager
 def _environment_kept(*names: str) -> Iterator[None]:
-    """MLflow writes its address to the environment, where the next model would find it."""
+    """Restore variables: MLflow sets its address, where the next model would find it."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -65,30 +65,39 @@ def _first_line(error: BaseException) -> str:
 class Tracking:
     """One model's experiment.
 
+    Parameters
+    ----------
+    name : str
+        The model.
+    section : Tracking
+        Where its runs and artifacts are kept.
+    conf : str
+        The model's file, as messages name it; empty: `conf/<name>.yaml`.
+
     Attributes
     ----------
     name : str
-        Of the experiment and the registered model.
+        Name of the experiment and of the registered model.
     conf : str
-        The model's file, as it was named.
+        The model's file.
     folder : Path
         The one folder of all state on disk.
     uri : str
         MLflow's address.
-    locks_count : bool
-        Whether its locks keep all apart that use the store, on whatever host.
+    locks_are_global : bool
+        Whether the locks exclude every process that uses the store, on whatever host.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.name, self.conf = settings.name, settings.conf
-        self.folder = settings.tracking.folder.resolve()
+    def __init__(self, name: str, section: config.Tracking, conf: str = "") -> None:
+        self.name, self.conf = name, conf or f"conf/{name}.yaml"
+        self.folder = section.folder.resolve()
         local = f"sqlite:///{self.folder / 'mlflow.db'}"
-        self.uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
-        kept = settings.tracking.locks
+        self.uri = section.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
         database = self.uri if self.uri.startswith("postgresql") else None
-        self._locks = database if kept is None else kept.get_secret_value()
-        # A store that others cannot reach is used by the processes of this host alone.
-        self.locks_count = bool(self._locks) or _is_here(self.uri)
+        self._locks = database if section.locks is None else section.locks.get_secret_value()
+        # A store that other hosts cannot reach is used by the processes of this host alone.
+        self.locks_are_global = bool(self._locks) or _is_here(self.uri)
+        self._run_ids: dict[str, str] = {}
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         for noisy in ("alembic", "mlflow"):
@@ -97,13 +106,21 @@ class Tracking:
     def exclusive(
         self, what: str, patience: float = locks.PATIENCE
     ) -> AbstractContextManager[None]:
-        """A lock of this model: `what` happens once at a time."""
+        """A lock of this model, held by one process at a time.
+
+        Parameters
+        ----------
+        what : str
+            Name of the lock.
+        patience : float
+            Seconds to wait for it.
+        """
         name, folder = f"{self.name}-{what}", self.folder / "locks"
         return locks.exclusive(name, folder=folder, database=self._locks, patience=patience)
 
     @cached_property
     def client(self) -> mlflow.MlflowClient:
-        """MLflow's client, its global address set, because sources resolve through it."""
+        """MLflow's client; its global address is set too, because artifacts resolve through it."""
         with translated(), _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             if self.uri.startswith("sqlite"):
                 self._make_store()
@@ -114,7 +131,7 @@ class Tracking:
         return client
 
     def _make_store(self) -> None:
-        """Make SQLite's file where there is none, under another name until it is whole."""
+        """Make SQLite's file if there is none, under another name until it is complete."""
         self.folder.mkdir(parents=True, exist_ok=True)
         store = Path(sa.make_url(self.uri).database or self.folder)
         if store.exists():
@@ -127,7 +144,7 @@ class Tracking:
 
     @cached_property
     def experiment(self) -> str:
-        """Id of the experiment, made when it is not there."""
+        """Id of the experiment, created if it does not exist."""
         with translated():
             found = self.client.get_experiment_by_name(self.name)
             if found is not None:
@@ -137,7 +154,7 @@ class Tracking:
             return str(self.client.create_experiment(self.name, artifact_location=place))
 
     def search(self, condition: str) -> list[Run]:
-        """Runs that meet a condition, the latest first."""
+        """Runs that meet a condition in MLflow's filter syntax, the latest first."""
         runs: list[Run] = []
         token: str | None = None
         with translated():
@@ -156,26 +173,43 @@ class Tracking:
                     return runs
 
     def run(self, tags: Mapping[str, str], name: str, start: pd.Timestamp) -> str:
-        """The run that carries these tags, made when it is not there."""
+        """Id of the run that carries some tags; it is created if there is none.
+
+        Parameters
+        ----------
+        tags : mapping of str to str
+            What identifies the run.
+        name : str
+            Its name, if it is created.
+        start : Timestamp
+            Its start time, if it is created.
+        """
         condition = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        if condition not in self._run_ids:
+            self._run_ids[condition] = self._found_or_created(condition, tags, name, start)
+        return self._run_ids[condition]
+
+    def _found_or_created(
+        self, condition: str, tags: Mapping[str, str], name: str, start: pd.Timestamp
+    ) -> str:
         found = self.search(condition)
         if found:
             return str(found[-1].info.run_id)
         with translated():
-            made = self.client.create_run(
+            created = self.client.create_run(
                 self.experiment,
                 start_time=milliseconds(start),
                 tags={**tags, "mlflow.runName": name},
             )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     def read(self, run_id: str, artifact: str) -> Any:
-        """A JSON artifact of a run."""
+        """The content of a JSON artifact of a run."""
         with translated():
             return mlflow.artifacts.load_dict(f"runs:/{run_id}/{artifact}")
 
     def log(self, run_id: str, values: Mapping[str, float], at: pd.Timestamp, step: int) -> None:
-        """Add metrics of one moment to a run; the same again add nothing."""
+        """Add metrics of one moment to a run; repeated values add nothing."""
         metrics = [
             Metric(metric_name(key), float(value), milliseconds(at), step)
             for key, value in values.items()
@@ -191,10 +225,10 @@ def _is_here(uri: str) -> bool:
 
 
 def metric_name(name: str) -> str:
-    """A column may be called anything, a metric may not."""
+    """A column's name without the characters that MLflow refuses in names of metrics."""
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def milliseconds(at: pd.Timestamp) -> int:
-    """A moment as MLflow counts."""
+    """A moment in milliseconds since 1970, as MLflow counts time."""
     return int(at.timestamp() * 1_000)

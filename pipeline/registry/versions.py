@@ -1,32 +1,27 @@
-"""Versions: how they are trained and logged, judged, promoted and fetched."""
+"""Registered versions: what is known of each, who is champion, and the bundles they carry."""
 
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 
-from pipeline.config import Settings
+from pipeline import config
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
-from pipeline.registry import environment
-from pipeline.registry.tracking import Tracking, metric_name, translated
-from pipeline.reporting import notes
+from pipeline.registry.tracking import Tracking, translated
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
-from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
-from pipeline.training.metrics import LOSS
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _DATA = Path("data") / "bundle"
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True)
@@ -40,69 +35,121 @@ class Version:
     run_id : str
         Its training run.
     tags : dict of str to str
-        Gate, reason, window, environment, and the episode that asked for it.
+        Everything known of it, as MLflow stores it; the properties read it.
     """
 
     number: int
     run_id: str
-    tags: dict[str, str]
+    tags: dict[str, str] = field(repr=False)
 
     @property
     def until(self) -> pd.Timestamp:
-        """End of the window it was trained on."""
+        """End of the window that it was trained on."""
         return pd.Timestamp(self.tags["until"])
 
     @property
     def passed(self) -> bool:
-        """Whether the gate let it through."""
+        """Whether it passed the gate."""
         return self.tags.get("gate") == "passed"
 
     @property
-    def settled(self) -> bool:
-        """Whether it was champion, or is refused; one that passed may wait for people."""
-        return self.tags.get("gate") == "refused" or bool(self.tags.get("champion"))
+    def reason(self) -> str:
+        """Why the gate or a person decided as they did; empty before that."""
+        return self.tags.get("reason", "")
+
+    @property
+    def episode(self) -> str:
+        """The episode of drift that asked for it; empty: none did."""
+        return self.tags.get("episode", "")
+
+    @property
+    def recipe(self) -> str:
+        """Hash of the settings that it was trained with."""
+        return self.tags.get("recipe", "")
+
+    @property
+    def shadow(self) -> int:
+        """Live batches that it scores beside the champion before it is judged."""
+        return int(self.tags.get("shadow") or 0)
+
+    @property
+    def waits_for(self) -> str:
+        """``approval`` or ``release``, where people have to act before it goes on; else empty."""
+        return self.tags.get("waits", "")
+
+    @property
+    def place(self) -> int:
+        """Place of its last promotion among all changes of champion, from 1; 0: never champion."""
+        return int(self.tags.get("champion") or 0)
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it is or has been champion."""
+        return self.place > 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been champion or was refused, so that nothing is left to decide."""
+        return self.promoted or self.tags.get("gate") == "refused"
+
+    @property
+    def awaits_gate(self) -> bool:
+        """Whether the gate has to judge it now: it waits for neither people nor batches."""
+        return not (self.closed or self.waits_for or self.shadow)
+
+    @property
+    def left_out(self) -> str:
+        """Batches whose rows were set aside and not trained on, separated by commas."""
+        return self.tags.get("left_out", "")
+
+    @property
+    def rows(self) -> int:
+        """Rows that it was fitted on."""
+        return int(self.tags["rows"])
 
 
 class Registry(Tracking):
     """One model's experiment and its registered versions."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, name: str, section: config.Tracking, conf: str = "") -> None:
+        super().__init__(name, section, conf)
         self._bundles: dict[int, Bundle] = {}
 
     def versions(self) -> list[Version]:
         """All registered versions, oldest first."""
         with translated():
             found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
-        return sorted((_version(one) for one in found), key=lambda one: one.number)
+        return sorted(map(_version, found), key=lambda version: version.number)
 
     def version(self, number: int) -> Version:
-        """One version.
+        """The version of a number.
 
         Raises
         ------
         RegistryError
-            If there is none of that number.
+            If there is none.
         """
-        for one in self.versions():
-            if one.number == number:
-                return one
+        with translated():
+            try:
+                return _version(self.client.get_model_version(self.name, str(number)))
+            except MlflowException as error:
+                if error.error_code not in _ABSENT:
+                    raise
         message = (
-            f"Model {self.name!r} must have version {number}. It has not. "
-            f"See them in the MLflow UI: make ui."
+            f"Version {number} of model {self.name!r} does not exist. "
+            "See its versions in the MLflow UI."
         )
         raise RegistryError(message)
 
     def alias(self, alias: str) -> Version | None:
-        """The version an alias points to, if any."""
+        """The version that an alias points to, if any."""
         with translated():
             try:
-                found = self.client.get_model_version_by_alias(self.name, alias)
+                return _version(self.client.get_model_version_by_alias(self.name, alias))
             except MlflowException as error:
-                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                if error.error_code in _ABSENT:
                     return None
                 raise
-        return _version(found)
 
     def champion(self) -> Version:
         """The version that serves.
@@ -115,26 +162,27 @@ class Registry(Tracking):
         found = self.alias(CHAMPION)
         if found is None:
             message = (
-                f"Model {self.name!r} must have a champion. It has none. "
-                f"Train one: prefect deployment run train/{self.name}."
+                f"Model {self.name!r} has no champion yet. "
+                f"Train a version: `holdfast train {self.conf}`."
             )
             raise RegistryError(message)
         if not found.passed:
             message = (
-                f"The champion of {self.name!r} must have passed the gate. Version "
-                f"{found.number} has not. Run register/{self.name} or rollback/{self.name}."
+                f"The champion of {self.name!r}, version {found.number}, has not passed the gate. "
+                f"Run `holdfast register {self.conf} {found.number}` or "
+                f"`holdfast rollback {self.conf}`."
             )
             raise RegistryError(message)
         return found
 
     def tag(self, number: int, tags: Mapping[str, str]) -> None:
-        """Set tags of a version."""
+        """Set tags of a version, in the order given."""
         with translated():
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(number), key, value)
 
     def record_gate(self, number: int, decision: GateResult) -> None:
-        """Keep the gate's decision with the version, readable in the UI; its tags come last."""
+        """Store the gate's decision with a version, readable in MLflow; its tags come last."""
         version = self.version(number)
         gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
@@ -143,6 +191,14 @@ class Registry(Tracking):
             self.log(version.run_id, gains, version.until, 0)
         gate = "passed" if decision.promoted else "refused"
         self.tag(number, {"reason": decision.reason, "gate": gate})
+
+    def hold(self, number: int, waits_for: str) -> None:
+        """Let a version that passed wait for people: for their ``approval`` or ``release``."""
+        self.tag(number, {"waits": waits_for})
+
+    def refuse(self, number: int, reason: str) -> None:
+        """Refuse a version that passed the gate, because a person says so."""
+        self.tag(number, {"reason": reason, "waits": "", "gate": "refused"})
 
     def model_tags(self) -> dict[str, str]:
         """Tags of the registered model; none before it has a version."""
@@ -156,7 +212,7 @@ class Registry(Tracking):
             self.client.set_registered_model_tag(self.name, key, value)
 
     def point(self, alias: str, number: int | None) -> None:
-        """Let an alias point to a version, or to none."""
+        """Let an alias point to a version; with None it is removed."""
         with translated():
             if number is not None:
                 self.client.set_registered_model_alias(self.name, alias, str(number))
@@ -164,175 +220,66 @@ class Registry(Tracking):
                 self.client.delete_registered_model_alias(self.name, alias)
 
     def folder_of(self, number: int) -> Path:
-        """A version's bundle on local disk, fetched once."""
-        kept = self.folder / "cache" / self.name / self.version(number).run_id
-        if not kept.exists():
-            self._fetch(number, kept)
-        return kept
+        """Folder of a version's bundle on local disk, downloaded once."""
+        version = self.version(number)
+        cached = self.folder / "cache" / self.name / version.run_id
+        if not cached.exists():
+            self._download(version, cached)
+        return cached
 
     def bundle(self, number: int) -> Bundle:
-        """A version, its golden batch replayed.
+        """The bundle of a version, its golden batch replayed.
 
         Raises
         ------
         RegistryError
-            If anything of it is missing, broken or was changed, or it predicts differently here.
+            If a part is missing, broken or was changed, or the model predicts differently here.
         """
         if number not in self._bundles:
             self._bundles[number] = Bundle.load(self.folder_of(number))
         return self._bundles[number]
 
-    def _fetch(self, number: int, kept: Path) -> None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as partial, translated():
+    def _download(self, version: Version, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as partial, translated():
             path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{self.name}/{number}", dst_path=partial
+                artifact_uri=f"models:/{self.name}/{version.number}", dst_path=partial
             )
             whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
-            self._check_files(number, sha256_of(whole))
+            self._check_files(version, sha256_of(whole))
             manifest = json.loads((whole / MANIFEST).read_text())
-            (whole / MANIFEST).write_text(json.dumps({**manifest, "version": number}, indent=1))
-            whole.rename(kept)
+            manifest["version"] = version.number
+            (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            whole.rename(folder)
 
-    def _check_files(self, number: int, got: str) -> None:
-        if self.version(number).tags["sha256"] != got:
+    def _check_files(self, version: Version, got: str) -> None:
+        if version.tags["sha256"] != got:
             message = (
-                f"The files of version {number} of {self.name!r} must be those that were "
-                f"registered. Got others: SHA-256 {got[:12]}... Look at who changed them, and "
-                "train again."
+                f"The files of version {version.number} of {self.name!r} were changed after they "
+                f"were registered: their SHA-256 is now {got[:12]}... Find out who changed them, "
+                f"and train again: `holdfast train {self.conf}`."
             )
             raise RegistryError(message)
 
-    # Training runs
 
-    def record_training(
-        self,
-        trained: Trained,
-        bundle: Path,
-        *,
-        rows: pd.DataFrame,
-        settings: Settings,
-        tags: Mapping[str, str],
-    ) -> int:
-        """Log a training run with everything about it and register its model.
-
-        Parameters
-        ----------
-        trained : Trained
-            What training made.
-        bundle : Path
-            The folder that travels with the version.
-        rows : DataFrame
-            The labelled rows it was fitted on.
-        settings : Settings
-            The configuration it was trained with.
-        tags : mapping of str to str
-            Of the version and the run: window, rows, episode.
-
-        Returns
-        -------
-        int
-            The registered version.
-        """
-        made_with = environment.describe()
-        name = f"train until {tags['until']}"
-        with translated():
-            experiment = self.experiment
-            kind = {"kind": "training"}
-            with mlflow.start_run(experiment_id=experiment, run_name=name, tags=kind) as run:
-                self._log_training(run, trained, rows, settings, {**tags, **made_with})
-                kept = {**tags, **made_with, "gate": "pending", "sha256": sha256_of(bundle)}
-                return self._register(trained, bundle, kept)
-
-    def close_cut_off(self) -> None:
-        """End training runs whose process is gone; the caller holds the lock of training."""
-        registered = {one.run_id for one in self.versions()}
-        for run in self.search("tags.kind = 'training' and attributes.status = 'RUNNING'"):
-            run_id = run.info.run_id
-            status = "FINISHED" if run_id in registered else "KILLED"
-            with translated():
-                self.client.set_terminated(run_id, status=status)
-
-    def _log_training(
-        self,
-        run: Run,
-        trained: Trained,
-        rows: pd.DataFrame,
-        settings: Settings,
-        tags: Mapping[str, str],
-    ) -> None:
-        training, data = settings.training, settings.data
-        mlflow.set_tags(
-            {
-                **tags,
-                "mlflow.note.content": notes.training_note(trained, tags),
-            }
-        )
-        mlflow.log_params({"estimator": training.estimator, **training.params})
-        mlflow.log_params(training.model_dump(mode="json", include={"window", "holdout", "seed"}))
-        mlflow.log_params({"until": tags["until"], "rows": trained.fitted_rows})
-        mlflow.log_metrics({f"heldout_{key}": value for key, value in trained.scores.items()})
-        mlflow.log_metrics({f"baseline_{key}": value for key, value in trained.baseline.items()})
-        mlflow.log_metrics(
-            {metric_name(f"importance/{name}"): v for name, v in trained.importance.items()}
-        )
-        columns = [*data.features, data.target]
-        for context, part in (("training", rows), ("heldout", trained.heldout)):
-            dataset = mlflow.data.from_pandas(part[columns], name=context, targets=data.target)  # type: ignore[attr-defined]
-            mlflow.log_input(dataset, context=context)
-        for side in ("fitted", "heldout"):
-            points = zip(trained.curve.steps, getattr(trained.curve, side), strict=True)
-            now = run.info.start_time
-            metrics = [Metric(f"curve/{side}", loss, now, step) for step, loss in points]
-            self.client.log_batch(run.info.run_id, metrics)
-        for name, figure in notes.figures(trained, LOSS[settings.task]).items():
-            mlflow.log_figure(figure, name)
-        mlflow.log_text(settings.model_dump_json(indent=1), "settings.json")
-        lock = environment.lock()
-        if lock is not None:
-            mlflow.log_artifact(str(lock), "environment")
-
-    def _register(self, trained: Trained, bundle: Path, tags: Mapping[str, str]) -> int:
-        private = any(column.private for column in trained.model.columns.values())
-        rows = trained.heldout[list(trained.model.columns)]
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="pipeline.training.model",
-            data_path=str(bundle),
-            signature=infer_signature(rows, trained.model.predict(rows)),
-            input_example=None if private else rows.head(3),
-            pip_requirements=environment.requirements(),
-        )
-        mlflow.log_artifacts(str(bundle), "reference")
-        if not self.client.search_registered_models(f"name = '{self.name}'"):
-            self.client.create_registered_model(self.name)
-        made = self.client.create_model_version(
-            self.name,
-            info.model_uri,
-            run_id=info.run_id,
-            model_id=info.model_id,
-            tags=dict(tags),
-        )
-        return int(made.version)
-
-    def attempts(self) -> list[Attempt]:
-        """Challengers that episodes asked for, and that were promoted or refused, oldest first."""
-        return [
-            Attempt(one.tags["episode"], bool(one.tags.get("champion")), one.number)
-            for one in self.versions()
-            if one.tags.get("episode") and one.settled
-        ]
+def attempts(versions: list[Version]) -> list[Attempt]:
+    """Versions that episodes asked for, and that were promoted or refused, in the order given."""
+    return [
+        Attempt(version.episode, version.promoted, version.number)
+        for version in versions
+        if version.episode and version.closed
+    ]
 
 
-def champion_folder(settings: Settings) -> Path:
-    """The champion's bundle on local disk, for serving.
+def champion_folder(name: str, section: config.Tracking, conf: str = "") -> Path:
+    """Folder of the champion's bundle on local disk, for serving.
 
     Raises
     ------
     RegistryError
-        If there is no champion that passed the gate, or it is broken.
+        If there is no champion that passed the gate, or its files are broken.
     """
-    registry = Registry(settings)
+    registry = Registry(name, section, conf)
     return registry.folder_of(registry.champion().number)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
-from pipeline.config import Settings
+import pandas as pd
+
+from pipeline import config
 from pipeline.errors import PipelineError, RegistryError, UnavailableError
 from pipeline.serving.served_version import ServedVersion
 
@@ -63,15 +65,30 @@ class Follower:
 
     Parameters
     ----------
-    settings : Settings
-        Settings of the model.
+    name : str
+        Name of the model.
     state : ServingState
         Holds the served version; this thread changes it.
+    tracking : Tracking
+        Where the registry is.
+    poll : Timedelta
+        How often the registry is asked.
+    conf : str
+        The model's file, as messages name it.
     """
 
-    def __init__(self, settings: Settings, state: ServingState) -> None:
-        self._settings, self._state = settings, state
-        self._last = settings.tracking.folder / "cache" / settings.name / "served.json"
+    def __init__(
+        self,
+        name: str,
+        state: ServingState,
+        *,
+        tracking: config.Tracking,
+        poll: pd.Timedelta,
+        conf: str = "",
+    ) -> None:
+        self._state, self._poll = state, poll.total_seconds()
+        self._place = (name, tracking, conf)
+        self._last = tracking.folder / "cache" / name / "served.json"
         self._registry: Registry | None = None
         self._served_run, self._refused_run = "", ""
         self._stop = Event()
@@ -98,7 +115,7 @@ class Follower:
         self._thread.join()
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._settings.serving.poll.total_seconds()):
+        while not self._stop.wait(self._poll):
             try:
                 self._ask()
             except PipelineError as error:
@@ -120,7 +137,7 @@ class Follower:
 
         try:
             if self._registry is None:
-                self._registry = Registry(self._settings)
+                self._registry = Registry(*self._place)
             found = self._registry.champion()
             self._state.reachable = True
             if found.run_id == self._served_run:

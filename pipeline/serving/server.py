@@ -96,7 +96,13 @@ def _serve_registered(settings: Settings) -> None:
     state = ServingState()
     with (
         _captures(settings.captures) as captures,
-        Follower(settings, state),
+        Follower(
+            settings.name,
+            state,
+            tracking=settings.tracking,
+            poll=settings.serving.poll,
+            conf=settings.conf,
+        ),
     ):
         _serve(state, captures, settings.serving)
 
@@ -110,7 +116,12 @@ def _export(settings: Settings, folder: Path) -> None:
 
     # Held-out and sampled rows stay at home.
     kept = shutil.ignore_patterns("heldout.parquet", "sample.parquet", "reference.json")
-    shutil.copytree(champion_folder(settings), folder, dirs_exist_ok=True, ignore=kept)
+    shutil.copytree(
+        champion_folder(settings.name, settings.tracking, settings.conf),
+        folder,
+        dirs_exist_ok=True,
+        ignore=kept,
+    )
 
 
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:

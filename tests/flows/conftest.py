@@ -16,6 +16,11 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.judge import judge
+from flows.monitor import next_batch
+from pipeline.registry import records
+from pipeline.registry.history import batch_name
+
 WEEKS = 13
 DRIFT = 8
 """The week from which `amount` is shifted, in rows of an hourly shop."""
@@ -138,6 +143,29 @@ def write_conf(folder, **changes):
     path = Path(folder) / "shop.yaml"
     path.write_text(yaml.safe_dump(conf | changes))
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def judge_batch():
+    """Judges the batch that starts at a moment, by default the next batch; returns it."""
+
+    def judged(settings, registry, start=None, **reading):
+        history = records.read_history(registry)
+        start = next_batch(registry, history) if start is None else pd.Timestamp(start)
+        return judge(settings, registry, history, start, **reading).batch(batch_name(start))
+
+    return judged
+
+
+@pytest.fixture(scope="session")
+def answer():
+    """Records what people answer for a batch; returns the batch with the answer."""
+
+    def answered(registry, batch, answer, reason="a test"):
+        history = records.read_history(registry)
+        return records.record_answer(registry, history, batch, answer, reason)
+
+    return answered
 
 
 @pytest.fixture

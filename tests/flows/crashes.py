@@ -1,9 +1,9 @@
 """Kills a replay at every change that it makes to its store, goes on, and compares the end.
 
 `python tests/flows/crashes.py CONF BATCHES SHARE`: BATCHES are judged without harm, then the next
-one, which asks for a retrain, is cut off: at each point, when it is first passed. The first
+batch, which asks for a retrain, is cut off: at each point, when it is first passed. The first
 training and its first batch are cut off at the points that only they pass. Points are found by
-running both. SHARE, as 0/2, says which of them. The last line is JSON.
+running both. SHARE, such as 0/2, says which part of the points to try. The last line is JSON.
 """
 
 import contextlib
@@ -34,13 +34,14 @@ VOLATILE = ("at", "answered")
 
 
 class Watch:
-    """Sees every call that changes the store or pages, and may end the process at one of them."""
+    """Sees every call that changes the store or pages, and may end the process at such a call."""
 
     def __init__(self, target=None):
         self.target, self.seen = target, []
-        for name in dir(mlflow.MlflowClient):
+        client = mlflow.MlflowClient
+        for name in dir(client):
             if name.startswith(CHANGES):
-                setattr(mlflow.MlflowClient, name, self.watched(getattr(mlflow.MlflowClient, name)))
+                setattr(client, name, self.watched(getattr(client, name)))
         monitor.page = self.watched(monitor.page)
 
     def watched(self, function):
@@ -67,28 +68,28 @@ class Watch:
 
 
 def apart(work):
-    """What some work returns, done in a process of its own; its exit code if it was killed."""
+    """What some work returns, done in another process; its exit code if it was killed."""
     sys.stdout.flush()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            told = json.dumps(work(), default=str).encode()
+            result = json.dumps(work(), default=str).encode()
             with os.fdopen(write, "wb") as pipe:
-                pipe.write(told)
+                pipe.write(result)
         except BaseException:  # noqa: BLE001 -- whatever it is, the child ends here
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        told = pipe.read()
+        result = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return json.loads(told) if code == 0 else code
+    return json.loads(result) if code == 0 else code
 
 
 def judged(conf, batches, target=None):
-    """Judge so many batches; the points that were passed."""
+    """Judge some batches; the points that were passed."""
     watch = Watch(target)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         judge_next(conf, batches)
@@ -97,51 +98,52 @@ def judged(conf, batches, target=None):
 
 @flow
 def judge_next(conf, batches):
-    """What `replay` does for so many batches, without its table."""
+    """Judge some batches as `replay` does, without its table."""
     settings, registry = opened(conf)
     if registry.alias("champion") is None:
         train(conf)
-    replay.catch_up(conf, settings, registry)
+    replay.catch_up(settings, registry)
     for _ in range(batches):
-        start = monitor.next_batch(settings, registry)
-        replay.step(conf, settings, registry, start, say=str)
+        start = monitor.next_batch(registry, records.read_history(registry))
+        replay.step(settings, registry, start, say=str)
 
 
 def went_on(conf, batches):
-    """The state once as many batches are judged."""
+    """The state once that number of batches is judged."""
     _, registry = opened(conf)
-    judged(conf, batches - len(records.batches(registry)))
+    judged(conf, batches - len(records.read_history(registry).batches))
     return _state(conf)
 
 
 def _state(conf):
     _, registry = opened(conf)
-    names = {one.run_id: f"run of version {one.number}" for one in registry.versions()}
+    versions = registry.versions()
+    names = {version.run_id: f"run of version {version.number}" for version in versions}
     runs = {run.info.run_id: run for run in registry.search("tags.kind != ''")}
     names |= {key: f"{run.data.tags['kind']} {run.info.run_name}" for key, run in runs.items()}
-    told = {"versions": [], "runs": []}
-    for one in registry.versions():
-        found = registry.client.get_model_version(registry.name, str(one.number))
-        aliases = sorted(found.aliases)
-        told["versions"].append([one.number, one.tags, aliases, found.description, found.status])
+    state = {"versions": [], "runs": []}
+    for version in versions:
+        found = registry.client.get_model_version(registry.name, str(version.number))
+        stored = [sorted(found.aliases), found.description, found.status]
+        state["versions"].append([version.number, version.tags, *stored])
     changes = registry.model_tags()
-    told["history"] = {
+    state["history"] = {
         key: {k: v for k, v in json.loads(value).items() if k not in VOLATILE}
         for key, value in changes.items()
         if key.startswith("change.")
     }
-    for key, found in sorted(runs.items(), key=lambda one: names[one[0]]):
+    for key, found in sorted(runs.items(), key=lambda item: names[item[0]]):
         if found.info.status == "KILLED":
             continue
         own = {k: names.get(v, v) for k, v in found.data.tags.items() if _kept(k)}
         points = sorted(
-            [metric, one.step, one.value, one.timestamp if own["kind"] != "training" else 0]
+            [metric, at.step, at.value, at.timestamp if own["kind"] != "training" else 0]
             for metric in found.data.metrics
-            for one in registry.client.get_metric_history(key, metric)
+            for at in registry.client.get_metric_history(key, metric)
         )
         files = sorted(file.path for file in registry.client.list_artifacts(key))
-        told["runs"].append([names[key], found.info.status, own, points, files])
-    return told
+        state["runs"].append([names[key], found.info.status, own, points, files])
+    return state
 
 
 def _kept(tag):

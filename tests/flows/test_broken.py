@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from flows.monitor import _settled, judge, monitor, next_batch, settle
+from flows.monitor import monitor, next_batch
 from flows.register import register
 from flows.replay import closing, replay, table
+from flows.settle import settle
 from flows.steps import opened
 from flows.train import train
 from pipeline.data.validation import NoValidRowError
@@ -51,17 +52,17 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     conf = spoilt("age", FIRST)
     train(conf)
 
-    told = monitor(conf)
-    assert monitor(conf, batch=FIRST) == told
+    result = monitor(conf)
+    assert monitor(conf, batch=FIRST) == result
 
-    assert told["action"] == "page"
-    assert told["reason"] == "Broken: unit (age). Set aside until someone answers in review."
+    assert result["action"] == "page"
+    assert result["reason"] == "Broken: unit (age). Set aside until someone answers in review."
     (page,) = pages
     assert (page["type"], page["title"]) == ("failure", f"shop, batch {FIRST}: broken, set aside")
     _, registry = opened(conf)
-    (cause,) = records.causes(registry, records.batches(registry)[0])
+    (cause,) = records.causes(registry, records.read_history(registry).batches[0])
     assert f"{cause.sentence} {cause.cure}" in page["message"]
-    assert f"flows.review {conf} --batch {FIRST} --answer" in page["message"]
+    assert f"review {conf} --batch {FIRST} --answer" in page["message"]
 
 
 def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):
@@ -84,7 +85,7 @@ def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
     monitor(conf)
 
     _, registry = opened(conf)
-    (batch,) = records.batches(registry)
+    (batch,) = records.read_history(registry).batches
     run = registry.client.get_run(batch.run_id).data
     assert (batch.outcome, batch.answer, batch.set_aside) == ("broken", "", True)
     assert batch.verdict.evidence.broken == ("unit (age)",)
@@ -97,13 +98,14 @@ def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt
     conf = spoilt("amount", FIRST)
     train(conf)
 
-    told = monitor(conf)
+    result = monitor(conf)
 
-    settings, registry = opened(conf)
-    (batch,) = records.batches(registry)
-    assert (told["rows"], told["action"]) == (0, "page")
+    _, registry = opened(conf)
+    history = records.read_history(registry)
+    (batch,) = history.batches
+    assert (result["rows"], result["action"]) == (0, "page")
     assert (batch.rows, batch.quarantined) == (0, A_WEEK)
-    assert next_batch(settings, registry) == pd.Timestamp(SECOND)
+    assert next_batch(registry, history) == pd.Timestamp(SECOND)
     assert monitor(conf)["action"] == "none"
 
 
@@ -112,9 +114,9 @@ def test_a_batch_without_a_row_is_broken(tmp_path, shop, make_shop_rows):
     rows[~within(rows, FIRST)].to_parquet(tmp_path / "rows.parquet")
     train(shop)
 
-    told = monitor(shop)
+    result = monitor(shop)
 
-    assert (told["rows"], told["reason"][:26]) == (0, "Broken: volume (the batch)")
+    assert (result["rows"], result["reason"][:26]) == (0, "Broken: volume (the batch)")
 
 
 def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, shop, make_shop_rows):
@@ -124,9 +126,9 @@ def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, sho
     live = {"kind": "file", "path": str(tmp_path / "live.parquet")}
     conf = make_conf(data=settings.model_dump(mode="json")["data"] | {"live": live})
 
-    told = monitor(conf)
+    result = monitor(conf)
 
-    assert told["reason"].startswith("Broken: schema (plan).")
+    assert result["reason"].startswith("Broken: schema (plan).")
     kept = pd.read_parquet(next((tmp_path / "state").rglob("batch 2026-02-16T0000.parquet")))
     assert kept["quarantine_reason"].tolist() == ["plan must be present"] * A_WEEK
 
@@ -140,7 +142,7 @@ def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, sh
     with pytest.raises(NoValidRowError, match="has no valid row"):
         monitor(shop)
 
-    assert records.batches(opened(shop)[1]) == []
+    assert records.read_history(opened(shop)[1]).batches == ()
 
 
 def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp_path):
@@ -148,10 +150,10 @@ def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp
     conf = make_conf(monitoring={"diagnosis": False})
     train(conf)
 
-    told = monitor(conf)
+    result = monitor(conf)
 
-    (batch,) = records.batches(opened(conf)[1])
-    assert told["action"] == "none"
+    (batch,) = records.read_history(opened(conf)[1]).batches
+    assert result["action"] == "none"
     assert (batch.outcome, batch.set_aside) == ("moved", False)
     assert list((tmp_path / "state").rglob("*broken.parquet")) == []
 
@@ -165,82 +167,82 @@ def test_without_diagnosis_a_batch_without_a_valid_row_is_refused(spoilt, make_c
         monitor(conf)
 
 
-@pytest.mark.parametrize(("answer", "together"), [(None, 1), ("drop", 1), ("accept", 2)])
-def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, together):
+@pytest.mark.parametrize(("given", "together"), [(None, 1), ("drop", 1), ("accept", 2)])
+def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, given, together):
     conf = spoilt("age", FIRST)
     train(conf)
     monitor(conf)
     _, registry = opened(conf)
-    if answer:
-        records.record_answer(registry, FIRST, answer, "a test")
+    if given:
+        answer(registry, FIRST, given)
 
     monitor(conf)
 
-    assert report_of(registry, records.batches(registry)[1])["batches"] == together
+    assert report_of(registry, records.read_history(registry).batches[1])["batches"] == together
 
 
-def test_a_fault_that_people_accepted_is_not_raised_again(spoilt):
+def test_a_fault_that_people_accepted_is_not_raised_again(spoilt, answer, judge_batch):
     conf = spoilt("age", FIRST, SECOND)
     train(conf)
     monitor(conf)
     settings, registry = opened(conf)
-    records.record_answer(registry, FIRST, "accept", "the new unit")
+    answer(registry, FIRST, "accept", "the new unit")
 
-    batch = judge(settings, registry, pd.Timestamp(SECOND))
+    batch = judge_batch(settings, registry, SECOND)
 
     assert batch.verdict.decision.action != "page"
     assert (batch.outcome, batch.verdict.evidence.broken) == ("moved", ())
     assert report_of(registry, batch)["causes"] == []
 
 
-def test_a_fault_that_people_dropped_is_raised_again(spoilt):
+def test_a_fault_of_a_batch_that_people_dropped_is_raised_again(spoilt, answer):
     conf = spoilt("age", FIRST, SECOND)
     train(conf)
     monitor(conf)
-    records.record_answer(opened(conf)[1], FIRST, "drop", "a bad file")
+    answer(opened(conf)[1], FIRST, "drop", "a bad file")
 
     assert monitor(conf)["action"] == "page"
 
 
-def test_another_fault_than_the_accepted_one_is_raised(spoilt, tmp_path):
+def test_a_fault_that_differs_from_the_accepted_fault_is_raised(spoilt, answer, tmp_path):
     conf = spoilt("age", FIRST, SECOND)
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     rows.loc[within(rows, SECOND), "amount"] *= 100
     rows.to_parquet(tmp_path / "rows.parquet")
     train(conf)
     monitor(conf)
-    records.record_answer(opened(conf)[1], FIRST, "accept", "the new unit")
+    answer(opened(conf)[1], FIRST, "accept", "the new unit")
 
     assert monitor(conf)["reason"].startswith("Broken: unit (amount). ")
 
 
-def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt):
+def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt, answer):
     conf = spoilt("age", SECOND)
     train(conf)
     for _ in range(2):
         monitor(conf)
     _, registry = opened(conf)
     versions = []
-    for answer in (None, "drop", "accept"):
-        if answer:
-            records.record_answer(registry, SECOND, answer, "a test")
-        told = train(conf, until="2026-03-09", episode=f"by hand {answer}")
-        versions.append(registry.version(told["version"]))
+    for given in (None, "drop", "accept"):
+        if given:
+            answer(registry, SECOND, given)
+        trained = train(conf, until="2026-03-09", episode=f"by hand {given}")
+        versions.append(registry.version(trained["version"]))
 
-    rows = [int(version.tags["rows"]) for version in versions]
-    assert [version.tags.get("left_out") for version in versions] == [SECOND, SECOND, None]
+    rows = [version.rows for version in versions]
+    assert [version.left_out for version in versions] == [SECOND, SECOND, ""]
     assert rows == [rows[2] - A_WEEK, rows[2] - A_WEEK, rows[2]]
     heldout = registry.bundle(versions[0].number).heldout
     assert not within(heldout, SECOND).any()
 
 
-def test_a_window_that_is_set_aside_as_a_whole_is_one_sentence(spoilt, make_conf):
+def test_a_training_window_that_is_set_aside_as_a_whole_is_refused(spoilt, make_conf):
     conf = spoilt("age", FIRST)
     train(conf)
     monitor(conf)
     short = make_conf(training={"window": "7D", "holdout": "2D"})
 
-    with pytest.raises(DataError, match=r"must hold rows of .* not set aside\. All its 336 rows"):
+    with pytest.raises(DataError, match=r"All 336 rows of the training window .* set aside\."):
         train(short, until="2026-02-23")
 
 
@@ -249,37 +251,40 @@ def test_the_gate_does_not_judge_on_what_was_set_aside_since(spoilt, make_conf):
     training = {"params": {"n_estimators": 20}, "until": "2026-02-16", "holdout": "5D"}
     strict = make_conf(promotion={"min_gain": 0.9}, training=training)
     train(strict)
-    told = train(strict, until="2026-03-02", episode="by hand")
-    assert "must exceed 90.0%" in told["reason"]
+    trained = train(strict, until="2026-03-02", episode="by hand")
+    assert "must exceed 90.0%" in trained["reason"]
     for _ in range(2):
         monitor(strict)
 
-    again = register(strict, version=told["version"])
+    again = register(strict, version=trained["version"])
 
     assert "must be judged on at least 200 labelled rows" in again["reason"]
     assert "Got 0." in again["reason"]
 
 
-def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_held_against_the_model(spoilt):
+def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_the_model(
+    spoilt, answer
+):
     conf = spoilt("age", THIRD)
     train(conf)
-    told = [monitor(conf) for _ in range(3)]
+    results = [monitor(conf) for _ in range(3)]
     settings, registry = opened(conf)
 
-    settle(settings, registry, pd.Timestamp("2026-03-16"))
+    history = settle(settings, registry, records.read_history(registry), pd.Timestamp("2026-03-16"))
 
-    third = records.batches(registry)[2]
-    assert told[2]["action"] == "page"
+    assert history == records.read_history(registry)
+    third = history.batch(THIRD)
+    assert results[2]["action"] == "page"
     assert third.performance.at_least > settings.monitoring.performance_loss
     assert third.performance.scores["log_loss"] > 1
     assert third.performance.worse is False
     assert third.verdict.evidence.worse == ""
-    assert [one.batch for one in _settled(records.batches(registry), 1)] == [FIRST, SECOND]
-    records.record_answer(registry, THIRD, "accept", "a test")
-    assert [one.batch for one in _settled(records.batches(registry), 1)] == [FIRST, SECOND, THIRD]
+    assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND]
+    history = history.with_batch(answer(registry, THIRD, "accept"))
+    assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND, THIRD]
 
 
-def test_a_replay_tells_of_broken_batches_and_learns_nothing_from_them(spoilt):
+def test_a_replay_reports_broken_batches_and_learns_nothing_from_them(spoilt):
     conf = spoilt("amount", SECOND)
 
     story = replay(conf)
@@ -290,7 +295,7 @@ def test_a_replay_tells_of_broken_batches_and_learns_nothing_from_them(spoilt):
     assert (row["batch"], row["outcome"], row["action"]) == ("2026-02-23", "broken", "page")
     assert (row["causes"], row["maintained"], row["alone"]) == (["unit (amount)"], {}, {})
     assert [other["causes"] for other in story if other is not row] == [[]] * 6
-    assert registry.versions()[-1].tags["left_out"] == SECOND
+    assert registry.versions()[-1].left_out == SECOND
     assert story[-1]["version"] > 1
     console = Console(width=140, file=StringIO(), force_terminal=True, color_system="standard")
     console.print(table(story, settings.task))

@@ -13,7 +13,7 @@ BATCHES = 5
 
 @pytest.fixture(scope="module")
 def crashes(tmp_path_factory, prefect, write_shop):
-    """What came of a kill at each point, half of them in each of two processes."""
+    """What followed a kill at each point; each of two processes tries half of the points."""
     del prefect
     environment = os.environ | {
         "PREFECT_API_URL": PREFECT_API_URL.value(),
@@ -36,16 +36,16 @@ def crashes(tmp_path_factory, prefect, write_shop):
                 text=True,
             )
         )
-    told = [half.communicate() for half in halves]
-    assert [half.returncode for half in halves] == [0, 0], told
-    return [json.loads(out.splitlines()[-1]) for out, _ in told]
+    outputs = [half.communicate() for half in halves]
+    assert [half.returncode for half in halves] == [0, 0], outputs
+    return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
 
 
 def test_a_kill_at_any_point_ends_as_if_there_had_been_none(crashes):
     results = crashes[0]["results"] | crashes[1]["results"]
 
     assert len(results) == crashes[0]["points"] == crashes[1]["points"]
-    wrong = {point: told for point, told in results.items() if told != [-9, ""]}
+    wrong = {point: result for point, result in results.items() if result != [-9, ""]}
     assert wrong == {}
 
 
@@ -54,15 +54,15 @@ def test_the_points_cover_monitor_train_register_and_promote(crashes):
 
     for what in (
         *("> create_experiment", "_register > create_registered_model"),
-        *("record > log_dict", "tell > page", "record_training > create_run"),
+        *("record > log_dict", "page_about > page", "record_training > create_run"),
         *("_register > create_model_version", "record_gate > update_model_version"),
         *("_move > tag_model", "_finish > point", "_finish > tag", "record_performance"),
     ):
         assert what in points
 
 
-def test_the_batch_that_is_cut_off_brings_about_one_new_champion(crashes):
+def test_the_batch_that_is_cut_off_brings_about_a_single_new_champion(crashes):
     versions = crashes[0]["versions"]
 
-    assert [one[0] for one in versions] == [1, 2, 3]
-    assert [one[2] for one in versions] == [["previous"], [], ["challenger", "champion"]]
+    assert [version[0] for version in versions] == [1, 2, 3]
+    assert [version[2] for version in versions] == [["previous"], [], ["challenger", "champion"]]

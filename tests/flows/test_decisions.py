@@ -10,7 +10,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 
-from flows.monitor import judge, judge_shadows, monitor, next_batch
+from flows.monitor import judge_shadows, monitor, next_batch
 from flows.register import register, release, rollback
 from flows.replay import replay, step
 from flows.retrains import outstanding
@@ -29,21 +29,22 @@ PAUSED = FlowRunFilter(state={"type": {"any_": ["PAUSED"]}})
 
 
 def verdicts(conf):
-    return [one.verdict for one in records.batches(opened(conf)[1])]
+    return records.read_history(opened(conf)[1]).verdicts
 
 
 def explained(conf):
-    """Each recorded decision, and what the record says that it was made from decides."""
+    """Each recorded decision, and the decision that follows from what was recorded with it."""
     _, registry = opened(conf)
-    batches = {one.name: one for one in records.batches(registry)}
-    for one in batches.values():
-        given = registry.read(one.run_id, GIVEN)
-        history = [batches[name].verdict for name in given.pop("history")]
+    history = records.read_history(registry)
+    for batch in history.batches:
+        given = registry.read(batch.run_id, GIVEN)
+        before = [history.batch(name).verdict for name in given.pop("history")]
         given["attempts"] = [Attempt(**attempt) for attempt in given["attempts"]]
-        yield one.verdict.decision, decide(one.verdict.evidence, history=history, **given)
+        verdict = batch.verdict
+        yield verdict.decision, decide(verdict.evidence, history=before, **given)
 
 
-def test_decisions_are_the_same_at_once_in_pieces_and_twice(write_shop, tmp_path, prefect):
+def test_decisions_do_not_depend_on_interruptions_of_a_replay(write_shop, tmp_path, prefect):
     del prefect
     confs = []
     for name in ("once", "pieces"):
@@ -64,23 +65,23 @@ def test_decisions_are_the_same_at_once_in_pieces_and_twice(write_shop, tmp_path
 def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explained(shop):
     train(shop)
     settings, registry = opened(shop)
-    first = next_batch(settings, registry)
+    first = next_batch(registry, records.read_history(registry))
     late = first + pd.Timedelta("7D")
     for k in (0, 2, 3, 4, 5, 6):
-        step(shop, settings, registry, first + k * pd.Timedelta("7D"), say=str)
+        step(settings, registry, first + k * pd.Timedelta("7D"), say=str)
     before = verdicts(shop)
 
-    told = monitor(shop, batch=str(late))
+    result = monitor(shop, batch=str(late))
 
-    assert told["action"] in {"none", "page"}
-    kept = [one for one in verdicts(shop) if one.evidence.batch != told["batch"]]
-    assert kept == before
-    judged = next(one for one in records.batches(registry) if one.name == told["batch"])
-    assert judged.verdict.evidence.version == 1 != registry.champion().number
+    assert result["action"] in {"none", "page"}
+    others = [verdict for verdict in verdicts(shop) if verdict.evidence.batch != result["batch"]]
+    assert others == before
+    judged = records.read_history(registry).batch(result["batch"])
+    assert judged.version == 1 != registry.champion().number
     assert all(recorded == again for recorded, again in explained(shop))
 
 
-def test_labels_that_turn_random_end_in_a_halt_and_not_in_retrains_for_ever(
+def test_labels_that_turn_random_end_in_a_halt_and_not_in_endless_retrains(
     make_conf, make_shop_rows, tmp_path
 ):
     rows = make_shop_rows()
@@ -96,7 +97,7 @@ def test_labels_that_turn_random_end_in_a_halt_and_not_in_retrains_for_ever(
 
     replay(conf)
 
-    actions = [one.decision.action for one in verdicts(conf)]
+    actions = [verdict.decision.action for verdict in verdicts(conf)]
     assert "halt" in actions
     assert "retrain" not in actions[actions.index("halt") :]
 
@@ -106,54 +107,54 @@ def test_a_version_that_passes_while_promotion_is_held_waits_for_release(shop):
     train(shop, until=str(NEW), episode="v1-a")
     assert rollback(shop, reason="A test.") == {"from": 2, "to": 1}
 
-    told = train(shop, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
+    trained = train(shop, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
     _, registry = opened(shop)
-    assert (told["version"], told["promoted"]) == (3, False)
-    assert registry.version(3).tags["waits"] == "release"
-    assert outstanding(shop, *opened(shop)) is None
+    assert (trained["version"], trained["promoted"]) == (3, False)
+    assert registry.version(3).waits_for == "release"
+    assert outstanding(registry, records.read_history(registry)) is None
 
     assert release(shop) == {"champion": 3, "waited": [3]}
-    assert registry.version(3).tags["waits"] == ""
+    assert registry.version(3).waits_for == ""
 
 
 def with_promotion(conf, **promotion):
-    """The same model with other rules of promotion."""
+    """Change the rules of promotion of a model."""
     path = Path(conf)
     values = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(values | {"promotion": promotion}))
 
 
-def test_a_version_that_needs_approval_is_promoted_in_the_name_of_who_gave_it(shop):
+def test_a_version_that_needs_approval_is_promoted_in_the_name_of_who_approved_it(shop):
     train(shop)
     with_promotion(shop, approval="manual")
     _, registry = opened(shop)
-    said = threading.Thread(target=answer, args=(shop, {"approve": True, "by": "Ada"}))
-    said.start()
+    approving = threading.Thread(target=approve, args=(shop, {"approve": True, "by": "Ada"}))
+    approving.start()
 
-    told = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(shop, until=str(NEW), episode="v1-a")
 
-    said.join()
-    assert (told["version"], told["promoted"]) == (2, True)
-    assert champions.history(registry)[-1].by == "Ada"
+    approving.join()
+    assert (trained["version"], trained["promoted"]) == (2, True)
+    assert champions.changes(registry)[-1].by == "Ada"
 
 
 def test_a_version_that_people_turn_down_is_refused_with_their_words(shop):
     train(shop)
     with_promotion(shop, approval="manual")
     words = {"approve": False, "by": "Ada", "comment": "Not before the fair."}
-    said = threading.Thread(target=answer, args=(shop, words))
-    said.start()
+    refusing = threading.Thread(target=approve, args=(shop, words))
+    refusing.start()
 
-    told = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(shop, until=str(NEW), episode="v1-a")
 
-    said.join()
-    assert not told["promoted"]
-    assert told["reason"] == "Not approved by Ada. Not before the fair."
+    refusing.join()
+    assert not trained["promoted"]
+    assert trained["reason"] == "Not approved by Ada. Not before the fair."
     assert opened(shop)[1].champion().number == 1
 
 
-def answer(conf, words):
-    """What a person does in Prefect's UI, once the flow is paused."""
+def approve(conf, words):
+    """Answer like a person in Prefect's UI, once the flow is paused."""
     with get_client(sync_client=True) as client:
         for _ in range(600):
             runs = client.read_flow_runs(flow_run_filter=PAUSED)
@@ -172,23 +173,24 @@ def test_an_approved_version_can_be_registered_without_a_pause(shop):
     champions.release(opened(shop)[1])
     with_promotion(shop, approval="manual")
 
-    told = register(shop, version=2, approved_by="Grace")
+    registered = register(shop, version=2, approved_by="Grace")
 
-    assert told["promoted"]
-    assert champions.history(opened(shop)[1])[-1].by == "Grace"
+    assert registered["promoted"]
+    assert champions.changes(opened(shop)[1])[-1].by == "Grace"
 
 
-def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(shop):
+def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(shop, judge_batch):
     train(shop)
     with_promotion(shop, shadow=2)
     settings, registry = opened(shop)
     until = pd.Timestamp("2026-03-16")
-    told = train(shop, until=str(until), episode="v1-a")
-    assert (told["version"], told["promoted"]) == (2, False)
+    trained = train(shop, until=str(until), episode="v1-a")
+    assert (trained["version"], trained["promoted"]) == (2, False)
+    assert trained["reason"] == "In shadow for 2 batches."
     for k in range(4):
-        judge(settings, registry, until + k * pd.Timedelta("7D"))
-        judge_shadows(settings, registry)
-        if registry.version(2).settled:
+        judge_batch(settings, registry, until + k * pd.Timedelta("7D"))
+        judge_shadows(settings, registry, records.read_history(registry))
+        if registry.version(2).closed:
             break
 
     assert k == 2  # the labels of two batches are there with the third
@@ -201,12 +203,12 @@ def test_slices_that_lose_are_named_on_the_page_of_the_version(shop):
     train(shop)
     with_promotion(shop, slices=["plan"], slice_rows=100, max_loss=0.01)
 
-    told = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(shop, until=str(NEW), episode="v1-a")
 
     _, registry = opened(shop)
     page = registry.client.get_model_version("shop", "2").description
-    assert not told["promoted"]
-    assert "loss must be at most 0.01" in told["reason"]
+    assert not trained["promoted"]
+    assert "loss must be at most 0.01" in trained["reason"]
     assert "champion where plan = free" in page
     assert "champion where plan = pro" in page
 
@@ -221,26 +223,25 @@ def test_a_version_that_does_not_load_here_as_it_was_trained_is_refused(shop):
     golden.write_bytes(golden.read_bytes()[:-20])
     with_promotion(shop)
 
-    told = register(shop, version=2)
+    registered = register(shop, version=2)
 
-    assert not told["promoted"]
-    assert registry.version(2).tags["gate"] == "refused"
+    assert not registered["promoted"]
+    assert registry.version(2).closed
 
 
-def test_mlflow_away_promotes_nothing_and_back_again_the_next_run_catches_up(shop, monkeypatch):
+def test_a_monitor_run_without_mlflow_fails_and_the_next_run_catches_up(shop, monkeypatch):
     train(shop)
-    settings, registry = opened(shop)
-    start = next_batch(settings, registry)
+    start = opened(shop)[1].champion().until
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(Exception, match="MLflow must answer"):
+    with pytest.raises(Exception, match="MLflow does not answer"):
         monitor(shop)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
-    told = monitor(shop)
+    result = monitor(shop)
 
-    assert told["batch"] == f"{start:%Y-%m-%dT%H:%M}"
-    assert [one.place for one in champions.history(opened(shop)[1])] == [1]
+    assert result["batch"] == f"{start:%Y-%m-%dT%H:%M}"
+    assert [change.place for change in champions.changes(opened(shop)[1])] == [1]
     assert mlflow.get_tracking_uri().startswith("sqlite")
 
 
@@ -250,5 +251,5 @@ def test_the_history_reads_as_json_in_the_registry(shop):
 
     assert (change["kind"], change["version"]) == ("promoted", 1)
     assert change["since"] == "2026-02-16T00:00:00"
-    with pytest.raises(RegistryError, match="must have a previous champion"):
+    with pytest.raises(RegistryError, match="has no previous champion"):
         rollback(shop)

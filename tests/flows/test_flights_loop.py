@@ -40,10 +40,10 @@ def test_a_sixth_of_the_flights_trains_drifts_retrains_and_promotes(conf):
     assert "temp" in asked[0]["drifted"]
     assert "2013-04-09" <= asked[0]["batch"] <= "2013-05-14"
     assert story[-1]["version"] > 1
-    assert opened(conf)[1].champion().tags["episode"]
+    assert opened(conf)[1].champion().episode
 
 
-def test_a_replay_in_pieces_tells_the_story_of_one_in_one_go(conf, tmp_path):
+def test_a_replay_in_pieces_ends_like_a_replay_at_once(conf, tmp_path):
     pieces = [replay(conf, batches=n) for n in (3, 1, 5)][-1]
 
     whole = tmp_path / "whole.yaml"
@@ -53,7 +53,7 @@ def test_a_replay_in_pieces_tells_the_story_of_one_in_one_go(conf, tmp_path):
     assert replay(str(whole), batches=9) == pieces
 
 
-def test_the_table_and_the_closing_line_tell_what_happened(conf):
+def test_the_table_and_the_closing_line_sum_up_a_replay(conf):
     story = replay(conf, batches=2)
     settings = Settings.load(conf)
 

@@ -7,9 +7,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 
-from flows.monitor import judge, monitor, settle
+from flows.monitor import monitor
 from flows.register import register, rollback
 from flows.replay import replay
+from flows.settle import settle
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
@@ -40,7 +41,7 @@ def test_replay_trains_finds_the_drift_retrains_and_promotes(shop):
     assert last["maintained"]["log_loss"] < last["alone"]["log_loss"]
 
 
-def test_replaying_again_adds_nothing_and_tells_the_same_story(shop):
+def test_replaying_again_adds_nothing_and_returns_an_equal_story(shop):
     story = replay(shop)
     _, registry = opened(shop)
     runs, versions = len(registry.search("")), len(registry.versions())
@@ -63,16 +64,17 @@ def test_a_timeline_has_one_point_a_batch_at_the_end_of_its_window(shop):
     assert [point.step for point in drawn] == list(range(len(ends)))
 
 
-def test_a_batch_judged_again_after_its_verdict_was_lost_ends_as_before(shop):
+def test_a_batch_judged_again_after_its_verdict_was_lost_ends_as_before(shop, judge_batch):
     train(shop)
     settings, registry = opened(shop)
     start = registry.champion().until
-    first = judge(settings, registry, start)
+    first = judge_batch(settings, registry, start)
     registry.client.delete_tag(first.run_id, "verdict")
 
-    again = judge(settings, registry, start)
+    again = judge_batch(settings, registry, start)
 
     assert again == first
+    assert records.read_history(registry).batches == (first,)
     assert len(points(registry, 1, "psi/amount")) == 1
 
 
@@ -95,14 +97,16 @@ def test_rollback_goes_back_one_champion_at_a_time_until_there_is_none(shop):
     assert registry.champion().number == previous
     while registry.alias("previous") is not None:
         rollback(shop, reason="further")
-    with pytest.raises(RegistryError, match="must have a previous champion"):
+    with pytest.raises(RegistryError, match="has no previous champion"):
         rollback(shop, reason="too far")
     assert registry.champion().number == 1
-    kinds = [one.kind for one in champions.history(registry)]
+    kinds = [change.kind for change in champions.changes(registry)]
     assert kinds == ["promoted"] * (len(kinds) // 2 + 1) + ["rolled back"] * (len(kinds) // 2)
 
 
-def test_mlflow_loads_the_champion_by_itself_and_predicts_the_same(shop, make_shop_rows):
+def test_mlflow_loads_the_champion_without_holdfast_and_predicts_what_it_predicts(
+    shop, make_shop_rows
+):
     train(shop)
     _, registry = opened(shop)
     rows = make_shop_rows().head(50)[["amount", "age", "plan"]]
@@ -115,21 +119,21 @@ def test_mlflow_loads_the_champion_by_itself_and_predicts_the_same(shop, make_sh
 def test_rollback_refuses_when_there_is_nothing_to_go_back_to(shop):
     train(shop)
 
-    with pytest.raises(RegistryError, match="must have a previous champion"):
+    with pytest.raises(RegistryError, match="has no previous champion"):
         rollback(shop)
 
 
 def test_the_champion_is_not_judged_against_itself(shop):
     train(shop)
 
-    with pytest.raises(RegistryError, match="must be a challenger"):
+    with pytest.raises(RegistryError, match="Version 1 is the champion already"):
         register(shop, version=1)
 
 
-def test_a_version_that_is_not_there_is_named(shop):
+def test_a_version_that_does_not_exist_is_named(shop):
     train(shop)
 
-    with pytest.raises(RegistryError, match="must have version 9"):
+    with pytest.raises(RegistryError, match="Version 9 of model 'shop' does not exist"):
         register(shop, version=9)
 
 
@@ -142,7 +146,9 @@ def test_a_stale_promotion_is_refused(shop):
     champion = registry.champion().number
     loser = 1 if champion == other else other
 
-    with pytest.raises(RegistryError, match=f"must still be version 99.*It is {champion}"):
+    with pytest.raises(
+        RegistryError, match=f"compared with version 99, but .* now version {champion}"
+    ):
         champions.promote(registry, loser, expected=99, since=pd.Timestamp("2026-03-01"))
     assert registry.champion().number == champion
 
@@ -152,14 +158,14 @@ def test_a_version_that_has_not_passed_is_not_promoted(shop):
     _, registry = opened(shop)
     registry.tag(1, {"gate": "refused"})
 
-    with pytest.raises(RegistryError, match="must have passed the gate"):
+    with pytest.raises(RegistryError, match="has not passed the gate"):
         champions.promote(registry, 1, expected=1, since=pd.Timestamp("2026-03-01"))
-    with pytest.raises(RegistryError, match="must have passed the gate"):
+    with pytest.raises(RegistryError, match="has not passed the gate"):
         registry.champion()
 
 
 def test_a_batch_without_a_champion_is_refused_with_a_sentence(shop):
-    with pytest.raises(RegistryError, match="must have a champion"):
+    with pytest.raises(RegistryError, match="has no champion yet"):
         monitor(shop)
 
 
@@ -170,7 +176,7 @@ def test_an_empty_batch_is_refused_with_a_sentence(shop, make_conf):
         monitor(make_conf(monitoring={"diagnosis": False}), batch="2030-01-01")
 
 
-def test_with_a_server_a_retrain_is_asked_for_once(shop):
+def test_with_a_server_a_retrain_is_requested_once(shop, judge_batch):
     train.to_deployment(name="shop").apply()
     train(shop)
     settings, registry = opened(shop)
@@ -185,7 +191,7 @@ def test_with_a_server_a_retrain_is_asked_for_once(shop):
     assert asked[-1]["action"] == "retrain"
     assert again == asked[-1]
     assert run.parameters["episode"]
-    assert judge(settings, registry, start).name == asked[0]["batch"]
+    assert judge_batch(settings, registry, start).name == asked[0]["batch"]
 
 
 def test_refused_rows_are_kept_with_their_reason_and_shown(shop, tmp_path, make_shop_rows):
@@ -193,9 +199,9 @@ def test_refused_rows_are_kept_with_their_reason_and_shown(shop, tmp_path, make_
     rows.loc[:9, "amount"] = 1e6
     rows.to_parquet(tmp_path / "rows.parquet")
 
-    told = validate(shop)
+    result = validate(shop)
 
-    assert told["quarantined"] == 10
+    assert result["quarantined"] == 10
     kept = pd.concat(pd.read_parquet(path) for path in (tmp_path / "state").rglob("*.parquet"))
     assert kept["quarantine_reason"].unique().tolist() == ["amount must lie in -100 .. 200"]
     with get_client(sync_client=True) as client:
@@ -211,7 +217,7 @@ def test_a_failed_flow_pages(shop, receiver, monkeypatch):
         monitor(shop)
 
     assert len(pages) == 1
-    assert "must have a champion" in pages[0]["message"]
+    assert "has no champion yet" in pages[0]["message"]
 
 
 def test_persisted_drift_pages(shop, receiver, monkeypatch):
@@ -223,17 +229,17 @@ def test_persisted_drift_pages(shop, receiver, monkeypatch):
     assert any("amount" in page["message"] and "retrain" in page["title"] for page in pages)
 
 
-def test_a_half_written_store_is_one_sentence(shop, tmp_path):
+def test_a_half_written_store_is_reported_in_a_single_sentence(shop, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "mlflow.db").write_bytes(b"SQLite format 3\x00" + b"\x01" * 500)
 
-    with pytest.raises(RegistryError, match="must have a whole store") as caught:
+    with pytest.raises(RegistryError, match="MLflow's store cannot be read") as caught:
         train(shop)
 
     assert "\n" not in str(caught.value)
 
 
-def test_a_source_that_is_not_there_promotes_nothing(make_conf):
+def test_without_its_source_nothing_is_trained(make_conf):
     conf = make_conf()
 
     with pytest.raises(DataError, match="No file matches the file source"):
@@ -262,16 +268,16 @@ def test_a_batch_of_captures_that_is_not_over_waits(make_conf, make_shop_rows, t
     conf = make_conf(data=data, training=TRAINING | {"until": str(now)})
     Captures(settings.captures).close()
 
-    told = monitor(conf)
+    result = monitor(conf)
 
-    assert (told["batch"], told["action"]) == (f"{now:%Y-%m-%dT%H:%M}", "none")
-    assert told["reason"].startswith("The batch is not over before")
-    assert records.batches(registry) == []
+    assert (result["batch"], result["action"]) == (f"{now:%Y-%m-%dT%H:%M}", "none")
+    assert result["reason"].startswith("The batch is not over before")
+    assert records.read_history(registry).batches == ()
     with pytest.raises(DataError, match="is not over"):
-        monitor(conf, batch=told["batch"])
+        monitor(conf, batch=result["batch"])
 
 
-def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_shop_rows):
+def test_captured_predictions_are_the_live_batch(shop, make_conf, make_shop_rows):
     train(shop)
     settings, _ = opened(shop)
     rows = make_shop_rows()
@@ -300,10 +306,11 @@ def test_what_the_served_api_answered_is_the_live_batch(shop, make_conf, make_sh
     data = settings.model_dump(mode="json")["data"] | both
 
     conf = make_conf(data=data)
-    told = monitor(conf)
+    result = monitor(conf)
 
-    assert told["rows"] == len(batch)
-    assert told["drifted"] == []
-    settle(*opened(conf), pd.Timestamp("2026-03-02"))
-    settled = records.batches(opened(conf)[1])[0].performance
-    assert settled.rows == len(batch)
+    assert result["rows"] == len(batch)
+    assert result["drifted"] == []
+    settings, registry = opened(conf)
+    history = records.read_history(registry)
+    history = settle(settings, registry, history, pd.Timestamp("2026-03-02"))
+    assert history.last.performance.rows == len(batch)

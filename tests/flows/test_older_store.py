@@ -11,8 +11,8 @@
         replay(conf, batches=6)
 
 and holds rows, conf, store and artifacts without pictures and lock files, and in `expected.json`
-what that code read back: `asdict` of each of `records.batches` with its `records.causes`, and of
-each change of `champions.history`. Its champions are versions 1 and 3; the gate refused 2.
+what that code read back: `asdict` of each recorded batch with its causes, and of each change of
+champion. Its champions are versions 1 and 3; the gate refused 2.
 """
 
 import json
@@ -28,6 +28,7 @@ from flows.monitor import monitor
 from flows.register import rollback
 from flows.steps import opened
 from pipeline.registry import champions, records
+from pipeline.registry.versions import attempts
 from pipeline.serving.follower import Follower, ServingState
 
 pytestmark = pytest.mark.integration
@@ -56,34 +57,35 @@ def as_json(record):
 def test_recorded_batches_causes_and_performance_are_read_as_they_were(conf, expected):
     _, registry = opened(conf)
 
-    found = records.batches(registry)
+    found = records.read_history(registry).batches
 
-    assert [one.name for one in found] == [one["name"] for one in expected["batches"]]
+    assert [batch.name for batch in found] == [before["name"] for before in expected["batches"]]
     for batch, before in zip(found, expected["batches"], strict=True):
         assert {key: getattr(batch, key) for key in PLAIN} == {key: before[key] for key in PLAIN}
+        assert batch.end == batch.start + pd.Timedelta("7D")
         assert list(batch.drifted) == before["drifted"]
         assert as_json(batch.verdict) == before["verdict"]
         assert as_json(batch.performance) == before["performance"]
         causes = [as_json(cause) for cause in records.causes(registry, batch)]
         assert causes == before["causes"]
-    assert [bool(one["causes"]) for one in expected["batches"]] == [False, True, *[False] * 4]
+    assert [bool(before["causes"]) for before in expected["batches"]] == [False, True, *[False] * 4]
 
 
 def test_the_history_of_champions_is_read_as_it_was(conf, expected):
     _, registry = opened(conf)
 
-    assert [as_json(one) for one in champions.history(registry)] == expected["champions"]
-    attempts = [(one.episode, one.promoted) for one in registry.attempts()]
-    assert attempts == [("v1-2026-03-02T00:00", False), ("v1-2026-03-16T00:00", True)]
+    assert [as_json(change) for change in champions.changes(registry)] == expected["champions"]
+    made = [(attempt.episode, attempt.promoted) for attempt in attempts(registry.versions())]
+    assert made == [("v1-2026-03-02T00:00", False), ("v1-2026-03-16T00:00", True)]
 
 
 def test_the_next_batch_is_judged_with_the_recorded_ones(conf):
-    told = monitor(conf)
+    result = monitor(conf)
 
     _, registry = opened(conf)
-    last = records.batches(registry)[-1]
-    assert (told["batch"], told["rows"], told["action"]) == ("2026-03-30T00:00", 336, "none")
-    assert last.verdict.evidence.version == 3
+    last = records.read_history(registry).batches[-1]
+    assert (result["batch"], result["rows"], result["action"]) == ("2026-03-30T00:00", 336, "none")
+    assert last.version == 3
     assert registry.read(last.run_id, records.REPORT)["batches"] == 2
 
 
@@ -92,14 +94,15 @@ def test_a_rollback_returns_to_the_champion_before(conf):
 
     _, registry = opened(conf)
     assert registry.champion().number == 1
-    assert [one.kind for one in champions.history(registry)][-1] == "rolled back"
+    assert champions.changes(registry)[-1].kind == "rolled back"
 
 
 def test_the_champion_is_served(conf):
     settings, _ = opened(conf)
     champion = ServingState()
+    poll = settings.serving.poll
 
-    with Follower(settings, champion):
+    with Follower(settings.name, champion, tracking=settings.tracking, poll=poll):
         predicted = champion.served.predict([{"amount": 75, "age": None, "plan": "pro"}])
 
     assert champion.served.version == "3"

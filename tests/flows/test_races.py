@@ -8,7 +8,6 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
 
-from flows.monitor import next_batch
 from flows.steps import opened
 from flows.train import train
 from pipeline.registry import records
@@ -22,7 +21,7 @@ print(json.dumps(monitor(*sys.argv[1:])))
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def conf(request, shop, tmp_path):
-    """The shop, its store in one of the databases, under a name of its own there."""
+    """The shop with its store in one of the databases, where it has its own name."""
     path = Path(shop)
     values = yaml.safe_load(path.read_text())
     if request.param == "postgres":
@@ -32,10 +31,10 @@ def conf(request, shop, tmp_path):
     return shop
 
 
-def test_of_four_monitors_of_one_batch_one_judges_and_all_tell_the_same(conf):
+def test_four_monitors_of_one_batch_judge_it_once_and_agree(conf):
     train(conf)
-    settings, registry = opened(conf)
-    batch = next_batch(settings, registry).isoformat()
+    _, registry = opened(conf)
+    batch = registry.champion().until.isoformat()
     environment = os.environ | {
         "PREFECT_API_URL": PREFECT_API_URL.value(),
         "PREFECT_LOGGING_LEVEL": "ERROR",
@@ -46,12 +45,12 @@ def test_of_four_monitors_of_one_batch_one_judges_and_all_tell_the_same(conf):
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    told = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
+    results = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 4
-    assert len(set(told)) == 1
-    assert json.loads(told[0])["batch"] == batch[:16]
-    (recorded,) = records.batches(registry)
+    assert len(set(results)) == 1
+    assert json.loads(results[0])["batch"] == batch[:16]
+    (recorded,) = records.read_history(registry).batches
     runs = registry.search(f"tags.batch = '{recorded.name}'")
     assert len(runs) == 1
     for key in runs[0].data.metrics:

@@ -6,7 +6,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from rich.console import Console
 
-from flows.monitor import monitor, standing
+from flows.judge import standing
+from flows.monitor import monitor
 from flows.review import main, review, table
 from flows.steps import opened
 from flows.train import train
@@ -36,11 +37,11 @@ def run(monkeypatch, *arguments):
     return main()
 
 
-def test_open_questions_are_given_and_shown(broken):
+def test_open_questions_are_returned_and_shown(broken):
     (question,) = review(broken)
 
     _, registry = opened(broken)
-    (cause,) = records.causes(registry, records.batches(registry)[0])
+    (cause,) = records.causes(registry, records.read_history(registry).batches[0])
     assert question == {
         "batch": BATCH,
         "causes": ["unit (age)"],
@@ -49,7 +50,7 @@ def test_open_questions_are_given_and_shown(broken):
     }
     with get_client(sync_client=True) as client:
         shown = client.request("POST", "/artifacts/latest/filter", json={}).json()
-    (artifact,) = [one for one in shown if one["key"] == "shop-review"]
+    (artifact,) = [artifact for artifact in shown if artifact["key"] == "shop-review"]
     assert cause.cure in artifact["data"]
     assert artifact["description"].startswith("1 broken batches of shop")
 
@@ -58,19 +59,19 @@ def test_open_questions_are_given_and_shown(broken):
 def test_an_answer_closes_the_question(broken, answer, set_aside):
     assert review(broken, batch="2026-02-16", answer=answer, reason="a test") == []
 
-    (batch,) = records.batches(opened(broken)[1])
+    (batch,) = records.read_history(opened(broken)[1]).batches
     assert (batch.answer, batch.set_aside) == (answer, set_aside)
 
 
 def test_the_faults_of_the_last_batches_stand_while_these_are_set_aside(broken):
     _, registry = opened(broken)
-    first = records.batches(registry)
-    monitor(broken)
+    history = records.read_history(registry)
+    later = monitor(broken)["batch"]
 
-    assert [cause.name for cause in standing(registry, first)] == ["unit (age)"]
-    assert standing(registry, records.batches(registry)) == []
+    assert [cause.name for cause in standing(registry, history)] == ["unit (age)"]
+    assert standing(registry, records.read_history(registry)) == []
     review(broken, batch=BATCH, answer="accept")
-    assert standing(registry, records.batches(registry)[:1]) == []
+    assert standing(registry, records.read_history(registry).before(later)) == []
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_batch_of_a_mended_source_is_read_and_judged_again(broken, mend, tmp_p
     assert review(broken, batch=BATCH, answer="reload", reason="sent again") == []
 
     _, registry = opened(broken)
-    (batch,) = records.batches(registry)
+    (batch,) = records.read_history(registry).batches
     assert (batch.outcome, batch.set_aside, batch.reading) == ("quiet", False, 2)
     first, second = sorted(
         (run.data for run in registry.search(f"tags.batch = '{BATCH}'")),
@@ -97,10 +98,10 @@ def test_a_batch_of_a_mended_source_is_read_and_judged_again(broken, mend, tmp_p
     (kept,) = (tmp_path / "state" / "quarantine" / "shop").glob("*broken.parquet")
     assert pd.read_parquet(kept)["age"].median() > 1_000
     monitor(broken)
-    following = records.batches(registry)[1]
+    following = records.read_history(registry).batches[1]
     assert registry.read(following.run_id, records.REPORT)["batches"] == 2
     assert train(broken, until="2026-02-23", episode="by hand")["version"] == 2
-    assert "left_out" not in registry.version(2).tags
+    assert registry.version(2).left_out == ""
 
 
 def test_a_batch_that_is_broken_still_pages_and_asks_again(broken, receiver, monkeypatch):
@@ -109,7 +110,7 @@ def test_a_batch_that_is_broken_still_pages_and_asks_again(broken, receiver, mon
 
     (question,) = review(broken, batch=BATCH, answer="reload", reason="they say so")
 
-    (batch,) = records.batches(opened(broken)[1])
+    (batch,) = records.read_history(opened(broken)[1]).batches
     assert (question["batch"], batch.reading, batch.answer) == (BATCH, 2, "")
     assert [page["title"] for page in pages] == [f"shop, batch {BATCH}: broken, set aside"]
 
@@ -124,30 +125,30 @@ def test_a_batch_that_cannot_be_read_again_stays_an_open_question(broken, mend, 
 
     assert review(broken, batch=BATCH, answer="reload") == []
 
-    (batch,) = records.batches(opened(broken)[1])
+    (batch,) = records.read_history(opened(broken)[1]).batches
     assert (batch.outcome, batch.reading) == ("quiet", 2)
 
 
 def test_a_batch_whose_fault_was_not_seen_can_be_read_again(broken, mend):
-    """People know when an outage was."""
     unseen = monitor(broken)["batch"]
     mend()
 
     review(broken, batch=unseen, answer="reload")
 
-    assert [one.reading for one in records.batches(opened(broken)[1])] == [1, 2]
+    readings = [batch.reading for batch in records.read_history(opened(broken)[1]).batches]
+    assert readings == [1, 2]
 
 
 def test_a_batch_read_again_late_undoes_nothing(broken, mend):
-    told = monitor(broken)
+    result = monitor(broken)
     mend()
 
     review(broken, batch=BATCH, answer="reload")
 
     _, registry = opened(broken)
-    first, second = records.batches(registry)
+    first, second = records.read_history(registry).batches
     assert (first.reading, second.reading) == (2, 1)
-    assert second.verdict.decision.reason == told["reason"]
+    assert second.verdict.decision.reason == result["reason"]
     assert registry.read(first.run_id, records.GIVEN)["late"] is True
 
 
@@ -161,7 +162,7 @@ def test_a_batch_is_not_late_where_all_later_ones_are_set_aside(broken, mend, tm
     review(broken, batch=BATCH, answer="reload")
 
     _, registry = opened(broken)
-    first, second = records.batches(registry)
+    first, second = records.read_history(registry).batches
     assert (first.set_aside, second.set_aside) == (False, True)
     assert registry.read(first.run_id, records.GIVEN)["late"] is False
 
@@ -171,7 +172,7 @@ def test_half_an_answer_is_refused(broken, half):
     with pytest.raises(RegistryError, match="must name a batch and say accept, drop or"):
         review(broken, **half)
 
-    assert records.batches(opened(broken)[1])[0].answer == ""
+    assert records.read_history(opened(broken)[1]).batches[0].answer == ""
 
 
 def test_the_command_line_lists_answers_and_says_when_nothing_is_open(broken, monkeypatch, capsys):
@@ -185,11 +186,11 @@ def test_the_command_line_lists_answers_and_says_when_nothing_is_open(broken, mo
     assert said == f"Recorded: drop for {BATCH}.\nNo broken batch waits for an answer.\n"
 
 
-def test_an_answer_that_cannot_be_recorded_is_one_sentence(broken, monkeypatch, capsys):
+def test_an_answer_that_cannot_be_recorded_exits_with_a_sentence(broken, monkeypatch, capsys):
     assert run(monkeypatch, broken, "--batch", "2030-01-07", "--answer", "drop") == 2
 
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("Batch 2030-01-07 of 'shop' must be broken to drop it.")
+    assert said.startswith("Batch 2030-01-07 of 'shop' is not recorded.")
 
 
 def test_a_column_of_any_name_is_shown_as_it_is():

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.monitor import judge, monitor, next_batch
+from flows.monitor import monitor
 from flows.retrains import outstanding
 from flows.steps import opened
 from flows.train import train
@@ -111,11 +111,11 @@ def prefect_server(tmp_path):
     server.kill()
 
 
-def test_mlflow_that_comes_back_is_gone_on_with_by_the_same_run(shop, mlflow_server, monkeypatch):
+def test_a_run_waits_for_mlflow_and_goes_on_when_it_is_back(shop, mlflow_server, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
     train(shop)
-    start = next_batch(*opened(shop))
+    start = opened(shop)[1].champion().until
     mlflow_server.kill()
     states = []
 
@@ -126,26 +126,26 @@ def test_mlflow_that_comes_back_is_gone_on_with_by_the_same_run(shop, mlflow_ser
 
     starting = threading.Thread(target=start_again)
     starting.start()
-    told = monitor(shop)
+    result = monitor(shop)
     starting.join()
 
     _, registry = opened(shop)
     assert states
-    assert told["batch"] == f"{start:%Y-%m-%dT%H:%M}"
+    assert result["batch"] == f"{start:%Y-%m-%dT%H:%M}"
     assert len(registry.search("tags.kind = 'batch'")) == 1
-    assert [one.place for one in champions.history(registry)] == [1]
+    assert [change.place for change in champions.changes(registry)] == [1]
 
 
 @pytest.fixture
-def about_to_ask(shop):
+def about_to_ask(shop, judge_batch):
     """Conf of a shop whose next batch asks for a retrain."""
     train(shop)
     settings, registry = opened(shop)
     kept = settings.tracking.folder.with_name("kept")
-    while outstanding(shop, settings, registry) is None:
+    while outstanding(registry, records.read_history(registry)) is None:
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(settings.tracking.folder, kept)
-        judge(settings, registry, next_batch(settings, registry))
+        judge_batch(settings, registry)
     registry.client._tracking_client.store.engine.dispose()
     shutil.rmtree(settings.tracking.folder)
     kept.rename(settings.tracking.folder)
@@ -173,19 +173,19 @@ def test_prefect_killed_around_a_request_neither_loses_nor_doubles_it(
         )
 
     _, registry = opened(conf)
-    before = [one.name for one in records.batches(registry)]
+    before = len(records.read_history(registry).batches)
     cut_off = monitored(moment, PREFECT_CLIENT_MAX_RETRIES="0")
     assert cut_off.returncode == 1
-    said = "UnavailableError: Prefect's API must answer." in cut_off.stderr
-    assert said == (moment == "before"), cut_off.stderr[-3000:]
-    asking = records.batches(registry)[-1]
+    unavailable = "UnavailableError: Prefect's API does not answer" in cut_off.stderr
+    assert unavailable == (moment == "before"), cut_off.stderr[-3000:]
+    asking = records.read_history(registry).last
     prefect_server.kill()
     prefect_server.start()
     went_on = monitored("never")
 
     assert went_on.returncode == 0, went_on.stderr[-2000:]
     assert asking.verdict.decision.action == "retrain"
-    assert len(registry.search("tags.kind = 'batch'")) == len(before) + 2
+    assert len(registry.search("tags.kind = 'batch'")) == before + 2
     found = httpx.post(f"{api}/flow_runs/filter", json={}).json()
     (retrain,) = [run for run in found if run["deployment_id"]]
     assert retrain["parameters"]["episode"] == asking.verdict.decision.episode

@@ -21,7 +21,8 @@ from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.registry.versions import Registry
 path, number, start = sys.argv[1:]
-registry = Registry(Settings.load(path))
+settings = Settings.load(path)
+registry = Registry(settings.name, settings.tracking, path)
 registry.client
 time.sleep(max(float(start) - time.time(), 0))
 try:
@@ -35,7 +36,7 @@ else:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def conf(request, tmp_path, data):
-    """A model's file, its store in one of the databases."""
+    """A model's file, with its store in one of the databases."""
     name = f"shop-{tmp_path.name.replace('_', '-').lower()[-20:].strip('-')}"
     tracking = {"folder": str(tmp_path / "state")}
     if request.param == "postgres":
@@ -53,11 +54,12 @@ def conf(request, tmp_path, data):
 
 @pytest.fixture
 def registry(conf):
-    return Registry(Settings.load(conf))
+    settings = Settings.load(conf)
+    return Registry(settings.name, settings.tracking, settings.conf)
 
 
 def add(registry, count=1, gate="passed"):
-    """Versions as training registers them, without a model; the last one's number."""
+    """Register versions as training does, without a model; the last number."""
     client = registry.client
     if not client.search_registered_models(f"name = '{registry.name}'"):
         client.create_registered_model(registry.name)
@@ -68,7 +70,8 @@ def add(registry, count=1, gate="passed"):
 
 
 def line_of(registry):
-    return [(one.place, one.kind, one.before, one.version) for one in champions.history(registry)]
+    changes = champions.changes(registry)
+    return [(change.place, change.kind, change.before, change.version) for change in changes]
 
 
 def test_who_was_champion_when_and_why_is_kept(registry):
@@ -77,19 +80,19 @@ def test_who_was_champion_when_and_why_is_kept(registry):
     champions.promote(registry, 2, expected=1, since=SINCE + pd.Timedelta("7D"), by="Ada")
 
     assert line_of(registry) == [(1, "promoted", None, 1), (2, "promoted", 1, 2)]
-    last = champions.history(registry)[-1]
+    last = champions.changes(registry)[-1]
     assert (last.reason, last.episode, last.by) == ("Better.", "v1-x", "Ada")
     then = [champions.champion_at(registry, SINCE + pd.Timedelta(f"{d}D")) for d in (0, 6, 7)]
-    assert [one.number for one in then] == [1, 1, 2]
+    assert then == [1, 1, 2]
     assert registry.alias(PREVIOUS).number == 1
 
 
-def test_the_same_promotion_again_changes_nothing(registry):
+def test_a_repeated_promotion_changes_nothing(registry):
     add(registry)
     for _ in range(2):
         champions.promote(registry, 1, expected=None, since=SINCE)
 
-    assert len(champions.history(registry)) == 1
+    assert len(champions.changes(registry)) == 1
 
 
 def test_a_rollback_holds_promotion_until_it_is_released(registry):
@@ -98,15 +101,18 @@ def test_a_rollback_holds_promotion_until_it_is_released(registry):
         champions.promote(registry, number, expected=before, since=SINCE)
     assert champions.rollback(registry, "Wrong fares.", since=SINCE) == (2, 1)
 
-    with pytest.raises(RegistryError, match=r"rolled back: Wrong fares. Run release/shop"):
+    with pytest.raises(
+        RegistryError,
+        match=r"held since a rollback: Wrong fares. Run `holdfast release .*shop.yaml`",
+    ):
         champions.promote(registry, 3, expected=1, since=SINCE)
     champions.release(registry)
     champions.promote(registry, 3, expected=1, since=SINCE)
 
-    kinds = [one.kind for one in champions.history(registry)]
+    kinds = [change.kind for change in champions.changes(registry)]
     assert kinds == ["promoted", "promoted", "rolled back", "promoted"]
     assert champions.rollback(registry, "Again.", since=SINCE) == (3, 1)
-    with pytest.raises(RegistryError, match="must have a previous champion"):
+    with pytest.raises(RegistryError, match="has no previous champion"):
         champions.rollback(registry, "And again.", since=SINCE)
 
 
@@ -115,26 +121,26 @@ def test_an_alias_moved_by_hand_is_written_down_and_can_be_rolled_back(registry)
     champions.promote(registry, 1, expected=None, since=SINCE)
     registry.client.set_registered_model_alias(registry.name, CHAMPION, "2")
 
-    champions.settle(registry, SINCE)
-    champions.settle(registry, SINCE)
+    champions.reconcile(registry, SINCE)
+    champions.reconcile(registry, SINCE)
 
     assert line_of(registry) == [(1, "promoted", None, 1), (2, "moved by hand", 1, 2)]
     assert champions.rollback(registry, "Not that one.", since=SINCE) == (2, 1)
 
 
-def test_an_alias_moved_back_by_hand_is_no_change_that_was_cut_off(registry):
+def test_an_alias_moved_back_by_hand_is_not_taken_for_a_change_that_was_cut_off(registry):
     add(registry, 2)
     for number, before in ((1, None), (2, 1)):
         champions.promote(registry, number, expected=before, since=SINCE)
     registry.client.set_registered_model_alias(registry.name, CHAMPION, "1")
 
-    champions.settle(registry, SINCE)
+    champions.reconcile(registry, SINCE)
 
     assert registry.champion().number == 1
     assert line_of(registry)[-1] == (3, "moved by hand", 2, 1)
 
 
-def test_of_four_promoters_at_once_one_wins_and_the_others_say_why(registry, conf):
+def test_of_four_promoters_at_once_a_single_process_wins_and_the_others_say_why(registry, conf):
     add(registry, 5)
     champions.promote(registry, 1, expected=None, since=SINCE)
     start = str(pd.Timestamp.now("UTC").timestamp() + 20)
@@ -146,14 +152,13 @@ def test_of_four_promoters_at_once_one_wins_and_the_others_say_why(registry, con
         )
         for number in range(2, 6)
     ]
-    told = [process.communicate(timeout=120)[0].strip() for process in processes]
+    results = [process.communicate(timeout=120)[0].strip() for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 4
-    assert told.count("promoted") == 1
-    winner = 2 + told.index("promoted")
-    lost = [one for one in told if one != "promoted"]
-    assert all(
-        "must still be version 1, which" in one and f"It is {winner}." in one for one in lost
-    )
+    assert results.count("promoted") == 1
+    winner = 2 + results.index("promoted")
+    lost = [result for result in results if result != "promoted"]
+    fact = f"was compared with version 1, but the champion is now version {winner}."
+    assert all(fact in result for result in lost)
     assert registry.champion().number == winner
     assert line_of(registry) == [(1, "promoted", None, 1), (2, "promoted", 1, winner)]

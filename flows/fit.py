@@ -1,0 +1,165 @@
+"""Read and validate the rows of a training window, fit a version on them, and register it."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.steps import check, read, without_set_aside
+from pipeline.config import Numeric, Settings
+from pipeline.data.labels import labelled
+from pipeline.errors import DataError
+from pipeline.reference import Reference
+from pipeline.registry import environment, records
+from pipeline.registry.training_runs import record_training
+from pipeline.registry.versions import Registry
+from pipeline.training import fitting, parity
+from pipeline.training.bundle import Bundle
+from pipeline.training.fitting import PREDICTION, Trained
+from pipeline.training.metrics import losses
+
+SAMPLE_ROWS = 20_000
+
+
+@task(cache_policy=NO_CACHE)
+def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict[str, str]) -> int:
+    """Train a version on the rows before a moment and register it; its number.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    until : Timestamp
+        End of the training window.
+    asked : dict of str to str
+        Tags of the version that say what it was asked for by; empty values are left out.
+    """
+    data, training = settings.data, settings.training
+    kept, left_out = _window(settings, registry, until)
+    valid = check(settings, kept, f"training {until:%Y-%m-%d}").valid
+    rows = labelled(valid, data, as_of=until)
+    trained = fitting.train(rows, data, training, task=settings.task)
+    tags = {
+        "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",
+        "until": f"{until:%Y-%m-%d %H:%M}",
+        "rows": str(trained.fitted_rows),
+        **asked,
+        "left_out": ", ".join(left_out),
+    }
+    tags = {key: value for key, value in tags.items() if value}
+    bundle = _bundle(settings, trained, known=rows, valid=valid, tags=tags)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "bundle"
+        bundle.save(folder, sample=_sample(settings, valid))
+        return record_training(
+            registry,
+            trained,
+            folder,
+            rows=rows,
+            target=data.target,
+            training=training,
+            settings=settings.model_dump_json(indent=1),
+            tags=tags,
+        )
+
+
+def _window(
+    settings: Settings, registry: Registry, until: pd.Timestamp
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of the training window, and the batches whose rows are left out of it."""
+    length = settings.training.window
+    since = None if length is None else until - length
+    arrived = read(settings, settings.data.train, since, until)
+    history = records.read_history(registry)
+    kept, left_out = without_set_aside(arrived, history, settings.data.time)
+    if left_out and kept.empty:
+        message = (
+            f"All {len(arrived)} rows of the training window until {until:%Y-%m-%d} are of "
+            "batches that are set aside. "
+            f"Answer for these batches: `holdfast review {registry.conf}`."
+        )
+        raise DataError(message)
+    return kept, left_out
+
+
+def _sample(settings: Settings, valid: pd.DataFrame) -> pd.DataFrame:
+    """A random sample of the rows, without private columns."""
+    public = [name for name, column in settings.data.features.items() if not column.private]
+    return valid[public].sample(min(len(valid), SAMPLE_ROWS), random_state=settings.training.seed)
+
+
+def _bundle(
+    settings: Settings,
+    trained: Trained,
+    *,
+    known: pd.DataFrame,
+    valid: pd.DataFrame,
+    tags: dict[str, str],
+) -> Bundle:
+    """All that travels with a version.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    trained : Trained
+        What training made.
+    known : DataFrame
+        The labelled rows that the model was fitted on.
+    valid : DataFrame
+        All valid rows of the window.
+    tags : dict of str to str
+        Of the version.
+    """
+    return Bundle(
+        model=trained.model,
+        golden=parity.make(trained.model, valid, seed=settings.training.seed),
+        reference=_reference(settings, trained, known, valid),
+        heldout=_heldout(settings, trained),
+        manifest={
+            "name": settings.name,
+            "importance": trained.importance,
+            "ranges": _ranges(settings, valid),
+            **tags,
+            **environment.describe(),
+        },
+    )
+
+
+def _reference(
+    settings: Settings, trained: Trained, known: pd.DataFrame, valid: pd.DataFrame
+) -> Reference:
+    """The frozen description of the rows, with predictions of models that have not seen them."""
+    data, training, block = settings.data, settings.training, settings.monitoring.batch
+    predictions = fitting.out_of_sample(trained.model, known, valid, data, training, length=block)
+    return Reference.fit(
+        valid.assign(**{PREDICTION: predictions}),
+        {**data.features, PREDICTION: Numeric()},
+        time=data.time,
+        block=block,
+        seed=training.seed,
+        prediction=PREDICTION,
+    )
+
+
+def _heldout(settings: Settings, trained: Trained) -> pd.DataFrame:
+    """Held-out rows with predictions, the trivial baseline, and the loss of the predictions."""
+    data = settings.data
+    heldout = trained.heldout[[data.key, data.time, data.target, PREDICTION]]
+    target = heldout[data.target].to_numpy(dtype=np.float64)
+    predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
+    return heldout.assign(baseline=trained.trivial, loss=losses(settings.task, target, predicted))
+
+
+def _ranges(settings: Settings, valid: pd.DataFrame) -> dict[str, list[float]]:
+    """Smallest and largest number of each numeric column that is not private."""
+    return {
+        name: [float(valid[name].min()), float(valid[name].max())]
+        for name, column in settings.data.features.items()
+        if isinstance(column, Numeric) and not column.private and valid[name].notna().any()
+    }

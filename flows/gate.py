@@ -1,0 +1,211 @@
+"""The gate before the champion: a version is judged, and promoted, refused or held for people."""
+
+import numpy as np
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.steps import check, read, without_set_aside
+from pipeline.config import Settings, Source
+from pipeline.data.labels import labelled
+from pipeline.errors import RegistryError
+from pipeline.monitoring.performance import PARTS
+from pipeline.registry import records
+from pipeline.registry.champions import held, promote
+from pipeline.registry.history import Batch, History
+from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
+from pipeline.reporting.pages import Event, page
+from pipeline.training.fitting import PREDICTION
+from pipeline.training.gate import GateResult, judge, unusable
+from pipeline.training.metrics import losses
+from pipeline.training.model import Model, Predictions
+
+APPROVAL, RELEASE = "approval", "release"
+"""What a version that passed may wait for."""
+
+
+@task(cache_policy=NO_CACHE)
+def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> GateResult:
+    """Compare a version with the champion on the newest rows, and promote it if it passes.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    number : int
+        The version.
+    by : str
+        Who approved it; empty: nobody has yet.
+
+    Raises
+    ------
+    RegistryError
+        If the version is the champion already, or the champion cannot be loaded.
+    """
+    champion = registry.alias(CHAMPION)
+    if champion is not None and champion.number == number:
+        message = f"Version {number} is the champion already; only challengers are judged."
+        raise RegistryError(message)
+    version = registry.version(number)
+    registry.point(CHALLENGER, number)
+    decision = _judged(settings, registry, version, champion)
+    if decision.promoted:
+        registry.record_gate(number, decision)
+        _go_on(settings, registry, version, champion, reason=decision.reason, by=by)
+    else:
+        # Paged first: a process that ends in between pages twice rather than never.
+        subject = f"Version {number} of {settings.name} was refused"
+        page(Event("gate", subject, decision.reason), settings.alerts.urls)
+        registry.record_gate(number, decision)
+    return decision
+
+
+def _go_on(
+    settings: Settings,
+    registry: Registry,
+    version: Version,
+    champion: Version | None,
+    *,
+    reason: str,
+    by: str,
+) -> None:
+    """Promote a version that passed, or let it wait for people and page them."""
+    number, conf = version.number, registry.conf
+    if why := held(registry):
+        cure = f"Promotion is held: {why} Release it: `holdfast release {conf}`."
+        _hold(settings, registry, number, RELEASE, f"{reason} {cure}")
+    elif settings.promotion.approval == "manual" and not by:
+        cure = f"Approve it: `holdfast register {conf} {number} --approved-by <name>`."
+        _hold(settings, registry, number, APPROVAL, f"{reason} {cure}")
+    else:
+        expected = None if champion is None else champion.number
+        since = next_start(records.read_history(registry), version)
+        promote(registry, number, expected=expected, since=since, by=by)
+
+
+def _hold(
+    settings: Settings, registry: Registry, number: int, waits_for: str, sentences: str
+) -> None:
+    subject = f"Version {number} of {settings.name} passed and waits for {waits_for}"
+    page(Event("gate", subject, sentences), settings.alerts.urls)
+    registry.hold(number, waits_for)
+
+
+def next_start(history: History, version: Version) -> pd.Timestamp:
+    """Start of the first batch that a new champion judges: no batch that is recorded already."""
+    return version.until if history.last is None else max(history.last.end, version.until)
+
+
+def shadowed(history: History, version: Version) -> list[Batch]:
+    """Batches that a version in shadow has scored, with all their labels."""
+    return history.scored_since(version.until) if version.shadow else []
+
+
+def _judged(
+    settings: Settings, registry: Registry, version: Version, champion: Version | None
+) -> GateResult:
+    """The gate's decision; a version that does not load as it was logged is refused."""
+    policy, data = settings.promotion, settings.data
+    try:
+        compared = _losses(settings, registry, version, champion)
+    except RegistryError as error:
+        if champion is not None:
+            registry.bundle(champion.number)  # if this fails, the challenger is not to blame
+        return GateResult(promoted=False, reason=str(error), rows=0)
+    predicted = registry.bundle(version.number).heldout[PREDICTION].to_numpy(dtype=np.float64)
+    names = [name for name in ("challenger", "baseline", "champion") if name in compared]
+    return judge(
+        compared[names],
+        times=compared[data.time],
+        part=settings.monitoring.batch / PARTS,
+        policy=policy,
+        seed=settings.training.seed,
+        slices=compared[[name for name in policy.slices if name in compared]],
+        problems=unusable(predicted, chances=settings.task == "classification"),
+    )
+
+
+def _losses(
+    settings: Settings, registry: Registry, version: Version, champion: Version | None
+) -> pd.DataFrame:
+    """Loss of each row that neither a version nor the champion was fitted on.
+
+    These are the newest rows that training held out, and rows of the batches since then that a
+    version in shadow has scored.
+    """
+    data, bundle = settings.data, registry.bundle(version.number)
+    history = records.read_history(registry)
+    # Training leaves rows out as well, but a batch may have been set aside since.
+    heldout, _ = without_set_aside(bundle.heldout, history, data.time)
+    judged = _scored(settings, heldout, heldout[PREDICTION].to_numpy(dtype=np.float64))
+    if champion is None or judged.empty:
+        return judged
+    rival = registry.bundle(champion.number).model
+    unfitted = judged[judged[data.time] >= champion.until]
+    parts = [_held_out(settings, history, version, unfitted, times=heldout[data.time], rival=rival)]
+    baseline = heldout["baseline"].iloc[0]
+    for batch in shadowed(history, version):
+        rows = _of_batch(settings, history, version, batch).assign(baseline=baseline)
+        scored = _scored(settings, rows, bundle.model.predict(rows))
+        parts.append(_beside(settings, scored, rows, rival))
+    compared = pd.concat(parts, ignore_index=True)
+    truth = compared[data.target].to_numpy(dtype=np.float64)
+    return compared.assign(champion=losses(settings.task, truth, compared["rival"].to_numpy()))
+
+
+def _held_out(
+    settings: Settings,
+    history: History,
+    version: Version,
+    judged: pd.DataFrame,
+    *,
+    times: pd.Series,
+    rival: Model,
+) -> pd.DataFrame:
+    """Losses on held-out rows, with what another model answers for these rows."""
+    data = settings.data
+    window = (times.min(), times.max() + pd.Timedelta("1us"))
+    rows = _valid(settings, history, data.train, window, version)
+    answers = rows[[data.key, *settings.promotion.slices]].assign(rival=rival.predict(rows))
+    return judged.merge(answers, on=data.key)
+
+
+def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:
+    """Rows of a batch whose labels had arrived before the next batch starts."""
+    data = settings.data
+    window = (batch.start, batch.end)
+    valid = _valid(settings, history, data.live or data.train, window, version)
+    return labelled(valid, data, as_of=next_start(history, version))
+
+
+def _beside(
+    settings: Settings, scored: pd.DataFrame, rows: pd.DataFrame, rival: Model
+) -> pd.DataFrame:
+    """Losses of rows, with the columns to slice by and what another model answers for them."""
+    kinds = {name: rows[name] for name in settings.promotion.slices}
+    return scored.assign(rival=rival.predict(rows), **kinds)
+
+
+def _scored(settings: Settings, rows: pd.DataFrame, predicted: Predictions) -> pd.DataFrame:
+    """Rows with the loss of predictions and the loss of the trivial baseline."""
+    data = settings.data
+    truth = rows[data.target].to_numpy(dtype=np.float64)
+    trivial = rows["baseline"].to_numpy(dtype=np.float64)
+    return rows[[data.key, data.time, data.target]].assign(
+        challenger=losses(settings.task, truth, predicted),
+        baseline=losses(settings.task, truth, trivial),
+    )
+
+
+def _valid(
+    settings: Settings,
+    history: History,
+    source: Source,
+    window: tuple[pd.Timestamp, pd.Timestamp],
+    version: Version,
+) -> pd.DataFrame:
+    """Valid rows of a window, without rows of batches that are set aside."""
+    rows, _ = without_set_aside(read(settings, source, *window), history, settings.data.time)
+    return check(settings, rows, f"held out for version {version.number}").valid

@@ -1,0 +1,298 @@
+"""Judge one batch: gather its rows, compare them with the reference, decide, and record."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flows.settle import live_source, performance_of, rows_name, settle, step_of
+from flows.steps import check, patient, quarantine_folder, read
+from pipeline.config import Settings
+from pipeline.data import validation
+from pipeline.data.validation import NoValidRowError, Validated
+from pipeline.monitoring import drift, episode
+from pipeline.monitoring.episode import Evidence, Verdict
+from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.monitoring.performance import Performance
+from pipeline.registry import champions, records
+from pipeline.registry.history import Batch, History, batch_name
+from pipeline.registry.versions import Registry, attempts
+from pipeline.training.fitting import PREDICTION
+from pipeline.training.model import Predictions
+
+
+@patient
+def judge(
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    start: pd.Timestamp,
+    *,
+    reading: int = 1,
+) -> History:
+    """Record a batch and the decision about it; a recorded batch stays as it is.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    history : History
+        All recorded batches.
+    start : Timestamp
+        Start of the batch.
+    reading : int
+        How often the batch is to be read from its source; if it was read less often, it is read
+        and judged again.
+
+    Returns
+    -------
+    History
+        With the batch.
+    """
+    recorded = history.find(batch_name(start))
+    if recorded is not None and recorded.reading >= reading:
+        return history
+    gathered = gather(settings, registry, start, reading)
+    history = settle(settings, registry, history, gathered.end)
+    compared = compare(settings, registry, history, gathered)
+    verdict, given = decide(settings, registry, history, gathered, compared)
+    return history.with_batch(
+        record(settings, registry, gathered, compared, verdict=verdict, given=given)
+    )
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A batch as it was read.
+
+    Attributes
+    ----------
+    name : str
+        Name of the batch.
+    start, end : Timestamp
+        Its window.
+    reading : int
+        How often it was read, this time included.
+    version : int
+        Number of the champion that judges it.
+    rows : DataFrame
+        Rows as they arrived.
+    checked : Validated
+        Valid and refused rows.
+    refusal : NoValidRowError or None
+        Set if no row is valid, which counts unless a fault explains it.
+    """
+
+    name: str
+    start: pd.Timestamp
+    end: pd.Timestamp
+    reading: int
+    version: int
+    rows: pd.DataFrame
+    checked: Validated
+    refusal: NoValidRowError | None
+
+    @property
+    def kept_as(self) -> str:
+        """Name that its rows are kept under."""
+        return rows_name(self.name, self.reading)
+
+    @property
+    def lies_ahead(self) -> bool:
+        """Whether its window is empty because it is not over yet."""
+        return self.rows.empty and self.end > pd.Timestamp.now("UTC").tz_localize(None)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A batch beside the champion's reference.
+
+    Attributes
+    ----------
+    report : DriftReport
+        The comparison, without faults that people have accepted.
+    predicted : array of float, shape (n_valid_rows,)
+        The champion's predictions.
+    """
+
+    report: DriftReport
+    predicted: Predictions
+
+
+def gather(settings: Settings, registry: Registry, start: pd.Timestamp, reading: int) -> Gathered:
+    """Read and check the rows of a batch, and find the champion that judges it."""
+    name, end = batch_name(start), start + settings.monitoring.batch
+    version = champions.champion_at(registry, start)
+    rows = read(settings, live_source(settings), start, end)
+    refusal = None
+    try:
+        checked = check(settings, rows, rows_name(name, reading))
+    except NoValidRowError as error:
+        checked, refusal = error.validated, error
+    return Gathered(name, start, end, reading, version, rows, checked, refusal)
+
+
+def compare(settings: Settings, registry: Registry, history: History, batch: Gathered) -> Compared:
+    """Compare a batch with the reference; if faults are found, its rows are kept as they came.
+
+    Raises
+    ------
+    NoValidRowError
+        If no row is valid and no fault explains it, or the window is not over yet.
+    """
+    before = history.before(batch.name)
+    predicted = _predicted(registry, batch)
+    report = _report(settings, registry, before, batch, predicted)
+    known = _accepted(registry, before.of_version(batch.version))
+    new = [cause for cause in report.causes if (cause.cause, cause.columns) not in known]
+    report = replace(report, causes=tuple(new))
+    if batch.refusal is not None and (not report.causes or batch.lies_ahead):
+        raise batch.refusal
+    if report.causes:
+        folder = quarantine_folder(settings)
+        validation.keep(batch.rows, folder / f"{batch.kept_as} broken.parquet")
+    return Compared(report, predicted)
+
+
+def _predicted(registry: Registry, batch: Gathered) -> Predictions:
+    valid = batch.checked.valid
+    return registry.bundle(batch.version).model.predict(valid) if len(valid) else np.empty(0)
+
+
+def _report(
+    settings: Settings,
+    registry: Registry,
+    before: History,
+    batch: Gathered,
+    predicted: Predictions,
+) -> DriftReport:
+    data, policy = settings.data, settings.monitoring
+    bundle = registry.bundle(batch.version)
+    roles = [data.key, data.time, data.target]
+    return drift.compare(
+        reference=bundle.reference,
+        current=batch.checked.valid[list(data.features)].assign(**{PREDICTION: predicted}),
+        recent=records.summaries(registry, before.recent(batch.version)),
+        alpha=policy.alpha,
+        persistence=policy.persistence,
+        importance=bundle.manifest["importance"],
+        arrived=batch.rows.drop(columns=roles, errors="ignore"),
+        diagnosis=policy.diagnosis,
+        standing=standing(registry, before),
+    )
+
+
+def standing(registry: Registry, before: History) -> list[Cause]:
+    """Faults of the last batches in a row that are set aside, the newest batch first."""
+    return [cause for batch in before.standing for cause in records.causes(registry, batch)]
+
+
+def _accepted(registry: Registry, own: History) -> set[tuple[str, tuple[str, ...]]]:
+    """Causes and columns of the faults that people have accepted."""
+    return {
+        (cause.cause, cause.columns)
+        for batch in own.accepted
+        for cause in records.causes(registry, batch)
+    }
+
+
+def decide(
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    batch: Gathered,
+    compared: Compared,
+) -> tuple[Verdict, dict[str, Any]]:
+    """Decide about a batch.
+
+    Returns
+    -------
+    Verdict
+        Evidence and decision.
+    dict of str to Any
+        What else the decision was made from, to be stored as JSON.
+    """
+    before, policy = history.before(batch.name), settings.monitoring
+    evidence = _evidence(settings, registry, before, batch, compared.report)
+    made = attempts(registry.versions())
+    given: dict[str, Any] = {
+        "accepted": [known.name for known in before.accepted],
+        "cooldown": policy.cooldown,
+        "late": history.counts_after(batch.name),
+        "record_harmless": policy.harmless == "record",
+    }
+    decision = episode.decide(evidence, history=before.verdicts, attempts=made, **given)
+    given["history"] = [known.name for known in before.batches]
+    given["attempts"] = [asdict(attempt) for attempt in made]
+    return Verdict(evidence, decision), given
+
+
+def _evidence(
+    settings: Settings,
+    registry: Registry,
+    before: History,
+    batch: Gathered,
+    report: DriftReport,
+) -> Evidence:
+    earlier = before.performances(batch.version)
+    worse = not report.causes and _is_worse(settings, registry, batch, earlier)
+    return Evidence(
+        batch=batch.name,
+        version=batch.version,
+        alarm=report.alarm,
+        persisted=report.persistent[:20],
+        worse=batch.name if worse else "",
+        harmless=not worse and _is_harmless(settings, earlier),
+        broken=tuple(cause.name[:100] for cause in report.causes[:20]),
+    )
+
+
+def _is_worse(
+    settings: Settings, registry: Registry, batch: Gathered, earlier: list[Performance]
+) -> bool:
+    """Whether the champion lost too much on the batch's labels so far and the batches before."""
+    judged = performance_of(
+        settings,
+        registry,
+        batch.version,
+        batch.checked.valid,
+        name=batch.name,
+        as_of=batch.end,
+        earlier=earlier,
+    )
+    return judged is not None and judged.worse
+
+
+def _is_harmless(settings: Settings, earlier: list[Performance]) -> bool:
+    """Whether the champion's loss surely stayed within the limit on its last batches."""
+    needed, allowed = settings.monitoring.persistence, settings.monitoring.performance_loss
+    last = earlier[-needed:]
+    upper_ends = [2 * judged.change - judged.at_least for judged in last]
+    return len(last) == needed and all(end < allowed for end in upper_ends)
+
+
+def record(
+    settings: Settings,
+    registry: Registry,
+    batch: Gathered,
+    compared: Compared,
+    *,
+    verdict: Verdict,
+    given: dict[str, Any],
+) -> Batch:
+    """Record a batch with its verdict."""
+    predicted = compared.predicted
+    return records.record(
+        registry,
+        verdict=verdict,
+        report=compared.report,
+        quarantined=len(batch.checked.quarantined),
+        predicted=float(np.mean(predicted)) if len(predicted) else np.nan,
+        window=(batch.start, batch.end),
+        step=step_of(settings, registry, batch.start),
+        given=given,
+        reading=batch.reading,
+    )

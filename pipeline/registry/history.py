@@ -1,0 +1,173 @@
+"""What the monitor has recorded so far, as decisions read it: frozen records, no MLflow."""
+
+from dataclasses import dataclass
+from itertools import takewhile
+
+import pandas as pd
+
+from pipeline.monitoring.episode import Verdict
+from pipeline.monitoring.performance import Performance
+
+MOST_RECENT = 52
+"""Batches back to which evidence is read: of slow decay, and of faults that go on."""
+
+
+def batch_name(start: pd.Timestamp) -> str:
+    """Name of the batch that starts at a moment; batches sort by it."""
+    return f"{start:%Y-%m-%dT%H:%M}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A recorded batch.
+
+    Attributes
+    ----------
+    name : str
+        Start of its window, ISO.
+    end : Timestamp
+        End of its window.
+    verdict : Verdict
+        Evidence and decision.
+    rows, quarantined : int
+        Valid and refused rows.
+    drifted : tuple of str
+        Columns that drifted, in the words of the report.
+    performance : Performance or None
+        Realised performance, once its labels have arrived.
+    run_id : str
+        Its MLflow run.
+    outcome : str
+        ``quiet``, ``moved``, ``broken`` or ``mixed``.
+    answer : str
+        What people answered for it, ``accept``, ``drop`` or ``reload``; empty: nothing yet.
+    paged, announced : bool
+        Whether people were paged about its decision, and other systems notified of the episode
+        that it opened.
+    reading : int
+        1, or more if people had its source read again.
+    """
+
+    name: str
+    end: pd.Timestamp
+    verdict: Verdict
+    rows: int
+    quarantined: int
+    drifted: tuple[str, ...]
+    performance: Performance | None
+    run_id: str
+    outcome: str
+    answer: str = ""
+    paged: bool = False
+    announced: bool = False
+    reading: int = 1
+
+    @property
+    def start(self) -> pd.Timestamp:
+        """Start of its window."""
+        return pd.Timestamp(self.name)
+
+    @property
+    def version(self) -> int:
+        """Number of the champion that it was judged against."""
+        return self.verdict.evidence.version
+
+    @property
+    def broken(self) -> bool:
+        """Whether a fault was recognised in it."""
+        return self.outcome in {"broken", "mixed"}
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether nothing may be learnt from it or judged by it."""
+        return self.broken and self.answer != "accept"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether people still have to answer for it."""
+        return self.set_aside and self.answer != "drop"
+
+
+@dataclass(frozen=True)
+class History:
+    """All recorded batches, oldest first.
+
+    Read once, and carried on by `with_batch` as a run records more.
+    """
+
+    batches: tuple[Batch, ...] = ()
+
+    @property
+    def last(self) -> Batch | None:
+        """The newest batch."""
+        return self.batches[-1] if self.batches else None
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What each batch showed and what was decided."""
+        return [batch.verdict for batch in self.batches]
+
+    @property
+    def accepted(self) -> list[Batch]:
+        """Broken batches that people took for the world as it is now."""
+        return [batch for batch in self.batches if batch.answer == "accept"]
+
+    @property
+    def last_request(self) -> Batch | None:
+        """The newest batch whose decision was to retrain."""
+        asked = [batch for batch in self.batches if batch.verdict.decision.action == "retrain"]
+        return asked[-1] if asked else None
+
+    @property
+    def standing(self) -> list[Batch]:
+        """The newest batches in a row that are set aside, at most `MOST_RECENT`, newest first."""
+        newest = reversed(self.batches[-MOST_RECENT:])
+        return list(takewhile(lambda batch: batch.set_aside, newest))
+
+    def find(self, name: str) -> Batch | None:
+        """The batch of a name, if it is recorded."""
+        return next((batch for batch in self.batches if batch.name == name), None)
+
+    def batch(self, name: str) -> Batch:
+        """The batch of a name, which has to be recorded."""
+        return next(batch for batch in self.batches if batch.name == name)
+
+    def with_batch(self, batch: Batch) -> "History":
+        """The history with a batch added, or put in the place of the batch of its name."""
+        named = {known.name: known for known in self.batches} | {batch.name: batch}
+        return History(tuple(named[name] for name in sorted(named)))
+
+    def before(self, name: str) -> "History":
+        """The batches before the batch of a name."""
+        return History(tuple(batch for batch in self.batches if batch.name < name))
+
+    def of_version(self, number: int) -> "History":
+        """The batches that were judged against a version."""
+        return History(tuple(batch for batch in self.batches if batch.version == number))
+
+    def recent(self, number: int) -> list[Batch]:
+        """The last batches that count as evidence against a version, at most `MOST_RECENT`."""
+        own = self.of_version(number).batches
+        return [batch for batch in own if not batch.set_aside][-MOST_RECENT:]
+
+    def performances(self, number: int) -> list[Performance]:
+        """Realised performance of a version on its batches that are not set aside."""
+        own = self.of_version(number).batches
+        return [batch.performance for batch in own if batch.performance and not batch.set_aside]
+
+    def scored_since(self, moment: pd.Timestamp) -> list[Batch]:
+        """Batches from a moment on whose labels have arrived and that are not set aside."""
+        return [
+            batch
+            for batch in self.batches
+            if batch.start >= moment and batch.performance and not batch.set_aside
+        ]
+
+    def counts_after(self, name: str) -> bool:
+        """Whether a batch after the batch of a name is recorded and not set aside."""
+        return any(batch.name > name and not batch.set_aside for batch in self.batches)
+
+    def opened_by(self, episode: str) -> Batch:
+        """The batch that opened an episode, which has to be recorded."""
+        own = (batch for batch in self.batches if batch.verdict.decision.episode == episode)
+        return next(own)

@@ -1,0 +1,129 @@
+"""Training runs: logged with everything about them, their models registered as versions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Metric, Run
+from mlflow.models import infer_signature
+
+from pipeline.config import Training
+from pipeline.registry import environment
+from pipeline.registry.tracking import metric_name, translated
+from pipeline.registry.versions import Registry
+from pipeline.reporting import notes
+from pipeline.training.bundle import sha256_of
+from pipeline.training.fitting import Trained
+from pipeline.training.metrics import LOSS
+
+
+def record_training(
+    registry: Registry,
+    trained: Trained,
+    bundle: Path,
+    *,
+    rows: pd.DataFrame,
+    target: str,
+    training: Training,
+    settings: str,
+    tags: Mapping[str, str],
+) -> int:
+    """Log a training run and register its model.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where to log it.
+    trained : Trained
+        What training made.
+    bundle : Path
+        The folder that travels with the version.
+    rows : DataFrame
+        The labelled rows that it was fitted on.
+    target : str
+        Name of the column that is predicted.
+    training : Training
+        Estimator and parameters.
+    settings : str
+        All settings of the model as JSON, without secrets.
+    tags : mapping of str to str
+        Of the version and the run: window, rows, episode.
+
+    Returns
+    -------
+    int
+        Number of the registered version.
+    """
+    tags = {**tags, **environment.describe()}
+    name, kind = f"train until {tags['until']}", {"kind": "training"}
+    with translated():
+        experiment = registry.experiment
+        with mlflow.start_run(experiment_id=experiment, run_name=name, tags=kind) as run:
+            mlflow.set_tags({**tags, "mlflow.note.content": notes.training_note(trained, tags)})
+            _log_parameters(trained, training, tags["until"])
+            _log_rows(trained, rows, [*trained.model.columns, target])
+            _log_results(registry, run, trained)
+            mlflow.log_text(settings, "settings.json")
+            lock = environment.lock()
+            if lock is not None:
+                mlflow.log_artifact(str(lock), "environment")
+            version_tags = {**tags, "gate": "pending", "sha256": sha256_of(bundle)}
+            return _register(registry, trained, bundle, version_tags)
+
+
+def close_cut_off(registry: Registry) -> None:
+    """End training runs whose process is gone; the caller holds the lock of training."""
+    registered = {version.run_id for version in registry.versions()}
+    for run in registry.search("tags.kind = 'training' and attributes.status = 'RUNNING'"):
+        run_id = run.info.run_id
+        status = "FINISHED" if run_id in registered else "KILLED"
+        with translated():
+            registry.client.set_terminated(run_id, status=status)
+
+
+def _log_parameters(trained: Trained, training: Training, until: str) -> None:
+    mlflow.log_params({"estimator": training.estimator, **training.params})
+    mlflow.log_params(training.model_dump(mode="json", include={"window", "holdout", "seed"}))
+    mlflow.log_params({"until": until, "rows": trained.fitted_rows})
+
+
+def _log_rows(trained: Trained, rows: pd.DataFrame, columns: list[str]) -> None:
+    for context, part in (("training", rows), ("heldout", trained.heldout)):
+        dataset = mlflow.data.from_pandas(part[columns], name=context, targets=columns[-1])  # type: ignore[attr-defined]
+        mlflow.log_input(dataset, context=context)
+
+
+def _log_results(registry: Registry, run: Run, trained: Trained) -> None:
+    metrics = {f"heldout_{key}": value for key, value in trained.scores.items()}
+    metrics |= {f"baseline_{key}": value for key, value in trained.baseline.items()}
+    for name, value in trained.importance.items():
+        metrics[metric_name(f"importance/{name}")] = value
+    mlflow.log_metrics(metrics)
+    for side in ("fitted", "heldout"):
+        points = zip(trained.curve.steps, getattr(trained.curve, side), strict=True)
+        now = run.info.start_time
+        curve = [Metric(f"curve/{side}", loss, now, step) for step, loss in points]
+        registry.client.log_batch(run.info.run_id, curve)
+    for name, figure in notes.figures(trained, LOSS[trained.model.task]).items():
+        mlflow.log_figure(figure, name)
+
+
+def _register(registry: Registry, trained: Trained, bundle: Path, tags: Mapping[str, str]) -> int:
+    private = any(column.private for column in trained.model.columns.values())
+    rows = trained.heldout[list(trained.model.columns)]
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        loader_module="pipeline.training.model",
+        data_path=str(bundle),
+        signature=infer_signature(rows, trained.model.predict(rows)),
+        input_example=None if private else rows.head(3),
+        pip_requirements=environment.requirements(),
+    )
+    mlflow.log_artifacts(str(bundle), "reference")
+    if not registry.client.search_registered_models(f"name = '{registry.name}'"):
+        registry.client.create_registered_model(registry.name)
+    created = registry.client.create_model_version(
+        registry.name, info.model_uri, run_id=info.run_id, model_id=info.model_id, tags=dict(tags)
+    )
+    return int(created.version)

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows import steps
+from flows.monitor import monitor
+from flows.train import train
+from pipeline.monitoring.episode import Decision, Evidence, Verdict
+from pipeline.monitoring.findings import DriftReport
+from pipeline.reference.summaries import ROWS
+from pipeline.registry import records
+from pipeline.registry.history import batch_name
+from pipeline.registry.versions import Registry
+
+pytestmark = pytest.mark.integration
+
+MOST = 4
+"""Searches of a monitor run: for all batches, for the batch's run, and for its time line."""
+
+
+class Counting(Registry):
+    searches = 0
+
+    def search(self, condition):
+        Counting.searches += 1
+        return super().search(condition)
+
+
+@pytest.fixture
+def count_searches(shop, monkeypatch):
+    """Monitors the next batch of the shop; returns how often MLflow was searched for runs."""
+    monkeypatch.setattr(steps, "Registry", Counting)
+
+    def counted():
+        before = Counting.searches
+        monitor(shop)
+        return Counting.searches - before
+
+    return counted
+
+
+def record_weeks(registry, count):
+    """Record batches of the weeks before the shop opened, judged by another version."""
+    report = DriftReport(0, 0.05, (), (), (), {ROWS: 0.0}, 1, 400.0, 0.01, (), ())
+    for k in range(1, count + 1):
+        start = pd.Timestamp("2026-01-05") - k * pd.Timedelta("7D")
+        records.record(
+            registry,
+            verdict=Verdict(Evidence(batch_name(start), 99), Decision("none", "Quiet.")),
+            report=report,
+            quarantined=0,
+            predicted=np.nan,
+            window=(start, start + pd.Timedelta("7D")),
+            step=-k,
+            given={},
+        )
+
+
+def test_a_monitor_run_searches_a_few_times_however_many_batches_are_recorded(shop, count_searches):
+    train(shop)
+    assert count_searches() <= MOST
+    few = count_searches()
+    _, registry = steps.opened(shop)
+
+    record_weeks(registry, 40)
+
+    assert count_searches() == few <= MOST
+    assert len(records.read_history(registry).batches) == 43

@@ -1,0 +1,110 @@
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from pipeline.config import Tracking
+from pipeline.errors import UnavailableError
+from pipeline.registry.tracking import metric_name
+from pipeline.registry.versions import Registry
+
+pytestmark = pytest.mark.integration
+
+CUT_OFF = """
+import itertools, os, signal, sys
+from pathlib import Path
+import sqlalchemy as sa
+from pipeline.config import Tracking
+from pipeline.registry.versions import Registry
+
+statements = itertools.count()
+
+@sa.event.listens_for(sa.Engine, "before_cursor_execute")
+def end(*_):
+    if next(statements) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Registry("shop", Tracking(folder=sys.argv[1])).versions()
+"""
+
+
+@pytest.fixture
+def section(tmp_path):
+    return Tracking(folder=tmp_path / "state")
+
+
+@pytest.fixture
+def open_registry(section):
+    """Opens the registry of the shop, as each process does."""
+    return lambda: Registry("shop", section)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A registry and the id of a run in it."""
+    registry = Registry("shop", Tracking(folder=tmp_path_factory.mktemp("state")))
+    return registry, registry.run({"kind": "batch"}, "x", pd.Timestamp("2026-01-05"))
+
+
+@pytest.mark.parametrize("name", ["price [EUR]", "a=b", "naïve", "x{1}", "x/y", "share of A&B"])
+def test_a_column_of_any_name_becomes_a_metric_that_mlflow_takes(run, name):
+    registry, run_id = run
+
+    registry.log(run_id, {f"psi/{name}": 0.5}, pd.Timestamp("2026-01-12"), 0)
+
+    metrics = registry.client.get_run(run_id).data.metrics
+    assert metrics[metric_name(f"psi/{name}")] == 0.5
+
+
+def test_a_run_is_found_again_by_its_tags(open_registry):
+    tags, start = {"kind": "batch", "batch": "2026-01-05T00:00"}, pd.Timestamp("2026-01-05")
+
+    found = {open_registry().run(tags, "x", start) for _ in range(3)}
+
+    assert len(found) == 1
+
+
+def test_two_models_in_one_process_keep_to_their_own_stores(section, tmp_path):
+    shop = Registry("shop", section)
+    other = Registry("shop", section.model_copy(update={"folder": tmp_path / "other"}))
+
+    assert shop.versions() == other.versions() == []
+
+    assert shop.uri != other.uri
+    assert (tmp_path / "state" / "mlflow.db").exists()
+    assert (tmp_path / "other" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "locks", "are_global"),
+    [
+        (None, None, True),
+        ("http://127.0.0.1:5000", None, True),
+        ("http://mlflow.example:5000", None, False),
+        ("http://mlflow.example:5000", "postgresql://host/locks", True),
+        ("postgresql://host/mlflow", None, True),
+    ],
+)
+def test_locks_are_global_where_every_process_that_uses_a_store_respects_them(
+    section, uri, locks, are_global
+):
+    section = Tracking(folder=section.folder, uri=uri, locks=locks)
+
+    assert Registry("shop", section).locks_are_global == are_global
+
+
+def test_a_server_that_is_away_is_unavailable_and_not_broken(open_registry, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    with pytest.raises(UnavailableError, match="MLflow does not answer"):
+        open_registry().versions()
+
+
+def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(open_registry, section):
+    command = [sys.executable, "-c", CUT_OFF, str(section.folder), "800"]
+
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert open_registry().versions() == []
