@@ -1,4 +1,4 @@
-"""Live batches against the reference: drift, faults, performance, and what to do about them.
+"""Live batches compared with the reference: drift, faults, performance, and what to do.
 
 Decides whether a batch is quiet, moved or broken, and whether to page people or to retrain.
 """

@@ -1,4 +1,4 @@
-"""One false-alarm budget, shared out over every test of a batch."""
+"""Share one false-alarm budget among all tests of a batch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,35 +24,50 @@ BUDGET = {
     "missing of batches": 0.4,
     "pairs of batches": 0.4,
 }
-"""Parts of the false-alarm budget, shared out over the families that were tested.
+"""Weight of each family of tests in the false-alarm budget.
 
-Most goes where observations are few: a handful of batches needs a mild level to say anything,
-while thousands of rows reach the strictest one when something is wrong.
+Families with few observations get most: a handful of batches needs a mild level to show anything,
+while thousands of rows reach even the strictest level when something is wrong.
 """
 DECAY = 0.04
-"""Part of the budget that slow decay takes first, so that its run length is always the same."""
+"""Part of the budget reserved for slow decay, so that its run length is always equal."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tests of one level that draw on one part of the budget."""
+    """Tests of one family, which share one part of the budget."""
 
     family: str
     tests: Sequence[Finding]
 
     @property
     def reach(self) -> float:
-        """Bound of the chance that any of them differs by its floor."""
+        """Upper bound of the chance that any test of the group differs by its floor."""
         return sum(test.reach for test in self.tests if np.isfinite(test.p_value))
 
 
 def apply_budget(
     groups: Iterable[Group], decay: Sequence[Finding], alpha: float
 ) -> tuple[list[Finding], float]:
-    """Share `alpha` out over the families that were tested.
+    """Share `alpha` among the families that were tested, and decide each test.
 
-    A family whose noise cannot reach its floors more often than its share keeps only what it
-    can use; the rest goes to the others. The second value is what was spent on batches.
+    A family whose noise reaches its floors less often than its share allows keeps only what it
+    can use; the rest goes to the other families.
+
+    Parameters
+    ----------
+    groups : iterable of Group
+        Tests at the levels of rows and of batches.
+    decay : sequence of Finding
+        Tests of slow decay, which take their part first.
+    alpha : float
+        Chance that a batch with nothing wrong alarms, over all tests together.
+
+    Returns
+    -------
+    list of Finding, float
+        All tests with their adjusted p-values and decisions, and the part of `alpha` that was
+        spent at the level of batches.
     """
     groups = _by_family(groups)
     rest = alpha * (1 - DECAY) if decay else alpha
@@ -62,7 +77,11 @@ def apply_budget(
         for group in groups
         for found in _decide_family(group.tests, alpha, shares[group.family])
     ]
-    spent = sum(share for family, share in shares.items() if family.endswith("of batches"))
+    spent = sum(
+        shares[group.family]
+        for group in groups
+        if any(test.level == "batches" for test in group.tests)
+    )
     return decided + [_decide_decay(found, alpha) for found in decay], spent
 
 
@@ -74,7 +93,7 @@ def _by_family(groups: Iterable[Group]) -> list[Group]:
 
 
 def _shares(reach: Mapping[str, float], alpha: float) -> dict[str, float]:
-    """Part of `alpha` of each family: by weight, but no more than its reach."""
+    """Part of `alpha` that each family gets: by weight, but no more than its reach."""
     shares = dict.fromkeys(reach, 0.0)
     open_families = {family for family, value in reach.items() if value > 0}
     left = alpha
@@ -92,11 +111,11 @@ def _shares(reach: Mapping[str, float], alpha: float) -> dict[str, float]:
 
 
 def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iterator[Finding]:
-    """Spend a family's budget on the tests that could reach their floor by chance.
+    """Spend the budget of a family on the tests that could reach their floor by chance.
 
-    A test with nothing wrong is called drifted with chance min(reach, p) at the level p, so
-    the sum of that over all tests bounds the chance that any is: Bonferroni's bound, made
-    sharper by what the floors already exclude.
+    At the level p, a test with nothing wrong counts as drifted with chance min(reach, p). The sum
+    of these chances over all tests bounds the chance that any test does: Bonferroni's bound,
+    sharpened by what the floors already exclude.
     """
     known = [test for test in tests if np.isfinite(test.p_value)]
     reach = np.sort([test.reach for test in known])
@@ -114,7 +133,7 @@ def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iter
 
 
 def _decide_decay(found: Finding, alpha: float) -> Finding:
-    """Called when its evidence, its weight included, reaches the run length."""
+    """Decide a test of slow decay: it drifts when its weighted evidence reaches the run length."""
     return _called(found, min(found.p_value / DECAY, 1.0), alpha)
 
 

@@ -1,8 +1,8 @@
-"""Broken or moved: the faults, if any, that explain how a batch differs.
+"""Decide whether a batch is broken or moved: find the faults that explain how it differs.
 
-A diagnosis is a function from a case (the rows as they came beside the reference) to the
-causes that it recognises; each is independent of the others. A column whose fault is known
-is not asked about again. To add a diagnosis, write the function and put it in a list.
+A diagnosis is a function from a case (the batch as it arrived, and the reference) to the causes
+that it recognises; diagnoses do not depend on one another. A column whose fault is known is not
+diagnosed again. To add a diagnosis, write the function and put it into a list below.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +28,11 @@ from pipeline.reference.summaries import Summary
 from pipeline.reference.tally import Tally
 
 _EXCHANGED = {"join", "nulls", "sentinel"}
-"""Causes that a column shows as well when it holds the values of another one."""
+"""Causes that a column may also show when it holds the values of another column."""
 _ALL = 0.9
-"""Share of rows above which a column holds no other one's values."""
+"""Share of affected rows above which the column does not hold another column's values."""
 _CERTAIN = 3.0
-"""Nats that a row with an odd or missing value counts for."""
+"""Nats that each row with an odd or missing value counts for."""
 
 Diagnosis = Callable[[Case], Iterator[Cause]]
 PLAIN: tuple[Diagnosis, ...] = (
@@ -45,7 +45,9 @@ PLAIN: tuple[Diagnosis, ...] = (
     frozen,
     duplicate,
 )
-"""Of what shows at once. What a batch of few rows, or of frozen ones, holds says nothing more."""
+"""Diagnoses of faults that are plain by themselves, in the order they are asked.
+
+After a fault of volume or frozen rows, the values of the batch prove nothing more."""
 TOGETHER: tuple[Diagnosis, ...] = (
     swapped_numbers,
     sign,
@@ -58,8 +60,10 @@ TOGETHER: tuple[Diagnosis, ...] = (
     permuted,
     shuffled,
 )
-"""Of columns among others. A fault of one shows in its relations to the rest, so that these
-compete: the one that explains most comes first, and the others are asked again without it."""
+"""Diagnoses of columns in relation to other columns.
+
+A fault of one column also shows in the columns related to it, so these diagnoses compete: the cause
+that explains most is taken first, and all are asked again without its columns."""
 
 
 def diagnose(
@@ -72,30 +76,41 @@ def diagnose(
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
 ) -> tuple[Cause, ...]:
-    """Faults in the rows of a batch.
+    """Find the faults of a batch.
+
+    Rows and tally are those that *arrived*, because many faults make rows invalid and show only
+    there. The summary, as the summaries it is compared with (the reference's blocks and the recent
+    batches), is of *valid* rows: only so can a batch be recognised as an earlier one sent again.
+    What is usual for a fault is read from these summaries, so it is what valid rows show.
 
     Parameters
     ----------
     reference : Reference
         The training rows.
     rows : DataFrame
-        The batch as it came, before any row was refused.
-    tally, summary : Tally, Summary
-        The same rows, counted and as one observation.
+        The batch as it arrived, with the rows that validation refused.
+    tally : Tally
+        Counts of the rows as they arrived.
+    summary : Summary
+        The valid rows of the batch as one observation.
     recent : sequence of Summary
-        Earlier batches, oldest first.
+        Valid rows of earlier batches, oldest first.
     findings : sequence of Finding
-        What the tests say of the batch.
+        Tests of the valid rows.
     standing : sequence of Cause
-        Faults of the batches right before, if these are set aside.
+        Faults of the batches right before this batch, if these are in quarantine.
     """
     case = Case(reference, rows, tally, summary, recent, findings, standing)
-    with np.errstate(all="ignore"):  # absurd values overflow, and are no less absurd for it
+    with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
         return tuple(_causes(case))
 
 
 def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:
-    """What goes on comes first; of two that contradict one another, the column that changed."""
+    """Key by which competing causes are ranked.
+
+    A fault that continues comes first; of two columns that contradict one another, the column that
+    changed by itself; then the cause that explains most.
+    """
     related = cause.cause in {"permuted", "shuffled"}
     alone = not related or case.changed(cause.columns[0])
     return _stood(case, cause), alone, float(cause.evidence[NATS])
@@ -106,7 +121,7 @@ def _stood(case: Case, cause: Cause) -> bool:
 
 
 def _explains(pair: Cause, cause: Cause) -> bool:
-    """Whether an exchange of two columns explains far more than values that are odd or missing."""
+    """Whether an exchange of two columns explains far more than odd or missing values do."""
     if cause.share > _ALL or not set(cause.columns) <= set(pair.columns):
         return False
     return float(pair.evidence[NATS]) > cause.share * _CERTAIN
@@ -133,15 +148,18 @@ def _causes(case: Case) -> Iterator[Cause]:
 
 
 def _behind(case: Case, found: Sequence[Cause], lost: Cause) -> Iterator[Cause]:
-    """Faults of other columns, which are ones without this as well, that explain the loss."""
+    """Faults of other columns that explain a lost relation.
+
+    They must be recognised without the column that lost the relation as well.
+    """
     alone = {
-        (one.cause, one.columns)
+        (cause.cause, cause.columns)
         for diagnosis in TOGETHER
         if diagnosis is not shuffled
-        for one in diagnosis(case.without(lost))
+        for cause in diagnosis(case.without(lost))
     }
     for cause in found:
         if (cause.cause, cause.columns) in alone and all(
-            one.columns != lost.columns for one in shuffled(case.without(cause))
+            other.columns != lost.columns for other in shuffled(case.without(cause))
         ):
             yield cause

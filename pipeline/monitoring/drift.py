@@ -1,9 +1,9 @@
-"""A live batch against the reference: what differs, how much, how sure, since when.
+"""Compare a live batch with the reference: what differs, how much, how surely, since when.
 
 Three levels of evidence share one false-alarm budget. *Rows*: this batch alone, each test
-judged by how much the reference's own blocks differ. *Batches*: the last ones, each one
-observation of every trait, against the blocks; this is persistence. *Decay*: all batches
-since the reference, for what is too slow to show in the last ones.
+calibrated by how much the reference's own blocks differ. *Batches*: the last batches, each an
+observation of every trait, against the blocks; this is persistence. *Decay*: all batches since
+the reference, for changes too slow to show in the last batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,41 +37,42 @@ def compare(
     diagnosis: bool = True,
     standing: Sequence[Cause] = (),
 ) -> DriftReport:
-    """Compare a live batch, and those before it, with the reference.
+    """Compare a live batch, together with the batches before it, with the reference.
 
     Parameters
     ----------
     reference : Reference
         The training rows.
     current : DataFrame
-        Rows of the batch. A column of the reference that it lacks is drift; one that the
-        reference does not know is noted.
+        Valid rows of the batch. A missing column of the reference counts as drift; a column that
+        the reference does not know is noted.
     recent : sequence of Summary
-        `DriftReport.summary` of the earlier batches since the reference, oldest first.
+        `DriftReport.summary` of earlier batches since the reference, oldest first: summaries of
+        valid rows, as are those of the reference's blocks.
     alpha : float
         Chance that a batch with nothing wrong alarms, over all tests together.
     persistence : int
-        Batches, this one included, that are judged together.
+        Number of batches that are judged together, this batch included.
     importance : mapping of str to float, optional
-        How much the model relies on each column: what drifted is listed in that order.
+        How much the model relies on each column; what drifted is listed in that order.
     arrived : DataFrame, optional
-        Rows of the batch as they came, with those that validation refused, where `current` holds
-        only valid ones: faults are looked for in these.
+        All rows of the batch as they arrived, with the rows that validation refused; by default
+        `current`. Faults are looked for in these rows, because many faults make rows invalid.
     diagnosis : bool
-        Whether to look for faults; without, a broken batch counts as moved.
+        Whether to look for faults; without diagnosis, a broken batch counts as moved.
     standing : sequence of Cause
-        Faults found in the batches right before, if these are set aside: that one goes on takes
-        less evidence than that it began.
+        Faults of the batches right before this batch, if these are in quarantine: that a fault
+        continues takes less evidence than that it begins.
 
     Raises
     ------
     DataError
-        If a column name stands twice.
+        If a column name occurs twice.
     """
     tally = reference.tally(current)
     summary = reference.summarise(tally)
-    # As in the reference, a batch under half the usual length is no observation.
-    observed = [one for one in (*recent, summary) if one[ROWS] >= reference.block_rows / 2]
+    # As in the reference, batches under half the usual length are left out.
+    observed = [batch for batch in (*recent, summary) if batch[ROWS] >= reference.block_rows / 2]
     last = observed[-persistence:]
     note = _no_verdict(reference, last, persistence)
     enough = len(reference.blocks) >= FEWEST_BLOCKS and len(observed) > 1
@@ -80,23 +81,13 @@ def compare(
     groups += [] if note else list(batch_tests(reference, last, since))
     decay = decay_tests(reference, observed, since) if enough else []
     findings, spent = apply_budget(groups, decay, alpha)
-    weights = importance or {}
-    findings = [
-        replace(found, importance=sum(weights.get(name, 0.0) for name in found.columns))
-        if weights
-        else found
-        for found in findings
-    ]
-    findings.sort(key=_order)
+    findings = sorted(_weighted(findings, importance or {}), key=_order)
     causes: tuple[Cause, ...] = ()
     if diagnosis:
-        came, counted = current, tally
-        if arrived is not None:
-            came, counted = arrived, reference.tally(arrived)
         causes = diagnose(
             reference,
-            came,
-            counted,
+            current if arrived is None else arrived,
+            tally if arrived is None else reference.tally(arrived),
             summary,
             recent=observed[:-1],
             findings=findings,
@@ -115,6 +106,16 @@ def compare(
         notes=tuple(_notes(tally, note)),
         causes=causes,
     )
+
+
+def _weighted(findings: Sequence[Finding], importance: Mapping[str, float]) -> list[Finding]:
+    """Add to each finding how much the model relies on its columns, where that is known."""
+    if not importance:
+        return list(findings)
+    return [
+        replace(found, importance=sum(importance.get(name, 0.0) for name in found.columns))
+        for found in findings
+    ]
 
 
 def _no_verdict(reference: Reference, last: Sequence[Summary], persistence: int) -> str:
@@ -187,7 +188,7 @@ def _drift_order(drift: Drift) -> tuple[bool, float, str]:
 
 
 def _figures(profile: Profile, tally: Tally, name: str) -> dict[str, float]:
-    """What is drawn of a column, and never tested."""
+    """Figures of a column that are displayed and never tested."""
     counts, n = tally.counts[name], tally.known(name)
     figures = {"missing": 1 - n / tally.rows if tally.rows else float("nan")}
     if n == 0 or profile.n == 0:
@@ -206,7 +207,7 @@ def _figures(profile: Profile, tally: Tally, name: str) -> dict[str, float]:
 
 
 def _indices(before: Floats, now: Floats) -> dict[str, float]:
-    """Half a row is added to every bin (Jeffreys' prior), so that no bin is empty."""
+    """Compute indices of rows per bin, adding half a row to each bin (Jeffreys' prior)."""
     before, now = before + 0.5, now + 0.5
     before, now = before / before.sum(), now / now.sum()
     return {

@@ -1,8 +1,8 @@
-"""From evidence to action: a pure fold over the recorded history, no state of its own.
+"""Decide what to do about a batch, by a pure fold over the recorded history.
 
-An episode opens when drift persists or performance is lost. It asks for one retrain, whose
-champion or refused challenger closes it. The next may open after a cooldown. A broken batch
-never asks for one: it calls for people, and until they accept it nothing else counts it.
+An episode opens when drift persists or performance is lost. It asks for one retrain, and closes
+when the challenger is promoted or refused. The next episode may open after a cooldown. A broken
+batch never asks for a retrain: it pages people, and it counts for nothing until they accept it.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,31 +12,31 @@ from typing import Literal
 
 Action = Literal["none", "page", "retrain", "halt"]
 REFUSALS = 2
-"""Challengers refused in a row after which people have to look."""
+"""Number of challengers refused in a row after which the monitor halts."""
 UNCLEARED = 2
-"""Retrains in a row that did not clear the drift, after which they have to as well."""
+"""Number of retrains in a row that did not clear the drift after which the monitor halts."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one batch showed.
+    """What a batch showed.
 
     Attributes
     ----------
     batch : str
-        Start of its window, ISO; batches sort by it.
+        Name of the batch: the start of its window, ISO. Batches sort by it.
     version : int
-        Champion it was judged against.
+        Version of the champion that the batch was compared with.
     alarm : bool
         Whether the batch alarms.
     persisted : tuple of str
-        Columns whose drift persists over the last batches.
+        Displayed names of the columns and pairs whose drift persists over the last batches.
     worse : str
-        The batch whose realised performance is beyond what is allowed; empty: none.
+        The batch whose realised loss is larger than allowed; empty when there is none.
     broken : tuple of str
         Names of the faults that were recognised.
     harmless : bool
-        Whether the champion's last batches with labels were surely no worse than allowed.
+        Whether the champion's last batches with labels were certainly no worse than allowed.
     """
 
     batch: str
@@ -50,16 +50,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do about a batch.
+    """The action for a batch, and its reason.
 
     Attributes
     ----------
     action : str
         ``none``, ``page``, ``retrain`` or ``halt``.
     reason : str
-        One sentence.
+        The reason in one sentence.
     episode : str
-        The episode it belongs to; empty: none.
+        The episode that the action belongs to; empty when there is none.
     """
 
     action: Action
@@ -69,7 +69,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Evidence and decision, as recorded."""
+    """Evidence and decision of a batch, as recorded."""
 
     evidence: Evidence
     decision: Decision
@@ -77,16 +77,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A challenger that an episode brought about.
+    """A challenger that was trained for an episode.
 
     Attributes
     ----------
     episode : str
         The episode that asked for it.
     promoted : bool
-        Whether it became champion.
+        Whether the challenger became champion.
     version : int
-        Its number.
+        Version number of the challenger.
     """
 
     episode: str
@@ -104,26 +104,25 @@ def decide(
     late: bool = False,
     record_harmless: bool = False,
 ) -> Decision:
-    """What to do about a batch, given everything recorded before it.
+    """Decide what to do about a batch, given the history before it.
 
     Parameters
     ----------
     evidence : Evidence
-        Of this batch.
+        What the batch showed.
     history : sequence of Verdict
-        Of other batches, in any order; later ones are ignored.
+        Verdicts of other batches, in any order; later batches are ignored.
     attempts : sequence of Attempt
-        Challengers so far, oldest first.
+        All challengers so far, oldest first.
     cooldown : int
-        Batches to wait after a request before the next one. One that is set aside is none, but
-        those set aside right before the request count: it was held up, and lacks them.
+        Number of batches between a request for a retrain and the next request. Batches in
+        quarantine do not count, except those right before the request, which they delayed.
     accepted : collection of str
-        Broken batches that people took for the world as it is now.
+        Broken batches that people accepted as the world as it is now.
     late : bool
-        Whether a later batch that counts was decided on before; then nothing is asked for any
-        more.
+        Whether a later batch that counts was already decided on; then no retrain is asked for.
     record_harmless : bool
-        Whether drift that does no harm is recorded and no more.
+        Whether drift that is harmless is only recorded.
     """
     if evidence.broken:
         reason = f"Broken: {_few(evidence.broken)}. Set aside until someone answers in review."
@@ -147,7 +146,7 @@ def decide(
 
 
 def _stop(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> str:
-    """Why retraining is of no use; empty: it may be."""
+    """Say why retraining is of no use; empty when it may be of use."""
     own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
     refused = _refused_in_a_row(attempts, own)
     if refused >= REFUSALS:
@@ -158,19 +157,19 @@ def _stop(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Att
 
 
 def _uncleared(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> int:
-    """Champions in a row that a retrain brought about, and under whom the same trouble went on.
+    """Count the retrains in a row whose champion did not clear the trouble.
 
-    It went on if none of their batches was quiet, and what persisted, or that performance was
-    lost, is what the next one was asked for as well.
+    A champion did not clear it if none of its batches was quiet, and if what persisted under it,
+    or lost performance, had also been the reason for the request that it was trained for.
     """
-    brought = {one.version: one.episode for one in attempts if one.promoted}
+    episodes = {attempt.version: attempt.episode for attempt in attempts if attempt.promoted}
     requests = {v.decision.episode: v.evidence for v in earlier if v.decision.action == "retrain"}
     count, now = 0, evidence
-    while (request := requests.get(brought.get(now.version, ""))) is not None:
+    while (request := requests.get(episodes.get(now.version, ""))) is not None:
         own = [now, *(v.evidence for v in earlier if v.evidence.version == now.version)]
-        quiet = any(not (one.alarm or one.persisted or one.worse) for one in own)
-        same = set(request.persisted) & set(now.persisted) or (request.worse and now.worse)
-        if quiet or not same:
+        quiet = any(not (batch.alarm or batch.persisted or batch.worse) for batch in own)
+        goes_on = set(request.persisted) & set(now.persisted) or (request.worse and now.worse)
+        if quiet or not goes_on:
             break
         count, now = count + 1, request
     return count
@@ -185,7 +184,7 @@ def _retrain(
     cooldown: int,
     accepted: Collection[str],
 ) -> Decision:
-    """Ask for a retrain, or say what it waits for."""
+    """Ask for a retrain, or say what it has to wait for."""
     asked = [v for v in before if _counts(v, accepted) and v.decision.action == "retrain"]
     last = asked[-1] if asked else None
     answered = {attempt.episode for attempt in attempts}
@@ -200,9 +199,10 @@ def _retrain(
 
 
 def _waited(before: Sequence[Verdict], last: Verdict, accepted: Collection[str]) -> int:
-    """Batches since a request, and those set aside right before it, which its training lacks.
+    """Count the batches since a request, and the quarantined batches right before it.
 
-    An outage holds a due request up: it takes its turn as if it had been made when it was due.
+    An outage delays a request that is due, so batches quarantined just before the request count
+    towards its cooldown.
     """
     place = before.index(last)
     held_up = takewhile(lambda v: not _counts(v, accepted), reversed(before[:place]))
@@ -228,7 +228,7 @@ def _trouble(evidence: Evidence) -> str:
 
 
 def _refused_in_a_row(attempts: Sequence[Attempt], own: Collection[str]) -> int:
-    """Under this champion: one put in place by hand starts afresh."""
+    """Count the last challengers refused in a row for episodes in `own`."""
     count = 0
     for attempt in reversed(attempts):
         if attempt.promoted or attempt.episode not in own:

@@ -1,4 +1,4 @@
-"""What the comparison of a batch found, in words and numbers."""
+"""What the comparison of a batch found: tests, drift per column and pair, and causes."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -18,7 +18,7 @@ FLOORS: dict[Level, dict[str, float]] = {
         "labels": 0.03,  # half the chi-square distance of label shares, beyond chance
         "missing": 0.01,  # share of rows
         "unseen": 0.005,  # share of rows, beyond what the reference leads to expect
-        "correlation": 0.1,  # of normal scores, or of indicators of labels
+        "correlation": 0.1,  # change of a correlation of normal scores or of indicators of labels
         "joint": 0.02,  # standard deviations, root mean square over all columns
         "classifier": 0.03,  # area under the ROC curve beyond 0.5
     },
@@ -37,38 +37,40 @@ FLOORS: dict[Level, dict[str, float]] = {
         "correlation": 0.1,
     },
 }
-"""Smallest effect of each kind that a person would want to hear of."""
+"""Smallest effect of each kind that matters to a person, by level."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One test of a column, of a pair, or of all columns together.
+    """Result of one test of a column, of a pair, or of all columns together.
 
     Attributes
     ----------
     columns : tuple of str
-        What was tested: one name, two, or, for all columns together, those that show most.
+        The column or pair that was tested; for a test of all columns together, the columns that
+        contribute most.
     level : str
-        ``rows``: this batch alone; ``batches``: the last ones together; ``decay``: all since
-        the reference.
+        ``rows``: this batch alone; ``batches``: the last batches together; ``decay``: all
+        batches since the reference.
     kind : str
-        What was compared, a key of `FLOORS`, with the label behind a share.
+        What was compared: a key of `FLOORS`, for a share followed by its label.
     statistic : float
-        Size of the difference, in the unit of its floor; signed where it has a direction.
+        Size of the difference, in the unit of the floor; signed where it has a direction.
     p_value : float
-        Calibrated, for this test alone. At the level of decay the inverse of the evidence.
+        Calibrated p-value of this test alone; at the level of decay, the inverse of the
+        evidence.
     floor : float
         Smallest difference that counts.
     reach : float
         Chance that a batch with nothing wrong differs by the floor or more.
     since : int
-        Batches that the change takes in, this one included.
+        Number of batches that the change covers, this batch included.
     adjusted : float
-        `p_value`, so corrected that at most `alpha` of batches with nothing wrong alarm.
+        `p_value` corrected so that at most `alpha` of the batches with nothing wrong alarm.
     drifted : bool
-        Whether it is both significant and larger than the floor.
+        Whether the difference is both significant and at least as large as the floor.
     importance : float
-        How much the model relies on its columns, as given to `compare`; NaN when it was not.
+        How much the model relies on the columns, as given to `compare`; NaN when not given.
     """
 
     columns: tuple[str, ...]
@@ -90,28 +92,28 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """What was tested, in words."""
+        """What was tested, as displayed text: ``a``, ``a ~ b`` or ``all columns``."""
         return "all columns" if self.whole else " ~ ".join(self.columns)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """All there is to say of one column or pair.
+    """Summary of all tests of one column or pair.
 
     Attributes
     ----------
     name : str
-        The column, or both, as `a ~ b`.
+        The column, or the pair as `a ~ b`, as displayed text.
     columns : tuple of str
-        The column, or both.
+        The column, or both columns of the pair.
     statistic, p_value, effect : float
-        Of its most significant test: size, corrected p-value, size over floor.
+        Size, corrected p-value, and size over floor of the most significant test.
     drifted : bool
-        Whether any of its tests found drift.
+        Whether any of the tests found drift.
     since : int
-        Batches that the change takes in, this one included.
+        Number of batches that the change covers, this batch included.
     importance : float
-        How much the model relies on it; NaN when that was not given.
+        How much the model relies on the column or pair; NaN when not given.
     """
 
     name: str
@@ -126,18 +128,20 @@ class Drift:
 
 @dataclass(frozen=True)
 class ColumnDrift(Drift):
-    """The same for a column, with the figures that people draw.
+    """Summary of all tests of one column, with figures for display.
 
     Attributes
     ----------
     psi : float
-        Population stability index; NaN, as the next three, when the batch holds no value.
+        Population stability index; NaN, as are the next three figures, when the batch holds no
+        value.
     jensen_shannon : float
-        Jensen-Shannon distance over tenths of the reference, or over labels, from 0 to 1.
+        Jensen-Shannon distance over deciles of the reference or over labels, from 0 to 1.
     distance : float
         Kolmogorov-Smirnov distance or total variation, from 0 to 1.
     wasserstein : float
-        Wasserstein distance in standard deviations of the reference; NaN for labels.
+        Wasserstein distance in standard deviations of the reference; NaN for a categorical
+        column.
     missing : float
         Share of rows without a value.
     """
@@ -179,17 +183,18 @@ class Cause:
     cause : str
         What happened, one of `CauseName`.
     columns : tuple of str
-        The columns it happened to; empty for a whole batch.
+        The columns at fault; empty when the whole batch is.
     sentence : str
-        What was seen, and what it looks like.
+        What was observed, and what it looks like.
     evidence : dict of str to float or str
-        The numbers that it rests on.
+        The numbers that support the cause.
     cure : str
         What to do and whom to ask.
     share : float
-        Rows that it touches, from 0 to 1.
+        Share of rows that the fault affects, from 0 to 1.
     segment : str
-        Which rows, as `carrier = UA`; empty when all, or when they have nothing in common.
+        Which rows are affected, as `carrier = UA`; empty when all rows are, or when the affected
+        rows have nothing in common.
     """
 
     cause: CauseName
@@ -202,7 +207,7 @@ class Cause:
 
     @property
     def name(self) -> str:
-        """The cause and where, in a few words."""
+        """The cause and its columns, as displayed text."""
         return f"{self.cause} ({', '.join(self.columns) or 'the batch'})"
 
 
@@ -216,27 +221,27 @@ class DriftReport:
     Attributes
     ----------
     rows : int
-        Rows of the batch.
+        Number of rows of the batch.
     alpha : float
         Chance that a batch with nothing wrong alarms.
     columns : tuple of ColumnDrift
-        Most significant first.
+        Drift per column, most significant first.
     pairs : tuple of Drift
-        Most significant first.
+        Drift per pair of columns, most significant first.
     findings : tuple of Finding
-        Every test, most significant first.
+        All tests, most significant first.
     summary : Summary
-        This batch as one observation; those of earlier ones are given as `recent`.
+        This batch as one observation; later comparisons take it in `recent`.
     batches : int
-        Batches judged together at the level of batches.
+        Number of batches judged together at the level of batches.
     run_length : float
-        Batches with nothing wrong, on average at least, until decay is found by mistake.
+        Least mean number of batches with nothing wrong until decay is found by mistake.
     false_persisted : float
-        Bound of the chance that a batch with nothing wrong counts as persisting drift.
+        Upper bound of the chance that a batch with nothing wrong counts as persistent drift.
     notes : tuple of str
-        What got no verdict and why; columns that are absent or unknown.
+        What could not be judged and why; columns that are absent or unknown.
     causes : tuple of Cause
-        Faults that were recognised in the rows as they came.
+        Faults that were recognised in the rows as they arrived.
     """
 
     rows: int
@@ -252,7 +257,7 @@ class DriftReport:
     causes: tuple[Cause, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same; what is undefined in both is the same."""
+        """Whether both reports are equal; values that are undefined in both are equal."""
         return isinstance(other, DriftReport) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
@@ -264,12 +269,12 @@ class DriftReport:
 
     @property
     def persisted(self) -> bool:
-        """Whether the last batches, or all since the reference, differ from it."""
+        """Whether the last batches, or all batches since the reference, differ from it."""
         return bool(self.persistent)
 
     @property
     def persistent(self) -> tuple[str, ...]:
-        """Names of the columns and pairs whose difference is not of this batch alone."""
+        """Displayed names of columns and pairs that drifted at the level of batches or decay."""
         found = (f for f in self.findings if f.drifted and f.level != "rows")
         return tuple(dict.fromkeys(finding.name for finding in found))
 
@@ -277,9 +282,9 @@ class DriftReport:
     def outcome(self) -> Outcome:
         """The report in one word.
 
-        ``quiet``: nothing differs. ``moved``: something does, and no fault explains it.
-        ``broken``: a fault was recognised. ``mixed``: a fault, and drift of other columns that
-        does not rest on this batch alone.
+        ``quiet``: nothing differs. ``moved``: something differs, and no fault explains it.
+        ``broken``: a fault was recognised. ``mixed``: a fault was recognised, and other columns
+        drifted at the level of batches or decay.
         """
         if not self.causes:
             return "moved" if self.alarm else "quiet"
@@ -294,12 +299,12 @@ class DriftReport:
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Names of the drifted columns and pairs, most significant first."""
+        """Displayed names of the drifted columns and pairs, most significant first."""
         found = (finding.name for finding in self.findings if finding.drifted)
         return tuple(dict.fromkeys(found))
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-able values; what is undefined is None."""
+        """Convert the report to JSON-able values; undefined numbers become None."""
         values = asdict(self) | {
             "summary": summary_to_json(self.summary),
             "alarm": self.alarm,
@@ -309,7 +314,7 @@ class DriftReport:
         return cleaned
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per test, most significant first."""
+        """Tabulate the report: one row per test, most significant first."""
         return pd.DataFrame([{"name": found.name} | asdict(found) for found in self.findings])
 
 

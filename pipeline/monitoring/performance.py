@@ -1,4 +1,4 @@
-"""Realised performance of a batch, once its labels have arrived, beside the held-out baseline."""
+"""Realised performance of a batch whose labels have arrived, against the held-out rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,31 +10,32 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 PARTS = 7
-"""Parts of a batch taken as the independent observations of its loss: days of a week."""
+"""Parts of a batch that count as independent observations of its loss: days of a week."""
 CONFIDENCE = 0.95
+"""Level of the one-sided interval of the change of the loss."""
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One batch's loss against the loss on the held-out rows.
+    """Loss of a batch compared with the loss on the held-out rows.
 
     Attributes
     ----------
     batch : str
-        The batch.
+        Name of the batch.
     rows : int
-        Rows whose label arrived.
+        Number of rows whose label arrived.
     scores : dict of str to float
-        Realised scores, as at training.
+        Realised metrics, by the names used at training.
     parts : tuple of float
-        Mean loss of each seventh of the batch that holds rows.
+        Mean loss of each seventh of the batch; sevenths without rows are left out.
     change : float
-        Relative change of the loss of the last batches together; 0.05 is 5% worse than held
-        out.
+        Relative change of the loss of the last batches together; 0.05 is 5% worse than on the
+        held-out rows.
     at_least : float
         Lower end of the one-sided 95% interval of `change`.
     worse : bool
-        Whether even that end is beyond what is allowed.
+        Whether even `at_least` is larger than allowed.
     """
 
     batch: str
@@ -56,29 +57,29 @@ def realised(
     allowed: float,
     earlier: Sequence[Performance] = (),
 ) -> Performance:
-    """Judge the losses of a batch, and of the last ones with it, against the held-out ones.
+    """Compare the losses of a batch and of the batches before it with the held-out losses.
 
-    Rows that share a day share its weather, so the mean of each seventh of a batch is one
-    observation, and the two sides are compared by Welch's t. One bad day in one batch proves
-    little; the same loss in every batch adds up.
+    Rows of one day depend on one another, so the mean of each seventh of a batch is one
+    observation, and the two sides are compared by Welch's t. A single bad day proves little, but
+    an equal loss in every batch adds up.
 
     Parameters
     ----------
     batch : str
-        The batch.
+        Name of the batch.
     scores : dict of str to float
-        Its realised scores.
+        Realised metrics of the batch.
     current, heldout : Series of float, indexed by time
         Loss of each row.
     length : Timedelta
         Length of a batch.
     allowed : float
-        Relative worsening that is still accepted.
+        Relative increase of the loss that is still accepted.
     earlier : sequence of Performance
-        Of the same champion's last batches, judged together with this one.
+        Performance of the champion's last batches, judged together with this batch.
     """
     before, own = part_means(heldout, length / PARTS), part_means(current, length / PARTS)
-    now = np.concatenate([*(one.parts for one in earlier), own])
+    now = np.concatenate([*(judged.parts for judged in earlier), own])
     base = float(before.mean())
     difference = float(now.mean()) - base
     change = difference / base if base > 0 else float("nan")
@@ -95,14 +96,14 @@ def realised(
 
 
 def part_means(losses: pd.Series, part: pd.Timedelta) -> Floats:
-    """Mean loss of each stretch of time that holds rows, in time order."""
+    """Mean loss of each stretch of length `part`, in time order; empty stretches are left out."""
     start = losses.index.min()
     means: Floats = losses.groupby((losses.index - start) // part).mean().to_numpy()
     return means
 
 
 def _margin(before: Floats, now: Floats) -> float:
-    """Half the width of Welch's one-sided interval; infinite when a spread is unknown."""
+    """Margin of Welch's one-sided interval; infinite when a side has a single value."""
     if min(len(before), len(now)) < 2:  # noqa: PLR2004 -- a variance needs two
         return float("inf")
     parts = np.array([before.var(ddof=1) / len(before), now.var(ddof=1) / len(now)])

@@ -1,4 +1,4 @@
-"""What lasts: the last batches, and all since the reference, each batch one observation."""
+"""Persistent change: tests of the last batches, and of all batches since the reference."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,15 +14,25 @@ from pipeline.reference.variation import batches_since, gathered, last_batches_p
 
 
 def changes_since(reference: Reference, observed: Sequence[Summary]) -> Since:
-    """Batches that the change of each trait takes in, the last one included."""
-    if len(observed) < 2:  # noqa: PLR2004 -- one batch has no earlier start
+    """Count the batches that the change of each trait covers, the last batch included."""
+    if len(observed) < 2:  # noqa: PLR2004 -- a single batch has no earlier start
         return {}
     start = batches_since(reference.observed, reference.traits.observed(observed))
     return {trait: int(n) for trait, n in zip(reference.traits.all, start, strict=True)}
 
 
 def batch_tests(reference: Reference, last: Sequence[Summary], since: Since) -> Iterator[Group]:
-    """One test per trait that both the reference's blocks and the last batches hold."""
+    """Test each trait of the last batches against the reference's blocks.
+
+    Parameters
+    ----------
+    reference : Reference
+        The training rows.
+    last : sequence of Summary
+        The batches that are judged together, oldest first.
+    since : mapping of Trait to int
+        Number of batches that the change of each trait covers.
+    """
     traits, before, now = reference.traits, reference.observed, reference.traits.observed(last)
     units, ruler = traits.units, reference.ruler
     p_values = last_batches_p(before, now, units, ruler)
@@ -55,7 +65,7 @@ def _kind(trait: Trait) -> str:
 
 
 def _edges(reference: Reference, centre: Floats, floors: Floats) -> Floats:
-    """Floors on the scale of `Traits.vectors`: the nearer of the two sides."""
+    """Convert floors to the scale of `Traits.vectors`, taking the nearer of the two sides."""
     traits = reference.traits
     plain = traits.vectors_of(centre)
     sides = [np.abs(traits.vectors_of(centre + sign * floors) - plain) for sign in (1, -1)]
@@ -64,7 +74,11 @@ def _edges(reference: Reference, centre: Floats, floors: Floats) -> Floats:
 
 
 def decay_tests(reference: Reference, observed: Sequence[Summary], since: Since) -> list[Finding]:
-    """Evidence gathered since the reference; half of it for columns, half for pairs."""
+    """Test each trait for slow decay since the reference.
+
+    Half of the weight goes to columns and half to pairs. Parameters are those of `batch_tests`,
+    with all batches since the reference.
+    """
     traits, now = reference.traits, reference.traits.observed(observed)
     evidence = gathered(reference.observed, now, traits.units, reference.ruler)
     pairs = traits.of_kind("correlation")

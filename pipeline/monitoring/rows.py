@@ -1,4 +1,4 @@
-"""One batch alone: every test of its rows against the reference."""
+"""Test the rows of a single batch against the reference."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ from pipeline.reference.traits import RARE_PAIRS
 from pipeline.reference.variation import FEWEST_BLOCKS, Yardstick, grown
 
 Since = Mapping[Trait, int]
-"""Batches that the change of a trait takes in."""
+"""Number of batches that the change of each trait covers."""
 _FLOORS = FLOORS["rows"]
 _FEWEST_PAIRS = 8
-"""Rows below which there is no correlation to speak of."""
+"""Rows below which correlations are not tested."""
 
 
 class Scale(NamedTuple):
@@ -46,16 +46,18 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """A batch beside its reference.
+    """A batch and the reference that it is compared with.
 
     Attributes
     ----------
     reference : Reference
+        The training rows.
     tally : Tally
+        Counts of the batch.
     summary : Summary
-        The batch, counted and as one observation.
+        The batch as one observation.
     since : mapping of Trait to int
-        Batches that the change of a trait takes in.
+        Number of batches that the change of each trait covers.
     """
 
     reference: Reference
@@ -68,7 +70,7 @@ class Judged:
         return {trait: i for i, trait in enumerate(self.reference.traits.all)}
 
     def scale(self, *traits: Trait, rows: float) -> Scale:
-        """The largest of the effects of some traits, for a batch of `rows`."""
+        """Largest design effect of some traits, scaled to a batch of `rows` rows."""
         ruler = self.reference.ruler
         places = [self._places[trait] for trait in traits if trait in self._places]
         if not places:
@@ -79,7 +81,23 @@ class Judged:
     def found(
         self, name: str, kind: str, size: float, levels: Floats, scale: Scale, *, trait: Trait
     ) -> Finding:
-        """A test of one column from its textbook chances: of what was seen, and of the floor."""
+        """Make the finding of a test of one column.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        kind : str
+            What was compared.
+        size : float
+            Observed difference.
+        levels : array of float, shape (2,)
+            Textbook chances of the observed difference and of the floor.
+        scale : Scale
+            Design effect by which the chances are calibrated.
+        trait : Trait
+            Trait whose change dates the finding.
+        """
         p_value, reach = calibrated(levels, effect=scale.effect, freedom=scale.freedom)
         since = self.since.get(trait, 1)
         chances = float(p_value), _FLOORS[kind], float(reach)
@@ -87,7 +105,7 @@ class Judged:
 
 
 def row_tests(batch: Judged) -> Iterator[Group]:
-    """Every test of the rows of one batch, by the part of the budget it draws on."""
+    """Run all tests of the rows of a batch, grouped by the part of the budget they share."""
     reference = batch.reference
     for name in reference.names:
         profile = reference.columns[name]
@@ -128,7 +146,7 @@ def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding
 
 
 def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
-    """The variance of the scores, whose own variance follows from their kurtosis."""
+    """Test the variance of the normal scores, whose own variance follows from their kurtosis."""
     n, m, trait = batch.tally.known(name), profile.n, Trait("spread", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
     error = np.sqrt(profile.moments.square_variance * noise)
@@ -141,10 +159,11 @@ def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
 
 
 def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:
-    """Shares by chi-square; their size is its root beyond chance, which bounds half of what moved.
+    """Test the shares of labels by chi-square, and labels that the reference never held.
 
-    Half the sum of differences of shares is at most half the root of chi-square over the
-    effective rows (Cauchy, Schwarz); chance alone makes that large where labels are many.
+    By Cauchy and Schwarz, half the sum of absolute differences of shares is at most half the root
+    of chi-square over the effective rows. With many labels chance alone makes that large, so the
+    size reported is taken from the chi-square beyond what chance explains.
     """
     now, before, floor = batch.tally.counts[name][:-1], profile.rows, _FLOORS["labels"]
     n, m = float(now.sum()), profile.n
@@ -167,7 +186,7 @@ def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Itera
 
 
 def _rao_scott(squares: float, freedom: int, scale: Scale) -> float:
-    """Chi-square over the design effect (Rao & Scott 1981, J. Am. Stat. Assoc. 76: 221-230)."""
+    """Test chi-square over the design effect (Rao & Scott 1981, J. Am. Stat. Assoc. 76)."""
     if not np.isfinite(squares):
         return float("nan")
     if freedom == 0:
@@ -179,7 +198,7 @@ def _rao_scott(squares: float, freedom: int, scale: Scale) -> float:
 
 
 def _unseen_test(batch: Judged, name: str, profile: CategoricalProfile) -> Finding:
-    """Rows with labels that the reference never held, beyond what it leads to expect."""
+    """Test how many rows hold labels that the reference never held, beyond the expected share."""
     n, unseen = int(batch.tally.known(name)), int(batch.tally.counts[name][-1])
     singletons = int((profile.rows == 1).sum())
     expected, floor = singletons / max(profile.n, 1), _FLOORS["unseen"]
@@ -203,14 +222,19 @@ def _missing_test(batch: Judged, name: str) -> Finding:
     chances = proportions_p(
         reference=profile.missing, n_reference=rows, current=counts, n_current=n
     )
-    seen = 0.0 if name in batch.tally.absent and n else chances[0]  # a fact, not a sample
+    seen = (
+        0.0 if name in batch.tally.absent and n else chances[0]
+    )  # a missing column is a fact, not a sample
     levels = np.asarray([seen, chances[1:].max(initial=0.0)])
     size = missing / max(n, 1) - share
     return batch.found(name, "missing", size, levels, batch.scale(trait, rows=n), trait=trait)
 
 
 def _pair_tests(batch: Judged) -> Iterator[Finding]:
-    """One test per pair of columns: the most significant of its labels, corrected for them."""
+    """Test each pair of columns by its most significant pair of scores.
+
+    The p-value is corrected for the number of pairs of scores that the columns have.
+    """
     reference, n, m = batch.reference, len(batch.tally.cells), len(batch.reference.cells)
     i, j, starts = reference.normal_scores.pairs
     if not len(i) or min(n, m) < _FEWEST_PAIRS:
@@ -222,7 +246,7 @@ def _pair_tests(batch: Judged) -> Iterator[Finding]:
     most = [
         start + int(filled[start:end].argmin()) for start, end in zip(starts, ends, strict=True)
     ]
-    # Pairs of columns lie in the order of their traits.
+    # Pairs of columns are in the order of their traits.
     kept = reference.traits.of_kind("correlation")
     ruler, traits = reference.ruler, [t for t in reference.traits.all if t.kind == "correlation"]
     scale = {
@@ -252,7 +276,7 @@ def _pair_tests(batch: Judged) -> Iterator[Finding]:
 def _correlations(
     batch: Judged, i: NDArray[np.intp], j: NDArray[np.intp]
 ) -> tuple[Floats, Floats, Floats]:
-    """Change, textbook p-value and chance of the floor, of the correlation of pairs of scores."""
+    """Change of the correlation of pairs of scores, its textbook p-value, and that of the floor."""
     scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
     before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))

@@ -1,4 +1,4 @@
-"""What training rows looked like, frozen, and the statistics that compare other rows with it.
+"""The frozen description of the training rows, and the statistics to compare it with.
 
 Decides what is stored of the training rows and how much ordinary batches differ from them.
 """

@@ -1,4 +1,4 @@
-"""Training rows cut into blocks of a live batch's length, as examples of ordinary batches."""
+"""Cut training rows into blocks as long as a live batch: examples of ordinary batches."""
 
 from collections.abc import Sequence
 
@@ -10,27 +10,29 @@ from pipeline.reference.profile import Cells
 from pipeline.reference.statistics import novelty_p
 
 NO_BLOCK = 65_535
-"""Number of no block."""
+"""Block number of a row that lies in no block."""
 
 
 def cut(
     order: pd.Series | None, block: str | pd.Timedelta | int | None, canonical: NDArray[np.intp]
 ) -> list[NDArray[np.intp]]:
-    """Positions of the rows of each block, in time; a block under half the usual is left out.
+    """Find the rows of each block, in time order.
+
+    A block with fewer than half the rows of the median block is left out.
 
     Parameters
     ----------
     order : Series of datetime, shape (n_rows,), or None
-        Times of the rows; None: they are taken as they lie.
+        Times of the rows; with None the rows keep the order they have.
     block : str, Timedelta, int or None
-        Length of a block, as a length of time (needs `order`) or a number of rows.
+        Length of a block: a length of time (needs `order`) or a number of rows.
     canonical : array of int, shape (n_rows,)
-        Positions of the rows in an order that their own does not change.
+        Positions of the rows in an order that depends on their content alone.
 
     Raises
     ------
     ValueError
-        If a length of time is asked for without times.
+        If `block` is a length of time and `order` is None.
     """
     n = len(canonical)
     if block is None or n == 0:
@@ -39,12 +41,15 @@ def cut(
         if order is None:
             rank = np.arange(n)
         else:
-            # Rows of one time lie in canonical order.
+            # Rows with equal times are put in canonical order, so that their order has no effect.
             rank = np.empty(n, dtype=np.intp)
             rank[canonical[order.iloc[canonical].argsort(kind="stable")]] = np.arange(n)
         number = rank // block
     elif order is None:
-        message = "A block given as a length of time needs the time of each row."
+        message = (
+            f"A block given as a length of time needs the time of each row. Got {block!r} and no "
+            "times. Pass the times, or give the block as a number of rows."
+        )
         raise ValueError(message)
     else:
         start = order.min().normalize()
@@ -55,7 +60,7 @@ def cut(
 
 
 def numbered(parts: Sequence[NDArray[np.intp]], n: int) -> Cells:
-    """Number of the block of each row; `NO_BLOCK` where it lies in none."""
+    """Block number of each of `n` rows, given the rows of each block; else `NO_BLOCK`."""
     numbers = np.full(n, NO_BLOCK, dtype="<u2")
     for number, part in enumerate(parts):
         numbers[part] = min(number, NO_BLOCK - 1)
@@ -63,7 +68,20 @@ def numbered(parts: Sequence[NDArray[np.intp]], n: int) -> Cells:
 
 
 def novelties(places: NDArray[np.intp], parts: list[NDArray[np.intp]]) -> tuple[float, ...]:
-    """P-value of the rows of each block whose labels no other block holds."""
+    """For each block, test how many rows hold labels that no other block holds.
+
+    Parameters
+    ----------
+    places : array of int, shape (n_rows,)
+        Label of each row, as a place in a list; -1 for a missing label.
+    parts : list of array of int
+        Positions of the rows of each block.
+
+    Returns
+    -------
+    tuple of float
+        P-values of the blocks that hold labels.
+    """
     whole = np.bincount(places + 1)[1:]
     p_values = []
     for part in parts:

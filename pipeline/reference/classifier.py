@@ -1,4 +1,4 @@
-"""Two samples told apart by a classifier: for what no column and no pair shows."""
+"""Classifier two-sample test: finds differences that no column and no pair shows."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from pipeline.reference.statistics import separation
 
 Ranks = NDArray[np.float32]
 CLASSIFIED = 5_000
-"""Most rows of either side."""
+"""Largest number of rows used of each side."""
 FEWEST = 20
-"""Rows of either side below which there is nothing to learn from."""
+"""Rows of a side below which no classifier is trained."""
 _TREES = 20
 _SETTINGS = {
     "objective": "binary:logistic",
@@ -27,18 +27,19 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a classifier tells one side from the other.
+    """How well a classifier separates the current rows from those of the reference.
 
     Attributes
     ----------
     area : float
-        Area under the ROC curve on rows it was not trained on; 0.5 is a guess.
+        Area under the ROC curve on rows that it was not trained on; 0.5 is a guess.
     p_value : float
-        Chance of an area this large when both sides have one source; NaN with too few rows.
+        Chance of an area this large when both sides have the same source; NaN with too few
+        rows.
     columns : tuple of int
-        Columns it relied on most, by total gain, at most three.
+        At most three columns that it relied on most, by total gain.
     rows : tuple of int
-        Judged rows of either side.
+        Number of judged rows of the reference and of the current side.
     """
 
     area: float
@@ -47,7 +48,7 @@ class Separation:
     rows: tuple[int, int]
 
     def chance(self, floor: float) -> float:
-        """Chance of an area `floor` above 0.5 when both sides have one source."""
+        """Chance of an area `floor` above 0.5 when both sides have the same source."""
         zeros, ones = self.rows
         if not zeros or not ones:
             return float("nan")
@@ -55,17 +56,18 @@ class Separation:
 
 
 def separate(reference: Ranks, current: Ranks, *, seed: int) -> Separation:
-    """Train boosted trees on one half of the rows of each side and judge on the other.
+    """Train boosted trees on one half of the rows of each side and judge the other half.
 
-    Out-of-fold areas of several folds share training rows, so the textbook variance is too
-    small for them; one half that nothing was trained on has none of that.
+    Cross-validation would judge more rows, but its folds share training rows, so that the
+    textbook variance of the area is too small. A single held-out half has no such problem.
 
     Parameters
     ----------
     reference, current : array of float, shape (n_rows, n_columns)
-        Rows in random order, NaN where a value is missing; at most `CLASSIFIED` of each are used.
+        Rows in random order, NaN where a value is missing; the first `CLASSIFIED` of each side
+        are used.
     seed : int
-        Of the trees.
+        Random seed of the trees.
     """
     sides = [side[:CLASSIFIED] for side in (reference, current)]
     if min(len(side) for side in sides) < FEWEST or not reference.shape[1]:

@@ -15,7 +15,7 @@ class JointShift(NamedTuple):
     ----------
     size : float
         Root mean square of the shift over the axes, in standard deviations, less what chance
-        adds; NaN, as the two chances, when there is nothing to judge.
+        adds. NaN when there is nothing to judge, as are the two chances.
     p_value, reach : float
         Textbook chances of a size as large as this, and as large as the floor.
     """

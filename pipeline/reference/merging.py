@@ -1,4 +1,4 @@
-"""What one reference of two is made of, without going back to their rows."""
+"""Merge the parts of two references without going back to their rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,20 +22,20 @@ Columns = Mapping[str, Profile]
 _QUANTILES: Floats = (np.arange(256) + 0.5) / 256
 
 
-def merged_profiles(one: Columns, other: Columns) -> dict[str, Profile]:
-    """Each column of both.
+def merged_profiles(older: Columns, newer: Columns) -> dict[str, Profile]:
+    """Merge the profiles of each column of two references.
 
     Raises
     ------
     DataError
-        If the two do not describe the same columns.
+        If the two references do not describe the same columns.
     """
     merged: dict[str, Profile] = {}
-    different = set(one) ^ set(other)
-    for name in [name for name in one if name in other]:
-        mine, theirs = one[name], other[name]
-        if type(mine) is type(theirs):
-            merged[name] = mine.merge(theirs)  # type: ignore[arg-type]
+    different = set(older) ^ set(newer)
+    for name in [name for name in older if name in newer]:
+        before, after = older[name], newer[name]
+        if type(before) is type(after):
+            merged[name] = before.merge(after)  # type: ignore[arg-type]
         else:
             different.add(name)
     if different:
@@ -56,25 +56,30 @@ def merged_sample(
     *,
     seed: int,
 ) -> tuple[Cells, Cells]:
-    """Rows of two samples in proportion to the rows they stand for, in random order.
+    """Draw from two samples in proportion to the rows that each stands for, in random order.
 
     Parameters
     ----------
     samples : two arrays of uint16, shape (n_rows, n_columns)
-        Columns in alphabetical order.
+        Cells of the rows, columns in alphabetical order.
     blocks : two arrays of uint16, shape (n_rows,)
-        Number of the block of each of their rows.
+        Block number of each row of the samples.
     rows : two ints
-        Rows that each stands for.
+        Number of rows that each sample stands for.
     columns : two mappings of str to Profile
-        Their profiles.
+        Profiles of the two references, in whose cells the samples are given.
     new : mapping of str to Profile
-        Profiles of both together.
+        Merged profiles, in whose cells the drawn rows are returned.
     seed : int
-        Of the draw.
+        Random seed of the draw.
+
+    Returns
+    -------
+    two arrays of uint16, shapes (n_drawn, n_columns) and (n_drawn,)
+        Cells and block numbers of the drawn rows.
     """
     random = np.random.default_rng([seed, sum(rows)])
-    # As many rows as the shorter sample allows.
+    # Each part must find enough rows in its sample.
     largest = [len(x) * sum(rows) // n for x, n in zip(samples, rows, strict=True) if n]
     size = min([SAMPLE, *largest])
     parts, numbers = [], []
@@ -105,12 +110,12 @@ def _recoded(cells: Cells, old: Profile, new: Profile) -> Cells:
     raise TypeError(message)
 
 
-def carried(block: Summary, old: Columns, new: Columns) -> Summary:
-    """A block's numbers in the scores of another reference.
+def rescored(block: Summary, old: Columns, new: Columns) -> Summary:
+    """Convert the summary of a block to the normal scores of a merged reference.
 
-    The block's scores are taken as normal: its quantiles are read back as values, and those
-    scored again. Shares, missing values and correlations of ranks stay as they are, but for
-    correlations with a column whose most frequent label is another one now.
+    The normal scores of the block are taken as normally distributed: their quantiles are read
+    back as values, which are scored again. Shares, missing values and rank correlations stay,
+    except that correlations with a column whose most frequent label has changed are dropped.
     """
     renamed = {name for name in old if _leading(old[name]) != _leading(new[name])}
     moved = {

@@ -1,7 +1,7 @@
 """Rows as numbers that may be averaged: normal scores, and indicators of labels.
 
-Pairs of columns are judged by the correlations of these, and all columns together by their
-means.
+Pairs of columns are compared by the correlations of these scores, and all columns together by
+the means.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from pipeline.reference.profile import Cells, Floats, NumericProfile, Profile
 
 Places = NDArray[np.intp]
 LARGEST_CORRELATION = 0.99
-"""Correlations beyond it are taken as this one."""
+"""Largest correlation; those closer to 1 are replaced by it."""
 _NO_SPREAD = 1e-9
-"""Standard deviation of a score that is rounding alone."""
+"""Standard deviation below which a score only varies by rounding."""
 RARE_AXES = 20
-"""Rows outside of a column's most frequent value that its part in the joint test needs."""
+"""Rows outside of its most frequent value that a column needs to enter the joint test."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class NormalScores:
     labels : list of str
         Label of each indicator; empty for normal scores.
     tables : list of array of float
-        Score of each cell; the last entry, of a missing value, is 0.
+        Score of each cell; the last entry is that of a missing value, 0.
     rarest : array of float
         Share of rows outside of the most frequent value, at most one half.
     skewness : array of float
-        Third standardised moment.
+        Third standardised moment of each score.
     correlation, variance : array of float, shape (n_scores, n_scores)
-        Over the sample; the variance is that of Fisher's z for one row, whatever the
-        distribution.
+        Correlations over the sample, and the variance of Fisher's z for one row, which holds
+        for any distribution.
     numeric : list of int
-        Places of the normal scores.
+        Places of the normal scores among all scores.
     covariance : array of float, shape (n_numeric, n_numeric)
-        Of the normal scores over all rows, a missing value counting as 0.
+        Covariance of the normal scores over all rows, a missing value counting as 0.
     """
 
     columns: list[int]
@@ -59,14 +59,14 @@ class NormalScores:
 
     @classmethod
     def fit(cls, profiles: Mapping[int, Profile], cells: Cells) -> "NormalScores":
-        """Score a sample.
+        """Compute the scores of a sample and their moments.
 
         Parameters
         ----------
         profiles : mapping of int to Profile
-            By place of the column in `cells`.
+            Profile of each column, by its place in `cells`.
         cells : array of uint16, shape (n_rows, n_columns)
-            The sample.
+            Cells of the sample.
         """
         columns, labels, tables, rarest = [], [], [], []
         for i, profile in profiles.items():
@@ -82,7 +82,7 @@ class NormalScores:
         r, squares = z.T @ z / n, z**2
         both, third = squares.T @ squares / n, (squares * z).T @ z / n
         fourth = np.diag(both)
-        # Variance of a correlation by its influence function, then of Fisher's z.
+        # Variance of a correlation from its influence function, then that of Fisher's z.
         influence = both - r * (third + third.T) + r**2 * (fourth[:, None] + fourth + 2 * both) / 4
         limit = np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION)
         return cls(
@@ -99,12 +99,16 @@ class NormalScores:
 
     @cached_property
     def leading(self) -> list[int]:
-        """One score per column: the numbers, or the most frequent label."""
+        """Place of the leading score of each column: its numbers, or its most frequent label."""
         return [i for i, column in enumerate(self.columns) if column not in self.columns[:i]]
 
     @cached_property
     def pairs(self) -> tuple[Places, Places, Places]:
-        """Places of every two scores of two columns, and where each pair of columns starts."""
+        """Pairs of scores of different columns.
+
+        Returns the places of both scores of each pair, ordered by pair of columns, and the place
+        at which each pair of columns starts.
+        """
         column = np.asarray(self.columns, dtype=np.intp)
         i, j = np.triu_indices(len(column), 1)
         different = column[i] != column[j]
@@ -115,14 +119,15 @@ class NormalScores:
         return i, j, np.flatnonzero(np.diff(pair, prepend=-1))
 
     def axes(self, rows: float) -> Floats:
-        """Turns mean scores of the numeric columns into independent standard ones.
+        """Axes along which mean scores of the numeric columns are independent and standard.
 
-        Columns with too few rows outside of their most frequent value for a mean near normal
-        take no part, nor do directions without spread.
+        A column is left out when too few of `rows` lie outside of its most frequent value for
+        its mean to be nearly normal, and so are directions without spread.
 
         Returns
         -------
         array of float, shape (n_numeric, n_axes)
+            Coefficients by which mean scores are multiplied.
         """
         kept = self.rarest[self.numeric] * rows >= RARE_AXES
         if not kept.any():
@@ -134,21 +139,21 @@ class NormalScores:
         return axes
 
     def of_leading(self, matrix: Floats) -> Floats:
-        """Entries of a matrix of scores, for each pair of leading ones."""
+        """Select the entries of a score-by-score matrix for each pair of leading scores."""
         values: Floats = matrix[np.ix_(self.leading, self.leading)]
         return values[np.triu_indices(len(self.leading), 1)]
 
     def of(self, cells: Cells) -> Floats:
-        """NormalScores of rows, shape (n_rows, n_scores)."""
+        """Compute the scores of rows, shape (n_rows, n_scores)."""
         return _scored(cells, self.columns, self.tables)
 
     def correlations(self, cells: Cells) -> Floats:
-        """Correlation of every two scores, shape (n_scores, n_scores)."""
+        """Correlate every two scores of rows, shape (n_scores, n_scores)."""
         return correlations(self.of(cells))
 
 
 def correlations(scores: Floats) -> Floats:
-    """Pearson's correlation of the columns of a matrix; NaN where one is constant."""
+    """Pearson's correlation of the columns of a matrix; NaN where a column is constant."""
     if len(scores) == 0:
         return np.full((scores.shape[1],) * 2, np.nan)
     z = standardised(scores)
@@ -159,7 +164,7 @@ def correlations(scores: Floats) -> Floats:
 
 
 def standardised(scores: Floats) -> Floats:
-    """Columns with mean 0 and variance 1; a constant is 0."""
+    """Scale columns to mean 0 and variance 1; a constant column becomes 0."""
     if len(scores) == 0:
         return scores
     centred = scores - scores.mean(axis=0)
@@ -169,13 +174,13 @@ def standardised(scores: Floats) -> Floats:
 
 
 def fisher(r: Floats) -> Floats:
-    """Fisher's z of a correlation, with those next to 1 taken as `LARGEST_CORRELATION`."""
+    """Fisher's z of correlations, each limited to `LARGEST_CORRELATION` in size."""
     z: Floats = np.arctanh(np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION))
     return z
 
 
 def _tables(profile: Profile) -> list[tuple[str, Floats, float]]:
-    """Label, score of each cell, and rarest share, of each score of a column."""
+    """Label, score per cell, and share outside of the most frequent value, of each score."""
     if isinstance(profile, NumericProfile):
         if not profile.normal_scores.any():
             return []

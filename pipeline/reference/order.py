@@ -1,4 +1,4 @@
-"""What the order of rows says: numbers that go on from row to row, and one that does not."""
+"""What the order of rows shows: how smoothly numbers continue from row to row."""
 
 from typing import NamedTuple
 
@@ -8,27 +8,27 @@ from numpy.typing import NDArray
 from pipeline.reference.profile import Floats, NumericProfile
 
 ORDERED = 4_000
-"""First rows of a batch whose order is looked at in its summary."""
+"""Number of rows at the start of a batch whose order is summarised."""
 _MARGIN = 0.4
-"""Of the interquartile range of the reference, about half a standard deviation."""
+"""Part of the reference's interquartile range that counts as clear: about half an sd."""
 _AROUND = 4
-"""Rows before and after that a value may go on from."""
+"""Number of rows before and after from which a value may continue."""
 _NEIGHBOURS = 3
-"""Rows of which one has a row before and one after."""
+"""Fewest rows in which a row has a neighbour on both sides."""
 
 
 class Order(NamedTuple):
-    """How a column of numbers goes on from row to row.
+    """How smoothly a column of numbers continues from row to row.
 
     Attributes
     ----------
     strays : float
-        Share of values that stick out from between those before and after.
+        Share of values that stick out from between the values before and after.
     step : float
-        Mean distance of a value from the one before, in interquartile ranges of the reference, or
-        in its own unit where that is 0.
+        Mean distance of a value from the value before, in interquartile ranges of the reference,
+        or in the unit of the column where that range is 0.
     even : float
-        Share of the steps that are the most frequent one, to a ten thousandth of that range.
+        Share of the most frequent step, steps being rounded to a ten thousandth of the range.
     """
 
     strays: float
@@ -37,11 +37,11 @@ class Order(NamedTuple):
 
 
 def order_of(values: Floats, profile: NumericProfile) -> Order:
-    """How numbers go on from row to row; all 0 without two of them.
+    """Measure how smoothly values continue from row to row; all 0 with fewer than two values.
 
-    Parameters are those of `sticking_out`.
+    The parameters are those of `sticking_out`.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd values overflow
+    with np.errstate(over="ignore", invalid="ignore"):  # extreme values overflow
         steps = np.diff(values) / (interquartile(profile) or 1.0)
         steps = steps[np.isfinite(steps)]
         step = float(np.abs(steps).mean()) if len(steps) else 0.0
@@ -53,20 +53,22 @@ def order_of(values: Floats, profile: NumericProfile) -> Order:
 
 
 def sticking_out(values: Floats, profile: NumericProfile) -> NDArray[np.bool_]:
-    """Which values lie clearly beyond both their neighbours, and near to none of the rows around.
+    """Find values that lie clearly beyond both neighbours and near no other row around.
 
-    Rows of several places or machines in turn go on from one of their own to the next.
+    Where rows of several places or machines alternate, a value may continue from a row further
+    away: four rows before and after are searched for a near value.
 
     Parameters
     ----------
     values : array of float, shape (n_rows,)
-        In the order of the rows; NaN where missing.
+        Values in the order of the rows; NaN where missing.
     profile : NumericProfile
-        Of the reference: two fifths of its interquartile range are clear, and half of that near.
+        The column in the reference. Two fifths of its interquartile range count as clear, and a
+        fifth as near.
     """
     odd = np.zeros(len(values), dtype=bool)
     wide = interquartile(profile)
-    if len(values) < _NEIGHBOURS or wide == 0:  # mostly one value
+    if len(values) < _NEIGHBOURS or wide == 0:  # the column is mostly one value
         return odd
     values = np.where(np.isfinite(values), values, np.nan)
     before, now, after = values[:-2], values[1:-1], values[2:]
@@ -84,7 +86,7 @@ def sticking_out(values: Floats, profile: NumericProfile) -> NDArray[np.bool_]:
 
 
 def interquartile(profile: NumericProfile) -> float:
-    """Distance of a column's quartiles, in its unit; 0 without values."""
+    """Interquartile range of a column, in its own unit; 0 without values."""
     if profile.n == 0:
         return 0.0
     return float(np.subtract(*np.interp([0.75, 0.25], np.asarray(profile.upto), profile.points)))

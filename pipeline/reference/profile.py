@@ -1,7 +1,7 @@
-"""One column of the reference, and how a batch is counted through it.
+"""Profile of one column of the reference, and how batches are counted with it.
 
 A profile cuts its column into cells: the quantiles of a numeric column and the gaps between
-them, the labels of a categorical one. Whatever is compared is a sum over cells.
+them, or the labels of a categorical column. All comparisons are sums over cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,27 +17,27 @@ Floats = NDArray[np.float64]
 Cells = NDArray[np.uint16]
 
 GRID = 512
-"""Quantiles kept of a numeric column; the distance is then exact to about 1/512."""
+"""Quantiles kept of a numeric column; its distance is then exact to about 1/512."""
 LABELS = 5
-"""Most frequent labels of a column whose shares and pairs are followed."""
+"""Number of most frequent labels of a column whose shares and correlations are followed."""
 RARE = 20
-"""Rows below which a label is one of many for the classifier."""
+"""Rows below which the classifier sees a label as one of the rare labels."""
 _TWO_VALUED = 1e-3
-"""Excess of the kurtosis over 1; a column of two equally frequent values has none."""
+"""Least excess of the kurtosis over 1; with two equally frequent values there is none."""
 MISSING = 65_535
-"""Cell of a value that is not there; the highest of 16 bits."""
+"""Cell of a missing value: the largest number of 16 bits."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the scores of one column, in its reference.
+    """Moments of the normal scores of a column, over the reference.
 
     Attributes
     ----------
     skewness, kurtosis : float
         Third and fourth standardised moments.
     square_skewness : float
-        Third standardised moment of the squared scores.
+        Third standardised moment of the squares of the scores.
     """
 
     skewness: float
@@ -46,22 +46,22 @@ class Moments:
 
     @property
     def square_variance(self) -> float:
-        """Variance of the squared scores, above zero whatever the column."""
+        """Variance of the squared scores; above zero for any column."""
         return max(self.kurtosis - 1, _TWO_VALUED)
 
 
 @dataclass(frozen=True)
 class NumericProfile:
-    """One numeric column of the reference.
+    """Profile of a numeric column of the reference.
 
     Attributes
     ----------
     n, missing : int
-        Rows with and without a finite value.
+        Number of rows with and without a finite value.
     mean, sd : float
-        Of the finite values, in the column's unit.
+        Mean and standard deviation of the finite values, in the column's unit.
     grid, below, upto : list of float
-        Quantiles, and the share of rows below and up to each.
+        Quantiles, and the share of rows below and up to each quantile.
     """
 
     n: int
@@ -74,7 +74,7 @@ class NumericProfile:
 
     @classmethod
     def fit(cls, values: Floats) -> "NumericProfile":
-        """Describe values; those that are not finite count as missing."""
+        """Describe the values of a column; those that are not finite count as missing."""
         known = np.sort(values[np.isfinite(values)])
         steps = np.linspace(0, 1, GRID)
         grid = np.unique(np.quantile(known, steps, method="nearest")) if len(known) else known
@@ -93,12 +93,12 @@ class NumericProfile:
 
     @cached_property
     def edges(self) -> Floats:
-        """Cumulative shares between the cells, shape (2 * len(grid),)."""
+        """Cumulative share of the reference at each border of two cells, shape (2 * len(grid),)."""
         return np.column_stack([self.below, self.upto]).ravel()
 
     @cached_property
     def points(self) -> Floats:
-        """The grid as an array."""
+        """Quantiles of the grid as an array."""
         return np.asarray(self.grid, dtype=np.float64)
 
     @cached_property
@@ -110,9 +110,9 @@ class NumericProfile:
     def normal_scores(self) -> Floats:
         """Normal score of each cell, with mean 0 and variance 1 over the reference.
 
-        The normal quantile of the middle of the cell's range of ranks (van der Waerden 1952):
-        whatever the distribution, a difference of means is then in standard deviations.
-        A column with one value scores 0.
+        The normal quantile of the middle of the cell's range of ranks (van der Waerden 1952), so
+        that a difference of means is in standard deviations for any distribution. All cells of a
+        column with a single value score 0.
         """
         ends = np.concatenate([[0.0], self.edges, [1.0]])
         half = 0.5 / max(self.n, 1)
@@ -125,7 +125,7 @@ class NumericProfile:
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the scores."""
+        """Moments of the normal scores over the reference."""
         squares = self.normal_scores**2
         kurtosis = float(self.weights @ squares**2)
         third = float(self.weights @ (squares - 1) ** 3)
@@ -137,17 +137,20 @@ class NumericProfile:
 
     @property
     def rarest(self) -> float:
-        """Share of rows outside of the most frequent cell, at most one half."""
+        """Share of rows outside of the most frequent cell, at most one half; 0 without rows."""
         return float(min(0.5, 1 - self.weights.max())) if self.n else 0.0
 
     def count(self, ordered: Floats) -> Floats:
-        """Rows in each cell, of finite values in ascending order."""
+        """Count the rows in each cell, given finite values in ascending order."""
         low, high = (np.searchsorted(ordered, self.points, side=side) for side in ("left", "right"))
         ends = np.concatenate([[0], np.column_stack([low, high]).ravel(), [len(ordered)]])
         return np.diff(ends).astype(np.float64)
 
     def distance(self, counts: Floats) -> float:
-        """Kolmogorov-Smirnov distance of rows per cell, on both sides of each grid point."""
+        """Kolmogorov-Smirnov distance of a batch from the reference, given its rows per cell.
+
+        It is taken on both sides of each grid point.
+        """
         upto = np.cumsum(counts)[:-1] / counts.sum()
         return float(np.abs(upto - self.edges).max())
 
@@ -155,15 +158,15 @@ class NumericProfile:
         """Wasserstein-1 distance of rows per cell, in standard deviations of the reference.
 
         The area between the two distribution functions, by trapezoids between the points of
-        the grid; `beyond` is the mean distance of values outside of it. NaN without a standard
-        deviation.
+        the grid; `beyond` is the mean distance of values outside of the grid. NaN when the
+        standard deviation is 0.
         """
         gap = np.abs(np.cumsum(counts)[:-1] / counts.sum() - self.edges)
         area = float((gap[1::2][:-1] + gap[::2][1:]) / 2 @ np.diff(self.points))
         return (area + beyond) / self.sd if self.sd > 0 else float("nan")
 
     def tenths(self, counts: Floats) -> tuple[Floats, Floats]:
-        """Rows of the reference and of a batch between the tenths of the reference."""
+        """Count rows of the reference and of a batch between the deciles of the reference."""
         cuts = np.unique(np.searchsorted(self.edges, np.linspace(0.1, 0.9, 9)))
         cuts = cuts[cuts < len(self.edges)]
         n = counts.sum()
@@ -174,16 +177,16 @@ class NumericProfile:
         return before, now
 
     def variance(self, counts: Floats) -> float:
-        """Variance of the scores of rows per cell; 1 for the reference itself."""
+        """Variance of the normal scores, given rows per cell; 1 for the reference itself."""
         n = float(counts.sum())
         mean = float(counts @ self.normal_scores) / n
         square = float(counts @ self.normal_scores**2) / n
         return float(max(square - mean**2, 0.0))
 
     def cells(self, values: Floats) -> Cells:
-        """Cell of each value."""
+        """Find the cell of each value; `MISSING` where it is not finite."""
         finite = np.isfinite(values)
-        order = np.argsort(values)  # a search for sorted values stays in the cache
+        order = np.argsort(values)  # searching sorted values is faster: it stays in the cache
         place = np.empty(len(values), dtype=np.intp)
         place[order] = np.searchsorted(self.points, values[order])
         inside = np.minimum(place, max(len(self.points) - 1, 0))
@@ -191,18 +194,19 @@ class NumericProfile:
         return np.where(finite, 2 * place + exact, MISSING).astype(np.uint16)
 
     def ranks(self, cells: Cells) -> Floats:
-        """Cells as a classifier may see them, NaN where missing.
+        """Turn cells into ranks that a classifier may see, NaN where missing.
 
-        A reference lies on its own quantiles and inside its own range, which no other sample
-        does: a value counts with the gap below it, and the outermost gaps with the next. A
-        lowest value that many rows have is one by itself.
+        The reference lies on its own quantiles and inside its own range, which no other sample
+        does and a classifier would learn. A quantile is therefore merged with the gap below it,
+        and the outermost gaps with the next cell. A lowest value that many rows have keeps a
+        rank of its own.
         """
         common = bool(self.grid) and (self.upto[0] - self.below[0]) * self.n >= RARE
         inside = np.clip(cells >> 1, 0 if common else 1, max(len(self.grid) - 1, 1))
         return np.where(cells == MISSING, np.nan, inside)
 
     def values(self, cells: Cells) -> Floats:
-        """A value for each cell: its quantile, or the middle of its gap; NaN where missing."""
+        """Give each cell a value: its quantile, or the middle of its gap; NaN where missing."""
         if not len(self.points):
             return np.full(len(cells), np.nan)
         padded = np.concatenate([self.points[:1], self.points, self.points[-1:]])
@@ -213,7 +217,7 @@ class NumericProfile:
         return np.where(there, table[np.where(there, cells, 0)], np.nan)
 
     def merge(self, other: "NumericProfile") -> "NumericProfile":
-        """The profile of both columns' rows together, exact to the steps of the two grids."""
+        """Merge with the profile of other rows, exact to the steps of the two grids."""
         n = self.n + other.n
         if min(self.n, other.n) == 0:
             known = self if self.n else other
@@ -229,7 +233,7 @@ class NumericProfile:
         steps = np.linspace(0, 1, GRID)
         kept = np.unique(np.minimum(np.searchsorted(upto, steps), len(points) - 1))
         mean = (self.n * self.mean + other.n * other.mean) / n
-        spread = sum(one.n * (one.sd**2 + (one.mean - mean) ** 2) for one in (self, other))
+        spread = sum(side.n * (side.sd**2 + (side.mean - mean) ** 2) for side in (self, other))
         return NumericProfile(
             n=n,
             missing=self.missing + other.missing,
@@ -241,7 +245,10 @@ class NumericProfile:
         )
 
     def share(self, points: Floats, side: str) -> Floats:
-        """Share of rows below or up to each point, straight across the gaps of the grid."""
+        """Share of rows below or up to each point, interpolated across the gaps of the grid.
+
+        `side` is ``below`` or ``upto``.
+        """
         place = np.minimum(np.searchsorted(self.points, points), len(self.points) - 1)
         exact = np.asarray(self.below if side == "below" else self.upto)[place]
         between = np.interp(points, np.repeat(self.points, 2), self.edges, left=0.0, right=1.0)
@@ -250,14 +257,14 @@ class NumericProfile:
 
 @dataclass(frozen=True)
 class CategoricalProfile:
-    """One categorical column of the reference.
+    """Profile of a categorical column of the reference.
 
     Attributes
     ----------
     n, missing : int
-        Rows with and without a label.
+        Number of rows with and without a label.
     counts : dict of str to int
-        Rows per label, most frequent first.
+        Rows per label, the most frequent label first.
     """
 
     n: int
@@ -266,41 +273,53 @@ class CategoricalProfile:
 
     @classmethod
     def fit(cls, counts: Mapping[str, int], missing: int) -> "CategoricalProfile":
-        """Describe rows per label."""
+        """Describe a column by its rows per label and its number of missing values."""
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls(sum(counts.values()), missing, dict(ordered))
 
     @cached_property
     def rows(self) -> Floats:
-        """Rows per label as an array, most frequent first."""
+        """Rows per label as an array, the most frequent label first."""
         return np.asarray(list(self.counts.values()), dtype=np.float64)
 
     @property
     def followed(self) -> list[str]:
-        """Labels whose shares are followed, most frequent first; one label has no share."""
+        """Labels whose shares are followed, most frequent first; none in a column of one label."""
         return list(self.counts)[:LABELS] if len(self.counts) > 1 else []
 
     @property
     def scored(self) -> list[str]:
-        """Labels whose pairs are followed: the last of all says nothing that the others do not."""
+        """Labels whose correlations are followed; the last label follows from the others."""
         return self.followed[: len(self.counts) - 1]
 
     def cells(self, places: NDArray[np.intp], labels: Sequence[str]) -> Cells:
-        """Cell of each row, given as a place in `labels`: a label's rank, or one for any other."""
+        """Find the cell of each row: the rank of its label; unknown labels share one cell.
+
+        Parameters
+        ----------
+        places : array of int, shape (n_rows,)
+            Label of each row, as a place in `labels`; -1 for a missing label.
+        labels : sequence of str
+            Labels of the batch.
+        """
         cells = np.where(places < 0, MISSING, np.minimum(self._ranks(labels)[places], MISSING - 1))
         return cells.astype(np.uint16)
 
     def ranks(self, cells: Cells) -> Floats:
-        """Cells as a classifier may see them, NaN where missing.
+        """Turn cells into ranks that a classifier may see, NaN where missing.
 
-        A reference holds all of its own labels, and those it holds by chance are rarer
-        elsewhere: labels of fewer than `RARE` rows count as one, with those it never held.
+        The reference holds all of its own labels, and its rarest labels are rarer in any other
+        sample, which a classifier would learn. Labels of fewer than `RARE` rows therefore share
+        one rank with labels that the reference never held.
         """
         common = float((self.rows >= RARE).sum())
         return np.where(cells == MISSING, np.nan, np.minimum(cells, common))
 
     def count(self, places: NDArray[np.intp], labels: Sequence[str]) -> Floats:
-        """Rows per label, and with any other label, shape (n_labels + 1,)."""
+        """Count rows per label of the reference and, last, with any other label.
+
+        Takes rows as `cells` does; the result has shape (n_labels + 1,).
+        """
         found = np.bincount(places + 1, minlength=len(labels) + 1)[1:]
         ranks = self._ranks(labels)[:-1]
         counts = np.bincount(ranks, weights=found, minlength=len(self.counts) + 1)
@@ -309,10 +328,10 @@ class CategoricalProfile:
     def _ranks(self, labels: Sequence[str]) -> NDArray[np.intp]:
         rank = {label: i for i, label in enumerate(self.counts)}
         ranks = [rank.get(label, len(rank)) for label in labels]
-        return np.asarray([*ranks, 0], dtype=np.intp)  # the last for rows without a label
+        return np.asarray([*ranks, 0], dtype=np.intp)  # the last entry serves rows without a label
 
     def merge(self, other: "CategoricalProfile") -> "CategoricalProfile":
-        """The profile of both columns' rows together."""
+        """Merge with the profile of other rows."""
         counts = {
             label: self.counts.get(label, 0) + other.counts.get(label, 0)
             for label in [*self.counts, *other.counts]
@@ -356,10 +375,10 @@ def profile_from_dict(values: Mapping[str, Any]) -> Profile:
 
 
 def _mean_and_sd(known: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of sorted values; a constant has exactly none."""
+    """Mean and standard deviation of sorted values; that of a constant is exactly 0."""
     if len(known) == 0:
         return 0.0, 0.0
     if known[0] == known[-1]:
         return float(known[0]), 0.0
-    largest = np.abs(known[[0, -1]]).max()  # divided out, or squares overflow
+    largest = np.abs(known[[0, -1]]).max()  # divided out, so that squares do not overflow
     return float((known / largest).mean() * largest), float((known / largest).std() * largest)

@@ -1,7 +1,7 @@
-"""The frozen description of the training rows, against which live batches are compared.
+"""The frozen description of the training rows, with which live batches are compared.
 
-A profile per column, a sample of the rows, and the same few numbers for every block of a
-live batch's length: how far apart two ordinary batches are.
+It holds a profile per column, a sample of the rows, and a summary of each block as long as a
+live batch, which shows how much ordinary batches differ.
 """
 
 import base64
@@ -20,7 +20,7 @@ from pipeline.config import Columns, Numeric
 from pipeline.reference.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.reference.classifier import CLASSIFIED, separate
 from pipeline.reference.joint import JointShift, joint_shift
-from pipeline.reference.merging import carried, merged_profiles, merged_sample
+from pipeline.reference.merging import merged_profiles, merged_sample, rescored
 from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.profile import (
     CategoricalProfile,
@@ -44,33 +44,34 @@ from pipeline.reference.traits import Traits
 from pipeline.reference.variation import Observed, Yardstick, chi_square_yardstick, yardstick
 
 _CLASSIFIED_BLOCKS = 12
-"""Blocks that the classifier is tried on, spread over the reference."""
+"""Most blocks that the classifier is tried on, spread over the reference."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The training rows as live batches see them.
+    """Frozen description of the training rows.
 
     Attributes
     ----------
     rows : int
-        Rows described.
+        Number of training rows.
     columns : dict of str to Profile
-        By name, in declared order.
+        Profile of each column, in declared order.
     blocks : tuple of Summary
-        One per block of a live batch's length, oldest first; empty when none was named.
+        Summary of each block of a live batch's length, oldest first; empty when no length was
+        given.
     separations : tuple of float
-        P-value of the classifier that tells a block from the other rows, for some blocks.
+        For some blocks, p-value of a classifier that separates the block from the other rows.
     novelties : dict of str to tuple of float
-        For each categorical column, p-value of each block's labels that no other block holds.
+        For each categorical column, p-value of each block for labels that no other block holds.
     sample : bytes
         Cells of rows drawn at random, 16 bits each, columns in alphabetical order.
     sample_blocks : bytes
-        Number of the block of each of those rows, 16 bits each; `NO_BLOCK` for none.
+        Block number of each row of the sample, 16 bits each; `NO_BLOCK` for no block.
     prediction : str or None
-        The column that holds the model's answer; it is no input of the classifier or pairs.
+        The column that holds the model's prediction; classifier and pairs leave it out.
     seed : int
-        Of the samples and of the classifier.
+        Random seed of the samples and of the classifier.
     """
 
     rows: int
@@ -94,27 +95,27 @@ class Reference:
         seed: int = 0,
         prediction: str | None = None,
     ) -> "Reference":
-        """Describe rows.
+        """Describe training rows.
 
         Parameters
         ----------
         frame : DataFrame
-            Rows with at least the declared columns.
+            Training rows, with at least the declared columns.
         columns : dict of str to Column
             Declared columns.
         time : str or Series, optional
-            Orders the rows; without it they are taken as they lie.
+            Column or times that order the rows; by default they keep the order they have.
         block : str, Timedelta or int, optional
-            Length of a live batch, as a length of time (needs `time`) or a number of rows.
+            Length of a live batch: a length of time (needs `time`) or a number of rows.
         seed : int
-            Of the stored sample and of the classifier.
+            Random seed of the stored sample and of the classifier.
         prediction : str, optional
-            The declared column that holds the model's answer.
+            The declared column that holds the model's prediction.
 
         Raises
         ------
         DataError
-            If declared columns are missing or a name stands twice.
+            If declared columns are missing or a name occurs twice.
         """
         require(frame, list(columns))
         profiles: dict[str, Profile] = {
@@ -129,7 +130,7 @@ class Reference:
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
         moments = frame[time] if isinstance(time, str) else time
         parts = cut(moments, block, order)
-        if moments is not None:  # rows of a block go on as they came about, however they lie
+        if moments is not None:  # within a block, rows are in order of time
             parts = [
                 part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
             ]
@@ -162,27 +163,27 @@ class Reference:
 
     @cached_property
     def names(self) -> list[str]:
-        """Columns in alphabetical order, so that no result depends on the declared one."""
+        """Columns in alphabetical order, so that no result depends on the declared order."""
         return sorted(self.columns)
 
     @cached_property
     def features(self) -> list[int]:
-        """Places in `names` of the columns that a model is given."""
+        """Places in `names` of the columns that the model takes: all but the prediction."""
         return [i for i, name in enumerate(self.names) if name != self.prediction]
 
     @cached_property
     def cells(self) -> Cells:
-        """The stored sample, shape (n_rows, n_columns)."""
+        """Cells of the stored sample, shape (n_rows, n_columns)."""
         flat = np.frombuffer(self.sample, dtype="<u2")
         return flat.reshape(-1, len(self.columns)) if self.columns else flat.reshape(0, 0)
 
     @cached_property
     def cell_blocks(self) -> Cells:
-        """Number of the block of each row of `cells`, `NO_BLOCK` for none."""
+        """Block number of each row of `cells`; `NO_BLOCK` for no block."""
         return np.frombuffer(self.sample_blocks, dtype="<u2")
 
     def ranks(self, cells: Cells) -> NDArray[np.float32]:
-        """Cells of the features as a classifier sees them, shape (n_rows, n_features)."""
+        """Turn cells into ranks of the features for a classifier, shape (n_rows, n_features)."""
         ranks = np.empty((len(cells), len(self.features)), dtype=np.float32)
         for j, i in enumerate(self.features):
             ranks[:, j] = self.columns[self.names[i]].ranks(cells[:, i])
@@ -190,33 +191,33 @@ class Reference:
 
     @cached_property
     def ranked(self) -> NDArray[np.float32]:
-        """The stored sample as a classifier sees it."""
+        """Ranks of the stored sample, as a classifier sees it."""
         return self.ranks(self.cells[:CLASSIFIED])
 
     @cached_property
     def normal_scores(self) -> NormalScores:
-        """What pairs and joint locations are computed from."""
+        """Normal scores of the sample, from which correlations and joint shifts are computed."""
         profiles = {i: self.columns[self.names[i]] for i in self.features}
         return NormalScores.fit(profiles, self.cells)
 
     @cached_property
     def traits(self) -> Traits:
-        """Every number that a summary may hold."""
+        """All traits that batches are tested by."""
         return Traits({name: self.columns[name] for name in self.names}, self.normal_scores)
 
     @cached_property
     def observed(self) -> Observed:
-        """The blocks as observations."""
+        """The reference's blocks as observations."""
         return self.traits.observed(self.blocks)
 
     @cached_property
     def block_rows(self) -> float:
-        """Rows of a usual block; 1 when there is none."""
+        """Rows of the median block; 1 without blocks."""
         return float(np.median([block[ROWS] for block in self.blocks])) if self.blocks else 1.0
 
     @cached_property
     def ruler(self) -> Yardstick:
-        """How much ordinary batches differ, per trait."""
+        """How much ordinary batches differ in each trait."""
         traits = self.traits
         kinds = np.asarray([trait.kind for trait in traits.all])
         # Location and spread of a column are linked, and so are its shares.
@@ -231,7 +232,7 @@ class Reference:
 
     @cached_property
     def joint_ruler(self) -> Yardstick:
-        """The same for all locations together."""
+        """How much ordinary batches differ in all locations together."""
         shifts = [
             self.joint(self.locations(block), block[ROWS], floor=0.0, inside=True)
             for block in self.blocks
@@ -240,12 +241,12 @@ class Reference:
 
     @cached_property
     def classifier_ruler(self) -> Yardstick:
-        """The same for the classifier."""
+        """How much the classifier's evidence varies between ordinary blocks."""
         return _ruler_of(self.separations)
 
     @cached_property
     def novelty_rulers(self) -> dict[str, Yardstick]:
-        """The same for labels that were not there before, by column."""
+        """How much the evidence of new labels varies between ordinary blocks, by column."""
         return {name: _ruler_of(p_values) for name, p_values in self.novelties.items()}
 
     def tally(self, frame: pd.DataFrame) -> Tally:
@@ -254,7 +255,7 @@ class Reference:
         Raises
         ------
         DataError
-            If a column name stands twice.
+            If a column name occurs twice.
         """
         features = [self.names[i] for i in self.features]
         return count_batch(
@@ -267,7 +268,7 @@ class Reference:
         return self.traits.summarise(tally)
 
     def locations(self, summary: Summary) -> Floats:
-        """Mean score over all rows of each numeric feature, a missing value counting as 0."""
+        """Mean normal score of each numeric feature over all rows, a missing value counting 0."""
         return np.asarray(
             [
                 summary.get(Trait("location", (name,)), 0.0)
@@ -278,7 +279,7 @@ class Reference:
 
     @cached_property
     def numeric(self) -> list[str]:
-        """Names of the features with normal scores, in the order of `locations`."""
+        """Names of the features that have normal scores, in the order of `locations`."""
         return [self.names[self.normal_scores.columns[i]] for i in self.normal_scores.numeric]
 
     def joint(
@@ -308,16 +309,16 @@ class Reference:
         )
 
     def merge(self, other: "Reference") -> "Reference":
-        """The reference of both sets of rows; `other` holds the newer ones.
+        """Merge with the reference of newer rows.
 
-        Counts add up exactly, distributions to the steps of their grids. Blocks keep their
-        numbers, carried over to the scores of the whole. The sample is drawn from both in
-        proportion.
+        Counts are exact, distributions to the steps of their grids. The summaries of the blocks
+        are converted to the normal scores of the merged reference. The sample is drawn from both
+        samples in proportion to their rows.
 
         Raises
         ------
         DataError
-            If the two do not describe the same columns.
+            If the two references do not describe the same columns.
         """
         both = (self, other)
         columns = merged_profiles(self.columns, other.columns)
@@ -325,10 +326,10 @@ class Reference:
             other.cell_blocks == NO_BLOCK, NO_BLOCK, other.cell_blocks + np.uint16(len(self.blocks))
         )
         sample, numbers = merged_sample(
-            [one.cells for one in both],
+            [side.cells for side in both],
             [self.cell_blocks, later.astype("<u2")],
-            [one.rows for one in both],
-            [one.columns for one in both],
+            [side.rows for side in both],
+            [side.columns for side in both],
             columns,
             seed=self.seed,
         )
@@ -337,7 +338,7 @@ class Reference:
             rows=self.rows + other.rows,
             columns=columns,
             blocks=tuple(
-                carried(block, one.columns, columns) for one in both for block in one.blocks
+                rescored(block, side.columns, columns) for side in both for block in side.blocks
             ),
             separations=self.separations + other.separations,
             novelties={
@@ -348,7 +349,7 @@ class Reference:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The reference as JSON-able values; what is undefined is None."""
+        """Convert the reference to JSON-able values; undefined numbers become None."""
         return {
             "rows": self.rows,
             "columns": {name: profile_to_dict(profile) for name, profile in self.columns.items()},
@@ -363,7 +364,7 @@ class Reference:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Reference":
-        """Read what `to_dict` gave."""
+        """Read a reference from the values of `to_dict`, of this or an earlier version."""
         return cls(
             rows=values["rows"],
             columns={
@@ -380,14 +381,14 @@ class Reference:
 
 
 def _ruler_of(p_values: Sequence[float]) -> Yardstick:
-    """A yardstick of one test, from its p-values for the blocks."""
+    """Estimate the yardstick of one test from its p-values for the blocks."""
     finite = np.asarray([p for p in p_values if np.isfinite(p)])
     squares = special.chdtri(1, np.clip(finite, 1e-300, 1.0))
     return chi_square_yardstick(np.asarray([squares.sum()]), np.asarray([len(finite)]))
 
 
 def _label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
-    """Rows per label, and rows without one."""
+    """Count rows per label, and rows without a label."""
     codes, labels = as_codes(values)
     counts = np.bincount(codes + 1, minlength=len(labels) + 1)
     return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])

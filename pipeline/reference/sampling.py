@@ -1,4 +1,4 @@
-"""Rows drawn at random, whatever their order, as the cells of a reference's profiles."""
+"""Draw rows at random, independently of their order, as cells of a reference's profiles."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from pipeline.columns import as_codes, as_number
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile, Profile
 
 SAMPLE = 10_000
-"""Rows of either side that pairs and the classifier are judged by."""
+"""Most rows of the reference and of a batch by which pairs and the classifier are judged."""
 Codes = dict[str, tuple[NDArray[np.intp], list[str]]]
-"""Labels of each categorical column, as places in a list of them."""
+"""Labels of each categorical column: the place of each row's label in a list of labels."""
 NO_CODES: tuple[NDArray[np.intp], list[str]] = (np.empty(0, dtype=np.intp), [])
 
 
 def read_codes(frame: pd.DataFrame, columns: Mapping[str, Profile]) -> Codes:
-    """Labels of the categorical columns that are there, read once."""
+    """Read the labels of the categorical columns that a frame has."""
     return {
         name: as_codes(frame[name])
         for name, profile in columns.items()
@@ -28,18 +28,18 @@ def read_codes(frame: pd.DataFrame, columns: Mapping[str, Profile]) -> Codes:
 def canonical(
     frame: pd.DataFrame, columns: Mapping[str, Profile], codes: Codes
 ) -> NDArray[np.intp]:
-    """Positions of rows in an order that depends on their content alone."""
+    """Order rows by their content alone; returns their positions."""
     return np.argsort(row_hashes(frame, sorted(columns), codes))
 
 
 def repeats(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.intp]:
-    """How often each distinct row of some columns comes, most often first."""
+    """Count how often each distinct row of some columns occurs, in descending order."""
     _, counts = np.unique(row_hashes(frame, names, codes), return_counts=True)
     return np.sort(counts)[::-1]
 
 
 def row_hashes(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArray[np.uint64]:
-    """64 bits per row that depend on its content alone."""
+    """Hash each row to 64 bits that depend on its content alone, shape (n_rows,)."""
     random = np.random.default_rng(0)
     total = np.zeros(len(frame), dtype=np.uint64)
     for name in names:
@@ -47,7 +47,7 @@ def row_hashes(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArr
             continue
         odd = random.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         if name not in codes:
-            values = as_number(frame[name]).to_numpy() + 0.0  # one zero
+            values = as_number(frame[name]).to_numpy() + 0.0  # makes -0.0 equal to 0.0
             values[~np.isfinite(values)] = np.nan
             bits = values.view(np.uint64)
         else:
@@ -59,7 +59,7 @@ def row_hashes(frame: pd.DataFrame, names: Sequence[str], codes: Codes) -> NDArr
 
 
 def draw(n: int, seed: int) -> NDArray[np.intp]:
-    """Places of up to `SAMPLE` rows in the canonical order, in random order."""
+    """Draw up to `SAMPLE` of `n` rows: places in the canonical order, in random order."""
     return np.random.default_rng([seed, n]).permutation(n)[:SAMPLE]
 
 
@@ -69,7 +69,7 @@ def to_cells(
     codes: Codes,
     chosen: NDArray[np.intp],
 ) -> Cells:
-    """Cells of some rows, shape (n_chosen, n_columns), columns in alphabetical order."""
+    """Find the cells of chosen rows, shape (n_chosen, n_columns), columns alphabetical."""
     names = sorted(columns)
     cells = np.full((len(chosen), len(names)), MISSING, dtype=np.uint16)
     for i, name in enumerate(names):

@@ -1,8 +1,8 @@
 """Two-sample statistics and their null distributions, each with its source.
 
 Every test returns a p-value that is uniform, or larger, when rows are independent draws.
-Real batches are not: `calibrated` corrects for that with the reference's own blocks. All
-functions take arrays of tests at once and broadcast.
+The rows of real batches are not independent: `calibrated` corrects for that with the
+reference's own blocks. All functions take arrays of tests at once and broadcast.
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ from scipy import special
 
 Floats = NDArray[np.float64]
 _SYMMETRIC = 1e-3
-"""Skewness below which the gamma's shape would be millions, and the normal is the same."""
+"""Skewness below which the gamma distribution, of a shape in the millions, is normal."""
 _LARGE = 20
-"""Expected rows of the rarer outcome on the smaller side above which few is no more the word."""
+"""Expected rows of the rarer outcome, on the smaller side, above which they are not few."""
 
 
 def mean_tails(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> tuple[Floats, Floats]:
     """Chances of a standardised mean at most, and at least, as large as this.
 
-    A Pearson III distribution (a shifted gamma) of the mean's own skewness, which is the
-    normal one when that is zero: sums of skewed values, counts of rare rows above all, have
-    one long tail, and levels as small as a family of hundreds of tests needs lie far out in it.
+    Uses the Pearson III distribution (a shifted gamma) with the skewness of the mean, which is
+    the normal distribution when that is zero. Sums of skewed values, above all counts of rare
+    rows, have one long tail, and the small levels that hundreds of tests need lie far out in it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def mean_tails(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> tuple[Floats, Floa
     z, skewness = np.broadcast_arrays(np.asarray(z, float), np.asarray(skewness, float))
     flat = np.abs(skewness) < _SYMMETRIC
     shape = 4 / np.where(flat, 1.0, skewness) ** 2
-    # A negative skewness is a positive one looked at from the other side.
+    # A negative skewness is mirrored to a positive skewness.
     turned = np.where(flat, 0.0, z * np.sign(skewness))
     x = np.maximum(shape + turned * np.sqrt(shape), 0.0)
     long, short = special.gammaincc(shape, x), special.gammainc(shape, x)
@@ -60,7 +60,7 @@ def mean_p(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> Floats:
 
 
 def difference_skewness(n: ArrayLike, m: ArrayLike) -> Floats:
-    """Skewness of a mean of `n` values less one of `m`, in units of that of one value."""
+    """Skewness of a mean of `n` values less a mean of `m`, relative to that of a single value."""
     n, m = np.asarray(n, float), np.asarray(m, float)
     skewness: Floats = (1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5
     return skewness
@@ -69,8 +69,8 @@ def difference_skewness(n: ArrayLike, m: ArrayLike) -> Floats:
 def kolmogorov_p(distance: ArrayLike, *, n_reference: ArrayLike, n_current: ArrayLike) -> Floats:
     """Chance of a Kolmogorov-Smirnov distance this large between samples of one source.
 
-    The asymptotic distribution with Stephens' correction for small samples; ties make it
-    larger than it need be. NaN when a side is empty.
+    Uses the asymptotic distribution with Stephens' correction for small samples. With ties the
+    p-value is larger than the exact p-value. NaN when a side is empty.
 
     References
     ----------
@@ -106,7 +106,7 @@ def homogeneity(reference: Floats, current: Floats) -> tuple[float, int]:
     expected = np.outer(sides, table.sum(axis=0)) / table.sum()
     fewest = expected.min(axis=0)
     rare = fewest < 5  # noqa: PLR2004 -- Cochran's rule
-    if 0 < fewest[rare].sum() < 5 and not rare.all():  # noqa: PLR2004 -- the same
+    if 0 < fewest[rare].sum() < 5 and not rare.all():  # noqa: PLR2004 -- the rule of five again
         rare[np.argmin(np.where(rare, np.inf, fewest))] = True
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
     table = table[:, table.sum(axis=0) > 0]
@@ -115,7 +115,10 @@ def homogeneity(reference: Floats, current: Floats) -> tuple[float, int]:
 
 
 def total_variation(*, reference: Floats, current: Floats) -> float:
-    """Half the sum of absolute differences of shares, from 0 to 1; NaN when a side is empty."""
+    """Half the sum of absolute differences of shares, from 0 to 1; NaN when a side is empty.
+
+    Takes rows per label of both sides.
+    """
     if reference.sum() == 0 or current.sum() == 0:
         return float("nan")
     shares = reference / reference.sum() - current / current.sum()
@@ -125,11 +128,11 @@ def total_variation(*, reference: Floats, current: Floats) -> float:
 def proportions_p(
     *, reference: ArrayLike, n_reference: ArrayLike, current: ArrayLike, n_current: ArrayLike
 ) -> Floats:
-    """Chance of two shares this different from one source.
+    """Chance of two shares this different when both sides have the same source.
 
-    Given the rows of both sides together, those of the current side are hypergeometric: the
-    binomial bounds it where few rows are expected, and elsewhere `mean_tails` with its skewness
-    and Yates' correction is used. NaN when a side is empty.
+    Given the total of both sides, the count of the current side is hypergeometric. Where few
+    rows are expected it is bounded by the binomial distribution; elsewhere `mean_tails` is used
+    with the skewness of the count and Yates' correction. NaN when a side is empty.
 
     References
     ----------
@@ -159,12 +162,12 @@ def proportions_p(
 
 
 def novelty_p(*, unseen: int, n_current: int, singletons: int, n_reference: int) -> float:
-    """Chance of this many rows with labels that the reference never held.
+    """Chance of at least this many rows with labels that the reference never held.
 
     The chance that one more row of the same source brings a new label is about the share of
-    labels seen once (Good 1953). That share is estimated as well, so the count is predicted
-    by a negative binomial; one is added to the singletons, so that a reference without them
-    leaves room for one.
+    labels seen once (Good 1953). Because that share is itself an estimate, the count is predicted
+    by a negative binomial distribution. One is added to the number of singletons, so that new
+    labels stay possible where the reference has none.
 
     References
     ----------
@@ -177,10 +180,17 @@ def novelty_p(*, unseen: int, n_current: int, singletons: int, n_reference: int)
 
 
 def separation(labels: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
-    """Area under the ROC curve, and the chance of one this large when scores say nothing.
+    """Area under the ROC curve, and the chance of an area this large by guessing.
 
-    Given the scores, every labelling is as likely as any other, so the area is a rank sum
-    whose mean and variance (with ties) are known: no training set, fold or overfit enters.
+    Given the scores, every labelling is equally likely when nothing differs, so the area is a
+    rank sum with known mean and variance, ties included. No training set, fold or overfit enters.
+
+    Parameters
+    ----------
+    labels : array of bool, shape (n_rows,)
+        Which rows are of the current side.
+    scores : array of float, shape (n_rows,)
+        Predictions of a classifier; larger for the current side.
 
     References
     ----------
@@ -205,11 +215,11 @@ def hotelling_p(squared: ArrayLike, *, freedom: int, n_covariance: int) -> Float
     Parameters
     ----------
     squared : array of float
-        Squared length of the difference of means in units of its own standard error.
+        Squared length of a difference of means, in units of its standard error.
     freedom : int
-        Dimensions of the space it lies in.
+        Number of dimensions of the difference.
     n_covariance : int
-        Rows the covariance was estimated from; more than `freedom`.
+        Rows that the covariance was estimated from; more than `freedom`.
 
     References
     ----------
@@ -223,11 +233,11 @@ def hotelling_p(squared: ArrayLike, *, freedom: int, n_covariance: int) -> Float
 
 
 def calibrated(p_value: ArrayLike, *, effect: ArrayLike, freedom: ArrayLike) -> Floats:
-    """A textbook p-value, judged by the spread of the reference's blocks.
+    """Correct a textbook p-value by the spread of the reference's blocks.
 
     The chi-square value behind the p-value is divided by the design effect and referred to
-    F(1, freedom), because that effect was estimated from few blocks; an infinite freedom is
-    the chi-square itself.
+    F(1, freedom), because the effect was estimated from few blocks; with infinite freedom it is
+    referred to the chi-square distribution.
 
     References
     ----------
@@ -243,10 +253,10 @@ def calibrated(p_value: ArrayLike, *, effect: ArrayLike, freedom: ArrayLike) -> 
 
 
 def psi(*, reference: Floats, current: Floats) -> float:
-    """Population stability index of bin shares, in nats; 0 means the same shares.
+    """Population stability index of bin shares, in nats; 0 means equal shares.
 
-    Shares must be positive. It grows with the number of bins and shrinks with the number of
-    rows, so no fixed cut means anything: it is drawn, never tested.
+    Shares must be positive. The index grows with the number of bins and shrinks with the number
+    of rows, so that no fixed cut has a meaning: it is shown, never tested.
 
     References
     ----------
@@ -261,9 +271,9 @@ def psi(*, reference: Floats, current: Floats) -> float:
 
 
 def jensen_shannon(*, reference: Floats, current: Floats) -> float:
-    """Jensen-Shannon distance of bin shares, from 0 (the same) to 1 (nothing in common).
+    """Jensen-Shannon distance of bin shares, from 0 (equal) to 1 (nothing in common).
 
-    The square root of the divergence in bits.
+    It is the square root of the divergence in bits.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A batch as one observation: a few numbers, each under the fact that it states."""
+"""A batch as one observation: a few numbers, each keyed by what it measures."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
@@ -21,7 +21,7 @@ _OF_THE_BATCH = {"rows", "copies", "repeats"}
 
 
 class Trait(NamedTuple):
-    """One number that a batch has.
+    """What a number of a batch measures.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class Trait(NamedTuple):
         ``rows``: number of rows. ``copies``: share of rows that repeat another row.
         ``repeats``: share of the most frequent row. ``missing``: share of rows without a value.
         ``share``: share of a label. ``location``, ``spread``: mean and standard deviation of the
-        normal scores. ``correlation``: of two columns. ``atom``: largest excess of the share of
-        one value. ``strays``, ``step``, ``even``: how values go on from row to row, as in
-        `Order`.
+        normal scores. ``correlation``: correlation of the normal scores of two columns. ``atom``:
+        largest excess of the share of a value over the reference. ``strays``, ``step``, ``even``:
+        how values continue from row to row, as in `Order`.
     columns : tuple of str
-        The column, both columns of a correlation, or none for a number of the whole batch.
+        The column, both columns of a correlation, or nothing for a number of the whole batch.
     label : str
         The label of a share; empty for any other kind.
     """
@@ -44,21 +44,22 @@ class Trait(NamedTuple):
 
 
 Summary = dict[Trait, float]
-"""One batch as one observation; a number that is undefined is left out."""
+"""One batch as one observation: the value of each trait. Undefined values are left out."""
 ROWS = Trait("rows")
+"""The number of rows, which every summary holds."""
 
 
 def summary_to_json(summary: Summary) -> list[dict[str, Any]]:
-    """Convert a summary to JSON-able records, in its own order."""
+    """Convert a summary to JSON-able records, in the order of the summary."""
     return [trait._asdict() | {"value": value} for trait, value in summary.items()]
 
 
 def summary_from_json(stored: Sequence[dict[str, Any]] | dict[str, float]) -> Summary:
-    """Read a stored summary: records of `summary_to_json`, or texts of the form before it.
+    """Read a summary from the records of `summary_to_json`, or from the older text form.
 
-    Earlier versions stored a dict of texts: ``column|kind``, ``column|share of label``,
-    ``one ~ other|correlation`` and ``|rows``. They could not compare columns with `` ~ `` in
-    their name, so a correlation's first `` ~ `` separates its columns.
+    Earlier versions stored a dict keyed by text: ``column|kind``, ``column|share of label``,
+    ``one ~ other|correlation`` and ``|rows``. They could not compare columns whose name holds
+    `` ~ ``, so the first `` ~ `` of a correlation separates its two columns.
     """
     if isinstance(stored, dict):
         return {_trait_of_text(text): value for text, value in stored.items()}

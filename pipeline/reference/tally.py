@@ -1,4 +1,4 @@
-"""One batch, counted through the profiles of a reference."""
+"""Count a batch with the profiles of a reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,28 +16,29 @@ from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, r
 
 @dataclass(frozen=True)
 class Tally:
-    """One batch, counted through the profiles of a reference.
+    """Counts of one batch, by the cells of a reference's profiles.
 
     Attributes
     ----------
     rows : int
-        Rows of the batch.
+        Number of rows of the batch.
     counts : dict of str to array of float
-        Rows per cell, or per label of the reference and then with any other label.
+        Rows per cell of each numeric column; of each categorical column, rows per label of the
+        reference and, last, with any other label.
     beyond : dict of str to float
         Mean distance of a numeric column's values outside of the reference's range.
     absent, extra : tuple of str
-        Columns the batch lacks, and those the reference does not know.
+        Columns that the batch lacks, and columns that the reference does not know.
     chosen : array of int, shape (n_rows or `SAMPLE`,)
         Positions of rows drawn at random.
     cells : array of uint16, shape (n_rows or `SAMPLE`, n_columns)
-        Those rows, columns in alphabetical order.
+        Cells of the drawn rows, columns in alphabetical order.
     correlation : array of float, shape (n_scores, n_scores)
-        Of the scores of those rows; NaN where one is constant.
+        Correlation of the normal scores of the drawn rows; NaN where a score is constant.
     repeats : array of int, shape (n_distinct,)
-        How often each distinct row of features comes, most often first.
+        How often each distinct row of features occurs, in descending order.
     order : dict of str to Order
-        How the numbers of the first rows go on from row to row.
+        How the first values of each numeric column continue from row to row.
     """
 
     rows: int
@@ -52,7 +53,7 @@ class Tally:
     order: dict[str, Order]
 
     def known(self, name: str) -> float:
-        """Rows with a value in a column."""
+        """Number of rows with a value in a column."""
         return float(self.counts[name].sum())
 
 
@@ -73,16 +74,16 @@ def count_batch(
     columns : mapping of str to Profile
         The reference's columns.
     normal_scores : NormalScores
-        What correlations are computed from.
+        The reference's normal scores, whose correlations are computed.
     features : sequence of str
-        Columns by which rows repeat one another.
+        Columns in which rows must agree to be repeats of one another.
     seed : int
-        Of the draw of rows.
+        Random seed of the draw of rows.
 
     Raises
     ------
     DataError
-        If a column name stands twice.
+        If a column name occurs twice.
     """
     require(frame, [])
     names = sorted(columns)

@@ -1,4 +1,4 @@
-"""The numbers that batches are tested by, as rows of a matrix."""
+"""The numbers that describe a batch, and how summaries become matrices for tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ from pipeline.reference.tally import Tally
 from pipeline.reference.variation import Observed, Units
 
 RARE_PAIRS = 25
-"""Expected rows of the rarer value of both columns below which a batch has no correlation."""
+"""Expected rows with the rarer value of both columns that a correlation needs."""
 _SMALLEST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Every number that batches are tested by, and how summaries become matrices.
+    """All traits that batches are tested by, and how summaries become matrices.
 
     Attributes
     ----------
     profiles : dict of str to Profile
-        By column, in alphabetical order.
+        Profile of each column, in alphabetical order of the columns.
     normal_scores : NormalScores
-        Of the features among them.
+        Normal scores of the features among the columns.
     """
 
     profiles: Mapping[str, Profile]
@@ -43,7 +43,7 @@ class Traits:
 
     @cached_property
     def all(self) -> list[Trait]:
-        """In alphabetical order of columns, correlations last."""
+        """The tested traits, in alphabetical order of columns, correlations last."""
         traits = []
         for name, profile in self.profiles.items():
             traits.append(Trait("missing", (name,)))
@@ -59,13 +59,14 @@ class Traits:
     def summarise(self, tally: Tally) -> Summary:
         """Describe a batch as one observation.
 
-        Beside the numbers that are tested, a summary holds what faults are recognised by: the
-        largest excess of the share of one value (`atom`), the shares of rows that repeat another
-        row and of the most frequent row, and how numbers go on from row to row (`strays`, `step`,
-        `even`), which alone depends on the order of the rows.
+        Beside the tested traits, a summary holds numbers that faults are recognised by: the
+        largest excess of the share of a value (`atom`), the share of rows that repeat another
+        row (`copies`), the share of the most frequent row (`repeats`), and how numbers continue
+        from row to row (`strays`, `step`, `even`). Only the last three depend on the order of
+        the rows.
 
         Locations are means of normal scores, in standard deviations of the reference; spreads
-        are standard deviations of these scores. A value that is undefined (no row) is left out.
+        are standard deviations of these scores. Undefined values are left out.
         """
         summary: Summary = {ROWS: float(tally.rows)}
         if tally.rows == 0:
@@ -99,10 +100,10 @@ class Traits:
         return float(np.sqrt(profile.variance(counts)))
 
     def vectors(self, summaries: Sequence[Summary]) -> Floats:
-        """Summaries as rows of a matrix, one column per trait, on scales that add up.
+        """Turn summaries into rows of a matrix, with one column per trait, on additive scales.
 
-        Correlations become Fisher's z and spreads the excess of the variance. A correlation
-        with too few rows of the rarer value to be near normal is NaN.
+        Correlations become Fisher's z and spreads the excess of the variance over 1. A
+        correlation is NaN where too few rows hold the rarer value for it to be nearly normal.
         """
         values = np.asarray(
             [[summary.get(trait, np.nan) for trait in self.all] for summary in summaries],
@@ -119,11 +120,11 @@ class Traits:
         return np.where(few, np.nan, values)
 
     def observed(self, summaries: Sequence[Summary]) -> Observed:
-        """Summaries as observations, `vectors` with the rows behind them."""
+        """Turn summaries into observations: their `vectors` and the rows behind each entry."""
         return Observed(self.vectors(summaries), self.rows_behind(summaries))
 
     def vectors_of(self, effects: Floats) -> Floats:
-        """Correlations as Fisher's z, logarithms of spreads as the excess of the variance."""
+        """Turn effects into `vectors`: correlations into Fisher's z, log spreads into variances."""
         values = effects.copy()
         pairs, spreads = self.of_kind("correlation"), self.of_kind("spread")
         values[:, pairs] = fisher(effects[:, pairs])
@@ -131,7 +132,7 @@ class Traits:
         return values
 
     def effects(self, vectors: Floats) -> Floats:
-        """The inverse of `vectors_of`: what floors are compared with."""
+        """Turn `vectors` into effects, which floors are compared with; inverts `vectors_of`."""
         values = vectors.copy()
         pairs, spreads = self.of_kind("correlation"), self.of_kind("spread")
         values[:, pairs] = np.tanh(vectors[:, pairs])
@@ -139,11 +140,11 @@ class Traits:
         return values
 
     def of_kind(self, kind: Kind) -> NDArray[np.bool_]:
-        """Which traits are of a kind."""
+        """Mark the traits of a kind, shape (n_traits,)."""
         return np.asarray([trait.kind == kind for trait in self.all], dtype=bool)
 
     def rows_behind(self, summaries: Sequence[Summary]) -> Floats:
-        """Rows behind each entry of `vectors`."""
+        """Number of rows behind each entry of `vectors`; never below 0.5."""
         rows = np.asarray([[summary[ROWS]] for summary in summaries]).reshape(-1, 1)
         missing = np.asarray(
             [
@@ -163,7 +164,7 @@ class Traits:
 
     @cached_property
     def units(self) -> Units:
-        """What one row contributes to each of `vectors`."""
+        """Variance and skewness that a single row contributes to each column of `vectors`."""
         pairs = self.normal_scores.of_leading(self.normal_scores.variance)
         skews = self.normal_scores.of_leading(
             np.outer(self.normal_scores.skewness, self.normal_scores.skewness)
@@ -190,6 +191,7 @@ def _unit(trait: Trait, profile: Profile) -> tuple[float, float]:
     else:
         n = profile.n + profile.missing
         share = profile.missing / max(n, 1)
-    share = np.clip(share, 1 / max(n, 2), 1 - 1 / max(n, 2))  # one row, where there was none
+    # As if at least one row had the rarer outcome.
+    share = np.clip(share, 1 / max(n, 2), 1 - 1 / max(n, 2))
     variance = share * (1 - share)
     return variance, (1 - 2 * share) / np.sqrt(variance)

@@ -1,7 +1,7 @@
-"""Batches as observations: how far apart ordinary ones are, and whether the last ones differ.
+"""Batches as observations: how much ordinary batches differ, and whether the last ones do.
 
-Every function takes matrices of one row per block or batch and one column per trait (a mean,
-a share, a correlation: one number that a batch has), oldest first; NaN where a batch has none.
+All functions take matrices with one row per block or batch, oldest first, and one column per
+trait (a mean, a share, a correlation); an entry is NaN where a batch has no value.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from pipeline.reference.statistics import difference_skewness, mean_p, mean_tail
 
 Floats = NDArray[np.float64]
 _DEPENDENT = 0.05
-"""Level of the test that decides whether blocks differ more than independent rows would."""
+"""Level of the test whether blocks differ more than independent rows would."""
 _EXCEPTIONAL = 0.02
-"""Dependent traits expected to show as little as one does, for it to count as independent."""
+"""A trait counts as independent if at most this many dependent traits would vary so little."""
 FEWEST_BLOCKS = 4
-"""Blocks of the reference below which batches get no verdict."""
+"""Fewest blocks of the reference with which persistence is judged."""
 _STEPS = np.array([0.5, 1.0, 2.0, 4.0])
-"""Sizes of change, in standard errors of one batch, that evidence is gathered for."""
+"""Sizes of change, in standard errors of one batch, for which evidence is accumulated."""
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,39 @@ class Observed:
     Attributes
     ----------
     values, sizes : array of float, shape (n_batches, n_traits)
-        One row per batch, oldest first, NaN where it has no value; and the rows behind each.
+        One row per batch, oldest first: values, NaN where undefined, and the number of rows of
+        data behind each value.
     """
 
     values: Floats
     sizes: Floats
 
     def then(self, other: "Observed") -> "Observed":
-        """These, followed by others."""
+        """Append later observations."""
         return Observed(
             np.vstack([self.values, other.values]), np.vstack([self.sizes, other.sizes])
         )
 
     @property
     def count(self) -> NDArray[np.intp]:
-        """Batches that have a value, per trait."""
+        """Number of batches with a value, per trait."""
         there: NDArray[np.intp] = np.isfinite(self.values).sum(axis=0)
         return there
 
     @property
     def rows(self) -> Floats:
-        """Rows behind the values that are there, per trait."""
+        """Number of rows behind all defined values, per trait."""
         rows: Floats = np.where(np.isfinite(self.values), self.sizes, 0.0).sum(axis=0)
         return rows
 
     @property
     def mean(self) -> Floats:
-        """Mean over batches, per trait."""
+        """Mean over batches, per trait; NaN without values."""
         return mean_known(self.values)
 
     @property
     def weighted_mean(self) -> Floats:
-        """Mean over rows, per trait."""
+        """Mean over rows, per trait: batches weighted by their rows."""
         with np.errstate(invalid="ignore", divide="ignore"):
             weights = np.where(np.isfinite(self.values), self.sizes, 0.0)
             mean: Floats = np.nansum(self.values * weights, axis=0) / self.rows
@@ -70,26 +71,26 @@ class Observed:
 
     @property
     def squares(self) -> Floats:
-        """Sum of squared distances from the mean; exactly zero where all values agree."""
+        """Sum of squared distances from the mean, per trait; exactly 0 where all values agree."""
         low = np.nanmin(self.values, axis=0, initial=np.inf)
-        same = np.nanmax(self.values, axis=0, initial=-np.inf) == low
+        constant = np.nanmax(self.values, axis=0, initial=-np.inf) == low
         squares = np.nansum((self.values - self.mean) ** 2, axis=0)
-        return np.where(same, 0.0, squares)
+        return np.where(constant, 0.0, squares)
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """How much ordinary batches differ, one value per trait.
+    """How much ordinary batches differ, with one value per trait.
 
     Attributes
     ----------
     effect : array of float
         Design effect: variance between blocks over that of independent rows; never below 1.
     freedom : array of float
-        Degrees of freedom of that estimate; infinite where the blocks differ no more than
-        independent rows would.
+        Degrees of freedom of the estimated effect; infinite where the blocks differ no more
+        than independent rows would.
     measured : array of bool
-        Whether there were blocks enough to tell.
+        Whether there were enough blocks for an estimate.
     """
 
     effect: Floats
@@ -98,7 +99,7 @@ class Yardstick:
 
     @property
     def dependent(self) -> NDArray[np.bool_]:
-        """Where rows are known to share more than chance."""
+        """Traits in which rows of a block are known to depend on one another."""
         return np.isfinite(self.freedom)
 
 
@@ -109,23 +110,24 @@ def yardstick(
     kinds: NDArray[Any] | None = None,
     groups: NDArray[Any] | None = None,
 ) -> Yardstick:
-    """Judge by the reference's blocks whether its rows are independent.
+    """Estimate from the reference's blocks how much more they differ than independent rows.
 
     Where the chi-square test of the blocks' differences rejects independent rows, the trait
-    gets its own design effect with few degrees of freedom. The others share one that is
-    estimated from all of them, because dependence too weak to be proved in one trait is
-    plain in many.
+    gets its own design effect with few degrees of freedom. All other traits share one design
+    effect, because dependence too weak to be proved in one trait is plain in many.
 
     Parameters
     ----------
     blocks : Observed
         The reference's blocks.
     units : Units
-        Of the traits.
+        Contribution of a single row to each trait.
     kinds : array, shape (n_traits,), optional
-        Traits of one kind share what they may; by default all are of one.
+        Kind of each trait. Design effects are shared within a kind; by default all traits are
+        of one kind.
     groups : array, shape (n_traits,), optional
-        Rows that depend in one trait of a group do so in all of it; by default there is none.
+        Group of each trait. Rows that depend in one trait of a group count as dependent in all
+        its traits; by default each trait is its own group.
 
     References
     ----------
@@ -143,7 +145,17 @@ def chi_square_yardstick(
     kinds: NDArray[Any] | None = None,
     groups: NDArray[Any] | None = None,
 ) -> Yardstick:
-    """The same from sums of squares that are chi-square when rows are independent."""
+    """Estimate a yardstick from sums of squares that are chi-square for independent rows.
+
+    Parameters
+    ----------
+    squares : array of float, shape (n_traits,)
+        Sum over blocks of squared standardised differences.
+    freedom : array of int, shape (n_traits,)
+        Degrees of freedom of each sum.
+    kinds, groups : array, shape (n_traits,), optional
+        As in `yardstick`.
+    """
     kinds = np.zeros(len(squares)) if kinds is None else kinds
     groups = np.arange(len(squares)) if groups is None else groups
     enough = freedom >= FEWEST_BLOCKS - 1
@@ -162,11 +174,11 @@ def chi_square_yardstick(
 
 
 def _like_dependent(squares: Floats, freedom: NDArray[Any], proved: Floats) -> NDArray[np.bool_]:
-    """Traits that passed the test of independence, but that dependent ones may pass as well.
+    """Mark traits that passed the test of independence but may be dependent all the same.
 
-    As many traits as chance alone may have failed (99 of 100 times) are left out of account.
-    The rest share a typical effect, the lower quartile; where more than `_EXCEPTIONAL` of them are
-    expected to show as little as a trait does, that trait is no exception to them.
+    Of the traits that failed the test, as many as chance may explain (99 times of 100) are left
+    out. The others are taken to have a typical effect, the lower quartile of theirs. A trait is
+    marked where more than `_EXCEPTIONAL` traits with that effect would vary as little as it does.
     """
     tested = len(squares)
     failed = len(proved) - stats.binom.ppf(0.99, tested, _DEPENDENT) if tested else 0.0
@@ -179,10 +191,10 @@ def _like_dependent(squares: Floats, freedom: NDArray[Any], proved: Floats) -> N
 
 
 def _shared_effect(squares: Floats, freedom: Floats) -> float:
-    """One design effect of traits that passed the test of independence.
+    """Estimate the design effect that traits which passed the test of independence share.
 
-    Those that failed it are missing from the sample, so the mean of what is left is compared
-    with that of a chi-square cut off at the test's critical value, times the effect.
+    Traits that failed the test are missing from the sample, so the mean of the others is compared
+    with that of a chi-square value times the effect, cut off at the critical value of the test.
     """
     if len(squares) == 0:
         return 1.0
@@ -200,30 +212,30 @@ def _shared_effect(squares: Floats, freedom: Floats) -> float:
 
 
 def grown(effect: Floats, *, n: float, n_block: float) -> Floats:
-    """A design effect of blocks, for batches of another length.
+    """Scale design effects of blocks of `n_block` rows to batches of `n` rows.
 
     What all rows of a batch share weighs more the more rows there are: 1 + (effect - 1)
-    n / n_block. Dependence between neighbours alone does not grow; shorter batches are
-    judged as the blocks are, because which of the two it is cannot be told.
+    n / n_block. Dependence between neighbouring rows does not grow like that, and which kind of
+    dependence it is cannot be known, so batches shorter than a block keep the block's effect.
     """
     return 1 + (effect - 1) * max(n / n_block, 1.0)
 
 
 @dataclass(frozen=True)
 class Units:
-    """What one row contributes to each trait, if rows were independent.
+    """What a single row contributes to each trait if rows are independent.
 
     Attributes
     ----------
     variance, skewness : array of float, shape (n_traits,)
-        Second moment and third standardised moment.
+        Second moment and third standardised moment of the contribution.
     """
 
     variance: Floats
     skewness: Floats
 
     def only(self, mask: NDArray[np.bool_]) -> "Units":
-        """Of some of the traits."""
+        """Select some of the traits."""
         return Units(self.variance[mask], self.skewness[mask])
 
     def difference(self, n: Floats, m: Floats) -> tuple[Floats, Floats]:
@@ -233,24 +245,25 @@ class Units:
 
 
 def last_batches_p(before: Observed, now: Observed, units: Units, ruler: Yardstick) -> Floats:
-    """Whether the mean of the last batches differs from that of the reference's blocks.
+    """Test whether the mean of the last batches differs from that of the reference's blocks.
 
-    Student's t on the pooled spread of blocks and batches where rows depend, never below
-    what independent rows would show; the mean's own distribution where they do not.
+    Where rows depend on one another, uses Student's t with the pooled spread of blocks and
+    batches, which is never taken below that of independent rows; where they do not, uses the
+    distribution of the mean itself.
 
     Parameters
     ----------
     before, now : Observed
         The reference's blocks, and the last batches.
     units : Units
-        Of the traits.
+        Contribution of a single row to each trait.
     ruler : Yardstick
-        From the blocks.
+        Estimated from the blocks.
 
     Returns
     -------
     array of float, shape (n_traits,)
-        Two-sided p-values; NaN with fewer than two values on either side.
+        Two-sided p-values; NaN where either side has fewer than two values.
     """
     b, m = before.count, now.count
     plain, weighted = now.mean - before.mean, now.weighted_mean - before.weighted_mean
@@ -269,7 +282,7 @@ def last_batches_reach(
 ) -> Floats:
     """Chance that the mean of `n_now` ordinary batches differs by `floor` or more.
 
-    Judged by the spread of the reference's blocks alone; 1 when there are fewer than two.
+    It is judged by the spread of the reference's blocks alone; 1 with fewer than two blocks.
     """
     b = before.count
     freedom = np.maximum(b - 1, 1)
@@ -282,7 +295,7 @@ def last_batches_reach(
 
 
 def _typical(before: Observed, units: Units) -> Floats:
-    """Variance of a usual block if rows were independent."""
+    """Variance between blocks of the usual size if rows were independent, per trait."""
     variance: Floats = units.variance / np.maximum(mean_known(before.sizes), 1)
     return variance
 
@@ -295,22 +308,21 @@ def _two_sided(
 
 
 def gathered(before: Observed, now: Observed, units: Units, ruler: Yardstick) -> Floats:
-    """Evidence of a change at some batch since the reference, gathered over all of them.
+    """Accumulate evidence of a change at any batch since the reference.
 
-    Each batch is compared with the blocks and batches before it, and the p-value turned into
-    a standard normal U (a t statistic where rows depend), so that the U of successive ordinary
-    batches are independent whatever their mean and spread. exp(s U - s^2 / 2) is then an
+    Each batch is compared with the blocks and batches before it, and the p-value (of a t
+    statistic where rows depend) is turned into a standard normal U, so that the U of successive
+    ordinary batches are independent for any mean and spread. exp(s U - s^2 / 2) is then an
     e-value for a change of s: its mean is 1. The Shiryaev-Roberts sum over all starts,
-    R_t = (1 + R_(t-1)) e_t, grows by 1 a batch on average when nothing is wrong, so it takes
-    c batches on average, at least, before it first reaches c.
+    R_t = (1 + R_(t-1)) e_t, grows by 1 per batch on average when nothing changes, so that it
+    takes at least c batches on average before it first reaches c.
 
-    Parameters are those of `last_batches_p`, with all batches since the reference in the place of
-    the last ones.
+    The parameters are those of `last_batches_p`, but `now` holds all batches since the reference.
 
     Returns
     -------
     array of float, shape (n_traits,)
-        R after the last batch, the mean over several sizes of change.
+        R after the last batch: the mean over several sizes of change.
 
     References
     ----------
@@ -331,7 +343,7 @@ def gathered(before: Observed, now: Observed, units: Units, ruler: Yardstick) ->
 
 
 def _against_the_past(seen: Observed, batch: Observed, units: Units, ruler: Yardstick) -> Floats:
-    """How unlike the past a batch is, as a standard normal value."""
+    """How unlike the past a batch is, as a standard normal value per trait."""
     n, value, size = seen.count, batch.values[0], batch.sizes[0]
     freedom = np.maximum(n - 1, 1)
     variance, skewness = units.difference(size, seen.rows)
@@ -347,10 +359,10 @@ def _against_the_past(seen: Observed, batch: Observed, units: Units, ruler: Yard
 
 
 def batches_since(before: Observed, now: Observed) -> NDArray[np.intp]:
-    """How many of the last batches the change takes in, by maximum likelihood.
+    """Estimate how many of the last batches a change covers, by maximum likelihood.
 
-    The start k that maximises k times the squared mean of the last k differences (Hinkley
-    1970, Biometrika 57(1): 1-17).
+    The number k maximises k times the squared mean of the last k differences (Hinkley 1970,
+    Biometrika 57(1): 1-17).
     """
     differences = np.nan_to_num(now.values - before.mean)[::-1]
     count = np.arange(1, len(differences) + 1)[:, None]
@@ -359,6 +371,6 @@ def batches_since(before: Observed, now: Observed) -> NDArray[np.intp]:
 
 
 def mean_known(values: Floats) -> Floats:
-    """Mean of each column over the values that are there; NaN where there are none."""
+    """Mean of each column over its defined values; NaN without any."""
     count = np.isfinite(values).sum(axis=0)
     return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)

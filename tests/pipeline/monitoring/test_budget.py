@@ -123,7 +123,10 @@ def test_what_was_not_tested_costs_nothing_and_stays_undecided():
 
 
 def test_batches_are_told_what_was_spent_on_them():
-    groups = [Group("location", [judged(0.5)]), Group("location of batches", [judged(0.5)])]
+    groups = [
+        Group("location", [judged(0.5)]),
+        Group("location of batches", [judged(0.5, level="batches")]),
+    ]
     _, spent = apply_budget(groups, (), ALPHA)
 
     weights = BUDGET["location"] + BUDGET["location of batches"]
