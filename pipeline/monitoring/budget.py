@@ -133,7 +133,7 @@ def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iter
 
 
 def _decide_decay(found: Finding, alpha: float) -> Finding:
-    """Decide a test of slow decay: it drifts when its weighted evidence reaches the run length."""
+    """Decide a test of slow decay by whether its weighted evidence reaches the run length."""
     return _called(found, min(found.p_value / DECAY, 1.0), alpha)
 
 

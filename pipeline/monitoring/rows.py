@@ -276,7 +276,7 @@ def _pair_tests(batch: Judged) -> Iterator[Finding]:
 def _correlations(
     batch: Judged, i: NDArray[np.intp], j: NDArray[np.intp]
 ) -> tuple[Floats, Floats, Floats]:
-    """Change of the correlation of pairs of scores, its textbook p-value, and that of the floor."""
+    """Change of the correlation of pairs of scores; textbook chances of it and of the floor."""
     scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
     before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 _DEPENDENT = 0.05
 """Level of the test whether blocks differ more than independent rows would."""
 _EXCEPTIONAL = 0.02
-"""A trait counts as independent if at most this many dependent traits would vary so little."""
+"""A trait counts as independent if no more dependent traits than this vary so little."""
 FEWEST_BLOCKS = 4
 """Fewest blocks of the reference with which persistence is judged."""
 _STEPS = np.array([0.5, 1.0, 2.0, 4.0])

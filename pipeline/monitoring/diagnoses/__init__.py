@@ -1,1 +1,1 @@
-"""Faults of data, each recognised by a function of its own."""
+"""Faults of data: one function recognises each."""

@@ -1,4 +1,4 @@
-"""Faults of a whole batch: its columns, its size, rows that come again."""
+"""Faults of a whole batch: its columns, its number of rows, repeated rows."""
 
 from collections.abc import Iterator
 from difflib import SequenceMatcher
@@ -15,18 +15,19 @@ from pipeline.reference.sampling import read_codes, repeats, row_hashes
 from pipeline.reference.summaries import ROWS, Trait
 
 UNREADABLE = 0.03
-"""Share of values that are there and no number, beyond which a column has another type."""
+"""Share of present values that are not numbers above which a column has another type."""
 TIMES = 6.0
-"""Change of the number of rows that no ordinary batch shows."""
+"""Factor by which the number of rows has to lie outside the usual range."""
 COPIES = 0.05
-"""Share of rows that come again, beyond what is usual."""
+"""Share of repeated rows, beyond the usual share, that is a fault."""
 _MANY = 5.0
-"""Mean number of times that a row comes again, beyond which it is one row frozen."""
+"""Mean number of times a repeated row occurs, from which the source is taken to be frozen."""
 _FEWEST_ROWS = 20
+"""Fewest rows of a batch in which repeated rows are looked for."""
 
 
 def schema(case: Case) -> Iterator[Cause]:
-    """Columns that are missing, came under another name, or hold something else."""
+    """Recognise columns that are missing, renamed, or of another type."""
     strangers = [name for name in case.rows.columns if name not in case.reference.columns]
     gone = [
         name
@@ -35,14 +36,14 @@ def schema(case: Case) -> Iterator[Cause]:
     ]
     for name in gone if len(case.rows) else []:
         other, likeness = _namesake(case, name, strangers)
-        told = f"; {other!r} holds what it should: renamed?" if other else "."
+        renamed = f"; {other!r} holds what it should: renamed?" if other else "."
         evidence: dict[str, float | str] = {"columns in the batch": float(case.rows.shape[1])}
         if other:
             evidence["likeness"] = round(likeness, 3)
         yield Cause(
             "schema",
             (name,),
-            f"{name!r} is missing from the batch{told}",
+            f"{name!r} is missing from the batch{renamed}",
             evidence,
             f"Ask the source for {name!r}"
             + (f", or have {other!r} given its old name." if other else " back."),
@@ -66,7 +67,7 @@ def schema(case: Case) -> Iterator[Cause]:
                 f"{name!r} holds no numbers in {share:.0%} of rows, but "
                 f"{_kind(case.drawn[name][unreadable])}: another type?",
                 {"share of rows without a readable number": round(share, 4)},
-                f"Ask the source to send {name!r} as numbers again, or parse it before it comes.",
+                f"Ask the source to send {name!r} as numbers again, or parse it before it arrives.",
                 share=share,
             )
 
@@ -83,18 +84,18 @@ def _kind(values: pd.Series) -> str:
 
 
 def _namesake(case: Case, name: str, strangers: list[str]) -> tuple[str, float]:
-    """The unknown column that looks most like a missing one, and how much, from 0 to 1."""
+    """The unknown column that looks most like a missing column, and its likeness from 0 to 1."""
     profile = case.reference.columns[name]
     scored = [
         (_likeness(profile, case.drawn[other]) + 0.3 * _spelling(name, str(other)), str(other))
         for other in strangers
     ]
     score, best = max(scored, default=(0.0, ""))
-    return (best, min(score, 1.0)) if score > 0.85 else ("", 0.0)  # or much the same values
+    return (best, min(score, 1.0)) if score > 0.85 else ("", 0.0)  # or nearly equal values
 
 
-def _spelling(one: str, other: str) -> float:
-    return SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+def _spelling(name: str, other: str) -> float:
+    return SequenceMatcher(None, name.casefold(), other.casefold()).ratio()
 
 
 def _likeness(profile: Profile, values: pd.Series) -> float:
@@ -109,10 +110,10 @@ def _likeness(profile: Profile, values: pd.Series) -> float:
 
 
 def volume(case: Case) -> Iterator[Cause]:
-    """Far fewer or far more rows than any ordinary batch."""
-    usual = [one[ROWS] for one in (*case.reference.blocks, *case.recent)]
+    """Recognise far fewer or far more rows than in any ordinary batch."""
+    usual = [batch[ROWS] for batch in (*case.reference.blocks, *case.recent)]
     rows = len(case.rows)
-    if len(usual) < 3 or min(usual) / TIMES < rows < max(usual) * TIMES:  # no custom in two
+    if len(usual) < 3 or min(usual) / TIMES < rows < max(usual) * TIMES:  # two show no usual range
         return
     few = rows < min(usual)
     yield Cause(
@@ -126,7 +127,7 @@ def volume(case: Case) -> Iterator[Cause]:
 
 
 def duplicate(case: Case) -> Iterator[Cause]:
-    """Rows that come twice, or came before."""
+    """Recognise rows that were loaded twice, and old rows that were sent again."""
     if len(case.rows) < _FEWEST_ROWS or not case.features:
         return
     repeats = _repeats(case)
@@ -169,7 +170,7 @@ def _sent_again(seen: str, evidence: dict[str, float | str]) -> Cause:
 
 
 def _repeats(case: Case) -> Places:
-    """How often each distinct row comes, by the columns that nothing is known against."""
+    """Count how often each distinct row occurs, by the columns that are not at fault."""
     if not case.blamed:
         return case.tally.repeats
     codes = read_codes(case.rows[case.features], case.reference.columns)
@@ -189,7 +190,7 @@ def _distinct(cells: Cells) -> int:
 
 
 def _hashed(cells: Cells) -> NDArray[np.uint64]:
-    """64 bits per row of cells."""
+    """Hash each row of cells to 64 bits."""
     odd = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
     return (cells.astype(np.uint64) + np.uint64(1)) @ (odd * np.uint64(2) + np.uint64(1))
 
@@ -201,15 +202,17 @@ def _seen_as_a_whole(case: Case) -> bool:
         for trait in summary
         if trait.kind in {"location", "spread", "correlation"} and summary[trait] != 0
     ]
-    return len(traits) >= 4 and any(  # fewer may agree by chance
-        one[ROWS] == summary[ROWS]
-        and all(abs(one.get(trait, np.inf) - summary[trait]) < 1e-9 for trait in traits)  # rounding
-        for one in (*case.reference.blocks, *case.recent)
+    return len(traits) >= 4 and any(  # fewer numbers may agree by chance
+        earlier[ROWS] == summary[ROWS]
+        and all(
+            abs(earlier.get(trait, np.inf) - summary[trait]) < 1e-9 for trait in traits
+        )  # rounding
+        for earlier in (*case.reference.blocks, *case.recent)
     )
 
 
 def _seen_at_training(case: Case) -> tuple[float, float]:
-    """Share of rows whose cells stand in the sample, and the share that chance explains."""
+    """Share of rows whose cells occur in the training sample, and the share due to chance."""
     places = [case.place(name) for name in case.features]
     if not len(case.reference.cells):
         return 0.0, 0.0
@@ -221,7 +224,7 @@ def _seen_at_training(case: Case) -> tuple[float, float]:
 
 
 def frozen(case: Case) -> Iterator[Cause]:
-    """One row, or a few, that come over and over."""
+    """Recognise a source that repeats one row, or a few rows, over and over."""
     if len(case.rows) < _FEWEST_ROWS or not case.features:
         return
     repeats = _repeats(case)

@@ -1,4 +1,4 @@
-"""What a diagnosis looks at: the rows of a batch as they came beside those of the reference."""
+"""The case that diagnoses look at: a batch as it arrived, and the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.columns import as_codes, as_number
 from pipeline.monitoring.diagnoses.planes import misfit, planes, strained
-from pipeline.monitoring.diagnoses.relations import Expected, Told, fit_classes, fit_scores
+from pipeline.monitoring.diagnoses.relations import (
+    Expected,
+    ExpectedLabels,
+    fit_classes,
+    fit_scores,
+)
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.blocks import NO_BLOCK
@@ -21,42 +26,44 @@ from pipeline.reference.tally import Tally
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
 JUDGED = 4_000
-"""Most rows of a batch that are looked at one by one."""
+"""Most rows of a batch that are judged one by one."""
 FITTED = 2_500
-"""Most rows that a column's relation to the others is learnt from."""
+"""Half of the most rows that the relations of columns are learnt from."""
 _CLASSES = 12
-"""Most labels that are told apart."""
+"""Most labels that are predicted; all rarer labels are one class."""
 NATS = "nats a row"
-"""Evidence by which causes that rest on several columns compete: the mean over all rows."""
+"""Name of the evidence by which causes compete: mean log-likelihood ratio over all rows."""
 _MARKED = 0.4
-"""Correlation that tells something of a single row."""
+"""Correlation from which two columns say something about each other in a single row."""
 _TELLING = 0.3
-"""Correlation that makes a column one of those that tell of another."""
+"""Correlation from which a column counts among those that predict another column."""
 _INSIDE = 2.0
-"""Normal score within which the reference knows a column well."""
+"""Normal score up to which the reference knows a column well."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A batch to be explained.
+    """A batch whose changes are to be explained.
 
     Attributes
     ----------
     reference : Reference
+        The training rows.
     rows : DataFrame
-        As they came.
+        The batch as it arrived, with the rows that validation refused.
     tally : Tally
-        The same, counted.
+        Counts of the rows as they arrived.
     summary : Summary
-        The batch as one observation.
+        The valid rows of the batch as one observation, as are those it is compared with: the
+        reference's blocks and the recent batches.
     recent : sequence of Summary
-        Earlier batches, oldest first.
+        Valid rows of earlier batches, oldest first.
     findings : sequence of Finding
-        What the tests say.
+        Tests of the valid rows.
     standing : sequence of Cause
-        Faults of the batches right before, if these are set aside.
+        Faults of the batches right before this batch, if these are in quarantine.
     blamed : frozenset of str
-        Columns whose fault is known: nothing is concluded from them.
+        Columns whose fault is known; nothing is concluded from them.
     """
 
     reference: Reference
@@ -70,17 +77,19 @@ class Case:
     _numbers: dict[str, Floats] = field(default_factory=dict, repr=False)
     _labels: dict[str, tuple[Places, list[str]]] = field(default_factory=dict, repr=False)
     _expected: dict[tuple[str, ...], Expected] = field(default_factory=dict, repr=False)
-    _told: dict[tuple[str, ...], Told] = field(default_factory=dict, repr=False)
+    _expected_labels: dict[tuple[str, ...], ExpectedLabels] = field(
+        default_factory=dict, repr=False
+    )
     _supported: dict[tuple[str, ...], Mask] = field(default_factory=dict, repr=False)
     _block_cells: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def without(self, cause: Cause) -> "Case":
-        """The same with the columns of a known fault set aside."""
+        """Copy of the case in which the columns of a known fault are blamed."""
         return replace(self, blamed=self.blamed | set(cause.columns))
 
     @cached_property
     def features(self) -> list[str]:
-        """Columns that both sides have, without the prediction and those already blamed."""
+        """Columns of both reference and batch, without the prediction and blamed columns."""
         return [
             name
             for name in self.reference.names
@@ -91,88 +100,88 @@ class Case:
 
     @cached_property
     def numeric(self) -> list[str]:
-        """Those of numbers."""
+        """Numeric columns among the features."""
         columns = self.reference.columns
         return [name for name in self.features if isinstance(columns[name], NumericProfile)]
 
     @cached_property
     def categorical(self) -> list[str]:
-        """Those of labels."""
+        """Categorical columns among the features."""
         return [name for name in self.features if name not in self.numeric]
 
     @cached_property
     def drawn(self) -> pd.DataFrame:
-        """Rows drawn at random, as they came."""
+        """Rows of the batch drawn at random, as they arrived."""
         return self.rows.iloc[self.tally.chosen[:JUDGED]]
 
     @cached_property
     def drawn_cells(self) -> Cells:
-        """The same as cells, columns in alphabetical order."""
+        """Cells of the drawn rows, columns in alphabetical order."""
         return self.tally.cells[:JUDGED]
 
     def profile(self, name: str) -> NumericProfile:
-        """Profile of a column of numbers."""
+        """Profile of a numeric column."""
         profile = self.reference.columns[name]
-        assert isinstance(profile, NumericProfile)  # noqa: S101 -- `numeric` names no other
+        assert isinstance(profile, NumericProfile)  # noqa: S101 -- `numeric` holds only these
         return profile
 
     def counts(self, name: str) -> dict[str, int]:
-        """Rows of the reference per label."""
+        """Rows of the reference per label of a categorical column."""
         profile = self.reference.columns[name]
-        assert isinstance(profile, CategoricalProfile)  # noqa: S101 -- `categorical` names no other
+        assert isinstance(profile, CategoricalProfile)  # noqa: S101 -- `categorical` holds only these
         return profile.counts
 
     def numbers(self, name: str) -> Floats:
-        """Values of the drawn rows; NaN for what is no number."""
+        """Values of the drawn rows; NaN where a value is not a finite number."""
         if name not in self._numbers:
             values = as_number(self.drawn[name]).to_numpy(dtype=np.float64)
             self._numbers[name] = np.where(np.isfinite(values), values, np.nan)
         return self._numbers[name]
 
     def labels(self, name: str) -> tuple[Places, list[str]]:
-        """Labels of the drawn rows, as places in a list of them; -1 for none."""
+        """Labels of the drawn rows: places in a list of labels, -1 where missing; and the list."""
         if name not in self._labels:
             self._labels[name] = as_codes(self.drawn[name])
         return self._labels[name]
 
     def missing(self, name: str) -> Mask:
-        """Which of the drawn rows have no value."""
+        """Mark the drawn rows that have no value."""
         if name in self.numeric:
             return np.isnan(self.numbers(name))
         return self.labels(name)[0] < 0
 
     def place(self, name: str) -> int:
-        """Of a column in the cells."""
+        """Place of a column in the cells."""
         return self.reference.names.index(name)
 
     def normal_scores(self, name: str, values: Floats) -> Floats:
-        """Normal scores of values; 0 where missing."""
+        """Normal scores of values of a column; 0 where missing."""
         profile = self.profile(name)
         cells = profile.cells(values)
         there = cells != MISSING
         return np.where(there, profile.normal_scores[np.where(there, cells, 0)], 0.0)
 
-    def correlation(self, one: str, other: str) -> float:
-        """Of the leading scores of two columns, in the reference; 0 where one has none."""
-        return self._entry(self.reference.normal_scores.correlation, one, other)
+    def correlation(self, left: str, right: str) -> float:
+        """Correlation of the leading scores of two columns in the reference; 0 without scores."""
+        return self._entry(self.reference.normal_scores.correlation, left, right)
 
-    def correlation_now(self, one: str, other: str) -> float:
-        """The same in the batch."""
-        return self._entry(self.tally.correlation, one, other)
+    def correlation_now(self, left: str, right: str) -> float:
+        """Correlation of the leading scores of two columns in the batch; 0 without scores."""
+        return self._entry(self.tally.correlation, left, right)
 
     @cached_property
     def leading(self) -> dict[str, int]:
-        """Place of the leading score of each column that has one."""
+        """Place of the leading score of each column that has scores."""
         scores = self.reference.normal_scores
         return {self.reference.names[scores.columns[k]]: k for k in scores.leading}
 
-    def _entry(self, matrix: Floats, one: str, other: str) -> float:
-        if one not in self.leading or other not in self.leading:
+    def _entry(self, matrix: Floats, left: str, right: str) -> float:
+        if left not in self.leading or right not in self.leading:
             return 0.0
-        return float(np.nan_to_num(matrix[self.leading[one], self.leading[other]]))
+        return float(np.nan_to_num(matrix[self.leading[left], self.leading[right]]))
 
     def partners(self, name: str, *, marked: float = _MARKED) -> list[str]:
-        """Columns with a marked correlation with one, in the reference."""
+        """Columns whose correlation with a column is at least `marked` in the reference."""
         return [
             other
             for other in self.features
@@ -180,7 +189,7 @@ class Case:
         ]
 
     def suspect(self, name: str) -> bool:
-        """Whether any test names the column, or it fits the others worse than in any block."""
+        """Whether a test found drift in the column, or it fits others worse than in any block."""
         return name in self._drifted or name in self._strained
 
     @cached_property
@@ -188,23 +197,23 @@ class Case:
         return {column for found in self.findings if found.drifted for column in found.columns}
 
     def stood(self, cause: str, *columns: str) -> float:
-        """Largest share of rows with this fault in the batches right before; 0: in none."""
-        same = [
-            one.share
-            for one in self.standing
-            if one.cause == cause and set(one.columns) == set(columns)
+        """Largest share of rows with a fault in the batches right before this batch; 0 for none."""
+        shares = [
+            standing.share
+            for standing in self.standing
+            if standing.cause == cause and set(standing.columns) == set(columns)
         ]
-        return max(same, default=0.0)
+        return max(shares, default=0.0)
 
     def changed(self, name: str) -> bool:
-        """Whether the column differs by itself, and not only in its relations."""
+        """Whether the column drifted by itself, not only in its relations to others."""
         return any(
             found.drifted and found.level == "rows" and found.columns == (name,)
             for found in self.findings
         )
 
     def misfit(self, scores: Floats) -> Floats:
-        """Squared distance of each score from what the others of its row say, by a plane."""
+        """Squared distance of each score from its prediction by the other scores of the row."""
         return misfit(scores, self._planes)
 
     @cached_property
@@ -216,23 +225,23 @@ class Case:
         return strained(self.reference, self.drawn_cells, self._planes)
 
     def usual(self, trait: Trait) -> tuple[float, float]:
-        """Mean and standard deviation of a trait over the blocks of the reference; 0 without."""
+        """Mean and standard deviation of a trait over the reference's blocks; 0 if undefined."""
         values = np.asarray([block.get(trait, np.nan) for block in self.reference.blocks])
         values = values[np.isfinite(values)]
-        if len(values) < 2:  # one has no spread
+        if len(values) < 2:  # a single value has no spread
             return float(values.mean()) if len(values) else 0.0, 0.0
         return float(values.mean()), float(values.std(ddof=1))
 
     def most(self, trait: Trait) -> float:
-        """Largest of a trait over the blocks of the reference and the recent batches."""
-        values = [one.get(trait, np.nan) for one in (*self.reference.blocks, *self.recent)]
+        """Largest value of a trait over the reference's blocks and the recent batches; else 0."""
+        values = [batch.get(trait, np.nan) for batch in (*self.reference.blocks, *self.recent)]
         finite = [value for value in values if np.isfinite(value)]
         return max(finite, default=0.0)
 
     def block_cells(self, name: str) -> Floats:
-        """Rows of each block of the reference by their cell of a column of numbers.
+        """Count the sampled rows of each block by their cell of a numeric column.
 
-        Of shape (n_blocks, 2 * n_points + 1); cell 2k + 1 is the point k of the grid.
+        The shape is (n_blocks, 2 * n_points + 1); cell 2k + 1 is point k of the grid.
         """
         if name not in self._block_cells:
             own = self.reference.cells[:, self.place(name)]
@@ -245,25 +254,30 @@ class Case:
         return self._block_cells[name]
 
     def names_the_block(self, name: str) -> bool:
-        """Whether a column mostly says when a row came, as an index or a date does."""
+        """Whether a column mostly shows when a row was made, as an index or a date does."""
         spreads = [block.get(Trait("spread", (name,)), np.nan) for block in self.reference.blocks]
         places = [block.get(Trait("location", (name,)), np.nan) for block in self.reference.blocks]
-        if len(places) < 3 or not np.isfinite([*spreads, *places]).all():  # no order in two
+        if (
+            len(places) < 3 or not np.isfinite([*spreads, *places]).all()
+        ):  # two places have no order
             return False
         steps = np.sign(np.diff(places))
         orderly = abs(steps.mean()) == 1
-        inside = float(np.mean(spreads))  # of a block, in standard deviations of the whole
+        inside = float(
+            np.mean(spreads)
+        )  # spread of a block, in standard deviations of the reference
         return bool(inside < 0.05 or (orderly and inside < 0.5))
 
     def run(self, name: str) -> float:
-        """Mean number of rows one after another with one value; those of one day are not many."""
+        """Mean number of consecutive rows with equal values, which are not independent."""
         values = as_number(self.rows[name]).to_numpy(dtype=np.float64)
         return len(values) / (1 + np.count_nonzero(np.diff(values)))
 
     def expected(self, name: str, without: Sequence[str] = ()) -> Expected:
-        """What the other columns say of a column of numbers, learnt from the reference.
+        """Predict a numeric column from the other columns, as learnt from the reference.
 
-        The reference is predicted by two crossed fits, the batch by both.
+        Each half of the reference is predicted by a fit of the other half, the batch by both fits.
+        Columns in `without`, and blamed columns, are not used.
         """
         key = (name, *sorted({*without, *self.blamed} - {name}))
         if key not in self._expected:
@@ -271,16 +285,15 @@ class Case:
         return self._expected[key]
 
     def loosened(self, name: str, without: Sequence[str] = ()) -> Expected:
-        """The same as most rows of the batch have it."""
+        """Predict a numeric column, adjusted to the relation that most rows of the batch show."""
         values = self.numbers(name)
         scores = self.normal_scores(name, values)
         return self.expected(name, without).loosened(scores, ~np.isnan(values))
 
     def supported(self, name: str, without: Sequence[str] = ()) -> Mask:
-        """Drawn rows in which the columns that tell of one lie where the reference knows them.
+        """Mark drawn rows whose predictors of a column lie where the reference knows them.
 
-        A hot summer shows a model of winters nothing but its edge, and what that says of the
-        other columns is no evidence.
+        In a hot summer a model of winters extrapolates, and its predictions are not evidence.
         """
         key = (name, *sorted({*without, *self.blamed} - {name}))
         if key not in self._supported:
@@ -294,7 +307,7 @@ class Case:
     def _others(
         self, left: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-        """What the model of one column sees, of the reference and of the batch, and its names."""
+        """Ranks of the predicting columns in the reference and in the batch, and their names."""
         reference = self.reference
         names = [reference.names[i] for i in reference.features]
         kept = [j for j, name in enumerate(names) if name not in left and name in self.features]
@@ -308,7 +321,7 @@ class Case:
 
     @cached_property
     def _halves(self) -> Mask:
-        """Every other block; rows of one block share a day, which another batch does not."""
+        """Mark every other block: rows of a block share a day, so halves must not share blocks."""
         several = len(self.reference.blocks) > 1
         number = self._blocks if several else np.arange(len(self._blocks))
         halves: Mask = number % 2 == 0
@@ -319,14 +332,16 @@ class Case:
         own = self.reference.cells[: 2 * FITTED, self.place(name)]
         there = own != MISSING
         scores = np.where(there, self.profile(name).normal_scores[np.where(there, own, 0)], 0.0)
-        told_before, told_now, sources = fit_scores(before, now, scores, there, self._halves)
-        residual = (scores - told_before)[there]
+        predicted_before, predicted_now, sources = fit_scores(
+            before, now, scores, there, self._halves
+        )
+        residual = (scores - predicted_before)[there]
         variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))
         values = self.profile(name).values(own)
         blocks = self._blocks[there]
         return Expected(
-            told_before[there],
-            told_now,
+            predicted_before[there],
+            predicted_now,
             scores[there],
             values[there],
             blocks,
@@ -334,26 +349,26 @@ class Case:
             frozenset(names[j] for j in sources),
         )
 
-    def told(self, name: str, without: Sequence[str] = ()) -> Told:
-        """What the other columns say of a column of labels, learnt from the reference."""
+    def expected_labels(self, name: str, without: Sequence[str] = ()) -> ExpectedLabels:
+        """Predict a categorical column from the other columns, as learnt from the reference."""
         key = (name, *sorted({*without, *self.blamed} - {name}))
-        if key not in self._told:
-            self._told[key] = self._fit_labels(name, key)
-        return self._told[key]
+        if key not in self._expected_labels:
+            self._expected_labels[key] = self._fit_labels(name, key)
+        return self._expected_labels[key]
 
-    def told_steps(self, name: str, first: float, step: float, length: int) -> Told:
-        """What they say of a column of whole steps, by its place among them."""
+    def expected_steps(self, name: str, first: float, step: float, length: int) -> ExpectedLabels:
+        """Predict a numeric column of whole steps, by the number of the step."""
         key = (name, "\nsteps", *sorted(self.blamed))
-        if key not in self._told:
+        if key not in self._expected_labels:
             values = self.profile(name).values(self.reference.cells[: 2 * FITTED, self.place(name)])
             there = ~np.isnan(values)
             classes = np.round((np.where(there, values, first) - first) / step).astype(np.intp)
             shares: Floats = np.bincount(classes[there], minlength=length).astype(np.float64) + 0.5
             labels = [str(k) for k in range(length)]
-            self._told[key] = self._classified(labels, classes, there, shares, (name,))
-        return self._told[key]
+            self._expected_labels[key] = self._classified(labels, classes, there, shares, (name,))
+        return self._expected_labels[key]
 
-    def _fit_labels(self, name: str, left: Sequence[str]) -> Told:
+    def _fit_labels(self, name: str, left: Sequence[str]) -> ExpectedLabels:
         own = self.reference.cells[: 2 * FITTED, self.place(name)].astype(np.intp)
         labels = list(self.counts(name))[:_CLASSES]
         there = own != MISSING
@@ -365,13 +380,13 @@ class Case:
 
     def _classified(
         self, labels: list[str], classes: Places, there: Mask, shares: Floats, left: Sequence[str]
-    ) -> Told:
+    ) -> ExpectedLabels:
         before, now, names = self._others((*left, *self.blamed))
         shares = shares / shares.sum()
         logs_before, logs_now, sources = fit_classes(
             before, now, classes, there, self._halves, shares=shares
         )
-        return Told(
+        return ExpectedLabels(
             labels,
             np.log(shares),
             logs_before[there],

@@ -1,4 +1,4 @@
-"""Clocks that were moved: hours, days and months, whole steps round their cycle."""
+"""Clocks that were moved: hours, days or months, by whole steps round their cycle."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,30 +15,31 @@ from pipeline.reference.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
 _MOST = 0.7
+"""Share of rows from which a move is taken to affect all rows."""
 _TOTAL = 25.0
-"""Nats below which nothing is said; rows that follow one another with one value count as one."""
+"""Least nats over all rows; consecutive rows with equal values count as one row."""
 _EACH, _EACH_PART = 0.18, 0.22
-"""Nats per touched row below which nothing is said, of most rows and of a part of them."""
+"""Least nats per affected row, where most rows are affected and where a part is."""
 _HALF = 0.45
-"""Share of rows between which and most of them a change of shape looks much like a move."""
+"""Share of rows above which, up to `_MOST`, a change of shape looks much like a move."""
 _SURE = 0.3
-"""Nats per touched row that say enough even of rows that depend on one another."""
+"""Nats per affected row that are enough even for rows that depend on one another."""
 _OUT = 0.02
-"""Share of values outside the cycle that does."""
+"""Share of values outside the cycle that is enough even for dependent rows."""
 _SHARE = 0.15
-"""Smallest share of rows that is looked for."""
+"""Smallest share of affected rows that is looked for."""
 _TELLS = 0.03
-"""Nats a row that the other columns must say of the clock."""
+"""Least nats per row that the other columns must contribute to a prediction of the clock."""
 _GLANCE, _GLANCE_PART = 0.2, 0.1
-"""Share of what changed about the clock that a move explains, and share of the rows it touched."""
+"""Least share of the change that a move explains, and least share of rows it affects."""
 _NONE = np.iinfo(np.intp).min
-"""Place of a value that is not there."""
+"""Step number of a missing value."""
 _OUTSIDE = 5.0
-"""Nats for a value that the cycle does not hold."""
+"""Nats that count against a value outside the cycle."""
 
 
 class Cycle(NamedTuple):
-    """Values `first`, `first + step`, ... of which there are `length`."""
+    """The `length` values `first`, `first + step`, ... of a cycle."""
 
     length: int
     first: float
@@ -46,10 +47,10 @@ class Cycle(NamedTuple):
 
 
 def cycle(profile: NumericProfile) -> Cycle | None:
-    """The cycle that a column's values walk round, if they are whole steps of one."""
+    """Recognise the cycle of a column, such as hours of a day; None without a cycle."""
     points = profile.points
     weight = np.asarray(profile.upto) - np.asarray(profile.below)
-    if not 5 <= len(points) <= 60 or weight.sum() < 0.95:  # steps, one by one; a rare one is none
+    if not 5 <= len(points) <= 60 or weight.sum() < 0.95:  # not single steps
         return None
     steps = np.diff(points)
     if not np.allclose(points, np.round(points)):
@@ -66,7 +67,7 @@ def cycle(profile: NumericProfile) -> Cycle | None:
 
 
 def shifted(case: Case) -> Iterator[Cause]:
-    """A clock that was moved: whole steps round a cycle."""
+    """Recognise a clock that was moved by whole steps round its cycle."""
     for name in case.numeric:
         found = cycle(case.profile(name))
         if found is None or case.names_the_block(name):
@@ -77,7 +78,7 @@ def shifted(case: Case) -> Iterator[Cause]:
             continue
         alone = out_of_step(case, name, **found._asdict())
         if alone is not None:
-            yield _told(case, name, found, alone)
+            yield _out_of_step_cause(case, name, found, alone)
             continue
         place = np.round((np.nan_to_num(values) - found.first) / found.step).astype(np.intp)
         outside = there & ((place < 0) | (place >= found.length))
@@ -87,8 +88,8 @@ def shifted(case: Case) -> Iterator[Cause]:
         yield from _best(case, name, found, np.where(there, place, _NONE), options)
 
 
-def _told(case: Case, name: str, found: Cycle, alone: OutOfStep) -> Cause:
-    """Rows out of step with those before and after."""
+def _out_of_step_cause(case: Case, name: str, found: Cycle, alone: OutOfStep) -> Cause:
+    """Cause of rows that are out of step with the rows before and after."""
     by = (alone.by if alone.by <= found.length / 2 else alone.by - found.length) * found.step
     where = segment(case, alone.touched, [name])
     return Cause(
@@ -103,14 +104,17 @@ def _told(case: Case, name: str, found: Cycle, alone: OutOfStep) -> Cause:
             "share between two in step": round(alone.seen, 4),
             "moved by": by,
         },
-        f"Ask the source which clock {name!r} follows; convert it back before it comes.",
+        f"Ask the source which clock {name!r} follows; convert it back before it arrives.",
         share=round(alone.share, 4),
         segment=where,
     )
 
 
 def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> list[int]:
-    """Steps after which the other columns lie about the clock as they did, at a glance."""
+    """Find the likeliest moves: steps after which the other columns fit the clock again.
+
+    It compares the mean scores of the other columns at each step, which is quick but rough.
+    """
     scores = case.reference.normal_scores
     other = [k for k, i in enumerate(scores.columns) if case.reference.names[i] in case.features]
     other = [k for k in other if scores.columns[k] != case.place(name)]
@@ -143,22 +147,25 @@ def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> 
 def _best(
     case: Case, name: str, found: Cycle, place: Places, options: list[int]
 ) -> Iterator[Cause]:
-    told = case.told_steps(name, found.first, found.step, found.length)
-    if told.information < _TELLS:  # then only values that the cycle does not hold do
-        now, before = (np.tile(told.shares, (len(x), 1)) for x in (told.now, told.before))
-        told = replace(told, now=now, before=before)
+    expected = case.expected_steps(name, found.first, found.step, found.length)
+    if expected.information < _TELLS:  # then only values outside the cycle count
+        now, before = (
+            np.tile(expected.shares, (len(x), 1)) for x in (expected.now, expected.before)
+        )
+        expected = replace(expected, now=now, before=before)
     there = place != _NONE
     outside = there & ((place < 0) | (place >= found.length))
     rows, inside = np.arange(len(place)), place % found.length
-    raw = told.now[rows, inside] - np.where(outside, _OUTSIDE, 0.0)
-    seen = np.arange(len(told.classes))
+    raw = expected.now[rows, inside] - np.where(outside, _OUTSIDE, 0.0)
+    seen = np.arange(len(expected.classes))
     fits = []
     for k in options or range(1, found.length):
-        gain = np.where(there, told.now[rows, (place - k) % found.length] - raw, 0.0)
+        gain = np.where(there, expected.now[rows, (place - k) % found.length] - raw, 0.0)
         share, total = mixture(gain)
         usual = of_blocks(
-            told.blocks,
-            told.before[seen, (told.classes - k) % found.length] - told.before[seen, told.classes],
+            expected.blocks,
+            expected.before[seen, (expected.classes - k) % found.length]
+            - expected.before[seen, expected.classes],
         )
         total -= 2 * max(usual.max(initial=0.0), 0.0) * len(gain)
         fits.append((total, k, share, gain))
@@ -183,7 +190,7 @@ def _best(
             "share of rows": round(share, 4),
             "moved by": by,
         },
-        f"Ask the source which clock {name!r} follows; convert it back before it comes.",
+        f"Ask the source which clock {name!r} follows; convert it back before it arrives.",
         share=round(share, 4),
         segment=where,
     )

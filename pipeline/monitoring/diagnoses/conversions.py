@@ -1,4 +1,4 @@
-"""Units that are commonly mistaken for one another."""
+"""Units that are commonly sent in place of one another."""
 
 CONVERSIONS = [
     (1.8, 32.0, "degrees Fahrenheit", "degrees Celsius"),
@@ -30,4 +30,4 @@ CONVERSIONS = [
     (1e6, 0.0, "a millionth of the unit", "the unit"),
     (1e9, 0.0, "nanoseconds", "seconds"),
 ]
-"""Values of the first unit are those of the second, times the factor, plus the offset."""
+"""Factor, offset, unit and base unit: value in unit = factor * value in base + offset."""

@@ -1,4 +1,4 @@
-"""How likely rows are: by a column's own distribution, and as a mixture of sound and faulty."""
+"""How likely rows are under the reference, and mixtures of sound and faulty rows."""
 
 from typing import NamedTuple
 
@@ -10,35 +10,37 @@ from pipeline.reference.profile import Floats, NumericProfile
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
 _ATOM = 0.01
-"""Share of its own that makes a value an atom."""
+"""Share of the reference from which a single value counts as an atom."""
 _FEWEST = 30
-"""Rows of a block below which nothing is learnt from it."""
+"""Fewest rows of a block that is taken into account."""
 
 
 class Change(NamedTuple):
-    """A transformation: what comes is the factor times the true value, plus the offset."""
+    """A transformation: the value that arrives is factor * true value + offset."""
 
     factor: float
     offset: float
     words: str
 
     def undone(self, values: Floats) -> Floats:
-        """The true values."""
+        """Undo the transformation: the true values."""
         return (values - self.offset) / self.factor
 
 
 def log_mass(profile: NumericProfile, values: Floats, scale: float = 1.0) -> tuple[Floats, Mask]:
-    """Logarithm of how much of the reference lies at each value, and which are its atoms.
+    """Logarithm of the reference's mass at each value, and which values hit an atom.
 
-    Atoms are single values with a share of their own; elsewhere it is the share in a
-    512th of the range, straight between the 64th quantiles, with tails that fall off as a
-    power. Missing values count 0. Values that were divided by a scale have to lie nearer to an
-    atom by as much, or all of them would be one.
+    At atoms, single values with a share of their own, it is that share. Elsewhere it is the share
+    in a 512th of the range, interpolated between the 64 quantiles, with tails that fall off as a
+    power. Missing values count 0. Values that were divided by a large scale lie closer together,
+    so they have to lie closer to an atom to hit it.
     """
     points = profile.points
-    if len(points) < 2:  # a constant is one atom
-        same = np.isclose(values, points[0]) if len(points) else np.zeros(len(values), dtype=bool)
-        return np.where(same, 0.0, -14.0), same
+    if len(points) < 2:  # a constant is a single atom
+        constant = (
+            np.isclose(values, points[0]) if len(points) else np.zeros(len(values), dtype=bool)
+        )
+        return np.where(constant, 0.0, -14.0), constant
     weight = np.asarray(profile.upto) - np.asarray(profile.below)
     atoms = weight >= _ATOM
     low, high = points[0], points[-1]
@@ -67,9 +69,9 @@ def _nearest(points: Floats, values: Floats) -> Places:
 
 
 def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Floats:
-    """Nats by which each value alone is likelier once a transformation is undone.
+    """Nats by which each value by itself is likelier once a transformation is undone.
 
-    Both arrays have shape (n_rows,); a missing value counts 0.
+    Values and result have shape (n_rows,); a missing value counts 0.
     """
     new, atom = log_mass(profile, change.undone(values), abs(change.factor))
     gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
@@ -77,15 +79,16 @@ def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Float
 
 
 def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
-    """Nats over all rows that an ordinary drift explains: moved, and a little wider or narrower.
+    """Nats over all rows that an ordinary drift explains: a move and a small change of width.
 
-    What the column lost in its relation to the others, no drift of it alone gives back.
+    Relations to other columns do not enter: no drift of the column alone could restore them.
 
     Parameters
     ----------
     profile : NumericProfile
+        The column in the reference.
     values : array of float, shape (n_rows,)
-        As they came.
+        Values as they arrived.
     wander : float
         Standard deviation of a batch's mean, in standard deviations of the column.
     """
@@ -95,7 +98,7 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     scale = float(np.clip(scale, 0.6, 1.7))
     furthest = (1.5 + 3 * wander) * profile.sd
     points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
-    # Most values are those of a few, as numbers of years are; so are those that came.
+    # Whether most values are steps, as whole years are, in the reference and in the batch.
     counted = weight[weight >= _ATOM].sum() > 0.5
     if counted:
         steps = (values[~np.isnan(values)] - points[0]) / np.median(np.diff(points))
@@ -104,7 +107,7 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     for factor in (1.0, scale):
         offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
         change = Change(factor, offset, "drift")
-        if counted:  # what moved by itself is one of them again
+        if counted:  # a drifted value lies on a step again
             near = points[_nearest(points, change.undone(points))]
             undone = near[np.clip(np.searchsorted(points, values), 0, len(points) - 1)]
             gain = log_mass(profile, undone)[0] - log_mass(profile, values)[0]
@@ -116,12 +119,12 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
 
 
 def of_blocks(blocks: Places, gain: Floats) -> Floats:
-    """Nats a row that a hypothesis gains on each block of the reference, where it is not true.
+    """Nats per row that a hypothesis gains on each block of the reference, where it is false.
 
     Parameters
     ----------
     blocks : array of int, shape (n_rows,)
-        Number of the block of each row.
+        Block number of each row.
     gain : array of float, shape (n_rows,)
         Nats by which each row is likelier under the hypothesis.
     """
@@ -130,7 +133,7 @@ def of_blocks(blocks: Places, gain: Floats) -> Floats:
 
 
 def mixture(gain: Floats) -> tuple[float, float]:
-    """Share of rows that a hypothesis is true of, and nats it gains over all rows.
+    """Estimate the share of rows for which a hypothesis holds, and its gain in nats.
 
     Parameters
     ----------
@@ -139,37 +142,38 @@ def mixture(gain: Floats) -> tuple[float, float]:
 
     Notes
     -----
-    Maximum likelihood of the share of a mixture of two known densities, by expectation and
-    maximisation (Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39: 1-38).
+    The share of a mixture of two known densities is estimated by maximum likelihood, with
+    expectation and maximisation (Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39: 1-38). The
+    gain is that of the mixture over all rows.
     """
     odds = np.exp(np.clip(gain, -30, 30))
     share = 0.5
     for _ in range(30):
         new = float((share * odds / (1 - share + share * odds)).mean())
-        if abs(new - share) < 1e-4:  # settled
+        if abs(new - share) < 1e-4:  # converged
             break
         share = new
     return share, float(np.log(1 - share + share * odds).sum())
 
 
 def touched_rows(gain: Floats, share: float) -> Mask:
-    """Rows that a hypothesis is more likely true of than not."""
+    """Mark the rows for which a hypothesis is more likely true than false."""
     odds = np.exp(np.clip(gain, -30, 30))
     likely: Mask = share * odds > 1 - share
     return likely
 
 
 def shares_at(profile: NumericProfile, values: Floats) -> Floats:
-    """Share of the reference at each value, 0 to 1; both of shape (n_rows,)."""
+    """Share of the reference at exactly each value, from 0 to 1, shape (n_rows,)."""
     place = np.minimum(np.searchsorted(profile.points, values), len(profile.points) - 1)
     shares = (np.asarray(profile.upto) - np.asarray(profile.below))[place]
     return np.where(profile.points[place] == values, shares, 0.0)
 
 
 def surprise(share: float, before: float) -> float:
-    """Nats a row by which a share, 0 to 1, is likelier when it was made than when it came about.
+    """Nats per row by which a share, from 0 to 1, is likelier under a fault than by chance.
 
-    The share times the logarithm of its ratio to the one before: what its rows add to the
-    divergence of Kullback & Leibler (1951, Ann. Math. Stat. 22: 79-86).
+    It is the share times the logarithm of its ratio to the share before: the contribution of these
+    rows to the divergence of Kullback & Leibler (1951, Ann. Math. Stat. 22: 79-86).
     """
     return round(share * float(np.log(share / max(before, 1e-4))), 3)

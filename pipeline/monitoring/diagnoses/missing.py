@@ -1,4 +1,4 @@
-"""Values that are missing, or stand for none."""
+"""Missing values, and codes that stand for missing values."""
 
 from collections.abc import Iterator
 
@@ -16,26 +16,26 @@ _NO_LABELS = {"", "?", "-", "--", ".", "n/a", "na", "nan", "null", "none", "nil"
 _NO_LABELS |= {"missing", "undefined", "unspecified", "not available", "#n/a", "-1", "-999", "999"}
 _NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set", "(none)", "<na>"}
 _SEVERAL = 3
-"""Most values that stand for none in one column, where they are no usual codes."""
+"""Most distinct sentinels in one column, where they are not among the usual codes."""
 _SPIKE = 0.07
-"""Share of rows by which more values are missing than in any ordinary batch."""
+"""Least excess of the share of missing values over that of any ordinary batch."""
 _ODDS = 3.0
-"""Times the usual odds of a missing value."""
+"""Least ratio of the odds of a missing value to the usual odds."""
 _OFTEN = 0.02
-"""Share of rows that makes a code frequent."""
+"""Share of rows from which a code counts as frequent."""
 _TOGETHER = 0.8
-"""Share of their missing rows that columns of one join have in common."""
+"""Share of their missing rows that columns of a failed join have in common."""
 
 
 def join(case: Case) -> Iterator[Cause]:
-    """Several columns whose values are missing in the same rows."""
+    """Recognise several columns that are missing in the same rows."""
     spiked = {name: case.missing(name) for name in case.features if _null_spike(case, name)}
     left = list(spiked)
     while left:
         first = left.pop(0)
         group = [first] + [name for name in left if _overlap(spiked[first], spiked[name])]
         left = [name for name in left if name not in group]
-        if len(group) < 2:  # one column was not joined
+        if len(group) < 2:  # a single column is not a join
             continue
         touched = np.logical_and.reduce([spiked[name] for name in group])
         where = segment(case, touched, group)
@@ -44,7 +44,7 @@ def join(case: Case) -> Iterator[Cause]:
             "join",
             tuple(group),
             f"{', '.join(repr(name) for name in group)} are missing together in {share:.0%} of "
-            f"rows{clause(where)}: did a join find no partner?",
+            f"rows{clause(where)}: did a join find no match?",
             {"share of rows": round(share, 4)},
             "Check the keys of the join that brings these columns, and load the window again.",
             share=share,
@@ -53,7 +53,7 @@ def join(case: Case) -> Iterator[Cause]:
 
 
 def nulls(case: Case) -> Iterator[Cause]:
-    """Far more missing values than any ordinary batch has."""
+    """Recognise far more missing values than in any ordinary batch."""
     for name in case.features:
         if not _null_spike(case, name):
             continue
@@ -80,7 +80,7 @@ def _usual_missing(case: Case, name: str) -> float:
 
 def _null_spike(case: Case, name: str) -> bool:
     missing = case.missing(name)
-    if len(missing) < 20:  # one of a few is no share
+    if len(missing) < 20:  # too few rows for a share
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
     _, sd = case.usual(Trait("missing", (name,)))
@@ -88,12 +88,12 @@ def _null_spike(case: Case, name: str) -> bool:
     return share - most > max(_SPIKE, 2 * sd) and odds > _ODDS
 
 
-def _overlap(one: Mask, other: Mask) -> bool:
-    return bool((one & other).sum() >= _TOGETHER * max(one.sum(), other.sum()))
+def _overlap(left: Mask, right: Mask) -> bool:
+    return bool((left & right).sum() >= _TOGETHER * max(left.sum(), right.sum()))
 
 
 def sentinel(case: Case) -> Iterator[Cause]:
-    """A value that stands for none: far outside, or a code that was not there before."""
+    """Recognise a sentinel: a value far outside, or a usual code, that was not there before."""
     for name in case.features:
         found = _odd_numbers(case, name) if name in case.numeric else _odd_labels(case, name)
         if not found:
@@ -129,7 +129,7 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
         if before[value] < 0.001 and _is_odd(value, low, high)  # hardly ever
     ]
     touched = np.isin(values, odd)
-    # Where many other values lie outside on its side, the column was changed as a whole.
+    # Where many other values lie outside on that side, the column was changed as a whole.
     strange = known[~np.isin(known, odd)]
     beyond = (strange < low).sum() * (min(odd, default=low) < low)
     beyond += (strange > high).sum() * (max(odd, default=high) > high)
@@ -148,7 +148,7 @@ def _is_odd(value: float, low: float, high: float) -> bool:
         return value in _CODES and abs(value) > 1 and outside > 0
     if value in _CODES:
         return True
-    return bool(outside > 0.5 * (high - low))  # far from all there was
+    return bool(outside > 0.5 * (high - low))  # far from all earlier values
 
 
 def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
@@ -162,6 +162,6 @@ def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
         and counts.get(label, 0) / total < 0.002  # hardly ever
         and count >= max(10, _OFTEN * len(places))
     ]
-    if not odd or len(odd) > 1:  # codes of many labels are a recode
+    if not odd or len(odd) > 1:  # several new labels are a recode
         return None
     return odd, np.isin(np.asarray([*labels, None], dtype=object)[places], odd)

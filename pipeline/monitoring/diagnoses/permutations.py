@@ -1,4 +1,4 @@
-"""Labels that stand for one another: another code book."""
+"""Permuted labels: known labels that stand for one another, as with another code book."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,41 +8,44 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
-from pipeline.monitoring.diagnoses.relations import Told
+from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Trait
 
 _FEW = 3
+"""Fewest rows of a label that is listed, and fewest labels that changed places."""
 _MOVED = 20
-"""Rows that a label has to have lost or won, where a part of the rows is judged by shares."""
+"""Fewest rows that a label lost or won, where a part of the rows is judged by shares."""
 _LEAST_APART, _APART, _PUT_BACK = 0.1, 2.0, 0.25
-"""How far apart shares have to be, in times of any ordinary batch as well, and how near they are
-once put back, in terms of how far they came."""
+"""Limits of the distance of shares in a part of the rows.
+
+They are the least distance, its least ratio to that of any ordinary batch, and the largest distance
+of the shares put back, relative to their distance as they arrived."""
 _CONFIRMS = 10.0
-"""Nats over all rows by which other columns confirm what shares say."""
+"""Least nats over all rows by which other columns confirm an exchange found by shares."""
 _SEVERAL = 0.1
-"""Share of the touched rows that hold other labels than the most frequent one."""
+"""Least share of affected rows with other labels than the most frequent of them."""
 _SECOND = 15
-"""Rows of the second of the labels that changed places."""
+"""Fewest rows of the second most frequent of the exchanged labels."""
 _TOTAL = 60.0
-"""Nats over all rows below which nothing is said of an exchange."""
+"""Least nats over all rows of an exchange."""
 _EACH, _EACH_PART = 0.25, 0.4
-"""Nats per touched row, where most rows are touched and where a part is."""
+"""Least nats per affected row, where most rows are affected and where a part is."""
 _TELLS = 0.2
-"""Nats a row that the other columns must say of one, where a part of its rows is judged."""
+"""Least nats per row from the other columns, where a part of the rows is judged."""
 
 
 def permuted(case: Case) -> Iterator[Cause]:
-    """Known labels that stand for one another."""
+    """Recognise known labels that changed places."""
     for name in case.categorical:
         if not case.suspect(name) or len(case.counts(name)) < 2:  # nothing to exchange
             continue
         found = _exchange(case, name) or _reordered(case, name) or _partly_reordered(case, name)
         if found is None:
             continue
-        where = segment(case, found.touched, [name]) if found.share < 0.9 else ""  # all
+        where = segment(case, found.touched, [name]) if found.share < 0.9 else ""  # all rows
         rows = "" if found.share > 0.9 else f" in {found.share:.0%} of rows"  # all
         shown = ", ".join(f"{old!r} as {now!r}" for now, old in list(found.pairs.items())[:4])
         yield Cause(
@@ -50,7 +53,7 @@ def permuted(case: Case) -> Iterator[Cause]:
             (name,),
             f"The labels of {name!r} seem to have changed places{rows}"
             f"{clause(where)}: {shown}. Another encoding?",
-            {NATS: round(found.told, 3), **found.evidence},
+            {NATS: round(found.nats, 3), **found.evidence},
             f"Compare the code book of {name!r} with that of the training rows.",
             share=round(found.share, 4),
             segment=where,
@@ -63,24 +66,26 @@ class _Exchange(NamedTuple):
     Attributes
     ----------
     pairs : dict of str to str
-        What a label that came stands for.
+        True label of each label that arrived.
     touched : array of bool, shape (n_drawn,)
+        Affected rows.
     share : float
-        Of rows.
-    told : float
-        Nats a row by which the labels put back are likelier.
+        Share of affected rows.
+    nats : float
+        Nats per row by which the labels are likelier once put back.
     evidence : dict
+        Further figures for people.
     """
 
     pairs: dict[str, str]
     touched: Mask
     share: float
-    told: float
+    nats: float
     evidence: dict[str, float | str]
 
 
 def _reordered(case: Case, name: str) -> _Exchange | None:
-    """Shares far from what they were, and the same ones as ever of other labels."""
+    """Find an exchange by which far-off shares become the usual shares, of other labels."""
     counts = case.counts(name)
     places, labels = case.labels(name)
     every, before, now, n = _shares(case, name)
@@ -99,7 +104,7 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
         if i != j and max(now[j], before[i]) * n >= _FEW
     }
     unknown = float(now[before == 0].sum())
-    if len(pairs) < 3 or unknown > 0.7:  # two may have grown and shrunk; new ones are a recode
+    if len(pairs) < 3 or unknown > 0.7:  # two may drift; new labels are a recode
         return None
     to = np.empty(len(every), dtype=np.intp)
     to[order] = np.arange(len(every))
@@ -113,7 +118,7 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
 
 
 def _shares(case: Case, name: str) -> tuple[list[str], Floats, Floats, int]:
-    """All labels, the most frequent first, their shares before and now, and rows with one."""
+    """All labels, most frequent first, their shares before and now, and the rows with a label."""
     counts = case.counts(name)
     places, labels = case.labels(name)
     every = sorted(set(counts) | set(labels), key=lambda label: (-counts.get(label, 0), label))
@@ -125,11 +130,11 @@ def _shares(case: Case, name: str) -> tuple[list[str], Floats, Floats, int]:
 
 
 def _partly_reordered(case: Case, name: str) -> _Exchange | None:
-    """The same in a part of the rows: what all labels lost alike came back under others.
+    """Find an exchange of labels in a part of the rows, by shares.
 
-    Of a share of the rows, less what the rest hold of each label as ever, the shares are those of
-    the reference in another order, as nearly as so many rows tell. Shares that move by themselves
-    do so in ordinary batches as well, if less.
+    If a share of the rows is affected and the rest keeps the usual shares, the affected rows have
+    the shares of the reference in another order, within sampling error. Shares also move by
+    themselves, but less, and they do so in ordinary batches.
     """
     every, before, now, n = _shares(case, name)
     if n < 50:  # too few rows to tell
@@ -174,23 +179,23 @@ def _partly_reordered(case: Case, name: str) -> _Exchange | None:
 
 
 def _confirmed(case: Case, name: str, pairs: dict[str, str]) -> bool:
-    """Whether the other columns say of a part of the labels that they changed places like that.
+    """Whether the other columns confirm an exchange of labels found by shares.
 
-    Shares alone move to whatever others, those in another order among them.
+    Shares may drift to any other values, by chance to the usual shares in another order.
     """
-    told = case.told(name)
-    size = len(told.labels)
-    rank = {label: i for i, label in enumerate(told.labels)}
-    option = np.asarray([rank.get(pairs.get(x, x), i) for i, x in enumerate(told.labels)])
+    expected = case.expected_labels(name)
+    size = len(expected.labels)
+    rank = {label: i for i, label in enumerate(expected.labels)}
+    option = np.asarray([rank.get(pairs.get(x, x), i) for i, x in enumerate(expected.labels)])
     places, labels = case.labels(name)
     classes = np.asarray([*(rank.get(x, size) for x in labels), size])[places]
     to = np.append(option, size)[classes]
     moved = to != classes
     if moved.sum() < _MOVED:
         return False
-    rows, related = np.flatnonzero(moved), told.now - told.shares
+    rows, related = np.flatnonzero(moved), expected.now - expected.shares
     _, total = mixture(related[rows, to[moved]] - related[rows, classes[moved]])
-    usual = of_blocks(told.blocks, _exchanged_before(told, option))
+    usual = of_blocks(expected.blocks, _exchanged_before(expected, option))
     total -= 2 * max(usual.max(initial=0.0), 0.0) * moved.sum()
     return bool(total > _CONFIRMS)
 
@@ -201,38 +206,38 @@ def _usually_apart(case: Case, name: str) -> float:
     total = max(sum(counts.values()), 1)
     distances = [
         sum(
-            abs(one[trait] - n / total)
+            abs(batch[trait] - n / total)
             for label, n in counts.items()
-            if (trait := Trait("share", (name,), label)) in one
+            if (trait := Trait("share", (name,), label)) in batch
         )
-        for one in (*case.reference.blocks, *case.recent)
+        for batch in (*case.reference.blocks, *case.recent)
     ]
     return max(distances, default=0.0) / 2
 
 
 def _exchange(case: Case, name: str) -> _Exchange | None:
-    """The exchange of labels that the other columns tell of, if any does."""
-    told = case.told(name)
+    """Find an exchange of labels that the other columns show."""
+    expected = case.expected_labels(name)
     places, labels = case.labels(name)
-    rank = {label: i for i, label in enumerate(told.labels)}
+    rank = {label: i for i, label in enumerate(expected.labels)}
     came = np.asarray([*(rank.get(x, len(rank)) for x in labels), -1])[places]
-    size = len(told.labels)
+    size = len(expected.labels)
     inside = (came >= 0) & (came < size)
     if inside.sum() < 50:  # too few rows to tell
         return None
-    before = np.exp(told.shares[:size]) / np.exp(told.shares[:size]).sum()
+    before = np.exp(expected.shares[:size]) / np.exp(expected.shares[:size]).sum()
     classes = np.clip(came, 0, size - 1)
-    related = told.now[:, :size] - told.shares[:size]
+    related = expected.now[:, :size] - expected.shares[:size]
     rows = np.arange(len(classes))
     best: _Exchange | None = None
-    for option in _options(told, related, classes, inside):
+    for option in _options(expected, related, classes, inside):
         to = option[classes]
         moved = inside & (to != classes)
         if np.sort(np.bincount(classes[moved]))[-2:-1].sum() < max(_SECOND, 0.02 * len(classes)):
             continue  # one label may have grown
         gain = np.where(moved, related[rows, to] - related[rows, classes], 0.0)
         share, total = mixture(gain[moved])
-        usual = of_blocks(told.blocks, _exchanged_before(told, option))
+        usual = of_blocks(expected.blocks, _exchanged_before(expected, option))
         total -= 2 * max(usual.max(initial=0.0), 0.0) * moved.sum()
         each = total / max(share * moved.sum(), 1)
         far, near = (
@@ -240,25 +245,31 @@ def _exchange(case: Case, name: str) -> _Exchange | None:
             for x in (classes, to)
         )
         whole = share > 0.7 and each > _EACH and near < far + 0.1
-        part = 0.05 < share <= 0.7 and each > _EACH_PART and told.information > _TELLS
+        part = 0.05 < share <= 0.7 and each > _EACH_PART and expected.information > _TELLS
         if total < _TOTAL or not (whole or part):
             continue
-        # What the shares say counts in the choice among causes, though not as evidence.
-        full = (told.now[rows, to] - told.now[rows, classes])[moved]
+        # The shares count in the choice among causes, though not as evidence.
+        full = (expected.now[rows, to] - expected.now[rows, classes])[moved]
         nats = (float(full.sum()) if share > 0.7 else mixture(full)[1]) / len(classes)
-        if best is None or nats > best.told:
-            pairs = {told.labels[c]: told.labels[option[c]] for c in range(size) if option[c] != c}
+        if best is None or nats > best.nats:
+            pairs = {
+                expected.labels[c]: expected.labels[option[c]]
+                for c in range(size)
+                if option[c] != c
+            }
             touched = touched_rows(gain, share) & moved
             held = np.sort(np.bincount(classes[touched]))
-            if held[:-1].sum() < _SEVERAL * held.sum():  # one label written over others
+            if held[:-1].sum() < _SEVERAL * held.sum():  # one label overwrote others
                 continue
-            true_of = 1.0 if share > 0.9 else share  # all
+            true_of = 1.0 if share > 0.9 else share  # all rows
             best = _Exchange(pairs, touched, true_of * float(moved.mean()), nats, {})
     return best
 
 
-def _options(told: Told, related: Floats, classes: Places, inside: Mask) -> list[Places]:
-    """Exchanges worth trying: the most likely ones of all rows, and of those that do not fit."""
+def _options(
+    expected: ExpectedLabels, related: Floats, classes: Places, inside: Mask
+) -> list[Places]:
+    """Exchanges worth trying: the likeliest for all rows and for misfits, and rotations."""
     size = related.shape[1]
     own = np.bincount(classes[inside], minlength=size)
     options = []
@@ -267,10 +278,10 @@ def _options(told: Told, related: Floats, classes: Places, inside: Mask) -> list
         sums = np.zeros((size, size))
         np.add.at(sums, classes[chosen], related[chosen])
         options += [
-            linear_sum_assignment(-(sums + own[:, None] * told.shares[None, :size]))[1],
+            linear_sum_assignment(-(sums + own[:, None] * expected.shares[None, :size]))[1],
             linear_sum_assignment(-sums)[1],
         ]
-    order = sorted(range(size), key=lambda i: told.labels[i])
+    order = sorted(range(size), key=lambda i: expected.labels[i])
     for step in (1, -1, 2):
         cycle = np.arange(size)
         for k in range(size):
@@ -279,11 +290,11 @@ def _options(told: Told, related: Floats, classes: Places, inside: Mask) -> list
     return options
 
 
-def _exchanged_before(told: Told, option: Places) -> np.ndarray:
-    """Nats a row that an exchange of labels gains in the reference."""
+def _exchanged_before(expected: ExpectedLabels, option: Places) -> np.ndarray:
+    """Nats per row that an exchange of labels gains in the reference."""
     size = len(option)
-    rows = np.arange(len(told.classes))
-    inside = told.classes < size
-    to = np.where(inside, option[np.minimum(told.classes, size - 1)], told.classes)
-    related = told.before - told.shares
-    return related[rows, to] - related[rows, told.classes]
+    rows = np.arange(len(expected.classes))
+    inside = expected.classes < size
+    to = np.where(inside, option[np.minimum(expected.classes, size - 1)], expected.classes)
+    related = expected.before - expected.shares
+    return related[rows, to] - related[rows, expected.classes]

@@ -1,4 +1,4 @@
-"""Single values that are far more frequent than they were: stuck at one, or cut off there."""
+"""Pile-ups: values that are far more frequent than before, being stuck or clipped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,33 +14,38 @@ from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfil
 from pipeline.reference.summaries import Trait
 
 FREQUENT = 0.02
-"""Share of its own that makes a value one of a few."""
+"""Share of rows from which a value counts as frequent."""
 _FEWEST = 25
-"""Rows that make a value frequent."""
+"""Fewest rows with a value, or beside it, that are judged."""
 _FEW_VALUES, _MANY_VALUES = 5, 50
-"""Distinct values of which an outermost one may pile up, and any one may."""
+"""Fewest distinct values among which the outermost, and among which any, may pile up."""
 _LEAP, _LEAP_LABEL, _BEYOND = 0.2, 0.12, 4.0
-"""Growth of a share, and of a label's, that no drift explains while the rest is as it was, and the
-same in times of the most in any block."""
+"""Growth of a share, of a value and of a label, that drift cannot explain.
+
+The rest of the column has to be unchanged, and the growth has to be `_BEYOND` times the largest in
+any block."""
 _UNHEARD, _LITTLE = 0.1, 0.2
-"""Share of rows with one of many values that nothing but a fault explains where no block had nearly
-as much, and below which one is not called stuck otherwise."""
+"""Growth of one of many values that only a fault explains, if no block came near it.
+
+Below a share of `_LITTLE`, a value is not called stuck by other evidence."""
 _CONTRADICTED = 4.0
-"""Times their usual squared distance that rows lie from what the other columns say of them."""
+"""Least ratio of the squared distance of rows from their prediction to that of other rows."""
 _PROPORTION = 0.1
-"""Distance of the other labels' shares of one another below which they are as they were."""
+"""Largest distance at which the shares of all other values count as unchanged."""
 _UNSEEN, _EXACTLY = 3.0, 0.3
-"""Times that a share grew more than any did in a block, and how nearly one side lost as much."""
+"""Least ratio of a share's growth to that in any block, and tolerance of its origin.
+
+One side has to have lost as much as the value gained, within that tolerance."""
 _KNOWN = 0.9
-"""Share of values that came before, in a column of steps."""
+"""Share of values on known grid points that makes a column one of steps."""
 _RARE, _BELOW_STUCK = 0.01, 0.05
-"""Share below which a value is a rare one, and below which none is called stuck."""
+"""Share up to which a value is rare, and growth below which it is not called stuck."""
 _MODE, _ALONE = 1.2, 2.0
-"""Times that an outermost value, and a new one, is as frequent as any other."""
+"""Least ratio of the frequency of an outermost value, and of a new value, to any other."""
 
 
 def stuck(case: Case) -> Iterator[Cause]:
-    """One ordinary value far more often than in any ordinary batch."""
+    """Recognise an ordinary value that is far more frequent than in any ordinary batch."""
     for name in case.features:
         found = _stuck_number(case, name) if name in case.numeric else _stuck_label(case, name)
         if found is None:
@@ -72,14 +77,16 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
     value, share, before = top
     profile = case.profile(name)
     most, excess = case.most(Trait("atom", (name,))), share - before
-    many = len(profile.grid) > 50  # of many values, none is frequent
+    many = len(profile.grid) > 50  # among many values, none is frequent
     least = 0.05 if before < 0.02 and many else 0.12 if len(profile.grid) > 8 else 0.25
-    constant = share > 0.98 and before < 0.8  # hardly another value
+    constant = share > 0.98 and before < 0.8  # hardly any other value
     if excess < 1.5 * most or not (constant or excess - most > least):
         return None
     values = case.numbers(name)
     touched = values == value
-    inside = 0.05 < profile.share(np.asarray([value]), "upto")[0] < 0.95  # not where values end
+    inside = (
+        0.05 < profile.share(np.asarray([value]), "upto")[0] < 0.95
+    )  # not at the ends of the range
     unheard = many and inside and before < 0.01 and excess > max(_UNHEARD, 2 * _BEYOND * most)
     leap = excess > max(_LEAP, _BEYOND * most) and _rest_as_before(profile, values, value)
     rare = leap or before < 0.01
@@ -90,13 +97,13 @@ def _stuck_number(case: Case, name: str) -> tuple[str, Mask, float] | None:
 
 
 def _grown_value(case: Case, name: str) -> tuple[float, float, float] | None:
-    """What `top_value` finds, where the share of some value grew at all."""
+    """The result of `top_value` where the share of some value grew noticeably."""
     excess = largest_excess(case.profile(name), case.tally.counts[name])
     return None if excess < FREQUENT else top_value(case, name)
 
 
 def _rest_as_before(profile: NumericProfile, values: Floats, but: float) -> bool:
-    """Whether the values beside one lie as they did; what moves a column moves them as well."""
+    """Whether all values but one keep their distribution; drift would move them as well."""
     rest = np.sort(values[~np.isnan(values) & (values != but)])
     if len(rest) < _FEWEST:
         return False
@@ -108,18 +115,18 @@ def _rest_as_before(profile: NumericProfile, values: Floats, but: float) -> bool
 
 
 def _out_of_place(case: Case, name: str, touched: Mask, *, rare: bool) -> bool:
-    """Whether rows with a value are any rows, and not those that would have it anyway."""
+    """Whether the rows with a value are arbitrary rows, not rows that would have it anyway."""
     expected = case.expected(name)
-    told = expected.now
-    if touched.mean() < _LITTLE:  # a muggy day has as much of one dew point
+    predicted = expected.now
+    if touched.mean() < _LITTLE:  # on a muggy day a dew point is that frequent
         return False
-    if expected.variance > 0.8:  # the other columns do not tell
+    if expected.variance > 0.8:  # the other columns predict nothing
         return rare
-    return bool(ks_2samp(told[touched], told[~touched]).statistic < 0.2)
+    return bool(ks_2samp(predicted[touched], predicted[~touched]).statistic < 0.2)
 
 
 def _contradicted(case: Case, name: str, touched: Mask) -> bool:
-    """Whether the other columns say that rows with a value should have had others."""
+    """Whether the other columns predict other values for the rows with a value."""
     expected = case.expected(name)
     if touched.mean() < _LITTLE or touched.all():
         return False
@@ -140,7 +147,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     leap = excess > max(_LEAP_LABEL, _BEYOND * most) and _in_proportion(
         counts, labels, best, profile
     )
-    constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly another label
+    constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly any other label
     if before == 0 or not (leap or constant):
         return None
     return repr(labels[best]), places == best, float(before)
@@ -149,33 +156,33 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
 def _in_proportion(
     counts: Places, labels: Sequence[str], grown: int, profile: CategoricalProfile
 ) -> bool:
-    """Whether all other labels lost in proportion, as labels that one was written over do."""
+    """Whether all other labels lost in proportion, as when one label overwrites the others."""
     came = dict(zip(labels, counts, strict=True))
     others = sorted({*profile.counts, *labels} - {labels[grown]})
     shares = [
         np.asarray([side.get(label, 0) for label in others]) for side in (profile.counts, came)
     ]
     shares = [side / max(side.sum(), 1) for side in shares]
-    several = (shares[0] > FREQUENT).sum() > 1  # of one alone nothing can be told
+    several = (shares[0] > FREQUENT).sum() > 1  # a single label has no proportion
     return bool(several and np.abs(shares[0] - shares[1]).sum() / 2 < _PROPORTION)
 
 
 @dataclass(frozen=True)
 class _Pile:
-    """The value whose share grew most, and what lies beside it.
+    """The value whose share grew most, and the values beside it.
 
     Attributes
     ----------
     profile : NumericProfile
-        Of the reference.
+        Profile of the column in the reference.
     known : array of float, shape (n_known,)
-        Values of the batch, the missing ones left out.
+        Values of the batch that are not missing.
     most, most_rare : float
-        Largest growth of any value in a block, and largest share of one that is rare.
+        Largest growth of any value in a block, and largest share in a block of a rare value.
     bound : float
-        The value.
+        The value whose share grew most.
     share, before : float
-        Its share, now and in the reference.
+        Share of the value, now and in the reference.
     """
 
     profile: NumericProfile
@@ -188,29 +195,29 @@ class _Pile:
 
     @property
     def excess(self) -> float:
-        """Growth of its share."""
+        """Growth of the value's share."""
         return self.share - self.before
 
     @property
     def over(self) -> tuple[float, float]:
-        """Shares of the values above it, before and now."""
+        """Shares of larger values, before and now."""
         upto = float(self.profile.share(np.asarray([self.bound]), "upto")[0])
         return 1 - upto, float((self.known > self.bound).mean())
 
     @property
     def under(self) -> tuple[float, float]:
-        """Shares of the values below it, before and now."""
+        """Shares of smaller values, before and now."""
         below = float(self.profile.share(np.asarray([self.bound]), "below")[0])
         return below, float((self.known < self.bound).mean())
 
     @property
     def lost(self) -> tuple[float, float]:
-        """Shares that are missing above and below it."""
+        """Shares of rows that are missing above and below the value."""
         return self.over[0] - self.over[1], self.under[0] - self.under[1]
 
 
 def clipped(case: Case) -> Iterator[Cause]:
-    """Values pile up at a bound that the training rows go beyond."""
+    """Recognise values that pile up at a bound which the training rows exceed."""
     for name in case.numeric:
         pile = _pile(case, name)
         if pile is None or (side := _cut_side(pile)) is None:
@@ -249,7 +256,7 @@ def _pile(case: Case, name: str) -> _Pile | None:
 
 
 def _most_in_a_block(case: Case, name: str) -> Floats:
-    """Largest share of each point of the grid in any block of the reference; 1 without blocks."""
+    """Largest share of each grid point in any block of the reference; 1 without blocks."""
     cells = case.block_cells(name)
     counted = cells[cells.sum(axis=1) >= 4 * _FEWEST]
     if not len(counted):
@@ -259,7 +266,7 @@ def _most_in_a_block(case: Case, name: str) -> Floats:
 
 
 def _cut_side(pile: _Pile) -> str | None:
-    """The side of a value on which others were cut off; None: on none."""
+    """The side of the value on which others were cut off: above, below, or None."""
     excess, (upper, lower) = pile.excess, pile.lost
     edge, new, exact = _edge(pile), _new_atom(pile), _exact(pile)
     usual = excess < max(FREQUENT, 1.3 * pile.most + 0.01)
@@ -267,7 +274,7 @@ def _cut_side(pile: _Pile) -> str | None:
         return None
     low, high = pile.profile.points[[0, -1]]
     piled = pile.before > 0.3 * excess and not exact
-    if piled or not low < pile.bound < high:  # it piled up before
+    if piled or not low < pile.bound < high:  # it was piled up before
         return None
     side = _side(pile, edge=edge, new=new)
     if side is None:
@@ -283,7 +290,7 @@ def _cut_side(pile: _Pile) -> str | None:
 def _side(pile: _Pile, *, edge: bool, new: bool) -> str | None:
     """The side on which values are missing, whether or not they were cut off."""
     excess, (upper, lower) = pile.excess, pile.lost
-    if upper > 0.5 * excess and lower < 0.5 * excess and pile.over[0] <= 0.4:  # a tail
+    if upper > 0.5 * excess and lower < 0.5 * excess and pile.over[0] <= 0.4:  # only a tail was cut
         return "above"
     if lower > 0.5 * excess and upper < 0.5 * excess and pile.under[0] <= 0.4:
         return "below"
@@ -295,7 +302,7 @@ def _side(pile: _Pile, *, edge: bool, new: bool) -> str | None:
 
 
 def _edge(pile: _Pile) -> bool:
-    """Whether the value is the outermost, and far more frequent than any other."""
+    """Whether the value is the outermost value and far more frequent than any other."""
     if pile.bound not in (pile.known.min(), pile.known.max()):
         return False
     cliff = _cliff(pile.known, pile.bound) and pile.excess > 2 * FREQUENT
@@ -304,7 +311,7 @@ def _edge(pile: _Pile) -> bool:
 
 
 def _exact(pile: _Pile) -> bool:
-    """Whether the value gained in a column of steps what one side of it lost."""
+    """Whether, in a column of steps, the value gained exactly what one side of it lost."""
     excess, (upper, lower) = pile.excess, pile.lost
     return bool(
         excess * len(pile.known) > _FEWEST
@@ -316,7 +323,10 @@ def _exact(pile: _Pile) -> bool:
 
 
 def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
-    """How often a value comes, in times of the most frequent other one."""
+    """Ratio of the frequency of a value to that of the most frequent other value.
+
+    Values in `but` are left out; 0 with few distinct values.
+    """
     distinct, counts = np.unique(known, return_counts=True)
     others = counts[(distinct != bound) & ~np.isin(distinct, [] if but is None else but)]
     if len(distinct) < _FEW_VALUES:
@@ -325,7 +335,7 @@ def _times(known: Floats, bound: float, but: Floats | None = None) -> float:
 
 
 def _evenly_lost(excess: float, over: tuple[float, float], under: tuple[float, float]) -> bool:
-    """Whether the rows that hold a value now came from both sides of it, and not from one."""
+    """Whether the rows that now hold a value came from both sides of it, not from one side."""
     stuck = sum((now - before * (1 - excess)) ** 2 for before, now in (over, under))
     cut, whole = (over, under) if over[0] < under[0] else (under, over)
     clipped = (cut[1] - cut[0] + excess) ** 2 + (whole[1] - whole[0]) ** 2
@@ -333,7 +343,7 @@ def _evenly_lost(excess: float, over: tuple[float, float], under: tuple[float, f
 
 
 def _new_atom(pile: _Pile) -> bool:
-    """Whether one of many values is frequent that hardly came before, in no block, and no other."""
+    """Whether a value that was rare, also in every block, is now the only new frequent value."""
     profile, known, excess = pile.profile, pile.known, pile.excess
     if pile.before > _RARE or excess < max(0.025, 2 * pile.most_rare):
         return False
@@ -352,7 +362,7 @@ def _cliff(known: Floats, bound: float) -> bool:
 
 
 def top_value(case: Case, name: str) -> tuple[float, float, float] | None:
-    """The value whose share grew most, its share, and that in the reference."""
+    """Find the value whose share grew most: value, share now, share in the reference."""
     values, profile = case.numbers(name), case.profile(name)
     known = values[~np.isnan(values)]
     if len(known) < 20 or len(profile.grid) < 2:  # a constant cannot get stuck

@@ -1,4 +1,4 @@
-"""Which columns fit the other columns of their rows worse than in any block, by planes."""
+"""Find columns that fit the other columns of their rows worse than in any block."""
 
 import numpy as np
 
@@ -6,10 +6,11 @@ from pipeline.reference import Reference
 from pipeline.reference.profile import Cells, Floats
 
 _UNLIKE = 0.1
-"""Relative distance from every block's misfit that makes a column suspect, beyond chance."""
+"""Relative excess over every block's misfit, beyond chance, of a suspect column."""
 _FEWEST = 30
-"""Rows of a block below which nothing is learnt from it."""
+"""Fewest rows of a block from which its misfit is taken."""
 _RIDGE = 1e-3
+"""Added to the variance of each score, so that the correlation can be inverted."""
 _FAR = 25.0
 """Largest squared misfit of one row, in standard deviations."""
 
@@ -26,7 +27,7 @@ def planes(correlation: Floats) -> Floats:
 
 
 def misfit(scores: Floats, predicting: Floats) -> Floats:
-    """Squared standardised distance of each score from its plane, at most 25.
+    """Squared standardised distance of each score from its plane, at most `_FAR`.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def misfit(scores: Floats, predicting: Floats) -> Floats:
 
 
 def strained(reference: Reference, drawn: Cells, predicting: Floats) -> set[str]:
-    """Columns of a batch that lie further from their plane than in any block.
+    """Find columns of a batch that lie further from their plane than in any block.
 
     Parameters
     ----------

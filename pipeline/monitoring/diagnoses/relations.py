@@ -1,4 +1,4 @@
-"""What the other columns say of one: learnt from the reference, by boosted trees."""
+"""Predict a column from the others by boosted trees, learnt from the reference."""
 
 from dataclasses import dataclass, replace
 
@@ -20,34 +20,36 @@ _TREES = {
 _ROUNDS = 30
 _LABEL_ROUNDS = 12
 _OUTERMOST = 2.5
+"""Normal score beyond which a match of value and prediction proves no relation."""
 _DOUBT = 0.005, 0.2
-"""Least and largest share of rows of which a relation between labels may be wrong."""
+"""Least and largest share of rows for which a prediction of labels may be wrong."""
 _LARGEST = 8.0
-"""Most nats that one row's relation to the others may count for."""
+"""Most nats that the relation of a single row to the other columns may count for."""
 _FEWEST = 50
-"""Rows of a half below which nothing is learnt from it."""
+"""Rows of a half of the reference below which nothing is learnt."""
 _SOURCE = 0.1
-"""Share of all that the others say of a column that makes one of them a source."""
+"""Share of the total gain from which a predicting column counts as a source."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the other columns say of one.
+    """Prediction of a numeric column from the other columns.
 
     Attributes
     ----------
     before, now : array of float, shape (n_rows,)
-        Normal score of the column as the others predict it, by a fit of other blocks.
+        Normal score that the other columns predict, in the reference and in the drawn rows of
+        the batch, by fits that did not see the row's block.
     scores : array of float, shape (n_rows,)
-        The score itself, in the reference.
+        Actual score in the reference.
     values : array of float, shape (n_rows,)
-        The value itself.
+        Actual value in the reference.
     blocks : array of int, shape (n_rows,)
-        Number of the block.
+        Block number of each row of the reference.
     variance : float
-        Of the score about the prediction, in the reference.
+        Variance of the score about the prediction, in the reference.
     sources : frozenset of str
-        The columns that say a good part of it.
+        The columns that contribute a good part of the prediction.
     """
 
     before: Floats
@@ -59,24 +61,24 @@ class Expected:
     sources: frozenset[str] = frozenset()
 
     def log_ratio(self, scores: Floats, *, predicted: Floats | None = None) -> Floats:
-        """Nats by which a score is likelier given the other columns than without them."""
-        told = self.now if predicted is None else predicted
-        ratio = (scores**2 - (scores - told) ** 2 / self.variance - np.log(self.variance)) / 2
-        # An outermost score stands for all that lies beyond; it proves no relation.
+        """Nats by which each score is likelier given the other columns than without them."""
+        predicted = self.now if predicted is None else predicted
+        ratio = (scores**2 - (scores - predicted) ** 2 / self.variance - np.log(self.variance)) / 2
+        # An outermost score stands for all values beyond it, so it proves no relation.
         proved = np.where(np.abs(scores) > _OUTERMOST, np.minimum(ratio, 0.0), ratio)
         nats: Floats = np.clip(proved, -_LARGEST, _LARGEST)
         return nats
 
     def loosened(self, scores: Floats, there: Mask) -> "Expected":
-        """The same once the relation may move and loosen: as it is for most rows of the batch.
+        """Adjust the prediction to the relation that most rows of the batch show.
 
-        It is centred anew in each tenth of what the others say, and as wide as the rows about
-        these centres. What is left are rows that differ from the others of their batch.
+        It is centred anew in each tenth of the predictions, with the spread of the rows about
+        these centres. Rows that still stand out differ from the other rows of their batch.
 
         Parameters
         ----------
         scores : array of float, shape (n_drawn,)
-            Of the column as it came.
+            Scores of the column as it arrived.
         there : array of bool, shape (n_drawn,)
             Rows with a value.
         """
@@ -90,25 +92,26 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the other columns say of a column of labels.
+class ExpectedLabels:
+    """Prediction of a categorical column from the other columns.
 
     Attributes
     ----------
     labels : list of str
-        The most frequent labels; any other is the last class.
+        The most frequent labels; all other labels are the last class.
     shares : array of float, shape (n_classes,)
         Logarithm of the share of each class in the reference.
     before : array of float, shape (n_rows, n_classes)
-        Logarithm of the chance of each class, by a fit of other blocks, in the reference.
+        Logarithm of the predicted chance of each class in the reference, by a fit that did not
+        see the row's block.
     classes : array of int, shape (n_rows,)
-        What it was.
+        Actual class in the reference.
     blocks : array of int, shape (n_rows,)
-        Number of the block.
+        Block number of each row of the reference.
     now : array of float, shape (n_drawn, n_classes)
-        Logarithm of the chance of each class, in the batch.
+        Logarithm of the predicted chance of each class in the drawn rows of the batch.
     sources : frozenset of str
-        The columns that say a good part of it.
+        The columns that contribute a good part of the prediction.
     """
 
     labels: list[str]
@@ -121,9 +124,9 @@ class Told:
 
     @property
     def information(self) -> float:
-        """Nats a row that the other columns say, in the reference."""
-        told = self.before[np.arange(len(self.classes)), self.classes] - self.shares[self.classes]
-        return float(told.mean()) if len(told) else 0.0
+        """Mean nats per row that the other columns contribute, in the reference."""
+        gained = self.before[np.arange(len(self.classes)), self.classes] - self.shares[self.classes]
+        return float(gained.mean()) if len(gained) else 0.0
 
 
 Ranks = NDArray[np.float32]
@@ -132,35 +135,37 @@ Ranks = NDArray[np.float32]
 def fit_scores(
     before: Ranks, now: Ranks, scores: Floats, there: Mask, half: Mask
 ) -> tuple[Floats, Floats, Places]:
-    """Scores of a column as the others predict them, in the reference and in the batch.
+    """Fit the scores of a column to the other columns, and predict reference and batch.
 
-    The last of the three are the places of those that say a good part of it.
+    Returns predictions for the reference and for the batch, and the places of the columns that
+    contribute a good part of them.
 
     Parameters
     ----------
     before, now : array of float, shape (n_rows, n_columns), (n_drawn, n_columns)
-        Ranks of the other columns.
+        Ranks of the other columns in the reference and in the batch.
     scores : array of float, shape (n_rows,)
-        Of the column, in the reference.
+        Scores of the column in the reference.
     there : array of bool, shape (n_rows,)
         Rows with a value.
     half : array of bool, shape (n_rows,)
-        One half of the reference. Each is predicted by a fit of the other, the batch by both.
+        Rows of one half of the reference. Each half is predicted by a fit of the other half, the
+        batch by the mean of both fits.
     """
-    told_before, told_now = np.zeros(len(before)), np.zeros(len(now))
+    predicted_before, predicted_now = np.zeros(len(before)), np.zeros(len(now))
     gains = np.zeros(before.shape[1])
     if before.shape[1] and min(there[half].sum(), there[~half].sum()) > _FEWEST:
         for part in (half, ~half):
             data = xgb.DMatrix(before[part & there], scores[part & there])
             fitted = xgb.train(_TREES, data, num_boost_round=_ROUNDS)
-            told_before[~part] = fitted.predict(xgb.DMatrix(before[~part]))
-            told_now += fitted.predict(xgb.DMatrix(now)) / 2
+            predicted_before[~part] = fitted.predict(xgb.DMatrix(before[~part]))
+            predicted_now += fitted.predict(xgb.DMatrix(now)) / 2
             gains += _gains(fitted, len(gains))
-    return told_before, told_now, _sources(gains)
+    return predicted_before, predicted_now, _sources(gains)
 
 
 def _gains(fitted: xgb.Booster, count: int) -> Floats:
-    """What each column gained a fit."""
+    """Total gain of each column in a fit."""
     gains = fitted.get_score(importance_type="total_gain")
     return np.asarray([gains.get(f"f{j}", 0.0) for j in range(count)], dtype=np.float64)
 
@@ -172,11 +177,12 @@ def _sources(gains: Floats) -> Places:
 def fit_classes(
     before: Ranks, now: Ranks, classes: Places, there: Mask, half: Mask, *, shares: Floats
 ) -> tuple[Floats, Floats, Places]:
-    """Logarithm of the chance of each class, in the reference and in the batch.
+    """Fit the classes of a column to the other columns, and predict reference and batch.
 
-    Parameters are those of `fit_scores`, with the class of each row in the place of its score,
-    and the share of each class in the reference. No row is surer than the share of rows that the
-    fit proved wrong of, in the half that it had not seen.
+    Parameters and results are as in `fit_scores`, with the class of each row in place of its
+    score, logarithms of chances in place of predictions, and the share of each class in the
+    reference. No chance is surer than the share of rows on which the fit was wrong in the half
+    that it had not seen.
     """
     flat = np.log(shares)
     logs_before, logs_now = np.tile(flat, (len(before), 1)), np.tile(flat, (len(now), 1))

@@ -1,4 +1,4 @@
-"""Values that lost their last digits."""
+"""Rounding: values that lost their last digits."""
 
 from collections.abc import Iterator
 
@@ -13,31 +13,32 @@ from pipeline.reference.profile import Floats, NumericProfile
 from pipeline.reference.summaries import Trait
 
 _BESIDE = 50
-"""Rows beside a grid that show their digits."""
+"""Fewest values beside a grid by which digits are compared."""
 _OTHER_DIGITS = 0.5
-"""Distance of the last digits, where a part is rounded, above which the others are other values."""
+"""Largest distance of the last digits of the unrounded values from those of the reference."""
 _REST = 0.2
-"""Distance of the values beside a grid below which they are as they were."""
+"""Largest distance at which the values beside a grid count as unchanged."""
 _COUNTED, _DISTINCT = 0.9, 30
-"""Share of the rows that single values hold, of so many, in a column of steps."""
+"""A column of steps: share of rows that its grid points hold, and its fewest grid points."""
 _BLOCKS, _MUCH = 4, 0.15
-"""Blocks that show how much the share of a grid's values differs from one to the next, and how much
-more of them nothing less than that explains."""
+"""Fewest blocks that show how much a grid's share varies.
+
+They are looked at from a growth of `_MUCH` on."""
 _NOVEL = 0.95
-"""Share of the values that never came before that lie on the grid which they were rounded to."""
+"""Share of the values new to the column that have to lie on the coarser grid."""
 _QUANTILES = 300
-"""Points of a grid that shares of the reference are taken from, about."""
+"""About how many quantiles a share of the reference is estimated from."""
 
 
 def rounded(case: Case) -> Iterator[Cause]:
-    """Values on a coarser grid than in the training rows."""
+    """Recognise values on a coarser grid than in the training rows."""
     for name in case.numeric:
         found = _coarser(case, name)
         if found is None:
             continue
         what, share, before, touched = found
         grown = (share - before) / (1 - before)
-        where = segment(case, touched, [name]) if grown < 0.9 else ""  # nearly all
+        where = segment(case, touched, [name]) if grown < 0.9 else ""  # nearly all rows
         yield Cause(
             "rounded",
             (name,),
@@ -60,17 +61,17 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
     top = top_value(case, name)
     weight, own = _mass(profile), np.asarray(profile.upto) - np.asarray(profile.below)
     atoms = own > FREQUENT
-    if own[atoms].sum() > 0.5:  # then they are what the column holds
+    if own[atoms].sum() > 0.5:  # frequent values are most of the column
         atoms[:] = False
-    # A value that is frequent by itself says nothing of the grid.
+    # A frequent value says nothing about the grid.
     alone = np.append(profile.points[atoms], [] if top is None else top[0])
     there = ~np.isnan(values) & ~np.isin(values, alone)
     weight = np.where(atoms, 0.0, weight)
     counted = own.sum() > _COUNTED and len(profile.grid) > _DISTINCT
-    few = there.sum() < 20 or len(profile.grid) < 8  # too few have digits
+    few = there.sum() < 20 or len(profile.grid) < 8  # too few values to compare digits
     if few or not _same_size(profile, values[there]):
         return None
-    # Rows of one hour share a value: they count as many as there would be without.
+    # Repeated values are not independent, so rows count by the effective number of values.
     _, counts = np.unique(values[there], return_counts=True)
     apart = counts.sum() ** 2 / (counts**2).sum()
     new = there & np.isin(values, profile.points, invert=True)
@@ -80,12 +81,12 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         before = float(weight @ on[: len(weight)] / weight.sum())
         touched = on[len(weight) :]
         share = float(touched[there].mean())
-        if before > 0.5 or share <= before:  # as coarse already
+        if before > 0.5 or share <= before:  # the reference is as coarse
             continue
         distinct = len(np.unique(values[touched & ~np.isnan(values)]))
-        # Few values come in runs; those that never came before do not.
+        # Known values may be few and come in runs; new values do not.
         strange = np.isin(values[there & touched], profile.points, invert=True).mean() >= 0.5
-        # No block had as much more of so many values, all together.
+        # No block had as large an excess on all these values together.
         leap = (
             counted
             and _rest_as_before(profile.points, own, on, values)
@@ -97,11 +98,11 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         if _MUCH <= share - before < least:
             usual = _most_in_a_block(case, name, on[: len(weight)] & ~atoms)
             least = min(least, max(_MUCH, 0.05 + 3 * (usual - before)))
-        # In a column of steps, values that never came before and are all of another grid say it.
+        # In a column of steps, new values that all lie on another grid are proof.
         novel = (
             steps
             and touched[new].mean() > _NOVEL
-            and len(np.unique(values[new])) > 2  # a grid
+            and len(np.unique(values[new])) > 2  # two values are no grid
             and _rest_as_before(profile.points, own, on, values)
         )
         enough = share - before >= least and not (few and not strange)
@@ -109,14 +110,14 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
             continue
         if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
             continue
-        told = surprise(share, before)
-        if best is None or told > best[0]:
-            best = told, (what, share, before, touched & there)
+        nats = surprise(share, before)
+        if best is None or nats > best[0]:
+            best = nats, (what, share, before, touched & there)
     return None if best is None else best[1]
 
 
 def _most_in_a_block(case: Case, name: str, on: Mask) -> float:
-    """Largest share of points of a grid in any block of the reference; 1 where too few tell."""
+    """Largest share of some grid points in any block of the reference; 1 with too few blocks."""
     points = case.block_cells(name)[:, 1::2]
     counted = points[points.sum(axis=1) >= _BESIDE]
     shares = counted @ on / counted.sum(axis=1)
@@ -124,14 +125,15 @@ def _most_in_a_block(case: Case, name: str, on: Mask) -> float:
 
 
 def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bool:
-    """Whether the values beside a grid end on the digits on which those beside it used to.
+    """Whether the values beside a grid end on the digits that such values used to end on.
 
-    A new tariff has steps of its own; of values that are rounded in part, the rest is as ever.
+    Where only a part of the values is rounded, the rest keeps its digits. A new tariff, say, does
+    not: it has steps of its own.
     """
-    if step == 0:  # of no decimal grid
+    if step == 0:  # not a decimal grid
         return True
     weights = weight, np.ones(len(known))
-    for turn in (1.0, 10.0):  # the digits after the grid's, and its own last
+    for turn in (1.0, 10.0):  # the digits after the grid's last digit, and that digit
         counts = []
         for x, w in zip((points / step, known / step), weights, strict=True):
             beside = np.abs(x - np.round(x)) > 1e-6
@@ -144,7 +146,7 @@ def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bo
 
 
 def _rest_as_before(points: Floats, own: Floats, on: Mask, values: Floats) -> bool:
-    """Whether the values beside a grid are each as frequent among themselves as they used to be."""
+    """Whether the values beside a grid keep their shares among themselves."""
     before = np.where(on[: len(points)], 0.0, own)
     rest = values[~on[len(points) :] & ~np.isnan(values)]
     place = np.minimum(np.searchsorted(points, rest), len(points) - 1)
@@ -156,7 +158,7 @@ def _rest_as_before(points: Floats, own: Floats, on: Mask, values: Floats) -> bo
 
 
 def _mass(profile: NumericProfile) -> Floats:
-    """Share of the reference that each point of the grid stands for, half of its gaps with it."""
+    """Share of the reference at each quantile, with half of the gaps on both sides."""
     below, upto = np.asarray(profile.below), np.asarray(profile.upto)
     gaps = np.concatenate([[0.0], below[1:] - upto[:-1], [0.0]])
     mass: Floats = upto - below + (gaps[:-1] + gaps[1:]) / 2
@@ -164,7 +166,7 @@ def _mass(profile: NumericProfile) -> Floats:
 
 
 def _same_size(profile: NumericProfile, known: Floats) -> bool:
-    """Whether values are about as large and as wide as before; another unit changes that."""
+    """Whether values have about the size and width they had; another unit changes both."""
     low, middle, high = np.quantile(known, [0.1, 0.5, 0.9])
     before = np.interp([0.1, 0.9], np.asarray(profile.upto), profile.points)
     wide = before[1] - before[0]
@@ -173,7 +175,7 @@ def _same_size(profile: NumericProfile, known: Floats) -> bool:
 
 
 def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
-    """Grids from fine to coarse, their step, and which points and then values lie on each."""
+    """Generate grids from fine to coarse: name, step, and which points and values lie on them."""
     both = np.concatenate([points, values])
     known = np.zeros(len(both), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -182,8 +184,10 @@ def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
         for power in range(start, start + 8):
             for factor in (1, 2, 5):
                 step = factor * 10.0**power
-                on = np.abs(both / step - np.round(both / step)) < 1e-6  # rounding
+                on = (
+                    np.abs(both / step - np.round(both / step)) < 1e-6
+                )  # up to floating-point error
                 yield f"multiples of {step:g}", step, on
                 known |= on & on[: len(points)].all()
-        # A cast leaves digits that no decimal grid holds.
+        # A cast to 16 bits leaves digits that are on no decimal grid.
         yield "16-bit numbers", 0.0, (both.astype(np.float16).astype(np.float64) == both) & ~known

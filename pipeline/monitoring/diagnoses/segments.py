@@ -1,4 +1,4 @@
-"""Which rows a fault touches, in the words of another column."""
+"""Describe which rows a fault affects, by values of another column."""
 
 from collections.abc import Sequence
 
@@ -8,43 +8,45 @@ import pandas as pd
 from pipeline.monitoring.diagnoses.case import Case, Mask
 
 _FEWEST = 10
-"""Rows of a value below which nothing is said of it."""
+"""Fewest rows of a value that may name a segment."""
 _VALUES = 4
-"""Most values that name a segment."""
+"""Most values that are listed for a segment."""
 _DISTINCT = 40
-"""Most distinct numbers of a column whose values name segments."""
+"""Most distinct values of a numeric column that may name segments."""
 
 
 def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None = None) -> str:
-    """The values of one other column that the touched rows, and no others, have.
+    """Find values of another column that the affected rows have and other rows do not.
 
     Parameters
     ----------
     case : Case
+        The batch and the reference.
     touched : array of bool, shape (n_drawn,)
         Rows with the fault.
     columns : sequence of str
-        Where the fault is: they name no segment.
+        Columns at fault, which cannot name the segment.
     able : array of bool, shape (n_drawn,), optional
-        Rows that would show it; all by default.
+        Rows in which the fault would show; all rows by default.
 
     Returns
     -------
     str
-        As `carrier = UA`; empty when all rows are touched or no column tells them apart.
+        The segment as `carrier = UA`; empty when nearly all rows are affected, or when no column
+        separates the affected rows.
     """
     able = np.ones(len(touched), dtype=bool) if able is None else able
-    if not touched.any() or touched[able].mean() > 0.9:  # nearly all
+    if not touched.any() or touched[able].mean() > 0.9:  # nearly all rows
         return ""
     found = [
-        (told, name, values)
+        (f_score, name, values)
         for name in case.features
         if name not in columns
-        for told, values in _rule(case, name, touched, able)
+        for f_score, values in _rule(case, name, touched, able)
     ]
     if not found:
         return ""
-    _, name, values = max(found, key=lambda one: (round(one[0], 2), -len(one[2]), one[1]))
+    _, name, values = max(found, key=lambda rule: (round(rule[0], 2), -len(rule[2]), rule[1]))
     return f"{name} = {_listed(values)}"
 
 
@@ -58,21 +60,21 @@ def _rule(case: Case, name: str, touched: Mask, able: Mask) -> list[tuple[float,
         places, labels = case.labels(name)
         values = pd.Series(np.asarray([*labels, None], dtype=object)[places][able])
     rates = pd.Series(touched[able]).groupby(values).agg(["mean", "size"])
-    often = rates[(rates["size"] >= _FEWEST) & (rates["mean"] >= 0.5)]  # most of them
+    often = rates[(rates["size"] >= _FEWEST) & (rates["mean"] >= 0.5)]  # most of its rows
     if often.empty or len(often) > max(_VALUES, len(rates) / 2) or len(often) == len(rates):
         return []
     chosen = values.isin(often.index).to_numpy()
     precision = touched[able][chosen].mean()
     coverage = touched[able][chosen].sum() / touched[able].sum()
     outside = touched[able][~chosen].mean() if (~chosen).any() else 0.0
-    told = 2 * precision * coverage / (precision + coverage)
-    if told < 0.8 or outside > precision / 4:  # of both
+    f_score = 2 * precision * coverage / (precision + coverage)
+    if f_score < 0.8 or outside > precision / 4:  # too vague a rule
         return []
-    return [(float(told), [str(value) for value in often.index])]
+    return [(float(f_score), [str(value) for value in often.index])]
 
 
 def clause(where: str) -> str:
-    """The words that name a segment in a sentence; none for none."""
+    """Name a segment in a sentence; empty without a segment."""
     return f", where {where}" if where else ""
 
 

@@ -1,4 +1,4 @@
-"""Rows in the order they came: what a column that goes on from row to row says of its values."""
+"""Rows in their order: which values break a column that continues from row to row."""
 
 from typing import NamedTuple
 
@@ -11,26 +11,24 @@ from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Kind, Trait
 
 _SMOOTH, _REGULAR = 0.02, 0.85
-"""Share of rows that stick out, in any block, up to which a column goes on from row to row, and of
-even steps, in all blocks, from which a clock does."""
+"""Limits in all blocks: rows that stick out of a smooth column, even steps of a clock."""
 _VARIES = 0.3
-"""Spread inside of a block, in standard deviations of the column, below which nothing is said."""
+"""Least spread within a block, in standard deviations of the column."""
 _WALK = 1.5
-"""Times the least and the largest mean step of any block within which one is as ever."""
+"""Factor by which a mean step may lie outside the range of the blocks and still be usual."""
 _RAISED, _TIMES, _FEWEST = 0.05, 3.0, 25
-"""How much that share has to have grown, how many times, and rows that have to stick out."""
+"""Least growth of the share of rows that stick out, least ratio, and fewest such rows."""
 _FELL = 0.1
-"""How much less even the steps of a clock have to be than in any block."""
+"""Least loss of the share of even steps of a clock, against any block."""
 _MOSTLY = 0.6
-"""Share of the rows out of step that one move explains, there and back."""
+"""Least share of the rows out of step that one move explains, there and back."""
 
 
 def strayed(case: Case, name: str) -> Mask | None:
-    """Drawn rows whose value contradicts the rows before and after; None: as few as ever.
+    """Mark drawn rows whose value contradicts the rows before and after; None if few do.
 
-    Only where other columns go on from row to row as they used to, in steps as wide: rows in
-    another order contradict one another in most of them, or hardly change in the one they were
-    sorted by.
+    Other columns have to continue from row to row with their usual steps. If the rows had been
+    reordered, most columns would contradict, or the column they were sorted by would hardly change.
     """
     if not (_is_steady(case, name) and _is_raised(case, name)):
         return None
@@ -49,17 +47,18 @@ def usual_share(case: Case, name: str) -> float:
 
 
 class OutOfStep(NamedTuple):
-    """A clock of which a part of the rows is out of step with those before and after.
+    """A clock in which some rows are out of step with the rows before and after.
 
     Attributes
     ----------
     by : int
-        Steps that they are ahead.
+        Number of steps by which the affected rows are ahead.
     touched : array of bool, shape (n_drawn,)
+        Drawn rows that are visibly out of step.
     share : float
-        Of rows.
+        Estimated share of affected rows.
     seen : float
-        Share of rows that show it: those between two that are right.
+        Share of rows visibly out of step: affected rows between two sound rows.
     """
 
     by: int
@@ -71,7 +70,7 @@ class OutOfStep(NamedTuple):
 def out_of_step(
     case: Case, name: str, *, first: float, step: float, length: int
 ) -> OutOfStep | None:
-    """Rows of a regular clock that were moved round it, each by as much; None if there are none."""
+    """Find rows of a regular clock that were all moved by equally many steps; None if none."""
     even = _of_blocks(case, name, "even")
     now = case.tally.order[name].even
     if len(even) < 2 or min(even) < _REGULAR or now > min(even) - _FELL:
@@ -87,7 +86,7 @@ def out_of_step(
     if not len(known):
         return None
     ahead = np.where(steps < 0, 0, np.mod(steps - np.bincount(known).argmax(), length))
-    # One row alone that was moved goes ahead, and the next one back by as much.
+    # A single moved row goes ahead, and the next row back by as many steps.
     into, out = ahead[:-1], ahead[1:]
     lonely = (into > 0) & (np.mod(into + out, length) == 0)
     if lonely.sum() < _FEWEST:
@@ -100,7 +99,7 @@ def out_of_step(
         return None
     touched = np.zeros(len(values), dtype=bool)
     touched[1:-1] = lonely & (into == by)
-    # s (1 - s)^2 of the rows are moved ones alone, s^2 (1 - s) right ones alone.
+    # A share s (1 - s)^2 are moved rows between sound ones, s^2 (1 - s) sound rows between moved.
     share = back / (counts[by] + back) if back else float(seen)
     drawn = touched[case.tally.chosen[: len(case.drawn)]]
     return OutOfStep(by, drawn, max(float(share), float(seen)), float(seen))
@@ -118,7 +117,7 @@ def _is_raised(case: Case, name: str) -> bool:
 
 
 def _of_blocks(case: Case, name: str, kind: Kind) -> list[float]:
-    """A trait of all blocks of the reference; none where any lacks it."""
+    """Values of a trait in all blocks of the reference; empty if any block lacks it."""
     values = [block.get(Trait(kind, (name,)), np.nan) for block in case.reference.blocks]
     return values if np.isfinite(values).all() else []
 
@@ -126,7 +125,7 @@ def _of_blocks(case: Case, name: str, kind: Kind) -> list[float]:
 def _walks_as_ever(case: Case, name: str) -> bool:
     steps = [
         *_of_blocks(case, name, "step"),
-        *(one.get(Trait("step", (name,)), np.nan) for one in case.recent),
+        *(batch.get(Trait("step", (name,)), np.nan) for batch in case.recent),
     ]
     now = case.tally.order[name].step
     return bool(np.nanmin(steps) / _WALK <= now <= _WALK * np.nanmax(steps))
@@ -134,6 +133,6 @@ def _walks_as_ever(case: Case, name: str) -> bool:
 
 def _is_steady(case: Case, name: str) -> bool:
     strays, spreads = _of_blocks(case, name, "strays"), _of_blocks(case, name, "spread")
-    if min(len(strays), len(spreads)) < 2:  # one block is no rule
+    if min(len(strays), len(spreads)) < 2:  # a single block shows no habit
         return False
     return bool(max(strays) <= _SMOOTH and np.median(spreads) >= _VARIES)

@@ -1,4 +1,4 @@
-"""Values that lie in other rows than their own: a column that looks well alone."""
+"""Shuffles: values in other rows than their own, in a column that looks sound by itself."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,43 +9,44 @@ from scipy.stats import ks_2samp
 
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
-from pipeline.monitoring.diagnoses.relations import Told
+from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import strayed, usual_share
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import Floats
 
 _SUPPORTED = 0.3
-"""Share of rows of which the other columns must be able to tell."""
+"""Least share of rows for which the other columns can predict."""
 _MARKED = 0.2
-"""Correlation that is worth missing."""
+"""Least correlation whose loss is noticed."""
 _FEWEST = 50
-"""Rows that tell of a relation."""
+"""Fewest rows by which a relation is judged."""
 _TELLS = 0.2
-"""Nats a row that the other columns must say of one, where a part of its rows is judged."""
+"""Least nats per row from the other columns, where a part of the rows is judged."""
 _TOTAL = 25.0
-"""Nats over all rows below which nothing is said."""
+"""Least nats over all rows."""
 _EACH, _EACH_LABEL = 0.8, 0.1
-"""The same per touched row; a label says less."""
+"""Least nats per affected row, of a numeric column and of labels, which carry less."""
 _PART, _MOST = 0.05, 0.45
-"""Shares of rows between which a part of them is touched."""
+"""Least and largest share of affected rows where only a part is affected."""
 _AS_EVER = 1.3
-"""Times its usual distance within which the other rows fit as ever."""
+"""Factor of the usual distance from the prediction up to which the other rows still fit."""
 _BLOCKS, _STEADY = 3, 6.0
-"""Blocks, and standard deviations among them, that show how steady a relation is."""
+"""Fewest blocks that show how steady a relation is, and its least fall in their sd."""
 _OTHER_SHARES = 0.12
-"""Distance of the shares of labels above which they are not as ever."""
+"""Largest distance at which the shares of labels count as unchanged."""
 _SAYS, _SOUND = 0.05, 0.5
-"""Nats a row that tell of a column at all, and the share of them that a sound one keeps and one
-in other rows turns round."""
+"""Least nats per row by which columns are related, and the share of them that counts.
+
+A sound column keeps that share; for a shuffled column it turns into evidence against it."""
 _ALIKE = 0.35
-"""Largest distance of misplaced values from all of them."""
+"""Largest distance of the distribution of misplaced values from that of all values."""
 
 
 def shuffled(case: Case) -> Iterator[Cause]:
-    """Values that lie in other rows than their own: alone as ever, unrelated to the rest."""
+    """Recognise values in the wrong rows: usual by themselves, unrelated to the rest."""
     found = [cause for name in case.features if (cause := _found(case, name))]
-    if len(found) > 1:  # one of them may only have lost the other
+    if len(found) > 1:  # a column may only have lost its relation to another
         still = [
             cause
             for cause in found
@@ -56,25 +57,26 @@ def shuffled(case: Case) -> Iterator[Cause]:
 
 
 def with_rival(case: Case, cause: Cause) -> Cause:
-    """A shuffle of the column at fault, where another one is all that contradicts this one.
+    """Check whether another column is shuffled instead of the column that a cause names.
 
-    Where the rest say that this one is sound, it is the other; where they say nothing, either.
-    Only a column that says a good part of what is known of this one can be all.
+    Where a single source of the prediction is all that contradicts the column, that source may be
+    the shuffled column. If the rest of the columns show the named column to be sound, the source
+    is at fault; if they show nothing, either may be, and the cause names both.
     """
     name = cause.columns[0]
     misplaced = _misplaced(case, name)
-    sources = (case.expected(name) if name in case.numeric else case.told(name)).sources
+    sources = (case.expected(name) if name in case.numeric else case.expected_labels(name)).sources
     for other in filter(sources.__contains__, case.features):
         rest = replace(case, blamed=case.blamed | {other})
         if _found(rest, name):
             continue
-        told = _number_rows(rest, name) if name in case.numeric else _label_rows(rest, name)
-        touched = told.judged if misplaced is None else told.judged & misplaced[0]
-        before = -told.before.mean()
-        now = -told.gain[touched].mean() if touched.any() else 0.0
-        # Rows that were chosen because they contradict the other one look odd to the rest as well.
+        rows_left = _number_rows(rest, name) if name in case.numeric else _label_rows(rest, name)
+        touched = rows_left.judged if misplaced is None else rows_left.judged & misplaced[0]
+        before = -rows_left.before.mean()
+        now = -rows_left.gain[touched].mean() if touched.any() else 0.0
+        # Rows chosen because they contradict the other column look odd to the rest as well.
         least = 0.0 if misplaced is None else -_SOUND * before
-        if before > _SAYS and now < least:  # the rest contradict it themselves
+        if before > _SAYS and now < least:  # the rest contradict the column, too
             continue
         sound = misplaced is not None and before > _SAYS and now > _SOUND * before
         columns = (other,) if sound else (name, other)
@@ -98,7 +100,7 @@ def _found(case: Case, name: str) -> Cause | None:
 
 
 def _in_order(case: Case, name: str) -> Cause | None:
-    """A column that used to go on from row to row, where many values do not any more."""
+    """Recognise misplaced values in a column that used to continue from row to row."""
     touched = strayed(case, name)
     if touched is None:
         return None
@@ -114,7 +116,7 @@ def _in_order(case: Case, name: str) -> Cause | None:
         (name,),
         f"{share:.0%} of the values of {name!r}{f', where {where},' if where else ''} stick out "
         f"from between those of the rows before and after, where {before:.1%} used to, and other "
-        "columns go on as ever: were they put in other rows?",
+        "columns continue as usual: were they put in other rows?",
         {
             NATS: surprise(share, before),
             "share that sticks out": round(share, 4),
@@ -136,14 +138,14 @@ def _related(case: Case, name: str) -> Cause | None:
     return _some_rows(case, name, *misplaced) if misplaced is not None else None
 
 
-def _all_rows(name: str, told: float, before: float, now: float) -> Cause:
+def _all_rows(name: str, nats: float, before: float, now: float) -> Cause:
     return Cause(
         "shuffled",
         (name,),
-        f"{name!r} is distributed as ever, but says hardly anything of the other columns any "
-        "more: were its values put in other rows?",
+        f"{name!r} has its usual distribution, but hardly any relation to the other columns is "
+        "left: were its values put in other rows?",
         {
-            NATS: round(float(told), 3),
+            NATS: round(float(nats), 3),
             "relation before": round(before, 3),
             "relation now": round(now, 3),
         },
@@ -151,14 +153,14 @@ def _all_rows(name: str, told: float, before: float, now: float) -> Cause:
     )
 
 
-def _some_rows(case: Case, name: str, touched: Mask, share: float, told: float) -> Cause:
+def _some_rows(case: Case, name: str, touched: Mask, share: float, nats: float) -> Cause:
     where = segment(case, touched, [name])
     return Cause(
         "shuffled",
         (name,),
         f"{share:.0%} of the values of {name!r}{f', where {where},' if where else ''} do not fit "
-        "the other columns of their rows, and the rest do as ever: were they put in other rows?",
-        {NATS: round(told, 3), "share of rows": round(share, 4)},
+        "the other columns of their rows, while the rest still do: were they put in other rows?",
+        {NATS: round(nats, 3), "share of rows": round(share, 4)},
         f"Check the join or the sort by which {name!r} comes to its rows.",
         share=round(share, 4),
         segment=where,
@@ -173,12 +175,13 @@ class _Rows(NamedTuple):
     gain : array of float, shape (n_drawn,)
         Nats of each drawn row; 0 where it cannot be judged.
     judged : array of bool, shape (n_drawn,)
+        Drawn rows that can be judged.
     before : array of float, shape (n_rows,)
         Nats of the rows of the reference.
     blocks : array of int, shape (n_rows,)
-        Their blocks.
+        Block number of each row of the reference.
     values : array, shape (n_drawn,)
-        The column's own, as numbers in order.
+        Normal scores of the column, or numbers of its classes.
     """
 
     gain: Floats
@@ -199,20 +202,25 @@ def _number_rows(case: Case, name: str) -> _Rows:
 
 
 def _label_rows(case: Case, name: str) -> _Rows:
-    told = case.told(name)
-    classes, judged = _classes(case, name, told)
-    gain = np.where(judged, told.shares[classes] - told.now[np.arange(len(classes)), classes], 0.0)
-    rows = np.arange(len(told.classes))
-    before = told.shares[told.classes] - told.before[rows, told.classes]
-    return _Rows(gain, judged, before, told.blocks, classes.astype(np.float64))
+    expected = case.expected_labels(name)
+    classes, judged = _classes(case, name, expected)
+    gain = np.where(
+        judged, expected.shares[classes] - expected.now[np.arange(len(classes)), classes], 0.0
+    )
+    rows = np.arange(len(expected.classes))
+    before = expected.shares[expected.classes] - expected.before[rows, expected.classes]
+    return _Rows(gain, judged, before, expected.blocks, classes.astype(np.float64))
 
 
 def _misplaced(case: Case, name: str) -> tuple[Mask, float, float] | None:
-    """Rows that the others contradict while most fit as ever, their share, and nats a row."""
+    """Find rows that the other columns contradict while most rows fit.
+
+    Returns the rows, their share, and nats per row; None if there are none.
+    """
     number = name in case.numeric
     rows = _number_rows(case, name) if number else _label_rows(case, name)
-    n, told = int(rows.judged.sum()), -rows.before.sum()
-    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or told <= _TELLS * len(rows.before):
+    n, known = int(rows.judged.sum()), -rows.before.sum()
+    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or known <= _TELLS * len(rows.before):
         return None
     share, total = mixture(rows.gain[rows.judged])
     usual = 2 * max(of_blocks(rows.blocks, rows.before).max(initial=0.0), 0.0) * n
@@ -228,7 +236,7 @@ def _misplaced(case: Case, name: str) -> tuple[Mask, float, float] | None:
 
 
 def _as_ever(case: Case, name: str, rows: _Rows, share: float) -> bool:
-    """Whether the other rows are as near to what the others say of them as they used to be."""
+    """Whether the other rows lie as close to their prediction as they used to."""
     expected = case.expected(name)
     left = np.abs(rows.values - case.loosened(name).now)[rows.judged]
     before = np.median(np.abs(expected.scores - expected.before))
@@ -236,7 +244,10 @@ def _as_ever(case: Case, name: str, rows: _Rows, share: float) -> bool:
 
 
 def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
-    """Nats a row that its relation to the others lost, where hardly any of it is left."""
+    """Nats per row that a numeric column lost, and its relation to the others before and now.
+
+    None unless hardly any relation is left.
+    """
     expected = case.expected(name)
     values = case.numbers(name)
     there = ~np.isnan(values) & case.supported(name)
@@ -245,10 +256,10 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
         return None
     before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
     scores = case.normal_scores(name, values)[there]
-    told = expected.now[there]
-    if scores.std() < 0.2 or told.std() < 1e-6 or before < 0.3:  # nothing to lose
+    predicted = expected.now[there]
+    if scores.std() < 0.2 or predicted.std() < 1e-6 or before < 0.3:  # nothing to lose
         return None
-    now = float(np.corrcoef(told, scores)[0, 1])
+    now = float(np.corrcoef(predicted, scores)[0, 1])
     gone = abs(now) <= 2.5 / np.sqrt(there.sum()) + 0.1 * before
     if not gone:
         return None
@@ -256,7 +267,7 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
         np.corrcoef(expected.before[rows], expected.scores[rows])[0, 1]
         for number in np.unique(expected.blocks)
         if (rows := expected.blocks == number).sum() >= 30  # too few to tell
-        and expected.scores[rows].std() > 0.1  # constant in it
+        and expected.scores[rows].std() > 0.1  # constant in the block
     ]
     least = min(usual, default=before)
     if least < 0.3 or now > 0.5 * least:
@@ -264,27 +275,30 @@ def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
     error = np.sqrt(case.run(name) / there.sum())
     if not _several_lost(case, name) and not _at_once(case, name, usual, now, error):
         return None
-    return -float(expected.log_ratio(scores, predicted=told).mean()), before, now
+    return -float(expected.log_ratio(scores, predicted=predicted).mean()), before, now
 
 
 def _lost_label(case: Case, name: str) -> tuple[float, float, float] | None:
-    told = case.told(name)
-    before = told.information
-    classes, there = _classes(case, name, told)
+    expected = case.expected_labels(name)
+    before = expected.information
+    classes, there = _classes(case, name, expected)
     if before < 0.05 or there.sum() < _FEWEST:  # nothing to lose
         return None
-    gains = (told.now[np.arange(len(classes)), classes] - told.shares[classes])[there]
+    gains = (expected.now[np.arange(len(classes)), classes] - expected.shares[classes])[there]
     now = float(gains.mean())
     if now > 0.15 * before:
         return None
-    shares = np.bincount(classes[there], minlength=len(told.shares)) / there.sum()
-    if float(np.abs(shares - np.exp(told.shares)).sum() / 2) > _OTHER_SHARES:
+    shares = np.bincount(classes[there], minlength=len(expected.shares)) / there.sum()
+    if float(np.abs(shares - np.exp(expected.shares)).sum() / 2) > _OTHER_SHARES:
         return None
-    seen = told.before[np.arange(len(told.classes)), told.classes] - told.shares[told.classes]
+    seen = (
+        expected.before[np.arange(len(expected.classes)), expected.classes]
+        - expected.shares[expected.classes]
+    )
     usual = [
         seen[rows].mean()
-        for number in np.unique(told.blocks)
-        if (rows := told.blocks == number).sum() >= 30  # too few to tell
+        for number in np.unique(expected.blocks)
+        if (rows := expected.blocks == number).sum() >= 30  # too few to tell
     ]
     error = float(gains.std()) / np.sqrt(len(gains))
     if before < _TELLS and not _at_once(case, name, usual, now, error):
@@ -293,21 +307,21 @@ def _lost_label(case: Case, name: str) -> tuple[float, float, float] | None:
 
 
 def _at_once(case: Case, name: str, usual: Sequence[float], now: float, error: float) -> bool:
-    """Whether a relation that was as strong in every block went from one batch to the next."""
+    """Whether a relation that was steady in all blocks vanished between two batches."""
     if len(usual) < _BLOCKS or not _abrupt(case, name):
         return False
     return bool(np.mean(usual) - now > _STEADY * np.hypot(np.std(usual, ddof=1), error))
 
 
-def _classes(case: Case, name: str, told: Told) -> tuple[Places, Mask]:
-    """Class of each drawn row, and which have one."""
+def _classes(case: Case, name: str, expected: ExpectedLabels) -> tuple[Places, Mask]:
+    """Class of each drawn row, and which rows have a label."""
     places, labels = case.labels(name)
-    rank = {label: i for i, label in enumerate(told.labels)}
+    rank = {label: i for i, label in enumerate(expected.labels)}
     return np.asarray([*(rank.get(x, len(rank)) for x in labels), 0])[places], places >= 0
 
 
 def _several_lost(case: Case, name: str) -> bool:
-    """Whether marked correlations with at least two columns went; one may drift by itself."""
+    """Whether clear correlations with several columns vanished; a single one may drift."""
     partners = case.partners(name, marked=_MARKED)
     lost = [
         other
@@ -315,18 +329,18 @@ def _several_lost(case: Case, name: str) -> bool:
         if abs(case.correlation_now(name, other)) < 0.35 * abs(case.correlation(name, other))
     ]
     if not partners:
-        return case.expected(name).variance < 0.75  # a relation no pair shows
-    near = case.expected(name).variance < 0.4  # hardly a drift undoes that
+        return case.expected(name).variance < 0.75  # a relation that no pair of columns shows
+    near = case.expected(name).variance < 0.4  # drift hardly undoes such a relation
     return len(lost) > 1 or near
 
 
 def _abrupt(case: Case, name: str) -> bool:
-    """Whether the batch before, or else the reference, still had the relation."""
+    """Whether the previous batch, or else the reference, still had the relation."""
     if not case.recent:
         return True
     for trait, value in case.recent[-1].items():
         if trait.kind == "correlation" and name in trait.columns:
             before = case.correlation(*trait.columns)
             if abs(before) >= _MARKED:
-                return abs(value - before) < 0.4 * abs(before)  # most of it
+                return abs(value - before) < 0.4 * abs(before)  # most of the relation
     return False

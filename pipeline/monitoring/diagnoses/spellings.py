@@ -1,4 +1,4 @@
-"""Labels that were written otherwise."""
+"""Recoded labels: labels in another spelling, or replaced by new labels."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 
 _NEW = 0.03
-"""Share of rows with labels that were not there before, below which nothing is said."""
+"""Least share of rows with labels that the reference never held."""
 _FEW = 3
+"""Fewest labels, or rows of a label, that count as several."""
 
 
 def recode(case: Case) -> Iterator[Cause]:
-    """Labels that the training rows never held, in place of some that they did."""
+    """Recognise labels new to the column that stand in place of known labels."""
     for name in case.categorical:
         places, labels = case.labels(name)
         before = case.counts(name)
@@ -57,16 +58,16 @@ def _plain(label: str) -> str:
 def _rewritten(
     labels: list[str], new: Mask, counts: Places, before: dict[str, int], rows: float
 ) -> tuple[dict[str, str], str] | None:
-    """New labels that are known ones in another spelling."""
+    """Match new labels with known labels of another spelling; also says how they differ."""
     mass = counts[new].sum()
     plain: dict[str, list[str]] = {}
     for label in before:
         plain.setdefault(_plain(label), []).append(label)
     strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
     weight = dict(zip(labels, counts.tolist(), strict=True))
-    same = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
-    if sum(weight[x] for x in same) > 0.8 * mass:  # nearly all
-        return same, "in another case, or with other spaces or signs"
+    respelled = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
+    if sum(weight[x] for x in respelled) > 0.8 * mass:  # nearly all rows
+        return respelled, "in another case, or with other spaces or punctuation"
     parts: dict[str, str] = {}
     for x in strange:
         short = _plain(x)
@@ -87,7 +88,7 @@ def _rewritten(
     gone = [
         label
         for label in set(parts.values())
-        if weight.get(label, 0) / rows < 0.5 * before[label] / total  # half of it went
+        if weight.get(label, 0) / rows < 0.5 * before[label] / total  # half of its rows are gone
     ]
     covered = sum(weight[x] for x in parts)
     if covered > 0.8 * mass and (gone or len(set(parts.values())) >= _FEW):
@@ -96,7 +97,7 @@ def _rewritten(
 
 
 def _ever_new(case: Case, name: str) -> bool:
-    """Whether new labels come in every block of the reference."""
+    """Whether new labels are usual: most blocks of the reference hold labels of their own."""
     p_values = case.reference.novelties.get(name, ())
     return bool(p_values) and float(np.median(p_values)) < 0.01  # as a rule
 
@@ -104,7 +105,7 @@ def _ever_new(case: Case, name: str) -> bool:
 def _replaced(
     labels: list[str], new: Mask, counts: Places, before: dict[str, int], total: int
 ) -> tuple[dict[str, str], str] | None:
-    """New labels that come as often as those they replace used to."""
+    """Match new labels with known labels by frequency; also says how they compare."""
     mass = float(counts[new].sum())
     fresh = sorted(
         ((int(n), x) for n, x, is_new in zip(counts, labels, new, strict=True) if is_new),
@@ -118,15 +119,15 @@ def _replaced(
         expected = [x for x, n in before.items() if n / total * mass >= 5]
         alike = 0.4 * len(expected) <= len([n for n, _ in fresh if n >= _FEW]) <= 2.5 * len(before)
         if alike and _sorted_distance(fresh, before, mass, total) < 0.25:
-            return _by_rank(fresh, before), "every label was replaced by another one"
+            return _by_rank(fresh, before), "every label was replaced by another label"
     if gone and abs(np.log(share / max(gone_share, 1e-9))) < 0.4 and len(fresh) <= 2 * len(gone):
         kept = {x: before[x] for x in gone}
-        return _by_rank(fresh, kept), "they come as often as labels that are gone"
+        return _by_rank(fresh, kept), "they are as frequent as labels that are gone"
     many = [n for n, _ in fresh if n >= _FEW]
     expected_labels = [x for x, n in before.items() if n / total * mass >= 5]
     alike = len(expected_labels) > 1 and 0.5 <= len(many) / len(expected_labels) <= 2
     if alike and _sorted_distance(fresh, before, mass, total) < 0.15 + 0.5 / np.sqrt(mass):
-        return _by_rank(fresh, before), "they come as often, one by one, as the known ones"
+        return _by_rank(fresh, before), "they are as frequent, one by one, as the known labels"
     return None
 
 
@@ -139,12 +140,12 @@ def _vanished(label: str, share: float, labels: list[str], counts: Places) -> bo
 def _sorted_distance(
     fresh: list[tuple[int, str]], before: dict[str, int], mass: float, total: int
 ) -> float:
-    """Total variation of the shares, both sorted."""
+    """Total variation distance of the sorted shares of new and of known labels."""
     size = max(len(fresh), len(before))
-    one, other = np.zeros(size), np.zeros(size)
-    one[: len(fresh)] = np.asarray([n for n, _ in fresh]) / mass
-    other[: len(before)] = np.sort(list(before.values()))[::-1] / total
-    return float(np.abs(one - other).sum() / 2)
+    now, then = np.zeros(size), np.zeros(size)
+    now[: len(fresh)] = np.asarray([n for n, _ in fresh]) / mass
+    then[: len(before)] = np.sort(list(before.values()))[::-1] / total
+    return float(np.abs(now - then).sum() / 2)
 
 
 def _by_rank(fresh: list[tuple[int, str]], before: dict[str, int]) -> dict[str, str]:

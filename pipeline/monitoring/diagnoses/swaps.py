@@ -1,4 +1,4 @@
-"""Two columns with each other's values."""
+"""Swaps: two columns that hold each other's values."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -14,50 +14,52 @@ from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Trait
 
 _CONVINCING, _CONVINCING_ALL = 1.0, 0.7
-"""Nats per touched row below which nothing is said, of a part of the rows and of most."""
+"""Least nats per affected row, where a part of the rows is affected and where most are."""
 _TOTAL = 25.0
+"""Least nats over all rows."""
 _ALL = 0.9
-"""Share of rows above which a fault of the batches before touched them all."""
+"""Share of rows above which a fault of the batches before affected all rows."""
 _MOST = 0.7
-"""Share of rows above which a fault is taken to touch them all."""
+"""Share of rows above which a swap is taken to affect all rows."""
 _PART = 0.08
-"""Smallest share of rows that is looked for where not all are touched."""
+"""Smallest share of affected rows that is looked for."""
 _ALIKE = 0.3
-"""Largest Kolmogorov-Smirnov distance of rows put back from those that were not touched."""
+"""Largest Kolmogorov-Smirnov distance of rows put back from the unaffected rows."""
 _CANDIDATES = 4
+"""Most pairs of columns that are examined closely."""
 _SUPPORTED = 0.3
-"""Share of rows of which the other columns must be able to tell."""
+"""Least share of rows for which the other columns can predict."""
 _GLANCE = 1_000
-"""Rows that pairs are looked over with."""
+"""Rows by which pairs of columns are preselected."""
 _BOTH = 0.7
-"""Share of one column's gain that the other has to gain as well, where they say little."""
+"""Least share of one column's gain that the other column gains, where the gain is small."""
 _LOSS = 0.3
-"""Share of one column's gain that the other may lose: it may have drifted as well."""
+"""Largest share of one column's gain that the other may lose, because it drifted as well."""
 
 
 def swapped_numbers(case: Case) -> Iterator[Cause]:
-    """Two columns of numbers with each other's values."""
+    """Recognise two numeric columns that hold each other's values."""
     varied = [
         name
         for name in case.numeric
         if len(case.profile(name).grid) > 2 and not case.names_the_block(name)
     ]
-    for one, other in _candidates(case, varied):
-        gains = _numbers_gain(case, one, other)
+    for left, right in _candidates(case, varied):
+        gains = _numbers_gain(case, left, right)
         share, _ = mixture(gains[0] + gains[1])
-        # Where not all are touched, the other rows say what is usual in this batch.
-        if share < _MOST and not _goes_on(case, (one, other), gains):
-            gains = _numbers_gain(case, one, other, loose=True)
+        # Where a part of the rows is affected, the others show what is usual in this batch.
+        if share < _MOST and not _goes_on(case, (left, right), gains):
+            gains = _numbers_gain(case, left, right, loose=True)
             share, _ = mixture(gains[0] + gains[1])
             touched = touched_rows(gains[0] + gains[1], share)
-            if share < _PART or not _two_kinds(case, one, other, touched):
+            if share < _PART or not _two_kinds(case, left, right, touched):
                 continue
-        yield from _exchanged(case, (one, other), gains, _drifted(case, one, other))
+        yield from _exchanged(case, (left, right), gains, _drifted(case, left, right))
 
 
-def _two_kinds(case: Case, one: str, other: str, touched: Mask) -> bool:
-    """Whether the touched rows, put back, lie where the others do, in both columns."""
-    a, b = case.numbers(one), case.numbers(other)
+def _two_kinds(case: Case, left: str, right: str, touched: Mask) -> bool:
+    """Whether the affected rows, put back, are distributed as the others in both columns."""
+    a, b = case.numbers(left), case.numbers(right)
     there = ~np.isnan(a) & ~np.isnan(b)
     back, rest = touched & there, ~touched & there
     if min(back.sum(), rest.sum()) < 20:  # too few rows to tell
@@ -67,13 +69,13 @@ def _two_kinds(case: Case, one: str, other: str, touched: Mask) -> bool:
 
 
 def swapped_labels(case: Case) -> Iterator[Cause]:
-    """Two columns of labels with each other's."""
-    for one, other in _candidates(case, case.categorical):
-        yield from _exchanged(case, (one, other), _labels_gain(case, one, other))
+    """Recognise two categorical columns that hold each other's labels."""
+    for left, right in _candidates(case, case.categorical):
+        yield from _exchanged(case, (left, right), _labels_gain(case, left, right))
 
 
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that look exchanged at a glance, the likeliest first."""
+    """Preselect pairs of columns that look exchanged, the likeliest first."""
     scores = case.reference.normal_scores.of(case.drawn_cells[:_GLANCE])
     pairs = list(combinations(names, 2))
     standing = [pair for pair in pairs if case.stood("swapped", *pair) > _ALL]
@@ -87,17 +89,17 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _goes_on(case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats]) -> bool:
-    """Whether columns that were exchanged in the batches right before are likelier so still."""
+    """Whether columns exchanged in the batches right before still look exchanged."""
     return case.stood("swapped", *pair) > _ALL and float((gains[0] + gains[1]).sum()) > _TOTAL
 
 
-def _drifted(case: Case, one: str, other: str) -> float:
-    """Nats that an ordinary drift of both columns explains as well."""
+def _drifted(case: Case, left: str, right: str) -> float:
+    """Nats that an ordinary drift of both columns would explain as well."""
     return sum(
         drift_gain(
             case.profile(name), case.numbers(name), case.usual(Trait("location", (name,)))[1]
         )
-        for name in (one, other)
+        for name in (left, right)
     )
 
 
@@ -108,7 +110,7 @@ def _exchanged(
         both = gains[0] + gains[1]
         yield _cause(case, pair, 1.0, float(both.sum()), touched_rows(both, 1.0))
         return
-    (one, other), (first, second) = pair, gains
+    (left, right), (first, second) = pair, gains
     share, total = mixture(first + second)
     touched = touched_rows(first + second, share)
     each = _CONVINCING if share < _MOST else _CONVINCING_ALL
@@ -117,10 +119,10 @@ def _exchanged(
     if not touched.any():
         return
     less, more = sorted((first[touched].mean(), second[touched].mean()))
-    # One may lose a little where it drifted as well, if the other columns are there to tell.
-    known = min(case.supported(name, without=(one, other)).mean() for name in (one, other))
+    # A column that also drifted may lose a little, if other columns can judge it.
+    known = min(case.supported(name, without=(left, right)).mean() for name in (left, right))
     sure = share >= _MOST and known > _SUPPORTED
-    if total < _CONVINCING * share * len(touched):  # then both have to say it
+    if total < _CONVINCING * share * len(touched):  # then both columns have to gain
         least = _BOTH * more
     elif sure:
         least = -_LOSS * more
@@ -132,35 +134,35 @@ def _exchanged(
 
 
 def _cause(case: Case, pair: tuple[str, str], share: float, total: float, touched: Mask) -> Cause:
-    one, other = pair
-    where = segment(case, touched, [one, other]) if share < _MOST else ""
+    left, right = pair
+    where = segment(case, touched, [left, right]) if share < _MOST else ""
     rows = "" if share >= _MOST else f" in {share:.0%} of rows"
     return Cause(
         "swapped",
-        (one, other),
-        f"{one!r} and {other!r} look exchanged{rows}"
+        (left, right),
+        f"{left!r} and {right!r} look exchanged{rows}"
         f"{clause(where)}: each fits the other's place better.",
         {NATS: round(float(total / len(touched)), 3), "share of rows": round(share, 4)},
-        f"Check the order of the columns where {one!r} and {other!r} are written.",
+        f"Check the order of the columns where {left!r} and {right!r} are written.",
         share=round(share, 4),
         segment=where,
     )
 
 
-def _quick(case: Case, scores: Floats, one: str, other: str) -> float:
-    """How much better two columns fit each other's place, by planes; 0 when they do not."""
-    if one in case.categorical:
+def _quick(case: Case, scores: Floats, left: str, right: str) -> float:
+    """How much better two columns fit in each other's place, by quick tests; 0 if not better."""
+    if left in case.categorical:
         shares = []
-        for name, instead in ((one, other), (other, one)):
+        for name, instead in ((left, right), (right, left)):
             places, labels = case.labels(name)
             known = places[places >= 0]
             counts = case.counts(instead)
             fits = np.asarray([label in counts for label in labels], dtype=bool)
             shares.append(float(fits[known].mean()) if len(known) else 0.0)
         return max(min(shares) - 0.02, 0.0)
-    values = {name: case.numbers(name)[:_GLANCE] for name in (one, other)}
+    values = {name: case.numbers(name)[:_GLANCE] for name in (left, right)}
     exchanged, plain = scores.copy(), np.zeros(len(scores))
-    for name, instead in ((one, other), (other, one)):
+    for name, instead in ((left, right), (right, left)):
         belongs = values[instead]
         if name in case.leading:
             exchanged[:, case.leading[name]] = case.normal_scores(name, belongs)
@@ -174,12 +176,12 @@ def _quick(case: Case, scores: Floats, one: str, other: str) -> float:
 
 
 def _numbers_gain(
-    case: Case, one: str, other: str, *, loose: bool = False
+    case: Case, left: str, right: str, *, loose: bool = False
 ) -> tuple[Floats, Floats]:
-    """Nats by which each column's rows are likelier with the other's values."""
+    """Nats per row by which each column is likelier with the values of the other."""
     gains = []
-    for name, instead in ((one, other), (other, one)):
-        # What came under `instead` belongs to `name`.
+    for name, instead in ((left, right), (right, left)):
+        # Under the hypothesis, the values that arrived in `instead` belong to `name`.
         came, belongs = case.numbers(name), case.numbers(instead)
         expected = (case.loosened if loose else case.expected)(name, without=(instead,))
         profile = case.profile(name)
@@ -193,21 +195,21 @@ def _numbers_gain(
     return gains[0], gains[1]
 
 
-def _labels_gain(case: Case, one: str, other: str) -> tuple[Floats, Floats]:
+def _labels_gain(case: Case, left: str, right: str) -> tuple[Floats, Floats]:
     gains = []
-    for name, instead in ((one, other), (other, one)):
+    for name, instead in ((left, right), (right, left)):
         counts = case.counts(name)
         total = max(sum(counts.values()), 1)
-        told = case.told(name, without=(instead,))
+        expected = case.expected_labels(name, without=(instead,))
         logs = []
-        there = np.ones(len(told.now), dtype=bool)
+        there = np.ones(len(expected.now), dtype=bool)
         for column in (instead, name):
             places, labels = case.labels(column)
-            rank = {label: i for i, label in enumerate(told.labels)}
+            rank = {label: i for i, label in enumerate(expected.labels)}
             classes = np.asarray([*(rank.get(x, len(rank)) for x in labels), len(rank)])[places]
             share = np.asarray([*(counts.get(x, 0.5) / total for x in labels), 1.0])[places]
             rows = np.arange(len(classes))
-            logs.append(np.log(share) + told.now[rows, classes] - told.shares[classes])
+            logs.append(np.log(share) + expected.now[rows, classes] - expected.shares[classes])
             there &= places >= 0
         gains.append(np.where(there, logs[0] - logs[1], 0.0))
     return gains[0], gains[1]

@@ -1,7 +1,7 @@
-"""Numbers that were transformed: another unit, another sign.
+"""Transformed numbers: another unit or another sign.
 
-Each diagnosis undoes a candidate transformation and asks row by row how much likelier the
-value then is, in the reference's own distribution and given the other columns.
+Each diagnosis undoes a candidate transformation and computes, row by row, how much likelier the
+value then is under the reference's distribution and given the other columns.
 """
 
 from collections.abc import Iterator
@@ -29,39 +29,59 @@ from pipeline.reference.summaries import Trait
 
 _LINE, _DRAWN = "an affine change", "another scale"
 _ROWS = 2_000
-"""Drawn rows that candidates are tried on."""
+"""Number of drawn rows that candidates are tried on."""
 _SETTLED = 3
-"""Likeliest candidates that are held against ordinary drift."""
+"""Number of likeliest candidates that are compared with ordinary drift."""
 _CONVINCING = 1.0
-"""Nats per touched row below which nothing is said."""
+"""Least nats per affected row."""
 _OVERWHELMING = 6.0
-"""Nats per touched row that leave no doubt."""
+"""Nats per affected row that leave no doubt."""
 _ALONE, _STRAIGHT = 2.5, 0.95
-"""The same, times how much they lie where the others lie, that say enough of a unit that is known
-where the other columns say nothing against it, and R2 of their quantiles and the reference's."""
+"""Enough evidence for a known unit that the other columns do not contradict.
+
+It is the nats per affected row times how well these rows, put back, match the others; and the R2 of
+their quantiles."""
 _TOTAL = 25.0
-"""Nats over all rows below which nothing is said."""
+"""Least nats over all rows."""
 _SHARE = 0.04
-"""Smallest share of rows that is looked for."""
+"""Smallest share of affected rows that is looked for."""
 _MOST = 0.7
-"""Share of rows above which a fault is taken to touch them all."""
+"""Share of rows above which a fault is taken to affect all rows."""
 _EXACT = 0.1
-"""Variance about what the others say within which they tell a value and not only its size."""
+"""Largest residual variance with which the other columns predict values, not only sizes."""
 _PAIRED = 400
-"""Rows that a line is drawn through."""
+"""Most rows through which a line is drawn."""
 _FEWEST = 20
+"""Fewest rows of either kind that are compared."""
 _ALIKE, _MUCH_ALIKE = 0.6, 0.85
-"""How much rows put back lie where those lie that were not touched: 1 less the distance."""
+"""How well rows put back match the unaffected rows: 1 less the distance of distributions."""
 _NEARLY = 0.9
+"""Share of rows that a small factor has to affect."""
 _SUPPORTED = 0.3
+"""Least share of rows for which the other columns can predict."""
 _FAR_FACTOR = 3.0
+"""Factor that drift is taken never to reach."""
 _LEAST_FACTOR = 1.7
-"""Factor that only a unit explains; smaller ones need the other columns to tell."""
+"""Factor that only a unit explains; smaller factors need the other columns as evidence."""
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well a transformation explains a column."""
+    """How well a transformation explains a column.
+
+    Attributes
+    ----------
+    change : Change
+        The transformation.
+    share : float
+        Share of affected rows.
+    total : float
+        Nats over all rows.
+    gain : array of float, shape (n_rows,)
+        Nats of each row.
+    related : float
+        Mean nats of affected rows that come from the other columns.
+    """
 
     change: Change
     share: float
@@ -71,17 +91,17 @@ class _Fit:
 
     @property
     def each(self) -> float:
-        """Nats per touched row."""
+        """Nats per affected row."""
         return self.total / max(self.share * len(self.gain), 1.0)
 
     @property
     def convincing(self) -> bool:
-        """Whether it gains enough, over all rows and on each that it touches."""
+        """Whether the gain is large enough, over all rows and per affected row."""
         return self.total > _TOTAL and self.each > _CONVINCING
 
 
 def unit(case: Case) -> Iterator[Cause]:
-    """A column multiplied and raised by constants."""
+    """Recognise a column in another unit: multiplied by a factor, with an offset added."""
     for name in case.numeric:
         if not _transformable(case, name) or cycle(case.profile(name)):
             continue
@@ -95,18 +115,18 @@ def unit(case: Case) -> Iterator[Cause]:
         settled = [_settled(case, name, values, fit) for fit in likeliest]
         kept = [fit for fit in settled if _explains(case, name, values, fit)]
         if kept:
-            # A unit that is known goes before a line that says hardly more.
+            # A known unit is preferred to a line that explains hardly more.
             best = max(
                 kept,
                 key=lambda fit: (
                     _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1)
                 ),
             )
-            yield _told(case, name, values, best)
+            yield _cause(case, name, values, best)
 
 
 def sign(case: Case) -> Iterator[Cause]:
-    """A column with its sign turned."""
+    """Recognise a column whose sign was turned."""
     for name in case.numeric:
         if not _transformable(case, name):
             continue
@@ -131,7 +151,7 @@ def sign(case: Case) -> Iterator[Cause]:
 
 
 def _transformable(case: Case, name: str) -> bool:
-    """A constant has no unit, an index moves by itself, and what is as ever was not changed."""
+    """Whether a column can be judged: it varies, is no index, and something about it changed."""
     profile, values = case.profile(name), case.numbers(name)
     known = values[~np.isnan(values)]
     if not (case.suspect(name) or profile.n == 0 or _outside(profile, known) > 0.01):
@@ -140,39 +160,39 @@ def _transformable(case: Case, name: str) -> bool:
 
 
 def _outside(profile: NumericProfile, known: Floats) -> float:
-    """Share of values beyond all of the reference."""
+    """Share of values outside the range of the reference."""
     if not len(known) or not len(profile.points):
         return 0.0
     return float(((known < profile.points[0]) | (known > profile.points[-1])).mean())
 
 
 def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
-    for factor, offset, one, other in CONVERSIONS:
-        yield Change(factor, offset, f"{one} for {other}")
-        yield Change(1 / factor, -offset / factor, f"{other} for {one}")
-    # Whatever else lies on a line: from the quartiles, where the whole column was changed.
+    for factor, offset, sent, meant in CONVERSIONS:
+        yield Change(factor, offset, f"{sent} for {meant}")
+        yield Change(1 / factor, -offset / factor, f"{meant} for {sent}")
+    # Any other line through the quartiles, where the whole column was changed.
     low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
     before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
     if high > low and before[2] > before[0]:
         factor = float((high - low) / (before[2] - before[0]))
         offset = float(middle - factor * before[1])
-        scaled = abs(offset) < 0.1 * abs(middle)  # a calm week is narrow, and lies anywhere
+        scaled = abs(offset) < 0.1 * abs(middle)  # a calm week is narrow, with any median
         if factor > _FAR_FACTOR or (factor < 1 / _FAR_FACTOR and scaled):
             yield Change(factor, offset, _LINE)
 
 
 def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
-    """The line on which values that contradict the others lie, over what these say of them.
+    """Draw a line through values that contradict the other columns, over their predictions.
 
-    Drawn as by Theil (1950) and Sen (1968, J. Am. Stat. Assoc. 63: 1379-1389).
+    It is estimated as by Theil (1950) and Sen (1968, J. Am. Stat. Assoc. 63: 1379-1389).
     """
     expected, points = case.expected(name), case.profile(name).points
     if expected.variance > _EXACT:
         return
-    told = expected.now[: len(values)]
-    off = np.abs(case.normal_scores(name, values) - told) > 3 * np.sqrt(expected.variance)
+    predicted = expected.now[: len(values)]
+    off = np.abs(case.normal_scores(name, values) - predicted) > 3 * np.sqrt(expected.variance)
     off &= ~np.isnan(values) & case.supported(name)[: len(values)]
-    meant = np.interp(told[off], case.normal_scores(name, points), points)[:_PAIRED]
+    meant = np.interp(predicted[off], case.normal_scores(name, points), points)[:_PAIRED]
     if len(meant) < 2 * _FEWEST or np.ptp(meant) == 0:
         return
     line = theilslopes(values[off][:_PAIRED], meant)
@@ -181,7 +201,7 @@ def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
 
 
 def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
-    """Nats that undoing a transformation gains over the values as they came, if any."""
+    """Fit a transformation: its share of rows and its gain; None where it explains too little."""
     plain = plain_gain(case.profile(name), values, change)
     share, total = mixture(plain)
     if (share < _SHARE or total < _TOTAL / 2) and not case.suspect(name):
@@ -189,7 +209,7 @@ def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
     known = case.supported(name)[: len(values)]
     related = known * _related_gain(case, name, values, change, case.expected(name))
     share, total = mixture(plain + related)
-    if share < _MOST:  # then the other rows say what is usual in this batch
+    if share < _MOST:  # then the other rows show what is usual in this batch
         related = known * _related_gain(case, name, values, change, case.loosened(name))
         share, total = mixture(plain + related)
     gain = plain + related
@@ -202,16 +222,16 @@ def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
 def _related_gain(
     case: Case, name: str, values: Floats, change: Change, expected: Expected
 ) -> Floats:
-    """Nats by which their relation to the other columns is."""
-    told = expected.now[: len(values)]
-    before = expected.log_ratio(case.normal_scores(name, values), predicted=told)
+    """Nats per row that undoing a change gains in the relation to the other columns."""
+    predicted = expected.now[: len(values)]
+    before = expected.log_ratio(case.normal_scores(name, values), predicted=predicted)
     undone = case.normal_scores(name, change.undone(values))
-    gain = expected.log_ratio(undone, predicted=told) - before
+    gain = expected.log_ratio(undone, predicted=predicted) - before
     return np.where(np.isnan(values), 0.0, gain)
 
 
 def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
-    """The same without what an ordinary drift, and the worst block, gain as well."""
+    """Reduce the gain of a fit by what ordinary drift, and the worst block, gain as well."""
     expected = case.expected(name)
     there = expected.values[:_ROWS]
     usual = of_blocks(
@@ -219,7 +239,7 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
         plain_gain(case.profile(name), there, fit.change)
         + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
     )
-    # Drift moves all rows, a part of them it does not; nor does it set in as a fault ends.
+    # Drift moves all rows, not a part of them, and does not begin just as a fault ends.
     _, wander = case.usual(Trait("location", (name,)))
     stood = max(case.stood("unit", name), case.stood("sign", name))
     drifts = fit.share > 0.5 and stood < _MOST
@@ -229,46 +249,46 @@ def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
 
 
 def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
-    """Whether what is left after undoing looks like the reference, and nothing else does."""
+    """Whether a fit explains the column and neither chance nor drift does."""
     if not fit.convincing:
         return False
     size = abs(np.log(fit.change.factor))
     if fit.share < _MOST:
         even = _even(values, fit)
-        # A few odd rows of one day fit many a small factor, and what shrinks lies near zero,
-        # where others lie as well.
+        # A few odd rows of one day fit many small factors, and shrunk values lie near zero, where
+        # other values lie as well.
         sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
-        told = (sure and size > np.log(5)) or (
+        sure_enough = (sure and size > np.log(5)) or (
             fit.share > 0.15
             and fit.related > 2 * _CONVINCING
             and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
         )
-        told |= (
+        sure_enough |= (
             fit.share > 0.15
             and even * fit.each > _ALONE
             and fit.related > -_CONVINCING / 2
             and _straight(case, name, values, fit) > _STRAIGHT
         )
         touched = touched_rows(fit.gain, fit.share)
-        # Rows of one kind may lie elsewhere by themselves, but not so far.
+        # Rows of a segment may differ from the others by themselves, but not that far.
         alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
-        if fit.change.words == _DRAWN:  # a line fits more than a unit that is known
-            told = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
-        return fit.change.words != _LINE and alike and told
+        if fit.change.words == _DRAWN:  # a line fits more easily than a known unit
+            sure_enough = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
+        return fit.change.words != _LINE and alike and sure_enough
     narrow = fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit)
     if narrow or fit.change.words == _DRAWN:
         return False
     profile = case.profile(name)
     if fit.change.factor == 1:
         return abs(fit.change.offset) > 2 * float(profile.points[-1] - profile.points[0])
-    # Where the columns that tell of it moved as well, it takes more than they may have.
+    # Where the predicting columns moved as well, the factor has to be larger than their move.
     alone = case.supported(name).mean() > _SUPPORTED or size > np.log(_FAR_FACTOR)
     small = size < np.log(_FAR_FACTOR) and fit.share < _NEARLY
     return alone and not small and (size > np.log(_LEAST_FACTOR) or fit.related > _CONVINCING)
 
 
 def _as_wide(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
-    """Whether a column became wider by the factor, and not only moved."""
+    """Whether a column became wider by the factor instead of only moving."""
     known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
     before, now = _spread_of(case.profile(name)), _interquartile(known)
     if before == 0 or now == 0 or fit.change.factor == 1:
@@ -279,9 +299,9 @@ def _as_wide(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
 
 
 def _even(values: Floats, fit: _Fit) -> float:
-    """How much the touched rows, put back, lie where the others do, from 0 to 1.
+    """How well the affected rows, put back, match the other rows, from 0 to 1.
 
-    The warm days of a warm week are no rows in another unit.
+    The warm days of a week, put back from another unit, would be colder than the rest.
     """
     if fit.share >= _MOST:
         return 1.0
@@ -305,12 +325,12 @@ def _spread_of(profile: NumericProfile) -> float:
 def _usual_spread(case: Case, name: str) -> float:
     """Mean logarithm of the spread of a block."""
     spreads = [block.get(Trait("spread", (name,)), np.nan) for block in case.reference.blocks]
-    known = [one for one in spreads if np.isfinite(one)]
+    known = [spread for spread in spreads if np.isfinite(spread)]
     return float(np.log(np.maximum(known, 1e-3)).mean()) if known else 0.0
 
 
 def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
-    """How nearly the quantiles of the touched rows lie on a line over the reference's: R2."""
+    """R2 of the quantiles of the affected rows against the reference's quantiles."""
     known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
     profile, levels = case.profile(name), np.arange(1, 100) / 100
     before = np.interp(levels, np.asarray(profile.upto), profile.points)
@@ -318,13 +338,13 @@ def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
     return float(r**2)
 
 
-def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
+def _cause(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
     touched = touched_rows(fit.gain, fit.share)
     where = _segment(case, name, touched)
     squared = _straight(case, name, values, fit)
     moved = f" and raised by {fit.change.offset:.4g}" if fit.change.offset > 0 else ""
     moved = f" and lowered by {-fit.change.offset:.4g}" if fit.change.offset < 0 else moved
-    rows = "" if fit.share > 0.95 else f" in {fit.share:.0%} of rows"  # all
+    rows = "" if fit.share > 0.95 else f" in {fit.share:.0%} of rows"  # all rows
     return Cause(
         "unit",
         (name,),
@@ -337,7 +357,7 @@ def _told(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
             "offset": float(f"{fit.change.offset:.6g}"),
             "R2 of 99 quantiles": round(squared, 4),
         },
-        f"Ask the source which unit {name!r} has now; convert it back before it comes.",
+        f"Ask the source which unit {name!r} has now; convert it back before it arrives.",
         share=round(fit.share, 4),
         segment=where,
     )
@@ -352,7 +372,7 @@ def _evidence(fit: _Fit) -> dict[str, float | str]:
 
 
 def _turned(case: Case, name: str, fit: _Fit) -> bool:
-    """Whether the column itself shows it, or its relations to several others."""
+    """Whether the column itself shows a turned sign, or its relations to several others do."""
     plain = fit.gain[touched_rows(fit.gain, fit.share)].mean() - fit.related
     if len(_flipped(case, name)) > 1:
         return fit.total > _TOTAL and fit.each > 0.3 * _CONVINCING
@@ -360,12 +380,12 @@ def _turned(case: Case, name: str, fit: _Fit) -> bool:
 
 
 def _flipped(case: Case, name: str) -> list[str]:
-    """Columns whose correlation with this one was marked and has turned."""
+    """Columns whose clear correlation with a column has changed its sign."""
     return [
         other
         for other in case.partners(name, marked=0.15)
         if case.correlation(name, other) * case.correlation_now(name, other) < 0
-        and abs(case.correlation_now(name, other)) > 0.1  # and not just gone
+        and abs(case.correlation_now(name, other)) > 0.1  # and did not just vanish
     ]
 
 
