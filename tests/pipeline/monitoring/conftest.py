@@ -123,20 +123,22 @@ class Shop:
         return frame.assign(**{name: changed.astype(kind)})
 
     @staticmethod
-    def assert_told(report, cause, *columns, figure="", mask=None, part="all"):
+    def assert_named(report, cause, *columns, figure="", mask=None, part="all"):
         """One fault is named and no other, completely and in words."""
-        assert [(one.cause, set(one.columns)) for one in report.causes] == [(cause, set(columns))]
-        (one,) = report.causes
+        assert [(cause.cause, set(cause.columns)) for cause in report.causes] == [
+            (cause, set(columns))
+        ]
+        (found,) = report.causes
         assert report.outcome == "broken"
-        assert all(repr(name) in one.sentence for name in columns)
-        assert figure in one.sentence
-        assert one.cure.endswith(".")
-        assert one.evidence
+        assert all(repr(name) in found.sentence for name in columns)
+        assert figure in found.sentence
+        assert found.cure.endswith(".")
+        assert found.evidence
         assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["causes"]
         if mask is not None:
-            assert one.share == pytest.approx(mask.mean(), rel=1 / 3)
-            assert one.segment == ("" if part in {"all", "some"} else part)
-            assert one.segment in one.sentence
+            assert found.share == pytest.approx(mask.mean(), rel=1 / 3)
+            assert found.segment == ("" if part in {"all", "some"} else part)
+            assert found.segment in found.sentence
 
 
 @pytest.fixture(scope="session")

@@ -82,18 +82,18 @@ def test_without_floors_a_family_of_its_own_is_corrected_by_bonferroni(p_values)
     found, _ = apply_budget([Group("location", [judged(p) for p in p_values])], (), ALPHA)
 
     expected = np.minimum(np.array(p_values) * len(p_values), 1)
-    np.testing.assert_allclose([one.adjusted for one in found], expected, rtol=1e-9)
+    np.testing.assert_allclose([test.adjusted for test in found], expected, rtol=1e-9)
 
 
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.floats(1e-6, 1)), min_size=1, max_size=10),
     st.floats(0.001, 0.2),
 )
-def test_the_level_of_a_family_bounds_how_often_any_of_its_tests_is_called(tests, alpha):
+def test_the_level_of_a_family_bounds_how_often_any_of_its_tests_drifts(tests, alpha):
     found, _ = apply_budget([Group("joint", [judged(p, reach=r) for p, r in tests])], (), alpha)
     share = min(alpha, sum(reach for _, reach in tests))
 
-    called = [p for (p, _), one in zip(tests, found, strict=True) if one.drifted]
+    called = [p for (p, _), test in zip(tests, found, strict=True) if test.drifted]
     level = max(called, default=0.0)
     assert sum(min(reach, level) for _, reach in tests) <= share * (1 + 1e-9)
 
@@ -102,27 +102,27 @@ def test_a_test_whose_floor_is_rarely_reached_counts_with_its_reach_alone():
     tests = [judged(0.04, reach=reach) for reach in (0.01, 0.01, 0.02, 1.0)]
     found, _ = apply_budget([Group("joint", tests)], (), ALPHA)
 
-    assert [one.adjusted for one in found] == pytest.approx([0.01 + 0.01 + 0.02 + 0.04] * 4)
+    assert [test.adjusted for test in found] == pytest.approx([0.01 + 0.01 + 0.02 + 0.04] * 4)
 
 
-def test_groups_of_one_family_draw_on_one_part():
+def test_groups_of_one_family_share_one_part_of_the_budget():
     groups = [Group("pairs", [judged(0.01)]), Group("pairs", [judged(0.4)])]
     found, _ = apply_budget(groups, (), ALPHA)
 
-    assert [one.adjusted for one in found] == pytest.approx([0.02, 0.8])
+    assert [test.adjusted for test in found] == pytest.approx([0.02, 0.8])
 
 
-def test_what_was_not_tested_costs_nothing_and_stays_undecided():
+def test_undefined_tests_use_no_budget_and_stay_undecided():
     alone, _ = apply_budget([Group("pairs", [judged(0.01)])], (), ALPHA)
     groups = [Group("pairs", [judged(0.01), judged(np.nan)]), Group("joint", [judged(np.nan)])]
     found, _ = apply_budget(groups, (), ALPHA)
 
-    assert [one for one in found if np.isfinite(one.p_value)] == alone
-    assert all(np.isnan(one.adjusted) for one in found if np.isnan(one.p_value))
-    assert sum(one.drifted for one in found) == 1
+    assert [test for test in found if np.isfinite(test.p_value)] == alone
+    assert all(np.isnan(test.adjusted) for test in found if np.isnan(test.p_value))
+    assert sum(test.drifted for test in found) == 1
 
 
-def test_batches_are_told_what_was_spent_on_them():
+def test_the_budget_spent_at_the_level_of_batches_is_returned():
     groups = [
         Group("location", [judged(0.5)]),
         Group("location of batches", [judged(0.5, level="batches")]),
@@ -133,7 +133,7 @@ def test_batches_are_told_what_was_spent_on_them():
     assert spent == pytest.approx(ALPHA * BUDGET["location of batches"] / weights)
 
 
-def test_decay_is_called_at_the_run_length_whatever_else_is_tested():
+def test_decay_drifts_at_the_run_length_independently_of_other_tests():
     just, short = DECAY * ALPHA, DECAY * ALPHA * 1.01
 
     for groups in ([], [Group("location", [judged(0.5)])]):
@@ -173,5 +173,5 @@ def test_floors_make_the_levels_milder_but_never_the_alarms_more_frequent():
             ]
             mine.append(Group(family, tests))
 
-    found = np.mean([alarms(one) for one in groups])
+    found = np.mean([alarms(group) for group in groups])
     assert 0.5 * ALPHA <= found <= at_most(ALPHA, trials)

@@ -32,26 +32,26 @@ MOVED = {
 """What happens to sound rows."""
 
 
-def told(report):
-    return sorted((one.cause, *sorted(one.columns)) for one in report.causes)
+def named(report):
+    return sorted((cause.cause, *sorted(cause.columns)) for cause in report.causes)
 
 
 @pytest.mark.parametrize("seed", range(100, 120))
-def test_nothing_is_told_of_a_batch_with_nothing_wrong(shop, seed):
+def test_a_sound_batch_has_no_cause(shop, seed):
     # None in 20 leaves a rate of at most 14%, at 95%.
-    assert told(shop.judge(shop.draw(seed))) == []
+    assert named(shop.judge(shop.draw(seed))) == []
 
 
 @pytest.mark.parametrize("change", MOVED.values(), ids=MOVED)
-def test_rows_that_are_sound_and_differ_are_not_broken(shop, change):
+def test_sound_rows_that_differ_are_not_broken(shop, change):
     report = shop.judge(shop.draw(200, **change))
 
-    assert told(report) == []
+    assert named(report) == []
     assert report.outcome in {"moved", "quiet"}
 
 
-def test_a_new_column_is_no_fault(shop, batch):
-    assert told(shop.judge(batch.assign(batch="20", score=1.0))) == []
+def test_a_new_column_is_not_a_fault(shop, batch):
+    assert named(shop.judge(batch.assign(batch="20", score=1.0))) == []
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +77,13 @@ def report(shop, before, broken):
     return shop.judge(broken)
 
 
-def test_faults_of_several_columns_are_told_apart(report):
+def test_faults_of_several_columns_are_each_named(report):
     wanted = [("nulls", "count"), ("recode", "product"), ("schema", "humid"), ("sign", "temp")]
 
-    assert told(report) == wanted
+    assert named(report) == wanted
 
 
-def test_the_rows_stay_as_they_are(report, broken, before):
+def test_diagnosis_does_not_change_the_rows(report, broken, before):
     assert report.rows == len(broken)
     pd.testing.assert_frame_equal(broken, before)
 
@@ -116,14 +116,14 @@ def test_faults_are_looked_for_in_the_rows_as_they_arrived(shop, batch):
     raw = batch.assign(temp=batch["temp"].mask(batch["region"] == "East", -999.0))
     valid = raw[raw["temp"] > -100]
 
-    assert told(shop.judge(valid)) == []
-    assert told(shop.judge(valid, arrived=raw)) == [("sentinel", "temp")]
+    assert named(shop.judge(valid)) == []
+    assert named(shop.judge(valid, arrived=raw)) == [("sentinel", "temp")]
 
 
-def test_a_column_lost_on_the_way_is_seen_in_the_rows_as_they_arrived(shop, batch):
+def test_a_missing_column_is_found_in_the_rows_as_they_arrived(shop, batch):
     raw = batch.drop(columns="temp")
 
-    assert told(shop.judge(batch[:0], arrived=raw)) == [("schema", "temp")]
+    assert named(shop.judge(batch[:0], arrived=raw)) == [("schema", "temp")]
 
 
 AWKWARD = {
@@ -231,17 +231,17 @@ def test_a_fault_on_top_of_lasting_drift_is_mixed(shop):
     rows = shop.draw(33, **older)
     report = shop.judge(rows.assign(temp=-rows["temp"]), recent=recent)
 
-    assert told(report) == [("sign", "temp")]
+    assert named(report) == [("sign", "temp")]
     assert "count" in report.persistent
     assert report.outcome == "mixed"
 
 
-def test_a_fault_that_lasts_is_told_each_time(shop):
+def test_a_lasting_fault_is_named_in_each_batch(shop):
     rows = [shop.draw(seed) for seed in (40, 41, 42)]
-    *older, last = [one.assign(region=one["region"].str.lower()) for one in rows]
-    recent = [shop.judge(one, diagnosis=False).summary for one in older]
+    *older, last = [frame.assign(region=frame["region"].str.lower()) for frame in rows]
+    recent = [shop.judge(frame, diagnosis=False).summary for frame in older]
     report = shop.judge(last, recent=recent)
 
     assert "region" in report.persistent
-    assert told(report) == [("recode", "region")]
+    assert named(report) == [("recode", "region")]
     assert report.outcome == "broken"

@@ -83,10 +83,10 @@ def test_neither_the_order_of_rows_nor_of_columns_changes_a_bit_of_the_report():
     mixed = now.sample(frac=1, random_state=1)[now.columns[::-1]]
     turned = before.sample(frac=1, random_state=2)[before.columns[::-1]]
 
-    one = judge(Reference.fit(before, infer_columns(before), seed=4), now)
+    report = judge(Reference.fit(before, infer_columns(before), seed=4), now)
     other = judge(Reference.fit(turned, infer_columns(turned), seed=4), mixed)
-    assert replace(one, summary={}) == replace(other, summary={})
-    differ = {trait for trait in one.summary if one.summary[trait] != other.summary[trait]}
+    assert replace(report, summary={}) == replace(other, summary={})
+    differ = {trait for trait in report.summary if report.summary[trait] != other.summary[trait]}
     assert {trait.kind for trait in differ} <= {"strays", "step", "even"}
 
 
@@ -150,18 +150,18 @@ def test_columns_that_the_batch_lacks_are_drift(reference, batch):
     assert "lacks: few, x0." in report.notes[-1]
 
 
-def test_a_name_that_stands_twice_is_refused_with_a_sentence(reference, batch):
+def test_a_column_name_that_occurs_twice_is_refused_with_a_sentence(reference, batch):
     with pytest.raises(DataError, match=r"hold x1 more than once.*Fix the source"):
         judge(reference, pd.concat([batch, batch[["x1"]]], axis=1))
 
 
 @pytest.mark.parametrize("column", ["x0", "x2", "few", "many"])
-def test_a_column_that_came_empty_alarms_through_its_missing_share(reference, batch, column):
+def test_an_empty_column_alarms_by_its_missing_share(reference, batch, column):
     report = judge(reference, batch.assign(**{column: None}))
 
     assert column in report.drifted
-    assert ("missing", True) in {(one.kind, one.drifted) for one in own(report, column)}
-    assert next(one for one in report.columns if one.name == column).missing == 1
+    assert ("missing", True) in {(test.kind, test.drifted) for test in own(report, column)}
+    assert next(column for column in report.columns if column.name == column).missing == 1
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_every_test_is_in_the_frame_and_in_the_dict(reference, batch):
     assert len(report.pairs) == 7 * 6 / 2
 
 
-def test_a_constant_fraction_stays_quiet_whatever_the_rounding_of_its_mean():
+def test_a_constant_fraction_stays_quiet_when_its_mean_is_rounded():
     reference = Reference.fit(
         pd.DataFrame({"c": np.full(4000, 0.1)}), {"c": Numeric()}, block=BLOCK
     )
@@ -282,7 +282,7 @@ def typed():
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_is_broken_in_a_column_of_any_type_is_found_and_never_raises(typed, how):
+def test_a_broken_column_of_any_type_is_found_and_never_raises(typed, how):
     reference, batch = typed
     change, column = BROKEN[how]
     report = judge(reference, change(batch))
@@ -300,7 +300,7 @@ def test_an_odd_batch_with_nothing_wrong_is_quiet_and_never_raises(typed, how):
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_a_batch_without_a_row_says_that_it_has_no_verdict(typed):
+def test_a_batch_without_rows_notes_that_it_has_no_verdict(typed):
     report = judge(typed[0], typed[1][:0])
 
     assert report.notes[0] == "No verdict on this batch: it holds no row."
@@ -347,7 +347,7 @@ def test_a_thousand_rows_that_moved_are_found_nearly_always(reference, how):
     assert np.mean(found) >= 0.95
 
 
-def test_a_hundredth_of_a_standard_deviation_is_significant_and_silent():
+def test_a_significant_shift_below_its_floor_does_not_alarm():
     random = np.random.default_rng(6)
     columns = {"x": Numeric()}
     before = pd.DataFrame({"x": random.normal(size=100_000)})
@@ -356,7 +356,7 @@ def test_a_hundredth_of_a_standard_deviation_is_significant_and_silent():
     reference = Reference.fit(before, columns, block=10_000)
 
     report = judge(reference, now)
-    found = next(one for one in report.findings if one.kind == "distribution")
+    found = next(test for test in report.findings if test.kind == "distribution")
     assert found.p_value < 0.005
     assert found.statistic < FLOORS["rows"]["distribution"]
     assert not report.alarm
@@ -402,7 +402,7 @@ def test_too_few_batches_give_a_note_and_no_verdict_on_persistence(reference, ba
     assert (report.alarm, report.batches) == (True, 2)
 
 
-def test_a_batch_under_half_a_block_is_no_observation(reference, batch):
+def test_a_batch_under_half_a_block_is_not_judged_with_other_batches(reference, batch):
     recent = [reference.summarise(batch)] * 2
     report = compare(reference=reference, current=batch[:1], recent=recent)
 
@@ -445,8 +445,8 @@ def test_batches_with_shocks_of_their_own_alarm_no_more_often_than_alpha():
 def correlated(random, n, rho):
     """Numbers and labels: x0 with x1, x2 with `few`, `few` with `other`, all by `rho`."""
     z = random.normal(size=(n, 5))
-    for one, two in ((0, 1), (2, 3), (3, 4)):
-        z[:, two] = rho * z[:, one] + np.sqrt(1 - rho**2) * z[:, two]
+    for left, right in ((0, 1), (2, 3), (3, 4)):
+        z[:, right] = rho * z[:, left] + np.sqrt(1 - rho**2) * z[:, right]
     frame = pd.DataFrame(z[:, :3], columns=["x0", "x1", "x2"])
     frame["few"] = pd.Series(np.where(z[:, 3] > 0.5, "yes", "no"), dtype="str")
     frame["other"] = pd.Series(np.where(z[:, 4] > 0, "up", "down"), dtype="str")
@@ -475,7 +475,7 @@ def test_the_change_of_a_pair_is_that_of_its_correlation():
     assert pair.effect == pytest.approx(4, abs=0.5)
 
 
-def test_a_shift_too_small_in_any_column_is_found_in_all_together():
+def test_a_shift_too_small_in_each_column_is_found_in_all_columns_together():
     random = np.random.default_rng(13)
     names = [f"x{i}" for i in range(20)]
     before = pd.DataFrame(random.normal(size=(10_000, 20)), columns=names)
@@ -499,7 +499,7 @@ def test_what_no_column_and_no_pair_shows_is_left_to_the_classifier():
     assert set(found[0].columns) == {"x0", "x1", "x2"}
 
 
-def test_a_prediction_is_tested_as_a_column_and_is_no_part_of_pairs_or_the_classifier():
+def test_a_prediction_is_tested_as_a_column_but_not_in_pairs_or_by_the_classifier():
     random = np.random.default_rng(15)
     before, now = draw(random, 4000)[["x0", "x3"]], draw(random, 1000)[["x0", "x3"]]
     before, now = (frame.assign(answer=random.random(len(frame))) for frame in (before, now))
@@ -524,7 +524,7 @@ def weeks(random, shifts):
     return [draw(random, BLOCK).assign(x0=lambda f, d=shift: f["x0"] + d) for shift in shifts]
 
 
-def test_a_finding_says_since_when():
+def test_a_finding_says_how_many_batches_its_change_covers():
     random = np.random.default_rng(16)
     reference = history(random)
     *earlier, last = weeks(random, [0, 0, 0, 0, 1, 1])

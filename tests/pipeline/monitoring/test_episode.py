@@ -64,14 +64,14 @@ def test_a_request_is_followed_by_a_cooldown(promoted):
     assert (early.action, late.action, late.episode) == ("none", "retrain", "v1-05")
 
 
-def test_performance_that_is_lost_during_the_cooldown_calls_for_people():
+def test_performance_lost_during_the_cooldown_pages_people():
     worse = Evidence("05", 1, worse="05")
 
     decision = decide(worse, history=[asked("04")], attempts=refused("04"), cooldown=2)
     assert decision.action == "page"
 
 
-def test_two_challengers_refused_in_a_row_halt_and_call_for_people():
+def test_two_challengers_refused_in_a_row_halt():
     history = [asked("01"), asked("03")]
     decision = decide(TROUBLE, history=history, attempts=refused("01", "03"), cooldown=0)
 
@@ -169,7 +169,7 @@ def set_aside(batch, version=1):
         Evidence("05", 1, alarm=True, persisted=("age",), worse="05", broken=BROKEN),
     ],
 )
-def test_a_broken_batch_calls_for_people_whatever_else_it_shows(evidence):
+def test_a_broken_batch_pages_people_even_if_drift_persists(evidence):
     decision = decide(evidence, history=[asked("04")], attempts=[], cooldown=0)
 
     reason = "Broken: unit (temp), nulls (origin). Set aside until someone answers in review."
@@ -196,7 +196,7 @@ def test_a_request_that_a_broken_batch_followed_is_still_asked_again():
 
 
 @pytest.mark.parametrize(("accepted", "action"), [((), "none"), (("04",), "retrain")])
-def test_a_batch_that_is_set_aside_is_no_batch_of_the_cooldown(accepted, action):
+def test_quarantined_batches_do_not_count_towards_the_cooldown(accepted, action):
     history = [asked("03"), set_aside("04")]
 
     decision = decide(
@@ -206,7 +206,7 @@ def test_a_batch_that_is_set_aside_is_no_batch_of_the_cooldown(accepted, action)
 
 
 @pytest.mark.parametrize(("accepted", "action"), [((), "retrain"), (("02",), "none")])
-def test_a_request_that_an_outage_held_up_takes_its_turn_as_if_it_had_been_made(accepted, action):
+def test_batches_quarantined_just_before_a_request_count_towards_its_cooldown(accepted, action):
     quiet = Verdict(Evidence("04", 1), Decision("none", ""))
     history = [set_aside("01"), set_aside("02"), asked("03"), quiet]
 

@@ -26,7 +26,7 @@ def judge(current, heldout, allowed=0.05):
     )
 
 
-def test_the_same_losses_are_not_worse():
+def test_equal_losses_are_not_worse():
     judged = judge(loss(7), loss(7))
 
     assert judged.change == 0
@@ -50,7 +50,7 @@ def test_a_few_noisy_parts_are_not_worse():
     assert not judge(current, loss(14)).worse
 
 
-def test_one_part_is_no_evidence():
+def test_a_single_part_is_not_evidence():
     judged = judge(loss(1, level=3.0), loss(14))
 
     assert judged.at_least == -np.inf

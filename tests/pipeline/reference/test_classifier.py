@@ -18,7 +18,7 @@ def correlated(random, n, rho):
 
 
 @pytest.mark.slow
-def test_rows_of_one_source_are_told_apart_no_more_often_than_chance_allows():
+def test_rows_of_one_source_are_separated_no_more_often_than_chance_allows():
     random = np.random.default_rng(1)
     tables = random.normal(size=(300, 450, 4)).astype(np.float32)
     p_values = [separate(table[:300], table[300:], seed=0).p_value for table in tables]
@@ -28,13 +28,16 @@ def test_rows_of_one_source_are_told_apart_no_more_often_than_chance_allows():
 
 
 @pytest.mark.slow
-def test_a_reference_is_not_told_from_new_rows_by_the_quantiles_it_lies_on():
+def test_the_quantiles_of_a_reference_do_not_separate_it_from_new_rows():
     random = np.random.default_rng(2)
     p_values = []
     for table in random.lognormal(size=(300, 600, 2)):
         profiles = [NumericProfile.fit(column) for column in table[:400].T]
         ranks = np.column_stack(
-            [one.ranks(one.cells(column)) for one, column in zip(profiles, table.T, strict=True)]
+            [
+                profile.ranks(profile.cells(column))
+                for profile, column in zip(profiles, table.T, strict=True)
+            ]
         )
         p_values.append(separate(ranks[:400], ranks[400:], seed=0).p_value)
 
@@ -60,7 +63,7 @@ def test_rows_known_by_where_they_miss_a_value_are_found():
     assert found.columns == (2,)
 
 
-def test_a_small_batch_beside_a_large_reference_is_found_as_well():
+def test_a_small_shifted_batch_is_separated_from_a_large_reference():
     random = np.random.default_rng(5)
     now = correlated(random, 150, 0.0)
     now[:, 3] += 1
@@ -85,7 +88,7 @@ def test_the_same_rows_give_the_same_verdict_again():
 
 
 @pytest.mark.parametrize(("n", "m", "columns"), [(19, 500, 2), (500, 19, 2), (500, 500, 0)])
-def test_nothing_is_learned_from_a_few_rows_or_no_column(n, m, columns):
+def test_no_classifier_is_trained_on_few_rows_or_without_columns(n, m, columns):
     found = separate(np.zeros((n, columns)), np.ones((m, columns)), seed=0)
 
     assert np.isnan(found.p_value)

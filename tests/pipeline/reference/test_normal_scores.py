@@ -49,7 +49,7 @@ def test_scores_have_mean_zero_and_variance_one_over_the_reference():
     np.testing.assert_allclose(numbers.var(axis=0), 1)
 
 
-def test_a_missing_value_scores_nothing():
+def test_a_missing_value_scores_zero():
     assert [table[-1] for table in fitted(mixed(500)).normal_scores.tables] == [0.0] * 7
 
 
@@ -62,7 +62,7 @@ def test_normal_scores_are_the_normal_quantiles_of_ranks():
     np.testing.assert_allclose(scores, quantiles / quantiles.std(), atol=1e-9)
 
 
-def test_an_indicator_is_one_label_against_the_rest():
+def test_an_indicator_separates_one_label_from_the_rest():
     frame = mixed(2000)
     reference = fitted(frame)
     scores, numbers = reference.normal_scores, scored(reference)
@@ -74,7 +74,7 @@ def test_an_indicator_is_one_label_against_the_rest():
     assert rows[1] == (frame["label"] == "c").sum()
 
 
-def test_correlations_are_those_of_numpy():
+def test_correlations_equal_numpys():
     reference = fitted(mixed(1000))
     numbers = np.corrcoef(scored(reference), rowvar=False)
 
@@ -84,7 +84,7 @@ def test_correlations_are_those_of_numpy():
     )
 
 
-def test_moments_are_those_of_scipy_and_numpy():
+def test_moments_equal_scipys_and_numpys():
     reference = fitted(mixed(1000))
     scores, numbers = reference.normal_scores, scored(reference)
     plain = numbers[:, scores.numeric]
@@ -114,7 +114,7 @@ def discrete(random, shape):
 
 
 @pytest.mark.parametrize("source", [heavy, discrete])
-def test_the_variance_of_one_row_is_that_over_many_samples(source):
+def test_the_variance_of_fishers_z_equals_its_variance_over_many_samples(source):
     random = np.random.default_rng(3)
     x, y = source(random, (10_000,)).T
     reference = fitted(pd.DataFrame({"x": x, "y": y}))
@@ -123,7 +123,9 @@ def test_the_variance_of_one_row_is_that_over_many_samples(source):
     profiles = [reference.columns[name] for name in ("x", "y")]
     found = [
         reference.normal_scores.correlations(
-            np.column_stack([one.cells(column) for one, column in zip(profiles, s.T, strict=True)])
+            np.column_stack(
+                [profile.cells(column) for profile, column in zip(profiles, s.T, strict=True)]
+            )
         )[0, 1]
         for s in samples
     ]
@@ -177,7 +179,7 @@ def test_a_constant_column_of_the_reference_has_no_score():
     ]
 
 
-def test_every_two_scores_of_two_columns_are_a_pair_once():
+def test_every_two_scores_of_different_columns_are_paired_once():
     scores = fitted(mixed(500)).normal_scores
     i, j, starts = scores.pairs
     column = np.asarray(scores.columns)
@@ -194,7 +196,7 @@ def test_every_two_scores_of_two_columns_are_a_pair_once():
     assert len(set.union(*parts)) == 10
 
 
-def test_the_leading_score_of_labels_is_that_of_the_most_frequent_one():
+def test_the_leading_score_of_a_categorical_column_is_its_most_frequent_label():
     scores = fitted(mixed(500)).normal_scores
 
     assert [scores.labels[i] for i in scores.leading] == ["", "False", "a", "", ""]

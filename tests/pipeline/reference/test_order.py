@@ -36,7 +36,7 @@ def test_independent_values_stick_out_as_often_as_theory_says():
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [np.nan] * 5, [3.0] * 5], ids=str)
-def test_too_few_rows_have_no_order(values):
+def test_too_few_rows_have_zero_order_statistics(values):
     wide = profile(np.arange(100))
     order = order_of(np.asarray(values), wide)
 
@@ -45,13 +45,13 @@ def test_too_few_rows_have_no_order(values):
     assert not sticking_out(np.asarray(values), wide).any()
 
 
-def test_a_missing_value_sticks_out_of_nothing():
+def test_a_missing_value_does_not_stick_out():
     values = np.asarray([1.0, np.nan, 1.0, 50.0, np.nan, np.inf, 50.0, 1.0, 99.0, 3.0])
 
     assert sticking_out(values, profile(np.arange(100))).nonzero()[0].tolist() == [8]
 
 
-def test_rows_of_several_places_in_turn_do_not_stick_out():
+def test_alternating_rows_of_several_places_do_not_stick_out():
     values = np.tile([5.0, 50.0, 95.0], 30) + np.repeat(np.arange(30) / 10, 3)
     odd = values.copy()
     odd[45] = 30.0

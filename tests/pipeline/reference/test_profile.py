@@ -29,7 +29,7 @@ def categorical(labels):
 
 
 @given(anything, anything)
-def test_counts_are_those_of_the_cells_and_the_rest_is_missing(before, now):
+def test_counts_match_the_cells_of_the_values_that_are_not_missing(before, now):
     profile, values = NumericProfile.fit(np.array(before)), np.array(now)
     cells = profile.cells(values)
 
@@ -40,7 +40,7 @@ def test_counts_are_those_of_the_cells_and_the_rest_is_missing(before, now):
 
 
 @given(whole)
-def test_values_of_cells_lie_in_the_cells_they_stand_for(numbers):
+def test_the_value_of_a_cell_lies_in_that_cell(numbers):
     profile = NumericProfile.fit(np.array(numbers))
     cells = np.arange(1, 2 * len(profile.grid), dtype=np.uint16)
 
@@ -50,7 +50,7 @@ def test_values_of_cells_lie_in_the_cells_they_stand_for(numbers):
 
 
 @given(*[whole.filter(lambda numbers: len(numbers) > 1)] * 2)
-def test_the_distance_of_few_different_values_is_scipys(before, now):
+def test_the_distance_of_a_column_with_few_values_equals_scipys(before, now):
     profile = NumericProfile.fit(np.array(before))
 
     ours = profile.distance(profile.count(np.sort(now)))
@@ -58,7 +58,7 @@ def test_the_distance_of_few_different_values_is_scipys(before, now):
 
 
 @sources
-def test_the_distance_on_the_grid_is_the_exact_one_within_its_step(draw):
+def test_the_distance_on_the_grid_is_exact_to_within_a_grid_step(draw):
     before, now = two_samples(draw)
     profile = NumericProfile.fit(before)
 
@@ -79,7 +79,7 @@ def test_the_reference_itself_has_mean_zero_variance_one_and_no_distance(draw):
 
 
 @sources
-def test_moments_are_scipys_of_the_scored_values(draw):
+def test_moments_of_the_normal_scores_equal_scipys(draw):
     before, _ = two_samples(draw)
     profile = NumericProfile.fit(before)
     scored = profile.normal_scores[profile.cells(before)]
@@ -97,7 +97,7 @@ def test_two_equally_frequent_values_have_finite_moments():
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.0, 3.0, 50.0])
-def test_wasserstein_is_scipys_in_standard_deviations_beyond_the_range_as_well(shift):
+def test_wasserstein_equals_scipys_in_standard_deviations_also_beyond_the_range(shift):
     random = np.random.default_rng(1)
     before, now = random.random(20_000), 1.1 * random.random(3000) + shift
     profile = NumericProfile.fit(before)
@@ -109,15 +109,15 @@ def test_wasserstein_is_scipys_in_standard_deviations_beyond_the_range_as_well(s
 
 
 @sources
-def test_tenths_are_the_rows_between_cuts_of_the_reference(draw):
+def test_tenths_count_the_rows_between_deciles_of_the_reference(draw):
     before, now = two_samples(draw)
     profile = NumericProfile.fit(before)
     was, became = profile.tenths(profile.count(np.sort(now)))
 
     assert (was.sum(), became.sum()) == pytest.approx((len(before), len(now)))
     assert len(was) == len(became) <= 10
-    itself, same = profile.tenths(profile.count(np.sort(before)))
-    np.testing.assert_allclose(itself, same)
+    before_rows, now_rows = profile.tenths(profile.count(np.sort(before)))
+    np.testing.assert_allclose(before_rows, now_rows)
 
 
 def test_tenths_of_a_continuous_column_hold_a_tenth_each():
@@ -132,7 +132,7 @@ def test_tenths_of_a_continuous_column_hold_a_tenth_each():
 
 
 @given(whole, whole)
-def test_a_merge_of_few_different_values_is_the_fit_of_all_rows(one, other):
+def test_merging_columns_with_few_values_equals_fitting_all_rows(one, other):
     merged = NumericProfile.fit(np.array(one)).merge(NumericProfile.fit(np.array(other)))
     together = NumericProfile.fit(np.array(one + other))
 
@@ -142,7 +142,7 @@ def test_a_merge_of_few_different_values_is_the_fit_of_all_rows(one, other):
 
 
 @sources
-def test_a_merge_knows_the_distribution_of_all_rows_to_two_steps_of_the_grid(draw):
+def test_a_merged_distribution_is_exact_to_two_steps_of_the_grid(draw):
     before, now = two_samples(draw)
     gaps = np.array([np.nan, np.inf])
     merged = NumericProfile.fit(before).merge(NumericProfile.fit(np.append(now, gaps)))
@@ -155,7 +155,7 @@ def test_a_merge_knows_the_distribution_of_all_rows_to_two_steps_of_the_grid(dra
 
 
 @given(whole)
-def test_merging_with_nothing_changes_only_what_is_missing(numbers):
+def test_merging_with_an_empty_column_only_adds_missing_values(numbers):
     profile, empty = NumericProfile.fit(np.array(numbers)), NumericProfile.fit(np.full(3, np.nan))
 
     for merged in (profile.merge(empty), empty.merge(profile)):
@@ -198,7 +198,7 @@ def test_labels_are_ordered_by_rows_and_then_by_name():
     ("labels", "followed", "scored"),
     [("", "", ""), ("a", "", ""), ("ab", "ab", "a"), ("abcdefgh", "abcde", "abcde")],
 )
-def test_one_label_has_no_share_and_the_last_of_all_no_pairs(labels, followed, scored):
+def test_a_single_label_has_no_share_and_the_last_label_no_pairs(labels, followed, scored):
     profile = categorical(list(labels))
 
     assert profile.followed == list(followed)
@@ -206,7 +206,7 @@ def test_one_label_has_no_share_and_the_last_of_all_no_pairs(labels, followed, s
 
 
 @given(labelled, labelled)
-def test_labels_are_counted_by_rank_and_with_any_other_last(before, now):
+def test_labels_are_counted_by_rank_with_unknown_labels_last(before, now):
     profile = categorical(before)
     names = sorted(set(now), reverse=True)
     places = np.array([names.index(label) for label in now] + [-1], dtype=np.intp)
@@ -221,11 +221,11 @@ def test_labels_are_counted_by_rank_and_with_any_other_last(before, now):
 
 
 @given(labelled, labelled)
-def test_a_merge_of_labels_is_the_fit_of_all_rows(one, other):
+def test_merging_categorical_columns_equals_fitting_all_rows(one, other):
     assert categorical(one).merge(categorical(other)) == categorical(one + other)
 
 
-def test_a_column_without_values_counts_nothing():
+def test_a_column_without_values_has_empty_counts():
     profile = NumericProfile.fit(np.array([np.nan, np.inf]))
 
     assert (profile.n, profile.missing, profile.rarest) == (0, 2, 0)
@@ -233,7 +233,7 @@ def test_a_column_without_values_counts_nothing():
     assert np.isnan(profile.values(profile.cells(np.array([1.0])))).all()
 
 
-def test_one_value_scores_nothing_whatever_comes():
+def test_a_constant_column_scores_zero_for_any_value():
     profile = NumericProfile.fit(np.full(99, 7.0))
 
     assert not profile.normal_scores.any()

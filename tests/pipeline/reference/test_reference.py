@@ -43,7 +43,7 @@ def test_any_reference_survives_json(x, labels):
 
 
 @given(st.integers(0, 1000), st.sampled_from(["normal", "ties", "heavy"]))
-def test_the_distance_on_the_grid_is_the_exact_one_within_its_step(seed, kind):
+def test_the_distance_on_the_grid_is_exact_to_within_a_grid_step(seed, kind):
     random = np.random.default_rng(seed)
     draw = {
         "normal": random.normal,
@@ -73,7 +73,7 @@ def test_a_constant_has_exactly_no_spread(value):
     assert not {LOCATION, SPREAD} & set(reference.blocks[0])
 
 
-def test_moments_are_those_of_numpy_and_never_overflow():
+def test_moments_equal_numpys_and_never_overflow():
     values = np.random.default_rng(0).normal(3, 2, 500)
     profile = Reference.fit(numbers(values), NUMBER).columns["x"]
     huge = Reference.fit(numbers([1e308, -1e308] * 50), NUMBER, block=10).columns["x"]
@@ -102,7 +102,7 @@ def test_labels_are_counted_most_frequent_first():
     assert (profile.n, profile.missing) == (5, 1)
 
 
-def test_a_block_holds_the_rows_of_its_time_however_they_lie(rows, data):
+def test_blocks_are_cut_by_time_and_not_by_row_order(rows, data):
     mixed = rows.sample(frac=1, random_state=1)
     by_time = Reference.fit(rows, data.features, time="at", block="7D")
 
@@ -111,13 +111,13 @@ def test_a_block_holds_the_rows_of_its_time_however_they_lie(rows, data):
     assert by_time.blocks == again.blocks
 
 
-def test_a_block_under_half_the_usual_is_left_out():
+def test_a_block_under_half_the_usual_size_is_left_out():
     reference = Reference.fit(numbers(range(1040)), NUMBER, block=100)
 
     assert [block[ROWS] for block in reference.blocks] == [100] * 10
 
 
-def test_a_number_of_rows_and_its_length_of_time_make_the_same_blocks(rows, data):
+def test_blocks_by_number_of_rows_equal_blocks_by_length_of_time(rows, data):
     by_rows = Reference.fit(rows, data.features, time="at", block=84)
 
     by_time = Reference.fit(rows, data.features, time="at", block="7D")
@@ -129,7 +129,7 @@ def test_blocks_of_a_length_of_time_need_the_time_of_each_row():
         Reference.fit(numbers([1, 2]), NUMBER, block="7D")
 
 
-def test_a_summary_measures_in_standard_deviations_of_the_reference():
+def test_a_summary_is_in_standard_deviations_of_the_reference():
     random = np.random.default_rng(5)
     reference = Reference.fit(numbers(random.normal(3, 2, 20_000)), NUMBER)
     now = np.append(random.normal(4, 1, 20_000), [np.nan] * 20_000)
@@ -156,7 +156,7 @@ def mixed(random, n, shift=0.0):
 MIXED = {"x": Numeric(), "y": Numeric(), "k": Categorical()}
 
 
-def test_a_merged_reference_is_nearly_the_one_of_all_rows():
+def test_a_merged_reference_nearly_equals_a_reference_of_all_rows():
     random = np.random.default_rng(6)
     old, new = mixed(random, 6000), mixed(random, 3000, shift=0.5)
     merged = Reference.fit(old, MIXED, block=1000).merge(Reference.fit(new, MIXED, block=1000))
@@ -166,8 +166,8 @@ def test_a_merged_reference_is_nearly_the_one_of_all_rows():
     assert merged.columns["k"] == whole.columns["k"]
     assert (merged.columns["x"].n, merged.columns["x"].missing) == (9000, 0)
     assert len(merged.cells) == 9000
-    for block, same in zip(merged.blocks, whole.blocks, strict=True):
-        assert block == pytest.approx(same, abs=0.04)
+    for block, expected in zip(merged.blocks, whole.blocks, strict=True):
+        assert block == pytest.approx(expected, abs=0.04)
     rho = merged.normal_scores.correlation - whole.normal_scores.correlation
     assert np.abs(rho).max() < 0.02
 
@@ -184,16 +184,16 @@ def test_merging_survives_json_and_labels_of_one_side_only():
     assert np.sum(column == place) == 200
 
 
-def test_references_of_other_columns_cannot_be_merged():
+def test_references_of_different_columns_cannot_be_merged():
     random = np.random.default_rng(8)
-    one = Reference.fit(mixed(random, 100), MIXED)
+    reference = Reference.fit(mixed(random, 100), MIXED)
     other = Reference.fit(mixed(random, 100), {"x": Numeric(), "y": Categorical()})
 
     with pytest.raises(DataError, match=r"same columns\. Got a difference in k, y\. Fit both"):
-        one.merge(other)
+        reference.merge(other)
 
 
-def test_the_sample_is_a_part_of_the_rows_and_hangs_on_the_seed_alone():
+def test_the_sample_is_a_part_of_the_rows_and_depends_on_the_seed_alone():
     random = np.random.default_rng(9)
     frame = mixed(random, 12_000)
     first, again, other = (Reference.fit(frame, MIXED, seed=seed) for seed in (1, 1, 2))

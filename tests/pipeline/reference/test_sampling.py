@@ -69,7 +69,7 @@ def test_the_drawn_rows_depend_on_what_a_column_holds_and_not_on_its_dtype():
     np.testing.assert_array_equal(sampled(again, profiles), sampled(frame, profiles))
 
 
-def test_both_zeros_and_all_that_is_no_number_are_the_same_content():
+def test_both_zeros_are_equal_content_and_so_are_all_values_that_are_not_finite():
     frame = table(SAMPLE + 2000)
     profiles = profiles_of(frame)
     x, y = frame["x"].mask(frame["x"] == 0, -0.0), frame["y"].fillna(-np.inf)
@@ -79,7 +79,7 @@ def test_both_zeros_and_all_that_is_no_number_are_the_same_content():
     np.testing.assert_array_equal(drawn, sampled(frame, profiles))
 
 
-def test_rows_that_differ_in_any_one_column_are_told_apart():
+def test_rows_that_differ_in_a_single_column_have_different_hashes():
     frame = pd.DataFrame(
         [(x, y, label) for x in (0.0, 1.0, np.nan) for y in (0.0, 1.0) for label in "ab"],
         columns=list(COLUMNS),
@@ -100,17 +100,17 @@ def test_copies_of_a_row_are_drawn_as_often_as_any_other_row():
     drawn = [(sampled(frame, profiles, seed) == rare).sum() for seed in range(20)]
 
     # The sum over seeds of hypergeometric draws, within 99.9% of its distribution.
-    one = stats.hypergeom(n, n // 10, SAMPLE)
-    assert abs(np.sum(drawn) - 20 * one.mean()) <= 3.3 * np.sqrt(20) * one.std()
+    chance = stats.hypergeom(n, n // 10, SAMPLE)
+    assert abs(np.sum(drawn) - 20 * chance.mean()) <= 3.3 * np.sqrt(20) * chance.std()
     assert len(set(drawn)) > 1
 
 
-def test_the_draw_is_another_one_for_another_seed_and_holds_no_row_twice():
-    one, other = draw(SAMPLE + 5000, 0), draw(SAMPLE + 5000, 1)
+def test_the_draw_depends_on_the_seed_and_holds_no_row_twice():
+    drawn, other = draw(SAMPLE + 5000, 0), draw(SAMPLE + 5000, 1)
 
-    assert len(set(one.tolist())) == SAMPLE
+    assert len(set(drawn.tolist())) == SAMPLE
     assert sorted(draw(50, 0)) == list(range(50))
-    assert set(one.tolist()) != set(other.tolist())
+    assert set(drawn.tolist()) != set(other.tolist())
 
 
 def test_the_draw_is_in_random_order():
@@ -152,7 +152,7 @@ def test_a_column_that_is_absent_is_missing_in_every_row():
     ],
     ids=lambda column: str(column.dtype),
 )
-def test_codes_are_the_places_of_the_labels_that_each_row_has_as_text(column):
+def test_codes_are_places_in_the_list_of_labels_as_text(column):
     places, labels = as_codes(column)
 
     texts = [None if pd.isna(text) else text for text in as_text(column)]
@@ -161,7 +161,7 @@ def test_codes_are_the_places_of_the_labels_that_each_row_has_as_text(column):
 
 
 @given(st.lists(values, max_size=30))
-def test_codes_of_any_mixture_are_the_places_of_its_texts(mixture):
+def test_codes_of_mixed_types_are_places_in_the_list_of_texts(mixture):
     column = pd.Series(mixture, dtype=object)
     places, labels = as_codes(column)
 

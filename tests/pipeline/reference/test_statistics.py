@@ -60,7 +60,7 @@ def test_the_two_tails_of_a_mean_make_one_and_swap_with_the_sign(z, skewness):
 
 
 @pytest.mark.parametrize(("n", "share"), [(1000, 0.002), (2000, 0.005), (10_000, 0.002)])
-def test_the_tail_of_rare_rows_is_within_a_factor_of_two_of_the_binomial_one(n, share):
+def test_the_tail_of_rare_rows_is_within_a_factor_of_two_of_the_binomial_tail(n, share):
     rows = np.arange(int(n * share) + 1, 60)
     exact = stats.binom.sf(rows - 1, n, share)
     spread = np.sqrt(n * share * (1 - share))
@@ -72,7 +72,7 @@ def test_the_tail_of_rare_rows_is_within_a_factor_of_two_of_the_binomial_one(n, 
 
 
 @pytest.mark.parametrize(("n", "m", "off"), [(50, 50, 0.4), (400, 100, 0.2), (4000, 500, 0.05)])
-def test_kolmogorov_p_is_scipys_within_a_stated_share(n, m, off):
+def test_kolmogorov_p_equals_scipys_within_a_stated_share(n, m, off):
     random = np.random.default_rng(n)
     method = "exact" if n < 1000 else "asymp"
 
@@ -105,7 +105,7 @@ def test_ties_make_kolmogorov_p_larger_never_smaller():
     assert (p_values <= 0.05).mean() <= 0.05
 
 
-def test_homogeneity_is_pearsons_where_no_label_is_rare():
+def test_homogeneity_equals_pearsons_chi_square_without_rare_labels():
     table = np.array([[300.0, 500.0, 200.0], [40.0, 40.0, 20.0]])
 
     theirs = stats.chi2_contingency(table, correction=False)
@@ -135,7 +135,7 @@ def test_homogeneity_keeps_its_size_with_a_very_rare_label(rows, alpha):
     assert (p_values <= alpha).mean() <= at_most(1.5 * alpha, 2000)
 
 
-def test_one_label_cannot_differ():
+def test_a_single_label_cannot_differ():
     assert homogeneity(np.array([90.0]), np.array([10.0])) == (0, 0)
 
 
@@ -211,7 +211,7 @@ def test_two_percent_of_unseen_rows_are_found():
 
 
 @given(st.integers(0, 1000), st.integers(2, 60), st.integers(2, 60), st.integers(1, 40))
-def test_separation_is_the_area_of_scikit_learn_and_scipys_rank_sum(seed, zeros, ones, values):
+def test_separation_equals_scikit_learns_area_and_scipys_rank_sum(seed, zeros, ones, values):
     random = np.random.default_rng(seed)
     labels = random.permutation(np.repeat([False, True], [zeros, ones]))
     scores = random.integers(values + 1, size=len(labels)).astype(float)
@@ -229,7 +229,7 @@ def test_separation_is_the_area_of_scikit_learn_and_scipys_rank_sum(seed, zeros,
     assert p_value == pytest.approx(theirs.pvalue)
 
 
-def test_scores_that_are_all_the_same_separate_nothing():
+def test_equal_scores_separate_nothing():
     assert separation(np.array([True, False, True]), np.zeros(3)) == (0.5, 1.0)
 
 
@@ -238,7 +238,7 @@ def test_hotelling_p_is_uniform_when_the_covariance_is_estimated(freedom, rows):
     random = np.random.default_rng(freedom)
     difference = random.normal(size=(2000, freedom))
     sample = random.normal(size=(2000, rows, freedom))
-    covariance = np.stack([np.cov(one, rowvar=False) for one in sample])
+    covariance = np.stack([np.cov(rows, rowvar=False) for rows in sample])
     solved = np.linalg.solve(covariance, difference[:, :, None])[:, :, 0]
 
     p_values = hotelling_p((difference * solved).sum(axis=1), freedom=freedom, n_covariance=rows)
@@ -273,7 +273,7 @@ def test_calibrated_leaves_independent_rows_and_undefined_chances_alone():
         novelty_p(unseen=0, n_current=0, singletons=0, n_reference=5),
     ],
 )
-def test_what_an_empty_side_leaves_undefined_is_nan(value):
+def test_statistics_of_an_empty_side_are_nan(value):
     assert np.isnan(value)
 
 
@@ -286,7 +286,7 @@ def test_psi_is_the_jeffreys_divergence_of_two_coins(p, q):
 
 
 @given(shares, shares)
-def test_psi_is_symmetric_and_zero_for_the_same(one, other):
+def test_psi_is_symmetric_and_zero_for_equal_shares(one, other):
     size = min(len(one), len(other))
     one, other = one[:size] / one[:size].sum(), other[:size] / other[:size].sum()
 
@@ -296,7 +296,7 @@ def test_psi_is_symmetric_and_zero_for_the_same(one, other):
 
 
 @given(rows_per_label, rows_per_label)
-def test_jensen_shannon_is_scipys_in_bits(one, other):
+def test_jensen_shannon_equals_scipys_in_bits(one, other):
     size = min(len(one), len(other))
     one, other = one[:size], other[:size]
     assume(one.sum() > 0 and other.sum() > 0)

@@ -44,7 +44,7 @@ def shocked(traits, *, effect, blocks):
     return Yardstick(np.full(traits, float(effect)), freedom, np.ones(traits, dtype=bool))
 
 
-def test_the_yardstick_calls_one_trait_in_twenty_of_independent_rows_dependent():
+def test_one_trait_in_twenty_of_independent_rows_is_called_dependent():
     random = np.random.default_rng(1)
     rulers = [
         yardstick(observed(random.normal(scale=0.1, size=(10, 1))), standard(1))
@@ -66,7 +66,7 @@ def test_blocks_of_different_lengths_are_weighed_by_their_rows():
     assert wide.effect.mean() == pytest.approx(9, rel=0.05)
 
 
-def test_a_family_of_independent_traits_is_taken_for_dependent_one_time_in_a_hundred():
+def test_independent_traits_are_taken_for_dependent_one_time_in_a_hundred():
     random = np.random.default_rng(3)
     squares = random.chisquare(9, size=(1000, 30))
     rulers = [chi_square_yardstick(row, np.full(30, 9)) for row in squares]
@@ -85,7 +85,7 @@ def test_blocks_with_shocks_of_their_own_are_dependent_with_their_own_effect():
     assert (ruler.freedom == 9).all()
 
 
-def test_dependence_too_weak_for_any_one_trait_is_shared_by_all():
+def test_dependence_too_weak_to_prove_in_a_trait_is_estimated_from_all_traits():
     cut = stats.chi2(9).isf(0.05)
     drawn = 1.5 * np.random.default_rng(5).chisquare(9, size=1000)
     squares = drawn[drawn < cut]
@@ -110,7 +110,7 @@ def test_the_mean_effect_of_thirty_traits_is_that_of_their_blocks(effect):
     assert effect - 0.05 <= np.mean([ruler.effect.mean() for ruler in rulers]) <= effect + 0.25
 
 
-def test_a_trait_that_passes_among_strongly_dependent_ones_counts_as_dependent():
+def test_a_trait_that_passes_among_strongly_dependent_traits_counts_as_dependent():
     proved = 4 * np.random.default_rng(7).chisquare(9, size=40)
     ruler = chi_square_yardstick(np.append(proved, [5.0, 12.0, 15.0]), np.full(43, 9))
 
@@ -127,7 +127,7 @@ def test_a_clear_exception_among_strongly_dependent_traits_stays_independent():
     assert ruler.effect[40] == 1
 
 
-def test_three_blocks_measure_nothing():
+def test_three_blocks_are_too_few_for_a_yardstick():
     ruler = yardstick(observed([[0.0], [5.0], [-5.0]]), standard(1))
 
     assert not ruler.measured[0]
@@ -143,7 +143,7 @@ def test_a_shock_shared_by_a_batch_weighs_more_the_longer_it_is():
 
 
 @given(st.integers(2, 12), st.integers(2, 6), st.integers(0, 1000))
-def test_dependent_batches_are_judged_by_students_t(b, m, seed):
+def test_dependent_batches_are_tested_by_students_t(b, m, seed):
     random = np.random.default_rng(seed)
     before, now = random.normal(size=(b, 3)), random.normal(0.5, size=(m, 3))
     ruler = shocked(3, effect=100, blocks=b)
@@ -152,7 +152,7 @@ def test_dependent_batches_are_judged_by_students_t(b, m, seed):
     np.testing.assert_allclose(ours, stats.ttest_ind(now, before, equal_var=True).pvalue)
 
 
-def test_blocks_that_happen_to_agree_do_not_make_a_certainty():
+def test_blocks_that_happen_to_agree_do_not_make_a_test_certain():
     before, now = observed(np.zeros((8, 1))), observed(np.full((3, 1), 0.01))
     dependent = shocked(1, effect=100, blocks=8)
 
@@ -181,7 +181,7 @@ def test_the_p_values_of_ordinary_last_batches_are_uniform(ruler_of):
 
 
 @rulers
-def test_ordinary_batches_are_standard_normal_beside_those_before_them(ruler_of):
+def test_ordinary_batches_are_standard_normal_given_the_batches_before(ruler_of):
     random, n = np.random.default_rng(14), 40_000
     scale, ruler = ruler_of(n)
     seen, batch = random.normal(scale=scale, size=(8, n)), random.normal(scale=scale, size=(1, n))
@@ -190,7 +190,7 @@ def test_ordinary_batches_are_standard_normal_beside_those_before_them(ruler_of)
     assert stats.kstest(u, "norm").pvalue > 0.001
 
 
-def test_means_of_exponential_rows_are_standard_normal_beside_a_long_past():
+def test_means_of_exponential_rows_are_standard_normal_given_a_long_past():
     random, n = np.random.default_rng(15), 4000
     means = random.gamma(5, size=(1, n)) / 5
     past = observed(np.ones((10, n)), rows=10**9)
@@ -263,7 +263,7 @@ def test_a_change_of_two_standard_errors_is_found_within_ten_batches(dependent):
     assert (first <= 10).mean() > 0.8
 
 
-def test_evidence_of_nothing_grows_by_one_a_batch():
+def test_evidence_without_change_grows_by_one_per_batch():
     now = observed(np.full((30, 1), np.nan))
 
     evidence = gathered(observed(np.zeros((10, 1))), now, standard(1), independent(1))
@@ -278,5 +278,5 @@ def test_the_start_of_a_step_is_found(moved, ordinary, size):
     assert batches_since(observed(noise[:10]), observed(noise[10:])) == moved
 
 
-def test_the_start_is_looked_for_among_no_batches_as_well():
+def test_without_batches_there_is_no_start_of_a_change():
     assert len(batches_since(observed(np.zeros((4, 3))), observed(np.empty((0, 3))))) == 0

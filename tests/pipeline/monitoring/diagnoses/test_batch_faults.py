@@ -7,97 +7,97 @@ import pytest
 def test_a_column_that_is_missing_is_named(shop, batch, column):
     report = shop.judge(batch.drop(columns=column))
 
-    shop.assert_told(report, "schema", column, figure="missing from the batch")
+    shop.assert_named(report, "schema", column, figure="missing from the batch")
 
 
 @pytest.mark.parametrize(
     ("column", "other"), [("temp", "TEMP"), ("amount", "amount_v2"), ("product", "item")]
 )
-def test_a_column_that_was_renamed_is_found_under_its_new_name(shop, batch, column, other):
+def test_a_renamed_column_is_found_under_its_new_name(shop, batch, column, other):
     report = shop.judge(batch.rename(columns={column: other}))
 
-    shop.assert_told(report, "schema", column, figure=repr(other))
+    shop.assert_named(report, "schema", column, figure=repr(other))
 
 
-def test_a_new_column_of_other_values_is_no_new_name(shop, batch):
+def test_a_new_column_of_other_values_is_not_a_renamed_column(shop, batch):
     report = shop.judge(batch.drop(columns="temp").assign(shelf=np.arange(len(batch))))
 
-    shop.assert_told(report, "schema", "temp", figure="missing from the batch.")
+    shop.assert_named(report, "schema", "temp", figure="missing from the batch.")
 
 
 @pytest.mark.parametrize("part", ["all", "some"])
-def test_numbers_that_came_as_text_are_told(shop, batch, part):
+def test_numbers_that_arrive_as_text_are_recognised(shop, batch, part):
     mask = shop.touch(batch, part)
     text = batch["amount"].map("{:.2f} EUR".format)
     report = shop.judge(batch.assign(amount=batch["amount"].astype(object).where(~mask, text)))
 
-    shop.assert_told(report, "schema", "amount", figure=f"{mask.mean():.0%}", mask=mask)
+    shop.assert_named(report, "schema", "amount", figure=f"{mask.mean():.0%}", mask=mask)
 
 
-def test_text_that_reads_as_a_number_is_no_fault(shop, batch):
+def test_text_that_reads_as_a_number_is_not_a_fault(shop, batch):
     report = shop.judge(batch.assign(amount=batch["amount"].map("{:.2f}".format)))
 
     assert report.causes == ()
 
 
-def test_numbers_that_came_as_true_and_false_are_told(shop, batch):
+def test_numbers_that_arrive_as_booleans_are_recognised(shop, batch):
     report = shop.judge(batch.assign(temp=batch["temp"] > 50))
 
-    shop.assert_told(report, "schema", "temp", figure="true and false")
+    shop.assert_named(report, "schema", "temp", figure="true and false")
 
 
 @pytest.mark.parametrize("rows", [60, 20_000])
-def test_a_batch_of_far_fewer_or_more_rows_is_told(shop, rows):
+def test_a_batch_of_far_fewer_or_more_rows_is_recognised(shop, rows):
     report = shop.judge(shop.draw(3, rows))
 
-    shop.assert_told(report, "volume", figure=f"{rows:,} rows")
+    shop.assert_named(report, "volume", figure=f"{rows:,} rows")
 
 
 @pytest.mark.parametrize("rows", [400, 8_000])
-def test_a_batch_of_a_fifth_to_four_times_the_rows_is_no_fault(shop, rows):
+def test_a_batch_of_a_fifth_to_four_times_the_rows_is_not_a_fault(shop, rows):
     assert shop.judge(shop.draw(3, rows)).causes == ()
 
 
-@pytest.mark.parametrize(("part", "told"), [("all", 0.5), ("some", 0.3 / 1.3)])
-def test_rows_that_came_twice_are_counted(shop, batch, part, told):
+@pytest.mark.parametrize(("part", "share"), [("all", 0.5), ("some", 0.3 / 1.3)])
+def test_rows_that_arrive_twice_are_counted(shop, batch, part, share):
     twice = pd.concat([batch, batch[shop.touch(batch, part)]], ignore_index=True)
     report = shop.judge(twice)
 
-    shop.assert_told(report, "duplicate")
-    assert report.causes[0].share == pytest.approx(told, rel=0.1)
+    shop.assert_named(report, "duplicate")
+    assert report.causes[0].share == pytest.approx(share, rel=0.1)
     assert f"{report.causes[0].share:.0%} of the rows" in report.causes[0].sentence
 
 
-def test_old_rows_sent_again_are_told(shop):
+def test_old_rows_sent_again_are_recognised(shop):
     report = shop.judge(shop.trained.sample(2_000, random_state=1))
 
-    shop.assert_told(report, "duplicate", figure="training sample")
+    shop.assert_named(report, "duplicate", figure="training sample")
 
 
-def test_a_block_of_training_rows_sent_again_is_told(shop):
+def test_a_block_of_training_rows_sent_again_is_recognised(shop):
     report = shop.judge(shop.trained[2_000:4_000])
 
-    shop.assert_told(report, "duplicate", figure="earlier one")
+    shop.assert_named(report, "duplicate", figure="earlier one")
 
 
-def test_the_batch_before_sent_again_is_told(shop, batch):
+def test_the_previous_batch_sent_again_is_recognised(shop, batch):
     recent = [shop.judge(rows, diagnosis=False).summary for rows in (shop.draw(4), batch)]
     report = shop.judge(batch.sample(frac=1, random_state=1), recent=recent)
 
-    shop.assert_told(report, "duplicate", figure="earlier one")
+    shop.assert_named(report, "duplicate", figure="earlier one")
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_a_few_rows_over_and_over_are_frozen(shop, batch, rows):
+def test_a_few_rows_repeated_over_and_over_are_frozen(shop, batch, rows):
     report = shop.judge(batch.iloc[np.arange(len(batch)) % rows])
 
-    shop.assert_told(report, "frozen", figure=f"{len(batch) // rows:,} times")
+    shop.assert_named(report, "frozen", figure=f"{len(batch) // rows:,} times")
     assert report.causes[0].share == 1
 
 
-def test_one_row_for_a_third_of_the_batch_is_frozen(shop, batch):
+def test_a_single_row_in_a_third_of_the_batch_is_frozen(shop, batch):
     last = np.minimum(np.arange(len(batch)), 1_750)
     report = shop.judge(batch.iloc[last])
 
-    shop.assert_told(report, "frozen", figure="30% of the rows")
+    shop.assert_named(report, "frozen", figure="30% of the rows")
     assert report.causes[0].share == pytest.approx(0.3, rel=0.1)

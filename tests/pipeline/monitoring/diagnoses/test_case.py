@@ -6,7 +6,7 @@ from scipy import integrate, stats
 from pipeline.config import Numeric
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
-from pipeline.monitoring.diagnoses.relations import Expected, Told
+from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
 from pipeline.reference.profile import NumericProfile
@@ -59,7 +59,7 @@ def test_the_mass_of_labels_written_as_numbers_is_their_share():
     assert atom.all()
 
 
-def test_the_mass_falls_with_the_distance_outside_and_a_missing_value_counts_nothing():
+def test_the_mass_falls_outside_the_range_and_a_missing_value_counts_zero():
     profile = NumericProfile.fit(np.linspace(0, 1, 1_000))
     logs, _ = log_mass(profile, np.asarray([0.5, 1.1, 2.0, 100.0, np.nan]))
 
@@ -67,7 +67,7 @@ def test_the_mass_falls_with_the_distance_outside_and_a_missing_value_counts_not
     assert logs[4] == 0
 
 
-def test_a_constant_is_one_atom():
+def test_a_constant_column_is_a_single_atom():
     logs, atom = log_mass(NumericProfile.fit(np.full(50, 3.0)), np.asarray([3.0, 4.0]))
 
     assert (logs[0], atom.tolist()) == (0, [True, False])
@@ -110,7 +110,7 @@ def test_the_nats_of_a_mixture_are_its_log_likelihood_ratio():
 
 
 @pytest.mark.parametrize(("gain", "share"), [(-20.0, 0), (20.0, 1)])
-def test_what_is_true_of_no_row_or_of_all_has_such_a_share(gain, share):
+def test_a_hypothesis_true_of_no_row_or_of_all_rows_has_share_zero_or_one(gain, share):
     found, total = mixture(np.full(500, gain))
 
     assert found == pytest.approx(share, abs=0.001)
@@ -123,7 +123,7 @@ def test_a_row_is_touched_when_that_is_likelier_than_not():
     assert touched_rows(gain, 0.25).tolist() == [False, False, True, True]
 
 
-def test_blocks_of_fewer_than_thirty_rows_say_nothing():
+def test_blocks_of_fewer_than_thirty_rows_are_left_out():
     blocks = np.repeat([0, 1, 2], [100, 29, 30])
     gain = np.repeat([2.0, 5.0, -3.0], [100, 29, 30])
 
@@ -131,13 +131,13 @@ def test_blocks_of_fewer_than_thirty_rows_say_nothing():
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.8])
-def test_what_a_normal_column_says_of_another_is_the_ratio_of_their_densities(rho):
+def test_the_log_ratio_of_normal_columns_is_that_of_their_densities(rho):
     x, noise = np.random.default_rng(8).normal(size=(2, 50_000))
     y = rho * x + np.sqrt(1 - rho**2) * noise
     nothing = np.zeros(0)
-    told = Expected(nothing, rho * x, nothing, nothing, np.zeros(0, dtype=int), 1 - rho**2)
+    expected = Expected(nothing, rho * x, nothing, nothing, np.zeros(0, dtype=int), 1 - rho**2)
 
-    ratio, inside = told.log_ratio(y), np.abs(y) < 1.5
+    ratio, inside = expected.log_ratio(y), np.abs(y) < 1.5
     theirs = stats.norm.logpdf(y, rho * x, np.sqrt(1 - rho**2)) - stats.norm.logpdf(y)
     assert ratio[inside] == pytest.approx(np.clip(theirs, -8, 8)[inside])
     # Outermost scores prove nothing, so that it is no more than the mutual information.
@@ -148,25 +148,27 @@ def test_what_a_normal_column_says_of_another_is_the_ratio_of_their_densities(rh
 def test_a_relation_that_moved_as_a_whole_is_centred_anew():
     x, noise = np.random.default_rng(9).normal(size=(2, 5_000))
     nothing = np.zeros(0)
-    told = Expected(nothing, 0.8 * x, nothing, nothing, np.zeros(0, dtype=int), 0.36)
+    expected = Expected(nothing, 0.8 * x, nothing, nothing, np.zeros(0, dtype=int), 0.36)
     scores = 0.8 * x + 0.6 * noise + 1.5
 
-    loose = told.loosened(scores, np.ones(5_000, dtype=bool))
+    loose = expected.loosened(scores, np.ones(5_000, dtype=bool))
     assert np.mean(scores - loose.now) == pytest.approx(0, abs=0.05)
     assert loose.variance == pytest.approx(0.36, rel=0.1)
 
 
-def test_labels_that_the_others_tell_have_their_entropy_as_information():
+def test_perfectly_predicted_labels_have_their_entropy_as_information():
     classes = np.repeat([0, 1, 2], [500, 300, 200])
     shares = np.asarray([0.5, 0.3, 0.2])
     sure = np.log(np.eye(3)[classes] + 1e-12)
     nothing = np.zeros((0, 3))
-    told = Told(["a", "b", "c"], np.log(shares), sure, classes, np.zeros(1_000, int), nothing)
+    labels = ExpectedLabels(
+        ["a", "b", "c"], np.log(shares), sure, classes, np.zeros(1_000, int), nothing
+    )
 
-    assert told.information == pytest.approx(stats.entropy(shares), abs=1e-6)
+    assert labels.information == pytest.approx(stats.entropy(shares), abs=1e-6)
 
 
-def test_what_the_others_say_is_learnt_from_the_reference(shop, batch):
+def test_the_prediction_of_a_number_is_learnt_from_the_reference(shop, batch):
     case = shop.case(batch)
     shown, hidden = case.expected("temp"), case.expected("hour")
 
@@ -175,21 +177,21 @@ def test_what_the_others_say_is_learnt_from_the_reference(shop, batch):
     assert np.corrcoef(shown.now, case.normal_scores("temp", case.numbers("temp")))[0, 1] > 0.9
 
 
-def test_columns_left_out_say_nothing(shop, batch):
+def test_columns_that_are_left_out_do_not_predict(shop, batch):
     case = shop.case(batch)
 
     assert case.expected("temp").variance < case.expected("temp", ["dewp"]).variance
     assert case.expected("temp", ["dewp", "north"]).variance > 0.85
 
 
-def test_labels_are_learnt_from_the_reference(shop, batch):
+def test_the_prediction_of_labels_is_learnt_from_the_reference(shop, batch):
     case = shop.case(batch)
 
-    assert case.told("region").information > 0.5
-    assert case.told("region", ["product"]).information < 0.5
+    assert case.expected_labels("region").information > 0.5
+    assert case.expected_labels("region", ["product"]).information < 0.5
 
 
-def test_a_blamed_column_is_asked_no_more(shop, batch):
+def test_a_blamed_column_is_not_used(shop, batch):
     case = shop.case(batch).without(Cause("unit", ("temp",), "", {}, ""))
 
     assert "temp" not in case.features
@@ -221,7 +223,7 @@ def test_an_index_names_its_block_and_a_measurement_does_not(shop):
     assert not case.names_the_block("temp")
 
 
-def test_what_is_usual_is_of_the_blocks_and_the_most_of_recent_batches_too(shop, batch):
+def test_the_usual_value_is_over_blocks_and_the_largest_over_recent_batches_too(shop, batch):
     missing = Trait("missing", ("count",))
     recent = [{missing: 0.4}]
     case = shop.case(batch, recent)
@@ -249,7 +251,7 @@ def test_rows_of_a_block_are_counted_at_each_point_of_the_grid():
     assert case.block_cells("x").sum() == 11
 
 
-def test_a_reference_without_blocks_knows_no_custom(shop, batch):
+def test_a_reference_without_blocks_has_no_usual_values(shop, batch):
     reference = Reference.fit(shop.trained[["temp"]], {"temp": Numeric()})
     tally = reference.tally(batch)
     case = Case(reference, batch, tally, reference.summarise(tally), (), ())

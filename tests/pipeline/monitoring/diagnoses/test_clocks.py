@@ -30,7 +30,7 @@ def test_steps_of_a_clock_are_a_cycle(values, length, step):
     assert (found.length, found.step) == (length, pytest.approx(step))
 
 
-def test_a_clock_without_its_first_hours_begins_where_clocks_do():
+def test_a_clock_without_its_first_hours_still_begins_at_hour_zero():
     assert cycle(profile(range(5, 24))).first == 0
     assert cycle(profile(range(2, 13))).first == 1
 
@@ -64,7 +64,7 @@ def test_a_clock_without_its_first_hours_begins_where_clocks_do():
         "tail",
     ],
 )
-def test_other_numbers_are_no_clock(values):
+def test_other_numbers_are_not_a_clock(values):
     assert cycle(profile(values)) is None
 
 
@@ -74,7 +74,7 @@ def test_a_clock_with_rare_hours_is_a_cycle():
     assert cycle(profile(range(24), weights)) == (24, 0, 1)
 
 
-def test_a_column_without_a_value_is_no_clock():
+def test_a_column_without_values_is_not_a_clock():
     assert cycle(NumericProfile.fit(np.full(10, np.nan))) is None
 
 
@@ -85,12 +85,12 @@ def test_a_column_without_a_value_is_no_clock():
         ("weekday", 1, "all"),
     ],
 )
-def test_a_clock_that_was_moved_is_told_with_the_steps(shop, batch, column, by, part):
+def test_a_moved_clock_is_recognised_with_its_steps(shop, batch, column, by, part):
     mask, length = shop.touch(batch, part), 24 if column == "hour" else 7
     report = shop.judge(shop.put(batch, column, mask, (batch[column] + by) % length))
 
     figure = f"moved by {by:+g} round its {length}"
-    shop.assert_told(report, "shifted", column, figure=figure, mask=mask, part=part)
+    shop.assert_named(report, "shifted", column, figure=figure, mask=mask, part=part)
     assert report.causes[0].evidence["moved by"] == by
 
 
@@ -102,32 +102,32 @@ def test_a_weekday_moved_in_some_rows_is_blamed_on_no_column_but_the_two_that_co
 
     # Only Friday as Saturday and Sunday as Monday show, 8% of all rows; either may be in error.
     assert report.outcome in {"moved", "broken"}
-    assert {name for one in report.causes for name in one.columns} <= {"weekday", "working"}
+    assert {name for cause in report.causes for name in cause.columns} <= {"weekday", "working"}
 
 
 def test_days_counted_from_one_are_a_moved_clock(shop, batch):
     report = shop.judge(batch.assign(weekday=batch["weekday"] + 1))
 
-    shop.assert_told(
+    shop.assert_named(
         report, "shifted", "weekday", figure="moved by +1 round its 7 days of the week"
     )
 
 
-def test_fewer_orders_at_night_are_no_moved_clock(shop, batch):
+def test_fewer_orders_at_night_are_not_a_moved_clock(shop, batch):
     day = batch[(batch["hour"] > 6) | (np.arange(len(batch)) % 3 == 0)]
 
     assert shop.judge(day).causes == ()
 
 
-def test_a_clock_that_was_moved_in_a_part_of_the_rows_is_told(shop, batch):
+def test_a_clock_moved_in_a_part_of_the_rows_is_recognised(shop, batch):
     mask = shop.touch(batch, "some")
     report = shop.judge(shop.put(batch, "hour", mask, (batch["hour"] + 6) % 24))
 
-    shop.assert_told(report, "shifted", "hour", figure="moved by +6 round its 24")
+    shop.assert_named(report, "shifted", "hour", figure="moved by +6 round its 24")
     assert report.causes[0].share == pytest.approx(mask.mean(), rel=1 / 3)
 
 
-def test_rows_of_one_day_are_not_many_when_days_are_weighed(shop):
+def test_consecutive_rows_with_equal_values_count_as_one_row(shop):
     # The same rows by day and at random: what 28 days say is less than what 1,344 rows say.
     days = np.repeat(np.arange(28) % 7, 48)
     frame = shop.draw(3, n=len(days)).assign(weekday=days)

@@ -19,16 +19,16 @@ FOLLOWING = NEXT | dict(zip(PRODUCTS, [*PRODUCTS[1:], "Bed"], strict=True))
         ("region", "some"),
     ],
 )
-def test_labels_that_changed_places_are_told(shop, batch, column, part):
+def test_labels_that_changed_places_are_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, column, mask, batch[column].map(FOLLOWING)))
 
-    shop.assert_told(report, "permuted", column, mask=mask, part=part)
+    shop.assert_named(report, "permuted", column, mask=mask, part=part)
     label = batch[column].mode()[0]
     assert f"{label!r} as {FOLLOWING[label]!r}" in report.causes[0].sentence
 
 
-def test_labels_as_ever_are_not_exchanged(shop, batch):
+def test_unchanged_labels_are_not_permuted(shop, batch):
     assert list(permuted(shop.case(batch))) == []
 
 
@@ -40,8 +40,8 @@ def draw_towns(seed, shares):
     )
 
 
-@pytest.mark.parametrize(("by", "told"), [(7, ["permuted"]), (0, [])])
-def test_many_labels_that_changed_places_are_told_by_their_shares(shop, by, told):
+@pytest.mark.parametrize(("by", "expected"), [(7, ["permuted"]), (0, [])])
+def test_many_labels_that_changed_places_are_recognised_by_their_shares(shop, by, expected):
     # Nothing else tells of them, and the frequent ones are those that were rare.
     shares = 0.7 ** np.arange(20)
     shares /= shares.sum()
@@ -49,10 +49,10 @@ def test_many_labels_that_changed_places_are_told_by_their_shares(shop, by, told
     reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
     report = compare(reference=reference, current=draw_towns(9, np.roll(shares, by)))
 
-    assert [one.cause for one in report.causes] == told
+    assert [cause.cause for cause in report.causes] == expected
 
 
-def test_labels_of_about_one_share_that_pass_one_another_have_not_changed_places(shop):
+def test_labels_of_similar_shares_that_change_rank_are_not_permuted(shop):
     random = np.random.default_rng(1)
     shares = np.linspace(1, 2, 20) / np.linspace(1, 2, 20).sum()
     rows = pd.concat([draw_towns(seed, shares) for seed in range(8)], ignore_index=True)
@@ -77,7 +77,7 @@ def linked(shop):
 
 
 @pytest.mark.parametrize("by", [1, 2, 3])
-def test_a_part_of_the_labels_that_changed_places_is_told_by_their_shares(linked, by):
+def test_labels_permuted_in_a_part_of_the_rows_are_recognised_by_their_shares(linked, by):
     # What all lost alike came back under others, and x, which knows something of them, confirms it.
     now = draw_linked(9, FEW)
     towns = sorted(now["town"].unique())
@@ -92,7 +92,7 @@ def test_a_part_of_the_labels_that_changed_places_is_told_by_their_shares(linked
 
 
 @pytest.mark.parametrize("spread", [0.3, 0.6])
-def test_shares_that_moved_any_which_way_have_not_changed_places(linked, spread):
+def test_shares_that_drift_at_random_are_not_permuted(linked, spread):
     wrong = 0
     for seed in range(40):
         shares = FEW * np.random.default_rng(seed).lognormal(0, spread, size=len(FEW))
@@ -102,7 +102,7 @@ def test_shares_that_moved_any_which_way_have_not_changed_places(linked, spread)
     assert wrong <= 2
 
 
-def test_shares_that_moved_before_as_well_have_not_changed_places(linked):
+def test_shares_that_also_drifted_before_are_not_permuted(linked):
     now = draw_linked(9, FEW)
     towns = sorted(now["town"].unique())
     following = dict(zip(towns, np.roll(towns, -1), strict=True))

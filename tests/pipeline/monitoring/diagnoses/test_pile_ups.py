@@ -15,11 +15,11 @@ from pipeline.monitoring.drift import compare
         ("east", 1.5, "some"),
     ],
 )
-def test_one_ordinary_value_over_and_over_is_stuck(shop, batch, column, value, part):
+def test_an_ordinary_value_over_and_over_is_stuck(shop, batch, column, value, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, column, mask, value))
 
-    shop.assert_told(report, "stuck", column, figure=f"{value}", mask=mask, part=part)
+    shop.assert_named(report, "stuck", column, figure=f"{value}", mask=mask, part=part)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_values_cut_off_at_a_bound_are_clipped(shop, batch, column, level, part)
     beyond = batch[column] > bound if level > 0.2 else batch[column] < bound
     report = shop.judge(shop.put(batch, column, mask & beyond, bound))
 
-    shop.assert_told(report, "clipped", column, figure=f"{bound:g}")
+    shop.assert_named(report, "clipped", column, figure=f"{bound:g}")
     (cause,) = report.causes
     side = "above" if level > 0.2 else "below"
     assert f"lie {side} it" in cause.sentence
@@ -48,25 +48,25 @@ def test_values_cut_off_at_a_bound_are_clipped(shop, batch, column, level, part)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.75])
-def test_a_part_of_the_rows_cut_off_is_told_from_one_value_over_and_over(shop, batch, level):
+def test_clipping_in_a_part_of_the_rows_differs_from_a_stuck_value(shop, batch, level):
     mask = shop.touch(batch, "some")
     bound = float(np.round(shop.trained["amount"].quantile(level), 2))
     cut = mask & (batch["amount"] > bound).to_numpy()
-    same = np.random.default_rng(8).random(len(batch)) < cut.mean()
+    touched = np.random.default_rng(8).random(len(batch)) < cut.mean()
 
     (clipped,) = shop.judge(shop.put(batch, "amount", cut, bound)).causes
     assert (clipped.cause, clipped.columns) == ("clipped", ("amount",))
-    found = {one.cause for one in shop.judge(shop.put(batch, "amount", same, bound)).causes}
+    found = {cause.cause for cause in shop.judge(shop.put(batch, "amount", touched, bound)).causes}
     assert found <= {"stuck"}
 
 
-def test_whole_numbers_in_another_unit_are_not_clipped_at_their_least(shop, batch):
+def test_whole_numbers_in_another_unit_are_not_clipped_at_their_minimum(shop, batch):
     trained = shop.trained.assign(north=np.clip(shop.trained["north"].round() + 30, 25, 60))
     reference = shop.fit(trained)
     now = np.clip(batch["north"].round() + 30, 25, 60) * 2.204623
     report = compare(reference=reference, current=batch.assign(north=now))
 
-    assert [(one.cause, one.columns) for one in report.causes] == [("unit", ("north",))]
+    assert [(cause.cause, cause.columns) for cause in report.causes] == [("unit", ("north",))]
 
 
 @pytest.mark.parametrize(("level", "part"), [(0.8, "some"), (0.75, "region = East")])
@@ -77,12 +77,12 @@ def test_whole_numbers_cut_off_in_a_part_of_the_rows_are_clipped(shop, batch, le
     mask = shop.touch(whole, part) & (whole["north"] > bound).to_numpy()
     report = compare(reference=reference, current=shop.put(whole, "north", mask, bound))
 
-    assert [(one.cause, one.columns) for one in report.causes] == [("clipped", ("north",))]
+    assert [(cause.cause, cause.columns) for cause in report.causes] == [("clipped", ("north",))]
     assert report.causes[0].evidence["bound"] == bound
 
 
-def test_a_label_that_gained_from_some_others_alone_is_not_stuck(shop, batch):
+def test_a_label_that_gained_from_a_few_others_only_is_not_stuck(shop, batch):
     gained = (batch["product"] == "Sofa").to_numpy()
     report = shop.judge(shop.put(batch, "product", gained, "Desk"))
 
-    assert "stuck" not in {one.cause for one in report.causes}
+    assert "stuck" not in {cause.cause for cause in report.causes}

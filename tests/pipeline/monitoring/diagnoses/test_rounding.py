@@ -15,22 +15,22 @@ from pipeline.monitoring.drift import compare
         ("amount", 0, "region = East"),
     ],
 )
-def test_lost_digits_are_told_with_the_grid(shop, batch, column, decimals, part):
+def test_lost_digits_are_recognised_with_their_grid(shop, batch, column, decimals, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, column, mask, batch[column].round(decimals)))
 
     figure = f"are multiples of {10.0**-decimals:g}, where"
-    shop.assert_told(report, "rounded", column, figure=figure, mask=mask, part=part)
+    shop.assert_named(report, "rounded", column, figure=figure, mask=mask, part=part)
 
 
-def test_tens_are_told_in_a_calm_week_that_holds_but_three_of_them(shop, batch):
+def test_rounding_to_tens_is_recognised_in_a_calm_week_with_three_values(shop, batch):
     calm = batch[batch["temp"].between(46, 74)]
     report = shop.judge(calm.assign(temp=calm["temp"].round(-1)))
 
-    assert ("rounded", ("temp",)) in {(one.cause, one.columns) for one in report.causes}
+    assert ("rounded", ("temp",)) in {(cause.cause, cause.columns) for cause in report.causes}
 
 
-def test_a_part_rounded_to_some_of_few_values_is_told(shop, batch):
+def test_rounding_of_a_part_to_some_of_few_values_is_recognised(shop, batch):
     trained, now = (
         frame.assign(weight=np.exp(0.7 + 0.08 * frame["east"]).round(1))
         for frame in (shop.trained, batch)
@@ -41,21 +41,21 @@ def test_a_part_rounded_to_some_of_few_values_is_told(shop, batch):
         reference=reference, current=shop.put(now, "weight", mask, now["weight"].round())
     )
 
-    assert [(one.cause, one.columns) for one in report.causes] == [("rounded", ("weight",))]
+    assert [(cause.cause, cause.columns) for cause in report.causes] == [("rounded", ("weight",))]
 
 
-def test_half_precision_is_told(shop, batch):
+def test_half_precision_is_recognised(shop, batch):
     half = batch["amount"].astype("float16").astype("float64")
 
-    shop.assert_told(shop.judge(batch.assign(amount=half)), "rounded", "amount", figure="16-bit")
+    shop.assert_named(shop.judge(batch.assign(amount=half)), "rounded", "amount", figure="16-bit")
 
 
-def test_half_precision_of_a_part_is_told(shop, batch):
+def test_half_precision_in_a_part_of_the_rows_is_recognised(shop, batch):
     mask = shop.touch(batch, "some")
     half = batch["amount"].astype("float16").astype("float64")
 
     report = shop.judge(shop.put(batch, "amount", mask, half))
-    shop.assert_told(report, "rounded", "amount", figure="16-bit")
+    shop.assert_named(report, "rounded", "amount", figure="16-bit")
 
 
 @pytest.mark.parametrize("step", [0.25, 0.5])

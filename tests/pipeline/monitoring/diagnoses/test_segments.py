@@ -10,7 +10,7 @@ def case(shop, batch):
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "told"),
+    ("column", "values", "expected"),
     [
         ("region", ["East"], "region = East"),
         ("region", ["West", "South"], "region = South, West"),
@@ -21,13 +21,13 @@ def case(shop, batch):
         ("working", [0], "working = 0"),
     ],
 )
-def test_rows_with_some_values_of_a_column_are_named(case, column, values, told):
+def test_rows_with_some_values_of_a_column_are_named(case, column, values, expected):
     touched = case.drawn[column].isin(values).to_numpy()
 
-    assert segment(case, touched, ["temp"]) == told
+    assert segment(case, touched, ["temp"]) == expected
 
 
-def test_a_segment_is_named_though_a_tenth_of_the_rows_is_mistaken(case):
+def test_a_segment_is_named_even_if_a_tenth_of_the_rows_is_wrong(case):
     inside = (case.drawn["region"] == "East").to_numpy()
     random = np.random.default_rng(1).random(len(inside))
     touched = np.where(inside, random > 0.1, random < 0.02)
@@ -36,7 +36,7 @@ def test_a_segment_is_named_though_a_tenth_of_the_rows_is_mistaken(case):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.85])
-def test_rows_at_random_are_no_segment(case, share):
+def test_random_rows_are_not_a_segment(case, share):
     random = np.random.default_rng(2)
     masks = random.random((20, len(case.drawn))) < share
 
@@ -44,13 +44,13 @@ def test_rows_at_random_are_no_segment(case, share):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.95, 1.0])
-def test_no_row_and_nearly_all_rows_are_no_segment(case, share):
+def test_no_rows_and_nearly_all_rows_are_not_a_segment(case, share):
     touched = np.random.default_rng(3).random(len(case.drawn)) < share
 
     assert segment(case, touched, ["temp"]) == ""
 
 
-def test_rows_that_two_columns_tell_together_are_no_segment_of_one(case):
+def test_rows_that_only_two_columns_together_describe_are_not_a_segment(case):
     rows = case.drawn
     touched = ((rows["region"] == "East") & (rows["weekday"] < 3)).to_numpy()
 

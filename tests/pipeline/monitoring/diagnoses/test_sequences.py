@@ -35,18 +35,18 @@ def some(seed=2):
     return np.random.default_rng(seed).random(WEEKS * HOURS) < 0.3
 
 
-def test_values_that_no_other_column_tells_of_are_missed_by_their_neighbours(reference):
+def test_values_that_no_other_column_predicts_are_found_by_neighbouring_rows(reference):
     rows = draw(20)
     moved = rows["load"].where(~some(), np.random.default_rng(3).permutation(rows["load"]))
     report = compare(reference=reference, current=rows.assign(load=moved))
 
     assert report.outcome == "broken"
-    assert [one.name for one in report.causes] == ["shuffled (load)"]
+    assert [cause.name for cause in report.causes] == ["shuffled (load)"]
     assert "of the rows before and after" in report.causes[0].sentence
 
 
 @pytest.mark.parametrize("by", [1, 5, -9])
-def test_a_clock_out_of_step_is_told_with_its_hours_and_its_share(reference, by):
+def test_a_clock_out_of_step_is_recognised_with_its_hours_and_share(reference, by):
     rows = draw(20)
     moved = rows["hour"].where(~some(), (rows["hour"] + by) % 24)
     (cause,) = compare(reference=reference, current=rows.assign(hour=moved)).causes
@@ -58,7 +58,7 @@ def test_a_clock_out_of_step_is_told_with_its_hours_and_its_share(reference, by)
 
 
 @pytest.mark.parametrize("order", ["hour", "load", "price", "at random"])
-def test_rows_in_another_order_are_no_fault(reference, order):
+def test_reordered_rows_are_not_a_fault(reference, order):
     rows = draw(20)
     turned = (
         rows.sample(frac=1, random_state=1) if order == "at random" else rows.sort_values(order)
@@ -67,13 +67,13 @@ def test_rows_in_another_order_are_no_fault(reference, order):
     assert compare(reference=reference, current=turned.reset_index(drop=True)).causes == ()
 
 
-def test_rows_as_ever_are_no_fault(reference):
+def test_unchanged_rows_are_not_a_fault(reference):
     assert [compare(reference=reference, current=draw(seed)).causes for seed in (30, 31, 32)] == [
         ()
     ] * 3
 
 
-def test_training_rows_in_no_order_say_nothing_of_it():
+def test_unordered_training_rows_give_no_verdict_on_order():
     rows = pd.concat([draw(seed) for seed in range(8)], ignore_index=True)
     mixed = Reference.fit(rows.sample(frac=1, random_state=1), COLUMNS, block=WEEKS * HOURS)
     moved = draw(20)["hour"].where(~some(), (draw(20)["hour"] + 5) % 24)
@@ -81,7 +81,7 @@ def test_training_rows_in_no_order_say_nothing_of_it():
     assert compare(reference=mixed, current=draw(20).assign(hour=moved)).causes == ()
 
 
-def test_a_column_that_lost_its_smoothness_beside_all_others_is_in_another_order(reference):
+def test_a_column_is_not_at_fault_when_all_columns_lose_their_smoothness(reference):
     rows = draw(20)
     pairs = np.arange(len(rows)).reshape(2, -1).T.ravel()  # two halves, row by row in turn
 

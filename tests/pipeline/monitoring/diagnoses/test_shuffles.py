@@ -14,20 +14,20 @@ def shuffle(shop, frame, column, mask, seed=4):
 
 
 @pytest.mark.parametrize(("column", "part"), [("temp", "all"), ("region", "all")])
-def test_values_in_other_rows_are_told(shop, batch, column, part):
+def test_values_in_other_rows_are_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shuffle(shop, batch, column, mask))
 
-    shop.assert_told(report, "shuffled", column, mask=mask, part=part)
+    shop.assert_named(report, "shuffled", column, mask=mask, part=part)
 
 
 @pytest.mark.parametrize(("column", "part"), [("temp", "some"), ("region", "some")])
-def test_a_part_of_the_values_in_other_rows_is_told(shop, batch, column, part):
+def test_a_part_of_the_values_in_other_rows_is_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
     after = shuffle(shop, batch, column, mask)
     report = shop.judge(after)
 
-    shop.assert_told(report, "shuffled", column, figure="do not fit the other columns")
+    shop.assert_named(report, "shuffled", column, figure="do not fit the other columns")
     # A value that came to a row it would fit as well does not show.
     assert 0.3 * mask.mean() < report.causes[0].share < 1.2 * mask.mean()
 
@@ -38,36 +38,36 @@ def draw_pair(seed, link):
 
 
 @pytest.mark.parametrize(("before", "outcome"), [(None, "broken"), (0.5, "broken"), (0, "moved")])
-def test_a_relation_that_every_block_had_may_drift_away_and_not_go_at_once(shop, before, outcome):
+def test_a_steady_relation_may_drift_away_but_not_vanish_at_once(shop, before, outcome):
     rows = pd.concat([draw_pair(seed, 0.5) for seed in range(8)], ignore_index=True)
     reference = shop.fit(rows, {"a": Numeric(), "b": Numeric()})
     earlier = [] if before is None else [reference.summarise(draw_pair(20, before))]
     report = compare(reference=reference, current=draw_pair(21, 0), recent=earlier)
 
     assert report.outcome == outcome
-    assert {one.cause for one in report.causes} <= {"shuffled"}
+    assert {cause.cause for cause in report.causes} <= {"shuffled"}
 
 
 @pytest.mark.parametrize("link", [0.5, 0.4, 0.3, 0.2])
-def test_columns_that_go_together_less_are_not_shuffled(shop, link):
+def test_less_correlated_columns_are_not_shuffled(shop, link):
     assert not list(shuffled(shop.case(shop.draw(5, link=link))))
 
 
-def test_a_relation_that_moved_in_all_rows_is_not_a_part_of_them(shop, batch):
+def test_a_relation_that_moved_in_all_rows_is_not_a_shuffle_of_a_part(shop, batch):
     after = batch.assign(temp=(batch["temp"] + 6 * np.sign(batch["dewp"] - 40)).round(1))
 
-    assert not [one for one in shop.judge(after).causes if one.cause == "shuffled"]
+    assert not [cause for cause in shop.judge(after).causes if cause.cause == "shuffled"]
 
 
-def test_only_the_column_that_was_shuffled_is_blamed_and_none_that_it_left(shop, batch):
+def test_only_the_shuffled_column_is_blamed_not_its_partners(shop, batch):
     everything = np.ones(len(batch), dtype=bool)
     for column in ("temp", "dewp"):
         report = shop.judge(shuffle(shop, batch, column, everything))
-        assert [one.columns for one in report.causes] == [(column,)]
+        assert [cause.columns for cause in report.causes] == [(column,)]
 
 
 @pytest.mark.parametrize("column", ["a", "b"])
-def test_of_two_columns_that_only_tell_of_one_another_both_are_named(shop, column):
+def test_two_columns_related_only_to_each_other_are_both_named(shop, column):
     rows = pd.concat([draw_pair(seed, 0.95) for seed in range(8)], ignore_index=True)
     reference = shop.fit(rows, {"a": Numeric(), "b": Numeric()})
     now = draw_pair(21, 0.95)

@@ -18,30 +18,30 @@ PRODUCTS = ["Bed", "Chair", "Desk", "Lamp", "Shelf", "Sofa", "Stool", "Table"]
     ],
     ids=["lower", "short", "codes", "prefix", "segment", "some codes"],
 )
-def test_labels_written_otherwise_are_told(shop, batch, column, write, part):
+def test_labels_in_another_spelling_are_recognised(shop, batch, column, write, part):
     mask = shop.touch(batch, part)
     after = shop.put(batch, column, mask, batch[column].map(write))
     report, mask = shop.judge(after), after[column] != batch[column]  # "Bed" is short already
 
     figure = f"{mask.mean():.0%} of the labels"
-    shop.assert_told(report, "recode", column, figure=figure, mask=mask, part=part)
+    shop.assert_named(report, "recode", column, figure=figure, mask=mask, part=part)
     new = float(batch[column][mask].nunique())
     assert report.causes[0].evidence["new labels"] == new
 
 
 @pytest.mark.parametrize("spelling", ["NORTH", " North", "North_"])
-def test_another_spelling_is_shown_beside_the_old_one(shop, batch, spelling):
+def test_another_spelling_is_shown_beside_the_old_spelling(shop, batch, spelling):
     write = {"NORTH": str.upper, " North": " {}".format, "North_": "{}_".format}[spelling]
     (cause,) = recode(shop.case(batch.assign(region=batch["region"].map(write))))
 
     assert f"'North' as {spelling!r}" in cause.sentence
 
 
-def test_labels_as_ever_are_no_other_spelling(shop, batch):
+def test_unchanged_labels_are_not_a_recode(shop, batch):
     assert list(recode(shop.case(batch))) == []
 
 
-def test_one_new_label_is_no_other_spelling(shop, batch):
+def test_a_single_new_label_is_not_a_recode(shop, batch):
     some = (batch["region"] == "East") & (batch["hour"] % 4 == 0)
 
     assert list(recode(shop.case(shop.put(batch, "region", some, "Abroad")))) == []

@@ -15,20 +15,20 @@ from pipeline.monitoring.findings import Cause
         ("region", "product", "working = 0"),
     ],
 )
-def test_columns_with_each_others_values_are_told(shop, batch, one, other, part):
+def test_columns_with_each_others_values_are_recognised(shop, batch, one, other, part):
     mask = shop.touch(batch, part)
     after = shop.put(shop.put(batch, one, mask, batch[other]), other, mask, batch[one])
 
-    shop.assert_told(shop.judge(after), "swapped", one, other, mask=mask, part=part)
+    shop.assert_named(shop.judge(after), "swapped", one, other, mask=mask, part=part)
 
 
-def test_columns_that_go_together_less_are_not_swapped(shop):
+def test_less_correlated_columns_are_not_swapped(shop):
     report = shop.judge(shop.draw(5, link=0.3))
 
     assert report.causes == ()
 
 
-def test_an_exchange_that_leaves_one_column_with_missing_values_is_an_exchange(shop, batch):
+def test_an_exchange_with_missing_values_is_named_as_an_exchange(shop, batch):
     gaps = np.random.default_rng(6).random(len(batch)) < 0.4
     trained = shop.put(shop.trained, "humid", np.arange(len(shop.trained)) % 5 < 2, np.nan)
     reference = shop.fit(trained)
@@ -40,7 +40,7 @@ def test_an_exchange_that_leaves_one_column_with_missing_values_is_an_exchange(s
 
 
 @pytest.mark.parametrize("by", [-6, 4, 12])
-def test_whole_numbers_that_drift_over_one_range_are_not_swapped(shop, by):
+def test_whole_numbers_that_drift_within_a_shared_range_are_not_swapped(shop, by):
     # Two unrelated columns of whole numbers between 18 and 100: each fits the other's range.
     def draw(seed, by=0):
         random = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def test_whole_numbers_that_drift_over_one_range_are_not_swapped(shop, by):
     assert (report.outcome, report.causes) == ("moved", ())
 
 
-def test_an_exchange_that_goes_on_is_told_by_less_and_not_beyond_its_end(shop):
+def test_a_continuing_exchange_takes_less_evidence_and_ends_with_its_batches(shop):
     # Two unrelated columns that differ by 1.2 standard deviations, and drift by half of one.
     def draw(seed, by=0):
         random = np.random.default_rng(seed)

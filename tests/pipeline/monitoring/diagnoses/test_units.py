@@ -23,12 +23,12 @@ LINES = {
         ("celsius", "region = East"),
     ],
 )
-def test_another_unit_is_told_with_its_factor(shop, batch, line, part):
+def test_another_unit_is_recognised_with_its_factor(shop, batch, line, part):
     column, factor, offset = LINES[line]
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, column, mask, factor * batch[column] + offset))
 
-    shop.assert_told(
+    shop.assert_named(
         report, "unit", column, figure=f"multiplied by {factor:.4g}", mask=mask, part=part
     )
     evidence = report.causes[0].evidence
@@ -37,7 +37,7 @@ def test_another_unit_is_told_with_its_factor(shop, batch, line, part):
     assert evidence["R2 of 99 quantiles"] > 0.97
 
 
-def test_a_line_that_is_no_unit_is_found_as_well(shop, batch):
+def test_an_affine_change_that_is_not_a_unit_is_recognised(shop, batch):
     (cause,) = unit(shop.case(batch.assign(temp=7.3 * batch["temp"] + 400)))
 
     assert "an affine change" in cause.sentence
@@ -45,11 +45,11 @@ def test_a_line_that_is_no_unit_is_found_as_well(shop, batch):
 
 
 @pytest.mark.parametrize("part", ["some", "region = East"])
-def test_a_line_that_is_no_unit_is_found_in_a_part_of_the_rows(shop, batch, part):
+def test_an_unknown_scale_is_recognised_in_a_part_of_the_rows(shop, batch, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, "temp", mask, 1.37 * batch["temp"] - 61))
 
-    shop.assert_told(report, "unit", "temp", figure="another scale?", mask=mask, part=part)
+    shop.assert_named(report, "unit", "temp", figure="another scale?", mask=mask, part=part)
     assert report.causes[0].evidence["factor"] == pytest.approx(1.37, rel=0.15)
 
 
@@ -61,16 +61,16 @@ def test_a_line_that_is_no_unit_is_found_in_a_part_of_the_rows(shop, batch, part
         ("temp", "some"),
     ],
 )
-def test_a_turned_sign_is_told(shop, batch, column, part):
+def test_a_turned_sign_is_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
     report = shop.judge(shop.put(batch, column, mask, -batch[column]))
 
-    shop.assert_told(report, "sign", column, figure="multiplied by -1 in", mask=mask, part=part)
+    shop.assert_named(report, "sign", column, figure="multiplied by -1 in", mask=mask, part=part)
     assert f"{report.causes[0].share:.0%} of rows" in report.causes[0].sentence
 
 
 @pytest.mark.parametrize("diagnosis", [unit, sign])
-def test_rows_as_ever_have_their_unit_and_sign(shop, batch, diagnosis):
+def test_unchanged_rows_have_their_unit_and_sign(shop, batch, diagnosis):
     assert list(diagnosis(shop.case(batch))) == []
 
 
@@ -87,7 +87,7 @@ def test_the_share_of_rows_in_another_unit_is_that_of_the_rows_changed(shop, bat
 
 
 @pytest.mark.parametrize("factor", [2.204623, 2.54, 3.6])
-def test_another_unit_of_a_column_that_no_other_tells_of_is_told_in_a_part(shop, factor):
+def test_another_unit_in_a_part_of_an_unrelated_column_is_recognised(shop, factor):
     random = np.random.default_rng(0)
     rows = pd.DataFrame({"weight": random.normal(60, 8, 16_000), "x": random.normal(size=16_000)})
     reference = shop.fit(rows, {"weight": Numeric(), "x": Numeric()})
@@ -103,7 +103,7 @@ def test_another_unit_of_a_column_that_no_other_tells_of_is_told_in_a_part(shop,
 
 
 @pytest.mark.parametrize("larger", [90, 120, 180])
-def test_a_second_kind_of_larger_things_is_no_unit(shop, larger):
+def test_a_second_kind_of_larger_values_is_not_a_unit(shop, larger):
     random = np.random.default_rng(0)
     rows = pd.DataFrame({"weight": random.normal(60, 8, 16_000), "x": random.normal(size=16_000)})
     reference = shop.fit(rows, {"weight": Numeric(), "x": Numeric()})
@@ -112,4 +112,4 @@ def test_a_second_kind_of_larger_things_is_no_unit(shop, larger):
     )
     now = pd.DataFrame({"weight": weight, "x": random.normal(size=2_000)})
 
-    assert [one.cause for one in compare(reference=reference, current=now).causes] == []
+    assert [cause.cause for cause in compare(reference=reference, current=now).causes] == []
