@@ -42,6 +42,27 @@ def test_any_reference_survives_json(x, labels):
     assert through_json(reference).to_dict() == reference.to_dict()
 
 
+def test_a_reference_stored_before_traits_were_records_is_still_read():
+    random = np.random.default_rng(10)
+    reference = Reference.fit(mixed(random, 600), MIXED, block=100)
+    stored = reference.to_dict()
+    spelled = {
+        "share": "{0}|share of {label}",
+        "correlation": "{0} ~ {1}|correlation",
+        **dict.fromkeys(["rows", "copies", "repeats"], "|{kind}"),
+    }
+    stored["blocks"] = [
+        {
+            spelled.get(trait.kind, "{0}|{kind}").format(*trait.columns, **trait._asdict()): value
+            for trait, value in block.items()
+        }
+        for block in reference.blocks
+    ]
+
+    assert {"|rows", "k|share of a", "k ~ x|correlation", "y|step"} <= set(stored["blocks"][0])
+    assert Reference.from_dict(json.loads(json.dumps(stored))) == reference
+
+
 @given(st.integers(0, 1000), st.sampled_from(["normal", "ties", "heavy"]))
 def test_the_distance_on_the_grid_is_exact_to_within_a_grid_step(seed, kind):
     random = np.random.default_rng(seed)

@@ -87,6 +87,17 @@ def test_the_previous_batch_sent_again_is_recognised(shop, batch):
     shop.assert_named(report, "duplicate", figure="earlier one")
 
 
+def test_a_batch_sent_again_is_recognised_by_its_valid_rows(shop, batch):
+    refused = shop.draw(9, n=200).assign(hour=99)
+    arrived = pd.concat([batch, refused], ignore_index=True)
+    recent = [shop.judge(rows, diagnosis=False).summary for rows in (shop.draw(4), batch)]
+
+    report = shop.judge(batch, arrived=arrived, recent=recent)
+    assert "duplicate" in {cause.cause for cause in report.causes}
+    alone = shop.judge(batch, arrived=arrived, recent=recent[:1])
+    assert "duplicate" not in {cause.cause for cause in alone.causes}
+
+
 @pytest.mark.parametrize("rows", [1, 5])
 def test_a_few_rows_repeated_over_and_over_are_frozen(shop, batch, rows):
     report = shop.judge(batch.iloc[np.arange(len(batch)) % rows])
