@@ -31,7 +31,7 @@ ONLY_IN = {
     "prefect": "flows",
     "apprise": "pipeline.reporting",
 }
-LARGEST = 540
+LARGEST = 400
 
 
 def module_of(path):
