@@ -7,23 +7,11 @@ UV_VERSION := 0.13.9
 
 STATE := $(CURDIR)/.holdfast
 RUN := .venv/bin/python
+HOLDFAST := .venv/bin/holdfast
 READY := .venv/.ready
 
-export MLFLOW_DISABLE_TELEMETRY ?= true
-export DO_NOT_TRACK ?= 1
-export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
-export PREFECT_HOME ?= $(STATE)/prefect
-export PREFECT_LOGGING_EXTRA_LOGGERS ?= pipeline
-# What is logged outside of a run has no run to belong to, and that is no mistake.
-export PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW ?= ignore
-export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 90
-# Threads that wait must not burn the cores that others need.
-export OMP_WAIT_POLICY ?= passive
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
-
-# Prefect makes its folder in this one, but not this one.
-_ := $(shell mkdir -p "$(STATE)")
 
 .PHONY: help setup demo test up ui serve lint bench clean
 .DELETE_ON_ERROR:
@@ -35,15 +23,15 @@ setup: $(READY)  ## make .venv from uv.lock (every target does this when it has 
 
 demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 starts over
 	$(if $(FRESH),rm -rf "$(STATE)")
-	@mkdir -p "$(STATE)"
-	@PREFECT_LOGGING_LEVEL=CRITICAL $(RUN) -m flows.replay $(CONF)
+	@$(HOLDFAST) replay $(CONF)
+	@echo "Look at the runs, charts and versions: make ui"
 
 # Tests of flows wait for other processes: three at once keep two cores busy.
 test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
-	$(RUN) -m flows.up $(CONF)
+	$(HOLDFAST) up $(CONF)
 
 ui: $(READY)  ## browse the demo's runs in MLflow
 	@mkdir -p "$(STATE)/artifacts"
@@ -53,7 +41,7 @@ ui: $(READY)  ## browse the demo's runs in MLflow
 	  --default-artifact-root "file://$(STATE)/artifacts" --no-serve-artifacts
 
 serve: $(READY)  ## serve the champion
-	$(RUN) -m pipeline.serving $(CONF)
+	$(HOLDFAST) serve $(CONF)
 
 lint: $(READY)  ## check style and types
 	$(RUN) -m ruff check

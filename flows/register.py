@@ -48,7 +48,12 @@ def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     gate(settings, registry, version, approved_by)
     ask_people(settings, registry, version)
     judged = registry.version(version)
-    return {"version": version, "promoted": judged.promoted, "reason": judged.reason}
+    return {
+        "version": version,
+        "promoted": judged.promoted,
+        "waits": judged.waits_for,
+        "reason": judged.reason,
+    }
 
 
 @flow(name="rollback", on_failure=[page_failure])

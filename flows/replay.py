@@ -1,7 +1,5 @@
 """Replay past batches through the monitor one by one, as if they came in live."""
 
-import argparse
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +7,7 @@ import numpy as np
 import pandas as pd
 from prefect import flow
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from flows.judge import judge
 from flows.monitor import judge_shadows, next_batch, page_about
@@ -21,17 +17,15 @@ from flows.steps import check, opened, page_failure, patient, read
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.data.labels import labelled
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting.pages import Event, page
-from pipeline.training.metrics import LOSS, evaluate
+from pipeline.training.metrics import evaluate
 from pipeline.training.model import Model
 
 Say = Callable[[str], None]
-WIDTH = 110
-"""Of the table where the output is no terminal."""
 
 
 @flow(name="replay", on_failure=[page_failure])
@@ -67,13 +61,15 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
 
 
 def _progress() -> Progress:
-    """A bar on standard error that counts batches."""
+    """A bar on standard error that counts batches; none where it is not a terminal."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", table_column=None),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
     )
 
 
@@ -153,82 +149,3 @@ def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
     known = labelled(valid, settings.data, as_of=batch.end + settings.data.label_delay)
     target = known[settings.data.target].to_numpy(dtype=np.float64)
     return evaluate(settings.task, target, model.predict(known)) if len(known) else {}
-
-
-def table(story: list[dict[str, Any]], task: str) -> Table:
-    """The story of a replay as a person reads it."""
-    shown = SHOWN[task]
-    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
-    drawn.add_column("batch", no_wrap=True)
-    drawn.add_column("rows", justify="right")
-    for heading in ("drifted", "decision", "champion"):
-        drawn.add_column(heading)
-    for heading in shown.values():
-        drawn.add_column(f"{heading}\nmaintained", justify="right")
-        drawn.add_column(f"{heading}\nleft alone", justify="right")
-    for row in story:
-        found = row["causes"] or row["drifted"]
-        few = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "")  # noqa: PLR2004 -- as fits
-        few = escape(f"broken: {few}" if row["causes"] else few)
-        cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
-        for name in shown:
-            cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
-        drawn.add_row(*cells)
-    return drawn
-
-
-SHOWN = {
-    "classification": {"roc_auc": "AUC", "log_loss": "log-loss"},
-    "regression": {"r2": "R2", "rmse": "RMSE"},
-}
-
-
-def _decision(row: dict[str, Any]) -> str:
-    colours = {"retrain": "bold yellow", "halt": "bold red"}
-    colour = "bold red" if row["causes"] else colours.get(row["action"])
-    return f"[{colour}]{row['action']}[/]" if colour else row["action"]
-
-
-def closing(story: list[dict[str, Any]], settings: Settings) -> str:
-    """What the replay found, in two sentences."""
-    retrains = sum(row["action"] == "retrain" for row in story)
-    broken = sum(bool(row["causes"]) for row in story)
-    versions = len({row["version"] for row in story})
-    means = {
-        side: pd.Series([row[side].get(LOSS[settings.task], np.nan) for row in story]).mean()
-        for side in ("maintained", "alone")
-    }
-    return (
-        f"{_count(len(story), 'batch', 'batches')} judged, "
-        f"{f'{broken} of them broken, ' if broken else ''}"
-        f"{_count(retrains, 'retrain', 'retrains')} asked for, "
-        f"{_count(versions, 'champion', 'champions')} served. "
-        f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "
-        f"{means['alone']:.4f} left alone."
-    )
-
-
-def _count(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}"
-
-
-def main() -> int:
-    """Replay on the command line; 0 when done, 2 with a sentence when it cannot."""
-    parser = argparse.ArgumentParser(prog="python -m flows.replay", description=__doc__)
-    parser.add_argument("conf", help="a model's YAML file")
-    arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    try:
-        settings = Settings.load(arguments.conf)
-        story = replay(arguments.conf)
-    except PipelineError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    console.print(table(story, settings.task))
-    console.print(closing(story, settings), soft_wrap=True)
-    console.print("Look at the runs, charts and versions: [bold]make ui[/]")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,22 +1,16 @@
 """Answer for broken batches: accept their rows, drop them, or read them again."""
 
-import argparse
-import sys
-from typing import Any, get_args
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from flows.judge import judge
 from flows.monitor import page_about
-from flows.replay import WIDTH
 from flows.retrains import send
 from flows.steps import opened, page_failure
 from pipeline.config import Settings
-from pipeline.errors import PipelineError, RegistryError
+from pipeline.errors import RegistryError
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.records import Answer
@@ -88,48 +82,3 @@ def _show(settings: Settings, questions: list[dict[str, Any]]) -> None:
         ],
         description=f"{len(questions)} broken batches of {settings.name} wait for an answer.",
     )
-
-
-def table(questions: list[dict[str, Any]]) -> Table:
-    """Open questions as a person reads them."""
-    drawn = Table(title="Broken batches that wait for an answer", show_lines=True)
-    drawn.add_column("batch", no_wrap=True)
-    for heading in ("cause", "what was seen", "what to do"):
-        drawn.add_column(heading)
-    for row in questions:
-        cells = ["\n".join(row[name]) for name in ("causes", "sentences", "cures")]
-        drawn.add_row(row["batch"], *map(escape, cells))
-    return drawn
-
-
-def main() -> int:
-    """Review on the command line; 0 when done, 2 with a sentence when it cannot."""
-    parser = argparse.ArgumentParser(prog="python -m flows.review", description=__doc__)
-    parser.add_argument("conf", help="a model's YAML file")
-    parser.add_argument("--batch", help="start of the batch to answer for")
-    parser.add_argument("--answer", choices=get_args(Answer), help="what to do with its rows")
-    parser.add_argument("--reason", default="", help="why")
-    arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    try:
-        questions = review(**vars(arguments))
-    except PipelineError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    if arguments.answer:
-        console.print(f"Recorded: {arguments.answer} for {arguments.batch}.", markup=False)
-    if not questions:
-        console.print("No broken batch waits for an answer.")
-        return 0
-    console.print(table(questions))
-    console.print(
-        f"Answer with: python -m flows.review {arguments.conf} --batch {questions[0]['batch']} "
-        '--answer reload (or accept, or drop) --reason "..."',
-        markup=False,
-        soft_wrap=True,
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

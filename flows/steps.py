@@ -42,7 +42,8 @@ def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     except PipelineError:
         return  # the flow failed because of that file, and says so
     subject = f"Flow {flow.name} of {flow_run.parameters['conf']} failed"
-    page(Event("failure", subject, state.message or ""), urls)
+    if urls:
+        page(Event("failure", subject, state.message or ""), urls)
 
 
 async def _is_away(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -31,6 +31,7 @@ def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, A
     return {
         "version": number,
         "promoted": version.promoted,
+        "waits": version.waits_for,
         "reason": version.reason or f"In shadow for {version.shadow} batches.",
     }
 

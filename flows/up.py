@@ -1,57 +1,62 @@
 """What a team runs: Prefect server, MLflow server and a worker, as one foreground process.
 
-``python -m flows.up conf/flights.yaml``; Ctrl-C or SIGTERM stops everything that it started.
+Ctrl-C or SIGTERM stops everything that was started.
 """
 
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
+import psutil
+import yaml
+
+from flows import DEFAULTS
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, UnavailableError
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+PROJECT: Final = Path("prefect.yaml")
 HOST: Final = "127.0.0.1"
 POOL: Final = "holdfast"
 NOW: Final = 2  # requests to end
 SET_CHILD_SUBREAPER: Final = 36  # of prctl(2)
 PATIENCE: Final = 180.0  # seconds for a cold start on a busy machine
 GRACE: Final = 40.0  # seconds to end; a worker gives its runs 30
+KILLED: Final = 5.0  # seconds after which a killed process must be gone
 
 
-class Stopped(Exception):  # noqa: N818 -- no error: somebody asked for the end
-    """The end was asked for."""
+class Stopped(Exception):  # noqa: N818 -- not an error
+    """Somebody asked for the end."""
 
 
 @dataclass
 class Children:
-    """The processes this one answers for, each with its own group and log."""
+    """Child processes, each with its own process group and log file."""
 
     logs: Path
     env: Mapping[str, str]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    asked: int = 0  # to end: once is please, Ctrl-C after that is now
+    asked: int = 0  # how often somebody asked for the end; Ctrl-C a second time kills
 
     def __post_init__(self) -> None:
-        # A child ignores what its parent ignores, as `make up &` in a script ignores SIGINT, and
-        # then a worker never stops. What the parent handles, the child gets back as default.
+        # A child ignores signals that its parent ignores, and a shell makes `make up &` ignore
+        # SIGINT: its worker would never stop. Signals that the parent handles are reset in a child.
         signal.signal(signal.SIGINT, self._hear)
         signal.signal(signal.SIGTERM, self._hear)
-        if sys.platform == "linux":  # orphans, such as a killed worker's runs, become ours
+        if sys.platform == "linux":  # orphans, such as a killed worker's runs, become children
             ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
@@ -59,7 +64,6 @@ class Children:
         with self._log(name).open("wb") as log:
             self.running[name] = subprocess.Popen(  # noqa: S603 -- our own commands
                 [sys.executable, "-m", *command],
-                cwd=ROOT,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -69,13 +73,13 @@ class Children:
         return self.running[name]
 
     def run(self, name: str, *command: str) -> None:
-        """Run `python -m <command>` to its good end."""
+        """Run `python -m <command>` until it ends with exit code 0."""
         process = self.start(name, *command)
         self.wait(name, lambda: process.poll() == 0)
         del self.running[name]
 
     def wait(self, name: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Wait for one child, unless somebody asks for the end or any child dies."""
+        """Wait until a child is ready; raise if any child dies or somebody asks for the end."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             dead = [n for n, process in self.running.items() if process.poll() is not None]
@@ -86,18 +90,19 @@ class Children:
             if dead:
                 raise UnavailableError(self._obituary(dead[0]))
             time.sleep(0.2)
-        message = f"{name} must be ready within {patience:g} s, and is not."
-        raise UnavailableError(f"{message} See {self._log(name)}.")
+        message = f"{name} is not ready after {patience:g} seconds. See {self._log(name)}."
+        raise UnavailableError(message)
 
     def stop(self) -> None:
-        """Ask all to end, the youngest first, then kill whatever is left of them."""
+        """Ask all children to end, the youngest first, then kill all descendants that are left."""
         for process in reversed(self.running.values()):
             _signal_group(process.pid, signal.SIGTERM)
             deadline = time.monotonic() + GRACE
             while process.poll() is None and self.asked < NOW and time.monotonic() < deadline:
                 time.sleep(0.1)
-        for group in _groups_below(os.getpid()) | {p.pid for p in self.running.values()}:
-            _signal_group(group, signal.SIGKILL)
+        for process in self.running.values():
+            _signal_group(process.pid, signal.SIGKILL)
+        _kill_descendants()
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         self.asked = self.asked + 1 if number == signal.SIGINT else max(self.asked, 1)
@@ -111,37 +116,68 @@ class Children:
         return "\n  ".join([f"{name} ended with exit code {code}. Its last lines:", *last])
 
 
-def main() -> int:
-    """Start everything, wait for the end, stop everything."""
-    parser = ArgumentParser(prog="python -m flows.up", description=__doc__)
-    parser.add_argument("conf", nargs="*", default=["conf/flights.yaml"])
-    try:
-        models = [Settings.load(path) for path in parser.parse_args().conf]
-        ports = _free_port("PREFECT", 4200), _free_port("MLFLOW", 5000)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    state = (ROOT / models[0].tracking.folder).resolve()
+def up(conf: Sequence[str] = ()) -> None:
+    """Start everything, wait for Ctrl-C, SIGTERM or a failure, and stop everything.
+
+    Parameters
+    ----------
+    conf : sequence of str
+        The models' YAML files; by default all that ``prefect.yaml`` names. State is kept in the
+        folder of the first model.
+
+    Raises
+    ------
+    ConfigError
+        If a file, a port or ``prefect.yaml`` cannot be used; nothing is started then.
+    UnavailableError
+        If a server does not start, or ends.
+    """
+    deployments = _deployments()
+    files = conf or dict.fromkeys(one["parameters"]["conf"] for one in deployments)
+    models = [Settings.load(path) for path in files]
+    _require_deployments(models, {one["name"] for one in deployments})
+    ports = _free_port("PREFECT", 4200), _free_port("MLFLOW", 5000)
+    state = models[0].tracking.folder.resolve()
     (state / "logs").mkdir(parents=True, exist_ok=True)
     children = Children(state / "logs", _environment(state, *ports))
     try:
         _start(children, state, *ports)
         print(_welcome(models, *ports), flush=True)  # noqa: T201 -- for the person who started it
         children.wait("the end", lambda: False, inf)
-    except UnavailableError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
     except Stopped:
-        print("Stopping.", flush=True)  # noqa: T201 -- the same
+        print("Stopping.", flush=True)  # noqa: T201 -- for the person who stopped it
     finally:
         children.stop()
-    return 0
+
+
+def _deployments() -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = yaml.safe_load(PROJECT.read_text("utf-8"))["deployments"]
+    except FileNotFoundError as error:
+        message = (
+            f"There is no {PROJECT} in {Path.cwd()}. Run `holdfast up` in the folder that has it."
+        )
+        raise ConfigError(message) from error
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        message = f"{PROJECT} must list deployments. Got {error!r}. Correct it."
+        raise ConfigError(message) from error
+    return found
+
+
+def _require_deployments(models: Sequence[Settings], names: set[str]) -> None:
+    for model in models:
+        if model.name not in names:
+            message = (
+                f"{PROJECT} has no deployment of {model.conf}. Copy those of another model there, "
+                f"with name: {model.name} and parameters: {{conf: {model.conf}}}."
+            )
+            raise ConfigError(message)
 
 
 def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
     api, listen = f"http://{HOST}:{prefect}/api", ("--host", HOST, "--port")
     store = f"--backend-store-uri=sqlite:///{state}/mlflow.db"
-    # Plain paths, so that the same runs can be read without a server as well.
+    # Plain paths, so that the runs can be read without a server as well.
     artifacts = f"--default-artifact-root={(state / 'artifacts').as_uri()}"
     children.start("prefect", "prefect", "server", "start", *listen, str(prefect))
     children.start(
@@ -160,7 +196,7 @@ def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
     children.run("pool", "prefect", "--no-prompt", *pool)
     children.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
     _bury_runs(api)
-    name = f"up-{time.time_ns()}"  # an earlier worker counts as online for a while
+    name = f"up-{time.time_ns()}"  # an earlier worker still counts as online for a while
     children.start("worker", "prefect", "worker", "start", f"--pool={POOL}", f"--name={name}")
     workers = f"{api}/work_pools/{POOL}/workers/filter"
     children.wait("worker", lambda: name.encode() in _ask(workers, b"{}"))
@@ -168,7 +204,7 @@ def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
 
 
 def _bury_runs(api: str) -> None:
-    # Whatever an earlier worker left unfinished is dead, and would keep its deployment's only slot.
+    # Runs that an earlier worker left unfinished are dead, and would block their deployments.
     states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     query = {"flow_runs": states, "work_pools": {"name": {"any_": [POOL]}}}
     crashed = {"state": {"type": "CRASHED", "message": "It ended with its worker."}}
@@ -186,18 +222,17 @@ def _ask(url: str, body: bytes | None = None) -> bytes:
 
 def _environment(state: Path, prefect: int, mlflow: int) -> dict[str, str]:
     defaults = {
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **DEFAULTS,
         "PREFECT_HOME": f"{state}/prefect",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     ours = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow}",
         "PREFECT_API_URL": f"http://{HOST}:{prefect}/api",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
     }
     return defaults | os.environ | ours
 
@@ -215,19 +250,16 @@ def _free_port(server: str, default: int) -> int:
             raise ConfigError(f"{message} Free it, or set {variable} to another.") from error
 
 
-def _groups_below(pid: int) -> set[int]:
-    below: dict[int, list[tuple[int, int]]] = {}  # nothing where there is no /proc
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent, group = map(int, stat.read_text().rpartition(")")[2].split()[1:3])
-            below.setdefault(parent, []).append((int(stat.parent.name), group))
-    groups: set[int] = set()
-    todo = [pid]
-    while todo:
-        for child, group in below.get(todo.pop(), []):
-            groups.add(group)
-            todo.append(child)
-    return groups - {os.getpgid(0)}
+def _kill_descendants() -> None:
+    deadline = time.monotonic() + KILLED
+    while time.monotonic() < deadline:  # a process may start another one before it is killed
+        left = psutil.Process().children(recursive=True)
+        if not left:
+            return
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -235,10 +267,9 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _welcome(models: list[Settings], prefect: int, mlflow: int) -> str:
-    run = ".venv/bin/prefect deployment run"
+def _welcome(models: Sequence[Settings], prefect: int, mlflow: int) -> str:
     names = [f"{flow}/{model.name}" for model in models for flow in ("train", "monitor")]
-    runs = "\n".join(f"  {run} {name} --watch" for name in names)
+    runs = "\n".join(f"  {_beside('prefect')} deployment run {name} --watch" for name in names)
     return f"""\
 Prefect  http://{HOST}:{prefect}
 MLflow   http://{HOST}:{mlflow}
@@ -247,5 +278,9 @@ Ctrl-C stops everything. In another terminal:
 {runs}"""
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _beside(command: str) -> str:
+    """A command of this environment as it has to be typed in the current folder."""
+    if Path(shutil.which(command) or "").parent == Path(sys.executable).parent:
+        return command
+    path = Path(sys.executable).with_name(command)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.errors import DataError
 
+__all__ = ["infer_columns"]
+
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]

@@ -9,9 +9,18 @@ from pipeline.config import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+def is_flow(decorator):
+    name = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(name) in {"flow", "prefect.flow"}
+
+
 FLOWS = {
-    *("validate", "train", "register", "rollback", "release"),
-    *("monitor", "replay", "review", "digest"),
+    node.name
+    for path in (ROOT / "flows").glob("*.py")
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.FunctionDef) and any(map(is_flow, node.decorator_list))
 }
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
 
@@ -20,11 +29,6 @@ def function_of(entrypoint):
     path, _, name = entrypoint.partition(":")
     tree = ast.parse((ROOT / path).read_text())
     return next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
-
-
-def is_flow(decorator):
-    name = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return ast.unparse(name) in {"flow", "prefect.flow"}
 
 
 def keyword(decorator, name):

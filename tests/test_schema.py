@@ -22,8 +22,8 @@ def test_the_stored_schema_is_that_of_the_settings():
     assert stored_schema() == Settings.model_json_schema()
 
 
-def test_the_config_module_prints_the_stored_schema():
-    command = [sys.executable, "-m", "pipeline.config"]
+def test_the_command_line_prints_the_stored_schema():
+    command = [sys.executable, "-m", "flows.cli", "schema"]
 
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -24,6 +24,8 @@ from pipeline.reference.summaries import ROWS, Summary
 from pipeline.reference.tally import Tally
 from pipeline.reference.variation import FEWEST_BLOCKS
 
+__all__ = ["compare"]
+
 
 def compare(
     *,

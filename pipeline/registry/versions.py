@@ -271,17 +271,5 @@ def attempts(versions: list[Version]) -> list[Attempt]:
     ]
 
 
-def champion_folder(name: str, section: config.Tracking, conf: str = "") -> Path:
-    """Folder of the champion's bundle on local disk, for serving.
-
-    Raises
-    ------
-    RegistryError
-        If there is no champion that passed the gate, or its files are broken.
-    """
-    registry = Registry(name, section, conf)
-    return registry.folder_of(registry.champion().number)
-
-
 def _version(found: Any) -> Version:
     return Version(int(found.version), str(found.run_id), dict(found.tags))

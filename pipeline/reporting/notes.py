@@ -1,5 +1,6 @@
 """What a person reads in MLflow: descriptions in Markdown, figures, metrics to draw."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,7 +90,7 @@ def how_to_answer(conf: str, batch: str) -> str:
     return (
         "Answer reload once the source is mended, accept if the world is like that now, drop if "
         "these rows shall never be learnt from: "
-        f"python -m flows.review {conf} --batch {batch} --answer reload "
+        f"holdfast review {shlex.quote(conf)} --batch {batch} --answer reload "
         '--reason "..."'
     )
 

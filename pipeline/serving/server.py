@@ -1,29 +1,28 @@
-"""Serve a model: `python -m pipeline.serving conf/<model>.yaml`, or MODEL_DIR and no argument."""
+"""Serve or export a model: what `holdfast serve` and `holdfast export` run."""
 
-import argparse
 import gc
 import logging
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.config import ENV_PREFIX, Serving, Settings
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import Follower, ServingState, load_exported
 
 
 class _Environment(BaseSettings):
-    """What an exported model is told by HOLDFAST__SERVING__..."""
+    """Settings of an exported model, which come from HOLDFAST__SERVING__... alone."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", hide_input_in_errors=True
@@ -32,45 +31,68 @@ class _Environment(BaseSettings):
     serving: Serving = Serving()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop.
+def serve(conf: str | None) -> None:
+    """Serve a model until SIGTERM or Ctrl-C.
 
     Parameters
     ----------
-    arguments : sequence of str, optional
-        The model's YAML file, or nothing; those of the command line by default.
+    conf : str or None
+        The model's YAML file, whose registered champion is served; without it, the exported
+        model in the folder that the environment variable MODEL_DIR names.
+
+    Raises
+    ------
+    PipelineError
+        If there is nothing that can be served.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    if conf is None:
+        _serve_exported()
+    else:
+        _serve_registered(Settings.load(conf))
+
+
+def export(conf: str, folder: str) -> dict[str, Any]:
+    """Write the champion to a folder that is served without MLflow.
+
+    Held-out and sampled rows of the training data are left out.
+
+    Parameters
+    ----------
+    conf : str
+        The model's YAML file.
+    folder : str
+        Where to write; made if it does not exist.
 
     Returns
     -------
-    int
-        0 after a stop, 2 when there is nothing that can be served.
+    dict
+        The ``version`` that was written, and the ``folder``.
+
+    Raises
+    ------
+    RegistryError
+        If no champion has passed the gate, or it is incomplete.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
-    parser = argparse.ArgumentParser(prog="python -m pipeline.serving", description=__doc__)
-    parser.add_argument("config", nargs="?", type=Path, help="a model's YAML file")
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the champion there")
-    given = parser.parse_args(arguments)
-    # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        if given.config is None:
-            _serve_exported()
-        elif given.export is None:
-            _serve_registered(Settings.load(given.config))
-        else:
-            _export(Settings.load(given.config), given.export)
-    except PipelineError as error:
-        print(error, file=sys.stderr)  # noqa: T201 -- the one line that an operator reads
-        return 2
-    return 0
+    from pipeline.registry.versions import Registry  # noqa: PLC0415 -- an exported model needs no MLflow
+
+    settings = Settings.load(conf)
+    registry = Registry(settings.name, settings.tracking, settings.conf)
+    number = registry.champion().number
+    kept = shutil.ignore_patterns("heldout.parquet", "sample.parquet", "reference.json")
+    shutil.copytree(registry.folder_of(number), folder, dirs_exist_ok=True, ignore=kept)
+    return {"version": number, "folder": folder}
 
 
 def _serve_exported() -> None:
     folder = os.environ.get("MODEL_DIR")
     if not folder:
         message = (
-            "Serving needs a model's YAML file as its argument, or MODEL_DIR. Got neither. "
-            "Name one such as conf/flights.yaml."
+            "No model is named. Run `holdfast serve conf/<model>.yaml`, or set MODEL_DIR to a "
+            "folder that `holdfast export` wrote."
         )
         raise ConfigError(message)
     options = _from_environment()
@@ -84,11 +106,11 @@ def _from_environment() -> Serving:
     try:
         return _Environment().serving
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        message = f"HOLDFAST__SERVING__... must be settings of serving. Got {'; '.join(told)}."
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        message = f"HOLDFAST__SERVING__... must hold valid settings. Got {'; '.join(problems)}."
         raise ConfigError(message) from None
     except SettingsError as error:
-        message = f"HOLDFAST__SERVING__... must be settings of serving. Got: {error}."
+        message = f"HOLDFAST__SERVING__... must hold valid settings. Got: {error}."
         raise ConfigError(message) from None
 
 
@@ -109,19 +131,6 @@ def _serve_registered(settings: Settings) -> None:
 
 def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
     return nullcontext() if path is None else Captures(path)
-
-
-def _export(settings: Settings, folder: Path) -> None:
-    from pipeline.registry.versions import champion_folder  # noqa: PLC0415 -- not for an export
-
-    # Held-out and sampled rows stay at home.
-    kept = shutil.ignore_patterns("heldout.parquet", "sample.parquet", "reference.json")
-    shutil.copytree(
-        champion_folder(settings.name, settings.tracking, settings.conf),
-        folder,
-        dirs_exist_ok=True,
-        ignore=kept,
-    )
 
 
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:

@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.replay import closing, replay, table
+from flows.replay import replay
 from flows.steps import opened
-from pipeline.config import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -51,13 +50,3 @@ def test_a_replay_in_pieces_ends_like_a_replay_at_once(conf, tmp_path):
     changed["tracking"]["folder"] = str(tmp_path / "other")
     whole.write_text(yaml.safe_dump(changed))
     assert replay(str(whole), batches=9) == pieces
-
-
-def test_the_table_and_the_closing_line_sum_up_a_replay(conf):
-    story = replay(conf, batches=2)
-    settings = Settings.load(conf)
-
-    assert table(story, settings.task).row_count == 2
-    assert closing(story, settings).startswith(
-        "2 batches judged, 0 retrains asked for, 1 champion served"
-    )

@@ -1,14 +1,10 @@
-import sys
-from io import StringIO
-
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
-from rich.console import Console
 
 from flows.judge import standing
 from flows.monitor import monitor
-from flows.review import main, review, table
+from flows.review import review
 from flows.steps import opened
 from flows.train import train
 from pipeline.errors import DataError, RegistryError
@@ -30,11 +26,6 @@ def broken(shop, tmp_path, make_shop_rows):
     train(shop)
     monitor(shop)
     return shop
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["flows.review", *arguments])
-    return main()
 
 
 def test_open_questions_are_returned_and_shown(broken):
@@ -173,32 +164,3 @@ def test_half_an_answer_is_refused(broken, half):
         review(broken, **half)
 
     assert records.read_history(opened(broken)[1]).batches[0].answer == ""
-
-
-def test_the_command_line_lists_answers_and_says_when_nothing_is_open(broken, monkeypatch, capsys):
-    assert run(monkeypatch, broken) == 0
-    listed = capsys.readouterr().out
-    assert "unit (age)" in listed
-    assert f"python -m flows.review {broken} --batch {BATCH}" in listed
-
-    assert run(monkeypatch, broken, "--batch", BATCH, "--answer", "drop", "--reason", "bad") == 0
-    said = capsys.readouterr().out
-    assert said == f"Recorded: drop for {BATCH}.\nNo broken batch waits for an answer.\n"
-
-
-def test_an_answer_that_cannot_be_recorded_exits_with_a_sentence(broken, monkeypatch, capsys):
-    assert run(monkeypatch, broken, "--batch", "2030-01-07", "--answer", "drop") == 2
-
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("Batch 2030-01-07 of 'shop' is not recorded.")
-
-
-def test_a_column_of_any_name_is_shown_as_it_is():
-    console = Console(width=120, file=StringIO())
-    question = {"causes": ["unit (x [red])", "sign (y)"], "sentences": ["s"], "cures": ["c"]}
-
-    console.print(table([question | {"batch": BATCH}]))
-
-    drawn = console.file.getvalue()
-    assert "unit (x [red])" in drawn
-    assert "sign (y)" in drawn

@@ -24,7 +24,7 @@ from pipeline.data.captures import read_captures
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import Follower, ServingState, load_exported
-from pipeline.serving.server import main
+from pipeline.serving.server import export
 
 pytestmark = pytest.mark.integration
 
@@ -147,11 +147,12 @@ def test_a_version_knows_the_ranges_of_its_training_rows(shop, make_shop_rows):
 def test_an_exported_model_is_served_and_holds_no_training_rows(shop, tmp_path):
     train(shop)
 
-    assert main([shop, "--export", str(tmp_path / "model")]) == 0
+    written = export(shop, str(tmp_path / "model"))
 
     state = ServingState()
     load_exported(tmp_path / "model", state)
     assert state.served.version == "1"
+    assert written == {"version": 1, "folder": str(tmp_path / "model")}
     files = {path.name for path in (tmp_path / "model").iterdir()}
     assert files == {"model", "golden", "manifest.json"}
 
@@ -162,7 +163,7 @@ def served(conf):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
-    command = [sys.executable, "-m", "pipeline.serving", conf]
+    command = [sys.executable, "-m", "flows.cli", "serve", conf]
     root = Path(__file__).parents[2]
     server = subprocess.Popen(command, env=os.environ | own, cwd=root, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

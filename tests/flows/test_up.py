@@ -30,9 +30,9 @@ pytestmark = pytest.mark.integration
 
 
 class Up:
-    """A copy of the project with `flows.up` running in it."""
+    """A copy of the project with `holdfast up` running in it."""
 
-    def __init__(self, folder, **env):
+    def __init__(self, folder, *conf, **env):
         self.folder = folder
         self.mark = uuid4().hex
         self.out = folder / "out"
@@ -41,7 +41,7 @@ class Up:
         self.env = kept | ports | env | {"PREFECT_HOME": str(folder / "prefect")}
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.up", "conf/flights.yaml"],
+                [sys.executable, "-m", "flows.cli", "up", *conf],
                 cwd=folder,
                 env=self.env | {"UP_TEST": self.mark},
                 stdout=out,
@@ -66,7 +66,7 @@ class Up:
         return {line[0]: line[1] for line in words if line[0] in {"Prefect", "MLflow"}}
 
     def pids(self, command=""):
-        """Everything alive that inherited this one's environment."""
+        """Processes alive that inherited the environment of `holdfast up`."""
         found = []
         for process in psutil.process_iter():
             try:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from pipeline.serving.server import main
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.serving.server import serve
 from pipeline.training import parity
 
 
@@ -14,61 +15,59 @@ def _environment(monkeypatch):
     monkeypatch.delenv("MODEL_DIR", raising=False)
 
 
-def refusal(capsys):
-    assert main([]) == 2
-    return capsys.readouterr().err
+def refusal():
+    with pytest.raises(PipelineError) as refused:
+        serve(None)
+    return str(refused.value)
 
 
-def test_without_a_model_it_says_what_to_name(capsys):
-    assert "Got neither. Name one such as conf/flights.yaml." in refusal(capsys)
+def test_without_a_model_it_says_what_to_name():
+    assert refusal().startswith("No model is named. Run `holdfast serve conf/<model>.yaml`")
 
 
-def test_a_missing_file_is_one_sentence(capsys, tmp_path):
-    assert main([str(tmp_path / "none.yaml")]) == 2
-
-    assert "does not exist." in capsys.readouterr().err
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        serve(str(tmp_path / "none.yaml"))
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1"])
-def test_a_port_that_is_none_is_refused(capsys, monkeypatch, bundle, port):
+def test_a_port_that_is_none_is_refused(monkeypatch, bundle, port):
     monkeypatch.setenv("MODEL_DIR", str(bundle))
     monkeypatch.setenv("HOLDFAST__SERVING__PORT", port)
 
-    assert "HOLDFAST__SERVING__... must be settings of serving. Got serving.port:" in refusal(
-        capsys
-    )
+    assert "HOLDFAST__SERVING__... must hold valid settings. Got serving.port:" in refusal()
 
 
-def test_a_model_that_predicts_differently_is_refused(capsys, monkeypatch, bundle):
+def test_a_model_that_predicts_differently_is_refused(monkeypatch, bundle):
     golden = parity.Golden.load(bundle / "golden")
     dataclasses.replace(golden, predictions=golden.predictions + 0.01).save(bundle / "golden")
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
-    assert "must predict its golden rows as it did at training" in refusal(capsys)
+    assert "must predict its golden rows as it did at training" in refusal()
 
 
 @pytest.mark.parametrize("part", ["model/model.json", "golden/golden.parquet", "manifest.json"])
-def test_a_folder_that_lacks_a_part_is_refused(capsys, monkeypatch, bundle, part):
+def test_a_folder_that_lacks_a_part_is_refused(monkeypatch, bundle, part):
     (bundle / part).unlink()
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
-    assert str((bundle / part).parent) in refusal(capsys)
+    assert str((bundle / part).parent) in refusal()
 
 
 @pytest.mark.parametrize("manifest", ["{", "[]", '{"name": "flights"}'])
-def test_a_manifest_without_a_version_is_refused(capsys, monkeypatch, bundle, manifest):
+def test_a_manifest_without_a_version_is_refused(monkeypatch, bundle, manifest):
     (bundle / "manifest.json").write_text(manifest)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
-    assert "manifest.json must hold name and version" in refusal(capsys)
+    assert "manifest.json must hold name and version" in refusal()
 
 
-def test_a_capture_store_that_is_none_is_refused(capsys, monkeypatch, bundle, tmp_path):
+def test_a_capture_store_that_is_none_is_refused(monkeypatch, bundle, tmp_path):
     (tmp_path / "captures.db").write_text("no database at all" * 100)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
     monkeypatch.setenv("HOLDFAST__SERVING__CAPTURES", str(tmp_path / "captures.db"))
 
-    assert "captures.db must be a writable SQLite file" in refusal(capsys)
+    assert "captures.db must be a writable SQLite file" in refusal()
 
 
 @pytest.mark.integration

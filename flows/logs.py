@@ -1,0 +1,74 @@
+"""Where log records of a command go: all to a file, and to the terminal what a person needs."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+OURS: Final = ("flows", "pipeline")
+"""Packages whose warnings are printed; those of libraries are in the log file only."""
+FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FILE_BYTES: Final = 10_000_000
+"""A file that grows beyond this is renamed, and a new one begun; four are kept."""
+STATUS: Final = 76
+"""Characters of a status line, which must not wrap."""
+
+
+class _Terminal(logging.Handler):
+    """Prints warnings of our own, and shows the latest of all other records as a status line."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        if record.levelno >= logging.WARNING and record.name.startswith(OURS):
+            self._status.console.print(
+                record.getMessage(), markup=False, highlight=False, soft_wrap=True
+            )
+        else:
+            step = getattr(record, "task_run_name", record.name).rpartition("-")
+            line = f"{step[0] or step[2]}: {record.getMessage()}"
+            self._status.update(escape(line[:STATUS].splitlines()[0]))
+
+
+@contextmanager
+def logged(path: Path, *, verbose: bool, live: bool) -> Iterator[None]:
+    """Send log records to a file and to the terminal.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    verbose : bool
+        Whether the terminal shows every record, with tracebacks.
+    live : bool
+        Whether a status line shows what happens meanwhile, where stderr is a terminal.
+    """
+    import prefect  # noqa: F401, PLC0415 -- it sets up logging when imported; this comes after
+
+    console = Console(stderr=True)
+    status = Status("starting", console=console)
+    file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=3, encoding="utf-8")
+    terminal = logging.StreamHandler() if verbose else _Terminal(status)
+    for handler in (file, terminal):
+        handler.setFormatter(logging.Formatter(FORMAT))
+    for package in OURS:
+        logging.getLogger(package).setLevel(logging.INFO)
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, [file, terminal]
+    logging.captureWarnings(capture=True)
+    try:
+        with status if live and not verbose and console.is_terminal else nullcontext():
+            yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers = before
+        file.close()

@@ -1,0 +1,137 @@
+"""What a command does around its flow: settings, environment, log file, exit code."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from rich.console import Console
+
+from flows.logs import logged
+from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+"""Exit codes: the work failed, its input was refused, it was ended with Ctrl-C."""
+
+_LOG = logging.getLogger("command")
+
+
+class UnexpectedError(Exception):
+    """An error that nobody foresaw, as one line that names the log file."""
+
+
+@contextmanager
+def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator["Settings"]:
+    """Settings of a model, read and checked before any server starts.
+
+    Parameters
+    ----------
+    conf : str
+        The model's YAML file.
+    verbose : bool
+        Whether the terminal shows everything that is logged, with tracebacks.
+    live : bool
+        Whether a status line shows what happens meanwhile, where stderr is a terminal.
+
+    Raises
+    ------
+    PipelineError
+        If the configuration, the data, the registry or a server stands in the way.
+    UnexpectedError
+        In place of any other exception.
+    """
+    from pipeline.config import Settings  # noqa: PLC0415 -- it imports pandas
+
+    try:
+        settings = Settings.load(conf)
+        log = _log_file(settings)
+    except ConfigError:
+        if verbose:
+            traceback.print_exc()
+        raise
+    os.environ.setdefault("PREFECT_HOME", str(log.parents[1] / "prefect"))
+    with _ended_by_interrupt(), logged(log, verbose=verbose, live=live):
+        try:
+            yield settings
+        except Exception as error:
+            _LOG.error("The command failed.", exc_info=True)
+            if isinstance(error, PipelineError):
+                raise
+            raise _explained(error, log) from error
+
+
+@contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """End this process at once on Ctrl-C, which ends Prefect's embedded server as well.
+
+    Prefect would try for two minutes to report the interrupt to the server that is gone. The next
+    run finds whatever was cut off, and finishes it. Where PREFECT_API_URL names a server, Prefect
+    reports to it and nothing changes here.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(*_: object) -> None:
+    Console(stderr=True).show_cursor()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    os._exit(INTERRUPTED)
+
+
+def exit_code(error: Exception) -> int:
+    """2 for an error that whoever gave the configuration or the data has to mend, else 1."""
+    return REFUSED if isinstance(error, ConfigError | DataError) else FAILED
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what this process and its children print to stderr, so that stdout stays clean."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _log_file(settings: "Settings") -> Path:
+    """Path of the log in the state folder, which is made if it does not exist."""
+    folder = settings.tracking.folder.resolve() / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"tracking.folder must be a writable folder. Got: {error}. Name another one."
+        raise ConfigError(message) from error
+    return folder / "holdfast.log"
+
+
+def _explained(error: Exception, log: Path) -> Exception:
+    """What a person is shown in place of an exception that is not ours."""
+    if "Failed to reach API" in str(error):  # Prefect raises a RuntimeError
+        message = (
+            f"Prefect's API at {os.environ.get('PREFECT_API_URL')} does not answer. "
+            "Start its server with `holdfast up`, or unset PREFECT_API_URL to run without one."
+        )
+        return UnavailableError(message)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:500].rstrip(".:")
+    return UnexpectedError(f"{what}. The whole traceback is in {log}.")

@@ -1,0 +1,216 @@
+"""How the result of each command looks on a terminal, and as JSON."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.config import Settings
+from pipeline.reporting.notes import how_to_answer
+from pipeline.training.metrics import LOSS
+
+Result = dict[str, Any]
+WIDTH: Final = 110
+"""Columns of a table where the output is no terminal."""
+SCORES: Final = {
+    "classification": {"roc_auc": "AUC", "log_loss": "log-loss"},
+    "regression": {"r2": "R2", "rmse": "RMSE"},
+}
+"""Scores of a replay's table, and their headings."""
+NAMED: Final = {"replay": "batches", "review": "waiting"}
+"""What a list is called in the JSON object of a command that returns one."""
+FEW: Final = 4
+"""Names that fit into a cell of a table."""
+
+
+def print_json(command: str, result: Result | list[Result]) -> None:
+    """Print a result as one line of JSON; numbers that are not finite become null."""
+    shown = {NAMED[command]: result} if isinstance(result, list) else result
+    sys.stdout.write(TypeAdapter(Any).dump_json(shown, fallback=_plain).decode() + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has no form for, as a number or as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def show_version(result: Result, settings: Settings) -> None:
+    """Show what became of a version at the gate."""
+    conf, number = shlex.quote(settings.conf), result["version"]
+    outcome = "is the champion" if result["promoted"] else "was not promoted"
+    waits = {
+        "approval": f"passed and waits for `holdfast register {conf} {number} --approved-by NAME`",
+        "release": f"passed and waits for `holdfast release {conf}`",
+    }.get(result["waits"])
+    _say(f"Version {number} of {settings.name} {waits or outcome}. {result['reason']}")
+
+
+def show_validation(result: Result, settings: Settings) -> None:
+    """Show how many rows are valid, and why the others are not."""
+    _say(
+        f"{_count(result['rows'], 'row')} of {settings.name} read, {result['valid']:,} valid, "
+        f"{result['quarantined']:,} quarantined."
+    )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"]))
+        _say(f"The quarantined rows are in {result['folder']}.")
+
+
+def show_batch(result: Result, settings: Settings) -> None:
+    """Show what was found in a batch and what follows from it."""
+    drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
+    _say(
+        f"Batch {result['batch']} of {settings.name}, {_count(result['rows'], 'row')}: "
+        f"{result['reason']}{drifted} Action: {result['action']}."
+    )
+
+
+def show_replay(story: list[Result], settings: Settings) -> None:
+    """Show all batches as a table, and what the replay comes to."""
+    _console().print(replay_table(story, settings.task))
+    _say(closing(story, settings))
+
+
+def show_review(questions: list[Result], settings: Settings) -> None:
+    """Show the broken batches that wait for an answer, and how to answer."""
+    if not questions:
+        _say(f"No broken batch of {settings.name} waits for an answer.")
+        return
+    _console().print(review_table(questions))
+    _say(how_to_answer(settings.conf, questions[0]["batch"]))
+
+
+def show_rollback(result: Result, settings: Settings) -> None:
+    """Show which version is the champion again."""
+    release = f"holdfast release {shlex.quote(settings.conf)}"
+    _say(
+        f"Version {result['to']} of {settings.name} is the champion again; it was version "
+        f"{result['from']}. No version is promoted until `{release}`."
+    )
+
+
+def show_release(result: Result, settings: Settings) -> None:
+    """Show the champion after promotion was allowed again."""
+    waited = ", ".join(map(str, result["waited"]))
+    _say(
+        f"Versions of {settings.name} are promoted again. "
+        f"{f'Waited until now: version {waited}. ' if waited else ''}"
+        f"The champion is version {result['champion']}."
+    )
+
+
+def show_digest(result: Result, settings: Settings) -> None:
+    """Show how many requests were refused."""
+    _say(
+        f"{_count(result['refused'], 'request')} to {settings.name} refused in the week before "
+        f"{result['until']}, {result['before']:,} in the week before that. "
+        "Reasons, columns and callers are in the run's page in MLflow."
+    )
+
+
+def show_export(result: Result, settings: Settings) -> None:
+    """Show where an exported version is and how to serve it."""
+    _say(
+        f"Version {result['version']} of {settings.name} is in {result['folder']}. "
+        f"Serve it: MODEL_DIR={shlex.quote(result['folder'])} holdfast serve"
+    )
+
+
+SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
+    "digest": show_digest,
+    "export": show_export,
+    "monitor": show_batch,
+    "register": show_version,
+    "release": show_release,
+    "replay": show_replay,
+    "review": show_review,
+    "rollback": show_rollback,
+    "train": show_version,
+    "validate": show_validation,
+}
+
+
+def replay_table(story: list[Result], task: str) -> Table:
+    """The maintained model beside the first version left alone, one row for each batch."""
+    shown = SCORES[task]
+    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
+    drawn.add_column("batch", no_wrap=True)
+    drawn.add_column("rows", justify="right")
+    for heading in ("drifted", "decision", "champion"):
+        drawn.add_column(heading)
+    for heading in shown.values():
+        drawn.add_column(f"{heading}\nmaintained", justify="right")
+        drawn.add_column(f"{heading}\nleft alone", justify="right")
+    for row in story:
+        found = row["causes"] or row["drifted"]
+        few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
+        few = escape(f"broken: {few}" if row["causes"] else few)
+        cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
+        for name in shown:
+            cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _decision(row: Result) -> str:
+    colours = {"retrain": "bold yellow", "halt": "bold red"}
+    colour = "bold red" if row["causes"] else colours.get(row["action"])
+    return f"[{colour}]{row['action']}[/]" if colour else row["action"]
+
+
+def closing(story: list[Result], settings: Settings) -> str:
+    """What a replay comes to, in two sentences."""
+    retrains = sum(row["action"] == "retrain" for row in story)
+    broken = sum(bool(row["causes"]) for row in story)
+    versions = len({row["version"] for row in story})
+    means = {
+        side: pd.Series([row[side].get(LOSS[settings.task], np.nan) for row in story]).mean()
+        for side in ("maintained", "alone")
+    }
+    return (
+        f"{_count(len(story), 'batch', 'batches')} judged, "
+        f"{f'{broken} of them broken, ' if broken else ''}"
+        f"{_count(retrains, 'retrain')} asked for, "
+        f"{_count(versions, 'champion')} served. "
+        f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "
+        f"{means['alone']:.4f} left alone."
+    )
+
+
+def review_table(questions: list[Result]) -> Table:
+    """Broken batches with what was seen in each and what to do about it."""
+    drawn = Table(title="Broken batches that wait for an answer", show_lines=True)
+    drawn.add_column("batch", no_wrap=True)
+    for heading in ("cause", "what was seen", "what to do"):
+        drawn.add_column(heading)
+    for row in questions:
+        cells = ["\n".join(row[name]) for name in ("causes", "sentences", "cures")]
+        drawn.add_row(row["batch"], *map(escape, cells))
+    return drawn
+
+
+def _reasons(reasons: dict[str, int]) -> Table:
+    drawn = Table("why", title="Quarantined rows")
+    drawn.add_column("rows", justify="right")
+    for why, rows in reasons.items():
+        drawn.add_row(escape(why), f"{rows:,}")
+    return drawn
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+def _say(text: str) -> None:
+    _console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,392 @@
+import json
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import flows
+from flows.cli import app, main
+from flows.steps import opened
+from pipeline.registry import records
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [name for name in app if not name.startswith("-")]
+OF_ONE_MODEL = [name for name in COMMANDS if name not in {"up", "schema"}]
+REST = {"register": ["1"], "export": ["out"]}
+"""What a command needs after the model's file."""
+MODULES = [
+    path.stem for path in Path(flows.__file__).parent.glob("*.py") if "@flow(" in path.read_text()
+]
+BATCH = "2026-02-16T00:00"
+
+
+def in_a_process(*arguments, **options):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    environment = kept | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finished(*arguments, **options):
+    process = in_a_process(*arguments, **options)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def holdfast(prefect, monkeypatch, capfd):
+    """Runs a command in this process; its exit code, stdout and stderr."""
+    del prefect
+    monkeypatch.setenv("PREFECT_HOME", "/nowhere")  # what a command sets is taken back
+    capfd.readouterr()
+
+    def run(*arguments):
+        return (main(arguments), *capfd.readouterr())
+
+    return run
+
+
+def one_line(text):
+    (line,) = text.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_explains_it_and_each_of_its_parameters(name, capsys):
+    assert main([name, "--help"]) == 0
+
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: holdfast {name}")
+    assert max(map(len, shown.splitlines())) <= 80
+    for argument in app[name].assemble_argument_collection(parse_docstring=True):
+        if argument.name != "*":
+            assert argument.name in shown
+            assert argument.parameter.help
+
+
+@pytest.mark.parametrize("name", OF_ONE_MODEL)
+def test_the_first_argument_of_a_command_on_one_model_is_its_file(name):
+    first = app[name].assemble_argument_collection()[0]
+
+    assert first.name == "CONF"
+
+
+def test_every_deployed_flow_has_a_command():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+    assert {one["entrypoint"].partition(":")[2] for one in deployments} <= set(COMMANDS)
+
+
+def test_help_and_version_import_nothing_heavy():
+    program = """
+import sys
+from flows.cli import main
+assert main(["--help"]) == main(["train", "--help"]) == main(["--version"]) == 0
+heavy = {"fastapi", "mlflow", "numpy", "pandas", "prefect", "pydantic", "sklearn", "xgboost"}
+sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize("name", OF_ONE_MODEL)
+def test_a_missing_model_file_is_refused_in_one_sentence(name, capsys):
+    assert main([name, "conf/none.yaml", *REST.get(name, [])]) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert one_line(err).startswith("conf/none.yaml ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian", "x.yaml"], 'Unknown command "trian". Did you mean "train"?'),
+        (["train"], "requires an argument"),
+        (["train", "x.yaml", "--jsn"], "Unknown option: --jsn. Did you mean --json?"),
+        (["register", "x.yaml", "two"], 'unable to convert "two" into int'),
+        (["monitor", "x.yaml", "--batch", "soon"], "must be a date or time such as 2013-02-26"),
+        (["replay", "x.yaml", "--batches", "-1"], "Must be >= 0"),
+        (["review", "x.yaml", "--batch", BATCH], "--batch and --answer must come together."),
+        (["review", "x.yaml", "--answer", "drop"], "--batch and --answer must come together."),
+        (["review", "x.yaml", "--batch", BATCH, "--answer", "keep"], 'Choose from: "accept"'),
+        (["serve"], "No model is named."),
+    ],
+)
+def test_words_that_make_no_command_are_refused_in_one_sentence(
+    arguments, sentence, capsys, monkeypatch
+):
+    monkeypatch.delenv("MODEL_DIR", raising=False)
+
+    assert main(arguments) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in one_line(err)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_of_flows_that_is_run_as_a_script_names_the_command_line(name):
+    as_module = finished(f"flows.{name}", "conf/flights.yaml", cwd=ROOT)
+    script = [sys.executable, f"flows/{name}.py", "conf/flights.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    as_file = subprocess.run(
+        script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    sentence = f"flows.{name} is not a script. Run `holdfast {name} conf/<model>.yaml`"
+    for code, out, err in [as_module, (as_file.returncode, as_file.stdout, as_file.stderr)]:
+        assert (code, out) == (2, "")
+        assert one_line(err).startswith(sentence)
+
+
+def test_the_schema_is_written_where_editors_look_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["schema", "--write"]) == 2
+    assert "conf/schema.json is written in a folder that has conf/." in capsys.readouterr().err
+    (tmp_path / "conf").mkdir()
+
+    assert main(["schema", "--write"]) == 0
+
+    written = (tmp_path / "conf" / "schema.json").read_text()
+    assert written == (ROOT / "conf" / "schema.json").read_text()
+
+
+@pytest.mark.integration
+def test_a_model_is_trained_watched_rolled_back_and_released(holdfast, shop):
+    assert holdfast("validate", shop) == (
+        0,
+        "4,368 rows of shop read, 4,368 valid, 0 quarantined.\n",
+        "",
+    )
+
+    code, out, err = holdfast("train", shop)
+    assert (code, err) == (0, "")
+    assert one_line(out).startswith("Version 1 of shop is the champion. The gain over the baseline")
+
+    code, out, err = holdfast("monitor", shop)
+    assert (code, err) == (0, "")
+    assert one_line(out).startswith("Batch 2026-02-16T00:00 of shop, 336 rows: Quiet. Action: none")
+
+    code, out, err = holdfast("train", shop, "--until", "2026-02-23", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(one_line(out)).items() >= {"version": 2, "promoted": True}.items()
+
+    code, out, _ = holdfast("rollback", shop, "--reason", "a test")
+    assert code == 0
+    assert "Version 1 of shop is the champion again; it was version 2." in out
+    assert f"until `holdfast release {shlex.quote(shop)}`" in out
+
+    code, out, _ = holdfast("register", shop, "2")
+    assert code == 0
+    assert f"Version 2 of shop passed and waits for `holdfast release {shlex.quote(shop)}`." in out
+
+    assert holdfast("release", shop)[:2] == (
+        0,
+        (
+            "Versions of shop are promoted again. Waited until now: version 2. "
+            "The champion is version 2.\n"
+        ),
+    )
+
+
+@pytest.mark.integration
+def test_an_expected_error_is_one_sentence_and_its_traceback_is_in_the_log(holdfast, shop):
+    (Path(shop).parent / "rows.parquet").unlink()
+
+    code, out, err = holdfast("train", shop)
+
+    assert (code, out) == (2, "")
+    assert "rows.parquet" in one_line(err)
+    log = (Path(shop).parent / "state" / "logs" / "holdfast.log").read_text()
+    assert "Traceback (most recent call last):" in log
+    assert log.rstrip().endswith(err.rstrip())
+
+
+@pytest.mark.integration
+def test_verbose_shows_the_traceback_of_an_expected_error(holdfast, shop):
+    (Path(shop).parent / "rows.parquet").unlink()
+
+    code, _, err = holdfast("train", shop, "--verbose")
+
+    assert code == 2
+    assert "Traceback (most recent call last):" in err
+    assert "rows.parquet" in err.splitlines()[-1]
+
+
+@pytest.mark.integration
+def test_an_unexpected_error_is_one_line_that_names_the_log(holdfast, make_conf, monkeypatch):
+    conf = make_conf()
+
+    def broken(*_, **__):
+        message = "a bug\nof ours"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr("flows.digest.opened", broken)
+
+    code, out, err = holdfast("digest", conf)
+
+    log = Path(conf).parent / "state" / "logs" / "holdfast.log"
+    assert (code, out) == (1, "")
+    assert one_line(err) == f"ZeroDivisionError: a bug of ours. The whole traceback is in {log}."
+    assert "in broken" in log.read_text()
+
+
+@pytest.mark.integration
+def test_what_the_registry_refuses_fails_with_one_sentence(holdfast, shop):
+    code, out, err = holdfast("rollback", shop)
+
+    assert (code, out) == (1, "")
+    assert one_line(err).startswith("Model 'shop' ")
+
+
+@pytest.mark.integration
+def test_a_broken_batch_is_listed_and_answered(holdfast, shop, make_shop_rows):
+    rows = make_shop_rows()
+    rows.loc[rows["at"].between(BATCH, "2026-02-23", inclusive="left"), "age"] *= 100
+    rows.to_parquet(Path(shop).parent / "rows.parquet")
+    holdfast("train", shop)
+
+    code, out, _ = holdfast("monitor", shop)
+    assert code == 0
+    assert "Broken: unit (age)." in out
+
+    code, out, _ = holdfast("review", shop)
+    assert code == 0
+    assert "unit (age)" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 110
+    assert f"holdfast review {shlex.quote(shop)} --batch {BATCH} --answer reload" in out
+
+    code, out, _ = holdfast("review", shop, "--json")
+    (waiting,) = json.loads(one_line(out))["waiting"]
+    assert (waiting["batch"], waiting["causes"]) == (BATCH, ["unit (age)"])
+
+    code, _, err = holdfast("review", shop, "--batch", "2030-01-07", "--answer", "drop")
+    assert code == 1
+    assert one_line(err).startswith("Batch 2030-01-07T00:00 of 'shop' ")
+    given = ("--batch", "2026-02-16", "--answer", "drop", "--reason", "seen")
+    assert holdfast("review", shop, *given)[:2] == (
+        0,
+        f"Recorded: drop for batch {BATCH}.\nNo broken batch of shop waits for an answer.\n",
+    )
+    assert records.batches(opened(shop)[1])[0].answer == "drop"
+
+
+@pytest.mark.integration
+def test_a_replay_shows_a_table_and_its_json_has_no_number_that_json_has_not(holdfast, shop):
+    code, out, err = holdfast("replay", shop, "--batches", "1")
+    assert (code, err) == (0, "")
+    assert "│ 2026-02-16 │  336 │" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 110
+    assert out.splitlines()[-1].startswith("1 batch judged, 0 retrains asked for, 1 champion serv")
+
+    code, out, _ = holdfast("replay", shop, "--batches", "0", "--json")
+    batches = json.loads(one_line(out), parse_constant=pytest.fail)["batches"]
+    assert [one["batch"] for one in batches] == ["2026-02-16"]
+
+
+@pytest.mark.integration
+def test_a_champion_is_exported_to_a_folder(holdfast, shop, tmp_path):
+    holdfast("train", shop)
+    folder = tmp_path / "the model"
+
+    code, out, err = holdfast("export", shop, str(folder))
+
+    assert (code, err) == (0, "")
+    assert out.endswith(f"Serve it: MODEL_DIR={shlex.quote(str(folder))} holdfast serve\n")
+    assert (folder / "manifest.json").exists()
+
+
+OWN_SOURCE = """
+import time
+from pathlib import Path
+import pandas as pd
+
+print("loading")
+
+def rows(start, end):
+    print("reading")
+    rows = pd.read_parquet("rows.parquet")
+    return rows[rows["at"] < end]
+
+def never(start, end):
+    Path("reading").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, write_shop):
+    """A folder with a space in its name, and a model with a source of its own in it."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    conf = Path(write_shop(folder))
+    (folder / "own.py").write_text(OWN_SOURCE)
+    values = yaml.safe_load(conf.read_text())
+    del values["tracking"]
+    for name in ("rows", "never"):
+        values["data"]["train"] = {"kind": "function", "function": f"own:{name}"}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+@pytest.mark.integration
+def test_a_command_runs_in_any_folder_without_a_server(folder):
+    code, out, err = finished("flows.cli", "train", "rows.yaml", "--json", cwd=folder)
+
+    assert code == 0, err
+    assert json.loads(one_line(out)).items() >= {"version": 1, "promoted": True}.items()
+    assert (folder / ".holdfast" / "prefect").is_dir()
+    assert "ERROR" not in (folder / ".holdfast" / "logs" / "holdfast.log").read_text()
+
+
+@pytest.mark.integration
+def test_an_interrupt_ends_a_command_quietly(folder):
+    process = in_a_process("flows.cli", "train", "never.yaml", cwd=folder, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not (folder / "reading").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    os.killpg(process.pid, signal.SIGINT)
+
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 130
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("command", "variable", "sentence"),
+    [
+        (["monitor"], "PREFECT_API_URL", "Prefect's API at http://127.0.0.1:9/api does not answer"),
+        (["export", "out"], "MLFLOW_TRACKING_URI", "MLflow "),
+    ],
+)
+def test_a_server_that_is_down_fails_a_command_with_one_sentence(
+    tmp_path, write_shop, command, variable, sentence
+):
+    address = {variable: "http://127.0.0.1:9/api"}
+    name, *rest = command
+    code, out, err = finished(
+        "flows.cli", name, write_shop(tmp_path), *rest, env=address, cwd=tmp_path
+    )
+
+    assert (code, out) == (1, "")
+    assert one_line(err).startswith(sentence)
