@@ -13,11 +13,11 @@ READY := .venv/.ready
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
-.PHONY: help setup demo test up ui serve lint bench clean
+.PHONY: help setup demo test test-fast test-statistics coverage up ui serve lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
 
 setup: $(READY)  ## make .venv from uv.lock (every target does this when it has to)
 
@@ -27,8 +27,19 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 	@echo "Look at the runs, charts and versions: make ui"
 
 # Tests of flows wait for other processes: three at once keep two cores busy.
+PYTEST = $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(READY)  ## run the tests; ARGS goes to pytest
-	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not statistics" $(ARGS)
+
+test-fast: $(READY)  ## run the tests that need no server and are done in a minute
+	$(PYTEST) -m "not integration and not slow and not statistics" --ignore=tests/flows $(ARGS)
+
+test-statistics: $(READY)  ## run the tests of error rates, with thousands of trials
+	$(PYTEST) -m statistics $(ARGS)
+
+coverage: $(READY)  ## run the tests and show the lines and branches that they miss
+	$(MAKE) test ARGS="--cov --cov-report=term-missing:skip-covered $(ARGS)"
 
 up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
 	$(HOLDFAST) up $(CONF)

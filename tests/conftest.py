@@ -1,16 +1,44 @@
+import atexit
+import contextlib
 import os
+import shutil
+import sqlite3
+import tempfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from pipeline.columns import conform, known_categories
 from pipeline.config import Data
 from pipeline.training.model import Model, build_estimator
 
+SERVERS = {"prefect", "postgres", "empty_store"}
+"""Fixtures that start a server or MLflow, directly or through others."""
+SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_WAIT_POLICY": "passive",  # threads that wait leave the cores to others
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def pytest_configure():
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if "PREFECT_HOME" not in os.environ:  # each worker of xdist inherits the folder
+        os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="holdfast-tests-")
+        atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
+
 
 def pytest_collection_modifyitems(items):
-    """The longest files come first, so that no core idles while another one ends."""
+    """Mark tests that use a server; put the longest files first, so that no core idles."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
     crashes = "test_crashes.py"
     items.sort(key=lambda one: (one.path.name != crashes, "flows" not in one.path.parts))
 
@@ -20,6 +48,69 @@ def _clean_environment(monkeypatch):
     for name in os.environ:
         if name.upper().startswith("HOLDFAST"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def share_band():
+    """Shares of rejections that 99.9% of simulations show if their chance lies between bounds."""
+    from scipy import stats  # noqa: PLC0415 -- needed by few
+
+    def band(trials, least, most):
+        low, high = stats.binom.ppf([0.0005, 0.9995], trials, [least, most])
+        return low / trials, high / trials
+
+    return band
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder once for all processes of the session: its name, and what fills it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def made(name, fill):
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def quick_sqlite():
+    """SQLite does not wait for the disk: processes are killed in tests, machines are not."""
+    import sqlalchemy  # noqa: PLC0415 -- slow to import, needed by few
+
+    @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+    def wait_for_nothing(connection, _):
+        if isinstance(connection, sqlite3.Connection):
+            with contextlib.suppress(sqlite3.DatabaseError):  # a test may have broken the file
+                connection.execute("pragma synchronous = off")
+
+
+@pytest.fixture(scope="session")
+def empty_store(once, quick_sqlite):
+    """Puts an empty MLflow store into a folder, which takes MLflow a second to make."""
+
+    del quick_sqlite
+
+    def fill(folder):
+        import mlflow  # noqa: PLC0415 -- slow to import, needed by few
+
+        store = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+        store.search_experiments(max_results=1)
+
+    def put(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(once("empty_store", fill) / "mlflow.db", folder)
+
+    return put
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 BELOW = {
@@ -32,6 +32,9 @@ ONLY_IN = {
     "apprise": "pipeline.reporting",
 }
 LARGEST = 400
+"""Lines of a module, less one."""
+DIAGNOSES = "pipeline.monitoring.diagnoses."
+"""Their functions may be longer."""
 
 
 def module_of(path):
@@ -80,39 +83,39 @@ def test_the_rooms_of_the_pipeline_are_those_of_the_map():
     assert {room(name) for name in PIPELINE} == set(BELOW)
 
 
-@pytest.mark.parametrize("module", PIPELINE)
-def test_a_module_imports_only_rooms_below_its_own(module):
-    assert rooms_imported(module) <= BELOW[room(module)]
+def test_a_module_imports_only_rooms_below_its_own():
+    upward = {name: rooms_imported(name) - BELOW[room(name)] for name in PIPELINE}
+
+    assert {name: rooms for name, rooms in upward.items() if rooms} == {}
 
 
-@pytest.mark.parametrize("module", SHIMS)
-def test_a_shim_imports_only_what_it_stands_for(module):
-    assert rooms_imported(module) == SHIMS[module]
+def test_a_shim_imports_only_what_it_stands_for():
+    assert {name: rooms_imported(name) for name in SHIMS} == SHIMS
 
 
-@pytest.mark.parametrize("name", BELOW)
-def test_modules_of_a_room_form_no_circle(name):
-    own = [module for module in PIPELINE if room(module) == name]
-    graph = {module: imports(MODULES[module]) & set(own) - {module} for module in own}
-    graph.pop(f"pipeline.{name}", None)  # the room itself gathers its modules
+def test_modules_form_no_circle():
+    graph = {module: imports(MODULES[module]) & set(PIPELINE) - {module} for module in PIPELINE}
+    for name in BELOW:
+        graph.pop(f"pipeline.{name}", None)  # a room gathers its modules
 
     while leaves := [module for module, uses in graph.items() if not uses & set(graph)]:
         for module in leaves:
             del graph[module]
 
-    assert not graph
+    assert graph == {}
 
 
-@pytest.mark.parametrize("library", ONLY_IN)
-def test_a_library_is_imported_in_one_place_only(library):
-    users = {
-        name
-        for name, path in MODULES.items()
-        if library in {imported.split(".")[0] for imported in imports(path)}
-    }
+def test_a_library_is_imported_in_one_place_only():
+    for library, place in ONLY_IN.items():
+        users = {
+            name
+            for name, path in MODULES.items()
+            if library in {imported.split(".")[0] for imported in imports(path)}
+        }
+        elsewhere = {name for name in users if not f"{name}.".startswith(f"{place}.")}
 
-    assert users
-    assert all(f"{name}.".startswith(f"{ONLY_IN[library]}.") for name in users)
+        assert users, library
+        assert elsewhere == set(), library
 
 
 def test_the_pipeline_imports_neither_flows_nor_examples():
@@ -120,9 +123,34 @@ def test_the_pipeline_imports_neither_flows_nor_examples():
         assert not {one.split(".")[0] for one in imports(MODULES[name])} & {"flows", "examples"}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_no_module_has_outgrown_one_idea(name):
-    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) < LARGEST
+def test_no_module_has_outgrown_one_idea():
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+
+    assert {name: lines for name, lines in lengths.items() if lines >= LARGEST} == {}
+
+
+def lines_of(function):
+    """Lines of a function, its signature included and its docstring not."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = first.end_lineno - first.lineno + 1 if documented else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def test_functions_are_short():
+    lengths = {}
+    for name, path in MODULES.items():
+        if name.startswith(DIAGNOSES):
+            continue
+        lengths |= {
+            f"{name}:{node.lineno} {node.name}": lines_of(node)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        }
+
+    longest = sorted(lengths.items(), key=lambda one: -one[1])[:15]
+    assert np.median(list(lengths.values())) <= 8, longest
+    assert np.quantile(list(lengths.values()), 0.9) <= 25, longest
 
 
 def test_the_pipeline_loads_without_mlflow_and_prefect():

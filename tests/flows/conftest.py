@@ -1,5 +1,6 @@
 import contextlib
 import json
+import shutil
 import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +19,10 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.judge import judge
 from flows.monitor import next_batch
+from flows.replay import replay
+from flows.retrains import outstanding
+from flows.steps import opened
+from flows.train import train
 from pipeline.registry import records
 from pipeline.registry.history import batch_name
 
@@ -30,7 +35,7 @@ DRIFT = 8
 def prefect():
     # The heartbeat's thread takes a second to join at the end of each flow.
     with (
-        prefect_test_harness(server_startup_timeout=90),
+        prefect_test_harness(server_startup_timeout=300),
         temporary_settings(
             {
                 PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
@@ -47,11 +52,12 @@ def make_shop_rows():
 
 
 @pytest.fixture(scope="session")
-def write_shop():
+def write_shop(empty_store):
     """Writes conf and rows of a small shop into a folder; the path of the conf."""
 
     def write(folder):
         shop_rows().to_parquet(folder / "rows.parquet")
+        empty_store(folder / "state")
         return write_conf(folder)
 
     return write
@@ -65,9 +71,65 @@ def make_conf(tmp_path, prefect):
 
 @pytest.fixture
 def shop(tmp_path, prefect, write_shop):
-    """Conf and rows of a small shop; the path of the conf."""
+    """Conf and rows of a small shop that has no version yet; the path of the conf."""
     del prefect
     return write_shop(tmp_path)
+
+
+@pytest.fixture
+def trained(tmp_path, copy_shop):
+    """Conf of a shop whose first version is champion."""
+    return copy_shop("trained", tmp_path)
+
+
+@pytest.fixture
+def about_to_ask(tmp_path, copy_shop):
+    """Conf of a shop whose next batch asks for a retrain."""
+    return copy_shop("about_to_ask", tmp_path)
+
+
+@pytest.fixture
+def replayed(tmp_path, copy_shop):
+    """Conf of a shop whose batches were all replayed; beside it, `story.json` tells of them."""
+    return copy_shop("replayed", tmp_path)
+
+
+@pytest.fixture(scope="session")
+def copy_shop(once, prefect, write_shop):
+    """Copies a shop into a folder that was brought to a stage once in the session; its conf."""
+    del prefect
+    fill = {"trained": filled_by_training, "about_to_ask": filled_up_to_a_request}
+    fill["replayed"] = filled_by_replaying
+
+    def copied(stage, folder):
+        def brought(new):
+            fill[stage](write_shop(new) if stage == "trained" else copied("trained", new))
+
+        made = once(stage, brought)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return in_place(folder, made)
+
+    return copied
+
+
+def filled_by_training(conf):
+    assert train(conf)["promoted"]
+
+
+def filled_up_to_a_request(conf):
+    settings, registry = opened(conf)
+    state = settings.tracking.folder
+    before = state.with_name("before")
+    while outstanding(registry, records.read_history(registry)) is None:
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.copytree(state, before)
+        judge_next(settings, registry)
+    shutil.rmtree(state)
+    before.rename(state)
+
+
+def filled_by_replaying(conf):
+    Path(conf).with_name("story.json").write_text(json.dumps(replay(conf)))
 
 
 @pytest.fixture(scope="session")
@@ -149,12 +211,13 @@ def write_conf(folder, **changes):
 def judge_batch():
     """Judges the batch that starts at a moment, by default the next batch; returns it."""
 
-    def judged(settings, registry, start=None, **reading):
-        history = records.read_history(registry)
-        start = next_batch(registry, history) if start is None else pd.Timestamp(start)
-        return judge(settings, registry, history, start, **reading).batch(batch_name(start))
+    return judge_next
 
-    return judged
+
+def judge_next(settings, registry, start=None, **reading):
+    history = records.read_history(registry)
+    start = next_batch(registry, history) if start is None else pd.Timestamp(start)
+    return judge(settings, registry, history, start, **reading).batch(batch_name(start))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
-"""Kills a replay at every change that it makes to its store, goes on, and compares the end.
+"""Cuts a replay off at every change that it makes to its store, continues, and compares the end.
 
-`python tests/flows/crashes.py CONF BATCHES SHARE`: BATCHES are judged without harm, then the next
+`python tests/flows/crashes.py CONF BATCHES KILLED`: BATCHES are judged without harm, then the next
 batch, which asks for a retrain, is cut off: at each point, when it is first passed. The first
 training and its first batch are cut off at the points that only they pass. Points are found by
-running both. SHARE, such as 0/2, says which part of the points to try. The last line is JSON.
+running both, and the folder of all state is copied at each point: a process that is killed there
+leaves what the copy holds. At the first point whose name ends with KILLED, a process is killed as
+well. The last line is JSON.
 """
 
 import contextlib
@@ -13,11 +15,13 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import traceback
 from pathlib import Path
 
 import mlflow
+import sqlalchemy as sa
 from prefect import flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -34,10 +38,10 @@ VOLATILE = ("at", "answered")
 
 
 class Watch:
-    """Sees every call that changes the store or pages, and may end the process at such a call."""
+    """Sees every call that changes the store or pages, and reports each point once."""
 
-    def __init__(self, target=None):
-        self.target, self.seen = target, []
+    def __init__(self, first_passed):
+        self.first_passed, self.seen = first_passed, []
         client = mlflow.MlflowClient
         for name in dir(client):
             if name.startswith(CHANGES):
@@ -61,9 +65,8 @@ class Watch:
         caller = frame.f_back
         path = f"{caller.f_code.co_name} > {frame.f_code.co_name} > {name}"
         point = f"{file}:{caller.f_lineno}:{frame.f_lineno} {path}"
-        if point == self.target:
-            os.kill(os.getpid(), signal.SIGKILL)
         if point not in self.seen:
+            self.first_passed(point, len(self.seen))
             self.seen.append(point)
 
 
@@ -88,9 +91,9 @@ def apart(work):
     return json.loads(result) if code == 0 else code
 
 
-def judged(conf, batches, target=None):
+def judged(conf, batches, first_passed=lambda *_: None):
     """Judge some batches; the points that were passed."""
-    watch = Watch(target)
+    watch = Watch(first_passed)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         judge_next(conf, batches)
     return watch.seen
@@ -150,31 +153,49 @@ def _kept(tag):
     return not tag.startswith(("mlflow.source", "mlflow.user", "mlflow.log-model", "mlflow.git"))
 
 
+@sa.event.listens_for(sa.Engine, "connect")
+def wait_for_no_disk(connection, _):
+    """A process that is killed loses nothing that it has written."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("pragma synchronous = off")
+
+
 def main():
-    conf, batches, share = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    part, parts = map(int, share.split("/"))
+    conf, batches, killed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     state = Settings.load(conf).tracking.folder
     kept = Path(conf).parent / "kept"
-    state.mkdir()
-    starts, expected = {}, {}
+    left, expected = {}, {}
+
+    def copy(_, number):
+        shutil.copytree(state, kept / f"{start} {number}")
+
+    def kill(point, _):
+        if point.endswith(killed):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     for start, harmless in ((0, 0), (batches, batches - 1)):
         if harmless:
             apart(lambda: judged(conf, harmless))  # noqa: B023 -- called at once
         shutil.copytree(state, kept / str(start))
-        seen, modules = apart(lambda: [judged(conf, 1), list(sys.modules)])
+        seen, modules = apart(lambda: [judged(conf, 1, copy), list(sys.modules)])
         import_here(modules)
-        starts |= dict.fromkeys(seen, start)
+        left |= {point: (start, f"{start} {number}") for number, point in enumerate(seen)}
         expected[start] = apart(lambda: _state(conf))
+
+    def difference(start):
+        got = apart(lambda: went_on(conf, start + 1))
+        return _difference(expected[start], got)
+
     results = {}
-    for point in [*starts][part::parts]:
-        start = starts[point]
+    for point, (start, copied) in left.items():
         shutil.rmtree(state)
-        shutil.copytree(kept / str(start), state)
-        killed = apart(lambda: judged(conf, 1, point))  # noqa: B023 -- called at once
-        got = apart(lambda: went_on(conf, start + 1))  # noqa: B023 -- called at once
-        results[point] = [killed, _difference(expected[start], got)]
-    versions = expected[batches]["versions"]
-    found = {"points": len(starts), "results": results, "versions": versions}
+        (kept / copied).rename(state)
+        results[point] = difference(start)
+    shutil.rmtree(state)
+    (kept / str(start)).rename(state)
+    code = apart(lambda: judged(conf, 1, kill))
+    found = {"results": results, "killed": [code, difference(start)]}
+    found["versions"] = expected[batches]["versions"]
     sys.stdout.write(json.dumps(found) + "\n")
 
 

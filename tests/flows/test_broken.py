@@ -23,15 +23,15 @@ A_WEEK = 7 * 48  # rows
 
 
 @pytest.fixture
-def spoilt(tmp_path, shop, make_shop_rows):
-    """Writes rows of which a column is a hundred times too large in some weeks; the conf."""
+def spoilt(tmp_path, trained, make_shop_rows):
+    """A trained shop, a column of which is a hundred times too large in some weeks; its conf."""
 
     def write(column, *weeks):
         rows = make_shop_rows()
         for week in weeks:
             rows.loc[within(rows, week), column] *= 100
         rows.to_parquet(tmp_path / "rows.parquet")
-        return shop
+        return trained
 
     return write
 
@@ -50,7 +50,6 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     pages, address = receiver
     monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
     conf = spoilt("age", FIRST)
-    train(conf)
 
     result = monitor(conf)
     assert monitor(conf, batch=FIRST) == result
@@ -67,7 +66,6 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
 
 def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):
     conf = spoilt("age", FIRST)
-    train(conf)
 
     monitor(conf)
 
@@ -80,7 +78,6 @@ def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):
 
 def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
     conf = spoilt("age", FIRST)
-    train(conf)
 
     monitor(conf)
 
@@ -96,7 +93,6 @@ def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
 
 def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt):
     conf = spoilt("amount", FIRST)
-    train(conf)
 
     result = monitor(conf)
 
@@ -109,19 +105,19 @@ def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt
     assert monitor(conf)["action"] == "none"
 
 
-def test_a_batch_without_a_row_is_broken(tmp_path, shop, make_shop_rows):
+def test_a_batch_without_a_row_is_broken(tmp_path, trained, make_shop_rows):
     rows = make_shop_rows()
     rows[~within(rows, FIRST)].to_parquet(tmp_path / "rows.parquet")
-    train(shop)
 
-    result = monitor(shop)
+    result = monitor(trained)
 
     assert (result["rows"], result["reason"][:26]) == (0, "Broken: volume (the batch)")
 
 
-def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, shop, make_shop_rows):
-    train(shop)
-    settings, _ = opened(shop)
+def test_a_batch_that_lacks_a_column_is_broken_and_kept(
+    tmp_path, make_conf, trained, make_shop_rows
+):
+    settings, _ = opened(trained)
     make_shop_rows().drop(columns="plan").to_parquet(tmp_path / "live.parquet")
     live = {"kind": "file", "path": str(tmp_path / "live.parquet")}
     conf = make_conf(data=settings.model_dump(mode="json")["data"] | {"live": live})
@@ -133,22 +129,22 @@ def test_a_batch_that_lacks_a_column_is_broken_and_kept(tmp_path, make_conf, sho
     assert kept["quarantine_reason"].tolist() == ["plan must be present"] * A_WEEK
 
 
-def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(tmp_path, shop, make_shop_rows):
+def test_a_batch_without_a_valid_row_and_without_a_cause_is_refused(
+    tmp_path, trained, make_shop_rows
+):
     rows = make_shop_rows()
     rows.loc[within(rows, FIRST), "id"] = None
     rows.to_parquet(tmp_path / "rows.parquet")
-    train(shop)
 
     with pytest.raises(NoValidRowError, match="has no valid row"):
-        monitor(shop)
+        monitor(trained)
 
-    assert records.read_history(opened(shop)[1]).batches == ()
+    assert records.read_history(opened(trained)[1]).batches == ()
 
 
 def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp_path):
     spoilt("age", FIRST)
     conf = make_conf(monitoring={"diagnosis": False})
-    train(conf)
 
     result = monitor(conf)
 
@@ -161,7 +157,6 @@ def test_without_diagnosis_a_broken_batch_counts_as_moved(spoilt, make_conf, tmp
 def test_without_diagnosis_a_batch_without_a_valid_row_is_refused(spoilt, make_conf):
     spoilt("amount", FIRST)
     conf = make_conf(monitoring={"diagnosis": False})
-    train(conf)
 
     with pytest.raises(DataError, match="has no valid row"):
         monitor(conf)
@@ -170,7 +165,6 @@ def test_without_diagnosis_a_batch_without_a_valid_row_is_refused(spoilt, make_c
 @pytest.mark.parametrize(("given", "together"), [(None, 1), ("drop", 1), ("accept", 2)])
 def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, given, together):
     conf = spoilt("age", FIRST)
-    train(conf)
     monitor(conf)
     _, registry = opened(conf)
     if given:
@@ -183,7 +177,6 @@ def test_a_batch_that_is_set_aside_is_not_judged_with_the_next(spoilt, answer, g
 
 def test_a_fault_that_people_accepted_is_not_raised_again(spoilt, answer, judge_batch):
     conf = spoilt("age", FIRST, SECOND)
-    train(conf)
     monitor(conf)
     settings, registry = opened(conf)
     answer(registry, FIRST, "accept", "the new unit")
@@ -197,7 +190,6 @@ def test_a_fault_that_people_accepted_is_not_raised_again(spoilt, answer, judge_
 
 def test_a_fault_of_a_batch_that_people_dropped_is_raised_again(spoilt, answer):
     conf = spoilt("age", FIRST, SECOND)
-    train(conf)
     monitor(conf)
     answer(opened(conf)[1], FIRST, "drop", "a bad file")
 
@@ -209,7 +201,6 @@ def test_a_fault_that_differs_from_the_accepted_fault_is_raised(spoilt, answer, 
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     rows.loc[within(rows, SECOND), "amount"] *= 100
     rows.to_parquet(tmp_path / "rows.parquet")
-    train(conf)
     monitor(conf)
     answer(opened(conf)[1], FIRST, "accept", "the new unit")
 
@@ -218,7 +209,6 @@ def test_a_fault_that_differs_from_the_accepted_fault_is_raised(spoilt, answer, 
 
 def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt, answer):
     conf = spoilt("age", SECOND)
-    train(conf)
     for _ in range(2):
         monitor(conf)
     _, registry = opened(conf)
@@ -238,7 +228,6 @@ def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt, answ
 
 def test_a_training_window_that_is_set_aside_as_a_whole_is_refused(spoilt, make_conf):
     conf = spoilt("age", FIRST)
-    train(conf)
     monitor(conf)
     short = make_conf(training={"window": "7D", "holdout": "2D"})
 
@@ -250,7 +239,6 @@ def test_the_gate_does_not_judge_on_what_was_set_aside_since(spoilt, make_conf):
     spoilt("age", SECOND)
     training = {"params": {"n_estimators": 20}, "until": "2026-02-16", "holdout": "5D"}
     strict = make_conf(promotion={"min_gain": 0.9}, training=training)
-    train(strict)
     trained = train(strict, until="2026-03-02", episode="by hand")
     assert "must exceed 90.0%" in trained["reason"]
     for _ in range(2):
@@ -266,7 +254,6 @@ def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_th
     spoilt, answer
 ):
     conf = spoilt("age", THIRD)
-    train(conf)
     results = [monitor(conf) for _ in range(3)]
     settings, registry = opened(conf)
 

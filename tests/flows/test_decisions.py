@@ -44,14 +44,9 @@ def explained(conf):
         yield verdict.decision, decide(verdict.evidence, history=before, **given)
 
 
-def test_decisions_do_not_depend_on_interruptions_of_a_replay(write_shop, tmp_path, prefect):
-    del prefect
-    confs = []
-    for name in ("once", "pieces"):
-        (tmp_path / name).mkdir()
-        confs.append(write_shop(tmp_path / name))
-    once, pieces = confs
-    replay(once)
+def test_decisions_do_not_depend_on_interruptions_of_a_replay(copy_shop, tmp_path):
+    once = copy_shop("replayed", tmp_path / "once")
+    pieces = copy_shop("trained", tmp_path / "pieces")
     first = verdicts(once)
     for batches in (1, 3, 2, 9):
         replay(pieces, batches=batches)
@@ -62,23 +57,22 @@ def test_decisions_do_not_depend_on_interruptions_of_a_replay(write_shop, tmp_pa
     assert all(recorded == again for recorded, again in explained(once))
 
 
-def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explained(shop):
-    train(shop)
-    settings, registry = opened(shop)
+def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explained(trained):
+    settings, registry = opened(trained)
     first = next_batch(registry, records.read_history(registry))
     late = first + pd.Timedelta("7D")
     for k in (0, 2, 3, 4, 5, 6):
         step(settings, registry, first + k * pd.Timedelta("7D"), say=str)
-    before = verdicts(shop)
+    before = verdicts(trained)
 
-    result = monitor(shop, batch=str(late))
+    result = monitor(trained, batch=str(late))
 
     assert result["action"] in {"none", "page"}
-    others = [verdict for verdict in verdicts(shop) if verdict.evidence.batch != result["batch"]]
+    others = [verdict for verdict in verdicts(trained) if verdict.evidence.batch != result["batch"]]
     assert others == before
     judged = records.read_history(registry).batch(result["batch"])
     assert judged.version == 1 != registry.champion().number
-    assert all(recorded == again for recorded, again in explained(shop))
+    assert all(recorded == again for recorded, again in explained(trained))
 
 
 def test_labels_that_turn_random_end_in_a_halt_and_not_in_endless_retrains(
@@ -102,18 +96,17 @@ def test_labels_that_turn_random_end_in_a_halt_and_not_in_endless_retrains(
     assert "retrain" not in actions[actions.index("halt") :]
 
 
-def test_a_version_that_passes_while_promotion_is_held_waits_for_release(shop):
-    train(shop)
-    train(shop, until=str(NEW), episode="v1-a")
-    assert rollback(shop, reason="A test.") == {"from": 2, "to": 1}
+def test_a_version_that_passes_while_promotion_is_held_waits_for_release(trained):
+    train(trained, until=str(NEW), episode="v1-a")
+    assert rollback(trained, reason="A test.") == {"from": 2, "to": 1}
 
-    trained = train(shop, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
-    _, registry = opened(shop)
+    trained = train(trained, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
+    _, registry = opened(trained)
     assert (trained["version"], trained["promoted"]) == (3, False)
     assert registry.version(3).waits_for == "release"
     assert outstanding(registry, records.read_history(registry)) is None
 
-    assert release(shop) == {"champion": 3, "waited": [3]}
+    assert release(trained) == {"champion": 3, "waited": [3]}
     assert registry.version(3).waits_for == ""
 
 
@@ -124,33 +117,31 @@ def with_promotion(conf, **promotion):
     path.write_text(yaml.safe_dump(values | {"promotion": promotion}))
 
 
-def test_a_version_that_needs_approval_is_promoted_in_the_name_of_who_approved_it(shop):
-    train(shop)
-    with_promotion(shop, approval="manual")
-    _, registry = opened(shop)
-    approving = threading.Thread(target=approve, args=(shop, {"approve": True, "by": "Ada"}))
+def test_a_version_that_needs_approval_is_promoted_in_the_name_of_who_approved_it(trained):
+    with_promotion(trained, approval="manual")
+    _, registry = opened(trained)
+    approving = threading.Thread(target=approve, args=(trained, {"approve": True, "by": "Ada"}))
     approving.start()
 
-    trained = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(trained, until=str(NEW), episode="v1-a")
 
     approving.join()
     assert (trained["version"], trained["promoted"]) == (2, True)
     assert champions.changes(registry)[-1].by == "Ada"
 
 
-def test_a_version_that_people_turn_down_is_refused_with_their_words(shop):
-    train(shop)
-    with_promotion(shop, approval="manual")
+def test_a_version_that_people_turn_down_is_refused_with_their_words(trained):
+    with_promotion(trained, approval="manual")
     words = {"approve": False, "by": "Ada", "comment": "Not before the fair."}
-    refusing = threading.Thread(target=approve, args=(shop, words))
+    refusing = threading.Thread(target=approve, args=(trained, words))
     refusing.start()
 
-    trained = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(trained, until=str(NEW), episode="v1-a")
 
     refusing.join()
     assert not trained["promoted"]
     assert trained["reason"] == "Not approved by Ada. Not before the fair."
-    assert opened(shop)[1].champion().number == 1
+    assert opened(trained)[1].champion().number == 1
 
 
 def approve(conf, words):
@@ -165,26 +156,24 @@ def approve(conf, words):
             threading.Event().wait(0.2)
 
 
-def test_an_approved_version_can_be_registered_without_a_pause(shop):
-    train(shop)
+def test_an_approved_version_can_be_registered_without_a_pause(trained):
     until = str(NEW)
-    train(shop, until=until, episode="v1-a")
-    rollback(shop, reason="A test.")
-    champions.release(opened(shop)[1])
-    with_promotion(shop, approval="manual")
+    train(trained, until=until, episode="v1-a")
+    rollback(trained, reason="A test.")
+    champions.release(opened(trained)[1])
+    with_promotion(trained, approval="manual")
 
-    registered = register(shop, version=2, approved_by="Grace")
+    registered = register(trained, version=2, approved_by="Grace")
 
     assert registered["promoted"]
-    assert champions.changes(opened(shop)[1])[-1].by == "Grace"
+    assert champions.changes(opened(trained)[1])[-1].by == "Grace"
 
 
-def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(shop, judge_batch):
-    train(shop)
-    with_promotion(shop, shadow=2)
-    settings, registry = opened(shop)
+def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(trained, judge_batch):
+    with_promotion(trained, shadow=2)
+    settings, registry = opened(trained)
     until = pd.Timestamp("2026-03-16")
-    trained = train(shop, until=str(until), episode="v1-a")
+    trained = train(trained, until=str(until), episode="v1-a")
     assert (trained["version"], trained["promoted"]) == (2, False)
     assert trained["reason"] == "In shadow for 2 batches."
     for k in range(4):
@@ -199,13 +188,12 @@ def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(shop,
     assert registry.champion().number == 2
 
 
-def test_slices_that_lose_are_named_on_the_page_of_the_version(shop):
-    train(shop)
-    with_promotion(shop, slices=["plan"], slice_rows=100, max_loss=0.01)
+def test_slices_that_lose_are_named_on_the_page_of_the_version(trained):
+    with_promotion(trained, slices=["plan"], slice_rows=100, max_loss=0.01)
 
-    trained = train(shop, until=str(NEW), episode="v1-a")
+    trained = train(trained, until=str(NEW), episode="v1-a")
 
-    _, registry = opened(shop)
+    _, registry = opened(trained)
     page = registry.client.get_model_version("shop", "2").description
     assert not trained["promoted"]
     assert "loss must be at most 0.01" in trained["reason"]
@@ -213,43 +201,40 @@ def test_slices_that_lose_are_named_on_the_page_of_the_version(shop):
     assert "champion where plan = pro" in page
 
 
-def test_a_version_that_does_not_load_here_as_it_was_trained_is_refused(shop):
-    train(shop)
-    _, registry = opened(shop)
-    with_promotion(shop, shadow=1)
-    train(shop, until=str(NEW), episode="v1-a")
+def test_a_version_that_does_not_load_here_as_it_was_trained_is_refused(trained):
+    _, registry = opened(trained)
+    with_promotion(trained, shadow=1)
+    train(trained, until=str(NEW), episode="v1-a")
     folder = registry.folder_of(2)
     golden = next((folder / "golden").glob("*"))
     golden.write_bytes(golden.read_bytes()[:-20])
-    with_promotion(shop)
+    with_promotion(trained)
 
-    registered = register(shop, version=2)
+    registered = register(trained, version=2)
 
     assert not registered["promoted"]
     assert registry.version(2).closed
 
 
-def test_a_monitor_run_without_mlflow_fails_and_the_next_run_catches_up(shop, monkeypatch):
-    train(shop)
-    start = opened(shop)[1].champion().until
+def test_a_monitor_run_without_mlflow_fails_and_the_next_run_catches_up(trained, monkeypatch):
+    start = opened(trained)[1].champion().until
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(Exception, match="MLflow does not answer"):
-        monitor(shop)
+        monitor(trained)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
-    result = monitor(shop)
+    result = monitor(trained)
 
     assert result["batch"] == f"{start:%Y-%m-%dT%H:%M}"
-    assert [change.place for change in champions.changes(opened(shop)[1])] == [1]
+    assert [change.place for change in champions.changes(opened(trained)[1])] == [1]
     assert mlflow.get_tracking_uri().startswith("sqlite")
 
 
-def test_the_history_reads_as_json_in_the_registry(shop):
-    train(shop)
-    change = json.loads(opened(shop)[1].model_tags()["change.00001"])
+def test_the_history_reads_as_json_in_the_registry(trained):
+    change = json.loads(opened(trained)[1].model_tags()["change.00001"])
 
     assert (change["kind"], change["version"]) == ("promoted", 1)
     assert change["since"] == "2026-02-16T00:00:00"
     with pytest.raises(RegistryError, match="has no previous champion"):
-        rollback(shop)
+        rollback(trained)

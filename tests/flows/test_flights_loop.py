@@ -17,24 +17,34 @@ def rows(start, end):
 """
 
 
-@pytest.fixture
-def conf(tmp_path, monkeypatch, prefect):
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory, prefect):
+    """Conf of a model of a sixth of the flights."""
     del prefect
-    (tmp_path / "slice_of_flights.py").write_text(SLICE)
-    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path_factory.mktemp("flights")
+    (folder / "slice_of_flights.py").write_text(SLICE)
     settings = yaml.safe_load(Path("conf/flights.yaml").read_text(encoding="utf-8"))
     settings["data"]["train"]["function"] = "slice_of_flights:rows"
     settings["training"]["params"] |= {"n_estimators": 60, "min_child_weight": 10, "n_jobs": 1}
-    settings["tracking"] = {"folder": str(tmp_path / "state")}
-    path = tmp_path / "flights.yaml"
+    settings["tracking"] = {"folder": str(folder / "state")}
+    path = folder / "flights.yaml"
     path.write_text(yaml.safe_dump(settings))
-    return str(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield str(path)
 
 
-def test_a_sixth_of_the_flights_trains_drifts_retrains_and_promotes(conf):
-    story = replay(conf, batches=14)
+@pytest.fixture(scope="module")
+def nine_batches(conf):
+    """The story of nine batches that were replayed in pieces."""
+    return [replay(conf, batches=n) for n in (3, 1, 5)][-1]
+
+
+def test_a_sixth_of_the_flights_trains_drifts_retrains_and_promotes(conf, nine_batches):
+    story = replay(conf, batches=5)
 
     asked = [row for row in story if row["action"] == "retrain"]
+    assert story[:9] == nine_batches
     assert len(story) == 14
     assert "temp" in asked[0]["drifted"]
     assert "2013-04-09" <= asked[0]["batch"] <= "2013-05-14"
@@ -42,11 +52,10 @@ def test_a_sixth_of_the_flights_trains_drifts_retrains_and_promotes(conf):
     assert opened(conf)[1].champion().episode
 
 
-def test_a_replay_in_pieces_ends_like_a_replay_at_once(conf, tmp_path):
-    pieces = [replay(conf, batches=n) for n in (3, 1, 5)][-1]
-
+def test_a_replay_in_pieces_ends_like_a_replay_at_once(conf, nine_batches, tmp_path):
     whole = tmp_path / "whole.yaml"
     changed = yaml.safe_load(Path(conf).read_text(encoding="utf-8"))
     changed["tracking"]["folder"] = str(tmp_path / "other")
     whole.write_text(yaml.safe_dump(changed))
-    assert replay(str(whole), batches=9) == pieces
+
+    assert replay(str(whole), batches=9) == nine_batches

@@ -14,13 +14,11 @@ from pipeline.registry import records
 
 
 @pytest.fixture
-def asked(shop, judge_batch):
+def asked(about_to_ask, judge_batch):
     """Settings, registry and history of a shop with a request that nobody has answered."""
     train.to_deployment(name="shop").apply()
-    train(shop)
-    settings, registry = opened(shop)
-    while outstanding(registry, records.read_history(registry)) is None:
-        judge_batch(settings, registry)
+    settings, registry = opened(about_to_ask)
+    judge_batch(settings, registry)
     return settings, registry, records.read_history(registry)
 
 

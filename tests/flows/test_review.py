@@ -16,16 +16,15 @@ BATCH = "2026-02-16T00:00"
 
 
 @pytest.fixture
-def broken(shop, tmp_path, make_shop_rows):
-    """A shop whose first batch is broken; the path of the conf."""
+def broken(trained, tmp_path, make_shop_rows):
+    """Conf of a trained shop whose first batch is broken."""
     rows = make_shop_rows()
     times = rows["at"]
     inside = (times >= BATCH) & (times < pd.Timestamp(BATCH) + pd.Timedelta("7D"))
     rows.loc[inside, "age"] *= 100
     rows.to_parquet(tmp_path / "rows.parquet")
-    train(shop)
-    monitor(shop)
-    return shop
+    monitor(trained)
+    return trained
 
 
 def test_open_questions_are_returned_and_shown(broken):

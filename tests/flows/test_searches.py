@@ -4,7 +4,6 @@ import pytest
 
 from flows import steps
 from flows.monitor import monitor
-from flows.train import train
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import DriftReport
 from pipeline.reference.summaries import ROWS
@@ -27,13 +26,13 @@ class Counting(Registry):
 
 
 @pytest.fixture
-def count_searches(shop, monkeypatch):
+def count_searches(trained, monkeypatch):
     """Monitors the next batch of the shop; returns how often MLflow was searched for runs."""
     monkeypatch.setattr(steps, "Registry", Counting)
 
     def counted():
         before = Counting.searches
-        monitor(shop)
+        monitor(trained)
         return Counting.searches - before
 
     return counted
@@ -56,11 +55,12 @@ def record_weeks(registry, count):
         )
 
 
-def test_a_monitor_run_searches_a_few_times_however_many_batches_are_recorded(shop, count_searches):
-    train(shop)
+def test_a_monitor_run_searches_a_few_times_however_many_batches_are_recorded(
+    trained, count_searches
+):
     assert count_searches() <= MOST
     few = count_searches()
-    _, registry = steps.opened(shop)
+    _, registry = steps.opened(trained)
 
     record_weeks(registry, 40)
 

@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from prefect.client.schemas.filters import TaskRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.monitor import monitor
-from flows.retrains import outstanding
 from flows.steps import opened
 from flows.train import train
 from pipeline.registry import champions, records
@@ -23,7 +21,7 @@ from pipeline.registry import champions, records
 pytestmark = pytest.mark.integration
 
 WAITS = TaskRunFilter(state={"name": {"any_": ["AwaitingRetry"]}})
-PATIENCE = 120
+PATIENCE = 300
 CUT_OFF = """
 import os, signal, sys
 from flows import retrains
@@ -134,22 +132,6 @@ def test_a_run_waits_for_mlflow_and_goes_on_when_it_is_back(shop, mlflow_server,
     assert result["batch"] == f"{start:%Y-%m-%dT%H:%M}"
     assert len(registry.search("tags.kind = 'batch'")) == 1
     assert [change.place for change in champions.changes(registry)] == [1]
-
-
-@pytest.fixture
-def about_to_ask(shop, judge_batch):
-    """Conf of a shop whose next batch asks for a retrain."""
-    train(shop)
-    settings, registry = opened(shop)
-    kept = settings.tracking.folder.with_name("kept")
-    while outstanding(registry, records.read_history(registry)) is None:
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(settings.tracking.folder, kept)
-        judge_batch(settings, registry)
-    registry.client._tracking_client.store.engine.dispose()
-    shutil.rmtree(settings.tracking.folder)
-    kept.rename(settings.tracking.folder)
-    return shop
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -50,28 +50,26 @@ def cache(conf):
     return settings.tracking.folder / "cache" / settings.name
 
 
-def test_a_new_champion_is_served_and_a_rollback_as_well(shop):
-    train(shop)
+def test_a_new_champion_is_served_and_a_rollback_as_well(trained):
     state = ServingState()
-    with following(shop, state):
+    with following(trained, state):
         first = state.served
-        train(shop, until=NEW)
+        train(trained, until=NEW)
         until(lambda: state.served is not first)
         assert state.served.version == "2"
-        rollback(shop)
+        rollback(trained)
         until(lambda: state.served.version == "1")
 
     assert (state.swaps, state.refusals, state.problem) == (2, 0, "")
-    release(shop)
+    release(trained)
 
 
-def test_a_version_that_did_not_pass_the_gate_is_not_served(shop):
-    train(shop)
+def test_a_version_that_did_not_pass_the_gate_is_not_served(trained):
     state = ServingState()
-    with following(shop, state):
-        train(shop, until=NEW)
+    with following(trained, state):
+        train(trained, until=NEW)
         until(lambda: state.served.version == "2")
-        _, registry = opened(shop)
+        _, registry = opened(trained)
         registry.tag(1, {"gate": "refused"})
         registry.point("champion", 1)  # by hand, as anyone can in the UI
         until(lambda: state.problem)
@@ -83,20 +81,18 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(shop):
         until(lambda: not state.problem)
 
 
-def test_a_version_whose_files_were_changed_is_not_served(shop):
-    train(shop)
-    shutil.rmtree(cache(shop))
-    for path in (cache(shop).parents[1] / "artifacts").rglob("golden.parquet"):
+def test_a_version_whose_files_were_changed_is_not_served(trained):
+    shutil.rmtree(cache(trained))
+    for path in (cache(trained).parents[1] / "artifacts").rglob("golden.parquet"):
         path.write_bytes(path.read_bytes() + b" ")
 
     with pytest.raises(RegistryError, match="were changed after they were registered"):
-        following(shop, ServingState()).__enter__()
+        following(trained, ServingState()).__enter__()
 
 
-def test_a_server_keeps_serving_while_the_registry_is_down(shop, monkeypatch):
-    train(shop)
+def test_a_server_keeps_serving_while_the_registry_is_down(trained, monkeypatch):
     state = ServingState()
-    with following(shop, state) as follower:
+    with following(trained, state) as follower:
         assert state.reachable
 
         def away():
@@ -113,27 +109,25 @@ def test_a_server_keeps_serving_while_the_registry_is_down(shop, monkeypatch):
         assert state.reachable
 
 
-def test_a_start_without_the_registry_serves_the_last_served_version(shop, monkeypatch):
-    train(shop)
-    with following(shop, ServingState()):
+def test_a_start_without_the_registry_serves_the_last_served_version(trained, monkeypatch):
+    with following(trained, ServingState()):
         pass
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
     state = ServingState()
-    with following(shop, state):
+    with following(trained, state):
         assert state.served.version == "1"
         assert state.reachable is False
         assert state.problem
-    (cache(shop) / "served.json").unlink()
+    (cache(trained) / "served.json").unlink()
     with pytest.raises(UnavailableError):
-        following(shop, ServingState()).__enter__()
+        following(trained, ServingState()).__enter__()
 
 
-def test_a_version_knows_the_ranges_of_its_training_rows(shop, make_shop_rows):
-    train(shop)
+def test_a_version_knows_the_ranges_of_its_training_rows(trained, make_shop_rows):
     state = ServingState()
-    with following(shop, state):
+    with following(trained, state):
         rows = make_shop_rows()
     seen = rows[rows["at"] < pd.Timestamp("2026-02-16")]["amount"]
     row = dict(state.served.example)
@@ -144,10 +138,8 @@ def test_a_version_knows_the_ranges_of_its_training_rows(shop, make_shop_rows):
     assert (inside, beyond) == ({}, {"amount": 1})
 
 
-def test_an_exported_model_is_served_and_holds_no_training_rows(shop, tmp_path):
-    train(shop)
-
-    written = export(shop, str(tmp_path / "model"))
+def test_an_exported_model_is_served_and_holds_no_training_rows(trained, tmp_path):
+    written = export(trained, str(tmp_path / "model"))
 
     state = ServingState()
     load_exported(tmp_path / "model", state)
@@ -216,11 +208,10 @@ def load(address, connections):
         thread.join()
 
 
-def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(shop):
-    train(shop)
-    train(shop, until=NEW)
-    settings, registry = opened(shop)
-    with served(shop) as (server, address):
+def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trained):
+    train(trained, until=NEW)
+    settings, registry = opened(trained)
+    with served(trained) as (server, address):
         with load(address, connections=4) as (_, answers):
             for number in (1, 2) * 5:
                 registry.point("champion", number)
@@ -237,10 +228,9 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(shop
     assert dict(zip(kept["key"], kept["version"], strict=True)) == dict(answers)
 
 
-def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
-    train(shop)
-    settings, _ = opened(shop)
-    with served(shop) as (server, address), load(address, connections=2) as (stop, answers):
+def test_a_killed_server_loses_a_quarter_of_a_second_at_most(trained):
+    settings, _ = opened(trained)
+    with served(trained) as (server, address), load(address, connections=2) as (stop, answers):
         time.sleep(2)
         stop.set()
         answered = list(answers)
@@ -257,13 +247,12 @@ def test_a_killed_server_loses_a_quarter_of_a_second_at_most(shop):
     for keys in by_thread.values():
         there = [key in set(kept["key"]) for key in keys]
         assert there == sorted(there, reverse=True)
-    with served(shop) as (_, address):
+    with served(trained) as (_, address):
         assert httpx.get(f"{address}/ready").status_code == 200
 
 
-def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(shop):
-    train(shop)
-    settings, registry = opened(shop)
+def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(trained):
+    settings, registry = opened(trained)
     day = pd.Timestamp("2026-03-02")
     problem = {"code": "label", "column": "plan", "rule": "must be one of {free, pro}"}
     with Captures(settings.captures) as captures:
@@ -278,8 +267,8 @@ def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(shop):
                 body=b"{}",
             )
 
-    assert digest(shop, until="2026-03-02 15:00") == digest(shop, until="2026-03-02")
-    found = digest(shop, until="2026-03-02")
+    assert digest(trained, until="2026-03-02 15:00") == digest(trained, until="2026-03-02")
+    found = digest(trained, until="2026-03-02")
 
     assert found == {"until": "2026-03-02", "refused": 3, "before": 1}
     [run] = registry.search("tags.kind = 'digest'")

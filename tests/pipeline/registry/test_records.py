@@ -22,9 +22,11 @@ COUNTER = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def section(tmp_path_factory):
-    """A single store for all tests, because making a store takes seconds."""
-    return Tracking(folder=tmp_path_factory.mktemp("state"))
+def section(tmp_path_factory, empty_store):
+    """The place of a single store for all tests."""
+    folder = tmp_path_factory.mktemp("state")
+    empty_store(folder)
+    return Tracking(folder=folder)
 
 
 @pytest.fixture

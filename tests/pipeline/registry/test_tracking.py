@@ -42,9 +42,11 @@ def open_registry(section):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, empty_store):
     """A registry and the id of a run in it."""
-    registry = Registry("shop", Tracking(folder=tmp_path_factory.mktemp("state")))
+    folder = tmp_path_factory.mktemp("state")
+    empty_store(folder)
+    registry = Registry("shop", Tracking(folder=folder))
     return registry, registry.run({"kind": "batch"}, "x", pd.Timestamp("2026-01-05"))
 
 
