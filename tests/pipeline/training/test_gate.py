@@ -134,15 +134,20 @@ def test_the_decision_reads_as_markdown():
     assert "- over the champion: +1" in text
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("trials", [400, pytest.param(4000, marks=pytest.mark.statistics)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_the_lower_end_is_below_the_true_gain_about_as_often_as_stated(confidence):
-    trials, true = 400, 1 - 0.76 / 0.8
+def test_the_lower_end_is_below_the_true_gain_about_as_often_as_stated(
+    share_band, confidence, trials
+):
+    """Resampling 14 days is a little narrow: 3 points are granted.
+
+    400 trials see 67% or 89% instead of 80%, and 85% or 99% instead of 95%, in nine of ten runs.
+    """
+    true = 1 - 0.76 / 0.8
     below = 0
     for seed in range(trials):
         losses, times = compared(challenger=0.76, champion=0.8, n=280, seed=seed)
         below += gate(losses, times, confidence=confidence).gains[1].low <= true
 
-    # Resampling 14 days is a little narrow: 5 points are granted, besides the 99.9% band.
-    band = 3.3 * np.sqrt(confidence * (1 - confidence) / trials)
-    assert confidence - 0.05 - band <= below / trials <= confidence + band
+    low, high = share_band(trials, confidence - 0.03, confidence)
+    assert low <= below / trials <= high
