@@ -47,7 +47,7 @@ def false_alarms(seed: int, *, quick: bool) -> Result:
         cells = [(500, 10, name, 0, 4) for name in draws.DEPENDENCE][:3] + independent[:2]
     figures, goals = {}, []
     for rows, columns, name, history, batches in cells:
-        trials = 20 if quick else _references(rows, columns)
+        trials = 8 if quick else _references(rows, columns)
         trial = partial(_nothing_wrong, (rows, columns, name, history, batches))
         found = [one for many in side_by_side(trial, range(seed, seed + trials)) for one in many]
         alarms, naive = (float(np.mean([one[k] for one in found])) for k in (0, 1))
@@ -126,7 +126,7 @@ def dependent_peers(seed: int, *, quick: bool) -> Result:
 
 def power(seed: int, *, quick: bool) -> Result:
     """One thing changed, in 1,000 rows against 10,000: how often is it found?"""
-    trials = 10 if quick else 200
+    trials = 4 if quick else 200
     found = side_by_side(_changed, range(seed, seed + trials))
     figures, goals = {}, []
     for name, (_, asked) in draws.CHANGES.items():
@@ -151,7 +151,7 @@ def _changed(seed: int) -> dict[str, tuple[bool, list[str]]]:
 
 def decay(seed: int, *, quick: bool) -> Result:
     """Simulated years of weekly batches of 2,000 rows: when does an episode open?"""
-    years = {"stationary": 4, "covariate": 2, "correlation": 2}
+    years = {"stationary": 1, "covariate": 1, "correlation": 1}
     if not quick:
         years = {"stationary": 100, "covariate": 20, "correlation": 20}
     figures: dict[str, Any] = {}
@@ -189,7 +189,7 @@ def _year(kind: str, seed: int) -> list[bool]:
 
 def silence(seed: int, *, quick: bool) -> Result:
     """Everything shifted by 0.01 sd in 100,000 rows against 100,000."""
-    trials = 2 if quick else 20
+    trials = 1 if quick else 20
     found = side_by_side(_barely, range(seed, seed + trials))
     figures = {"batches": trials, "alarms": float(np.mean(found))}
     limit = float(stats.binom.ppf(0.995, trials, ALPHA) / trials)

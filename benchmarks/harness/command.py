@@ -63,9 +63,11 @@ def run_parts(parser: argparse.ArgumentParser, measures: Sequence[Measure]) -> i
     figures: Figures = {}
     goals: list[Goal] = []
     for part in given.parts or parts:
+        before = _cpu()
         figures[part], wanted = _measured(parts[part], {"seed": given.seed, "quick": given.quick})
         goals += wanted
-        print(f"{part}:", to_json(figures[part], indent=1, fallback=_number).decode(), flush=True)
+        text = to_json(figures[part], indent=1, fallback=_number).decode()
+        print(f"{part}, {_cpu() - before:.0f} s of CPU: {text}", flush=True)
     _tell(figures, goals, as_json=given.json)
     return int(any(ERROR in part for part in figures.values()))
 
@@ -99,10 +101,15 @@ def _tell(figures: Figures, goals: list[Goal], *, as_json: bool) -> None:
     for goal in goals:
         outcome = "met   " if goal["met"] else "MISSED"
         print(outcome, f"{goal['goal']}: {goal['value']}, limit {goal['limit']}")
-    print(f"{sum(os.times()[:4]):.0f} s of CPU")
+    print(f"{_cpu():.0f} s of CPU")
     if as_json:
         whole = {"figures": figures, "goals": goals}
         print(to_json(whole, inf_nan_mode="null", fallback=_number).decode())
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of all that it started and that ended."""
+    return sum(os.times()[:4])
 
 
 def _number(value: Any) -> Any:
