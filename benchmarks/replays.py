@@ -104,7 +104,7 @@ def recorded(conf: Path) -> Recorded:
             unexplained.append(name)
         # Read from JSON, nan is one object, and equals itself in another record.
         record[name] = json.loads(json.dumps(asdict(verdict) | {"given": given}))
-        losses[name] = one.performance.scores["log_loss"] if one.performance else None
+        losses[name] = one.performance.metrics["log_loss"] if one.performance else None
     return {
         "record": record,
         "unexplained": unexplained,

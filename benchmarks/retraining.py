@@ -24,7 +24,7 @@ from pipeline.data import sources, validation
 from pipeline.data.labels import labelled
 from pipeline.training import fitting
 from pipeline.training.fitting import Trained
-from pipeline.training.metrics import LOSS, evaluate
+from pipeline.training.metrics import LOSS, compute_metrics
 from pipeline.training.model import Model, build_estimator
 
 CONF: Final = "conf/flights.yaml"
@@ -60,9 +60,9 @@ def measure(seed: int, *, quick: bool, no_refit: bool) -> Result:
     for name, (every, window) in SCHEDULES.items():
         if quick and window:
             continue
-        scores = history.schedule(every=every, weeks=weeks, window=window)
-        figures |= {f"{name}_{key}": value for key, value in scores.items()}
-        print(name, scores, flush=True)
+        metrics = history.schedule(every=every, weeks=weeks, window=window)
+        figures |= {f"{name}_{key}": value for key, value in metrics.items()}
+        print(name, metrics, flush=True)
     return figures, judge(figures)
 
 
@@ -100,10 +100,10 @@ def policy(weeks: int, seed: int, *, refit: bool = True) -> Figures:
             script = f"from benchmarks.retraining import unrefitted; unrefitted({command})"
             story = last_json(output(sys.executable, "-c", script, **own_prefect(folder), **given))
         seconds = time.perf_counter() - started
-    scores = [row["maintained"] for row in story]
+    metrics = [row["maintained"] for row in story]
     return {
-        "policy_log_loss": round(float(np.mean([one["log_loss"] for one in scores])), 4),
-        "policy_roc_auc": round(float(np.mean([one["roc_auc"] for one in scores])), 4),
+        "policy_log_loss": round(float(np.mean([one["log_loss"] for one in metrics])), 4),
+        "policy_roc_auc": round(float(np.mean([one["roc_auc"] for one in metrics])), 4),
         "policy_retrains": sum(row["action"] == "retrain" for row in story),
         "policy_champions": len({row["version"] for row in story}),
         "policy_asked_in": [row["batch"] for row in story if row["action"] == "retrain"],
@@ -174,19 +174,19 @@ class History:
 
     def schedule(self, *, every: int, weeks: int, window: int | None) -> dict[str, Any]:
         """Scores of fits that are renewed after every so many weeks; 0: never."""
-        model, retrains, scores = self.fit(self.start, None), 0, []
+        model, retrains, metrics = self.fit(self.start, None), 0, []
         for k in range(weeks):
             start = self.start + k * self.length
             inside = (self.times >= start) & (self.times < start + self.length)
             chosen = inside.to_numpy()
             predicted = model.predict_encoded(self.x[chosen])
-            scores.append(evaluate(self.settings.task, self.y[chosen], predicted))
+            metrics.append(compute_metrics(self.settings.task, self.y[chosen], predicted))
             if every and (k + 1) % every == 0 and k + 1 < weeks:
                 model, retrains = self.fit(start + self.length, window), retrains + 1
         loss = LOSS[self.settings.task]
         return {
-            "log_loss": round(float(np.mean([one[loss] for one in scores])), 4),
-            "roc_auc": round(float(np.mean([one["roc_auc"] for one in scores])), 4),
+            "log_loss": round(float(np.mean([one[loss] for one in metrics])), 4),
+            "roc_auc": round(float(np.mean([one["roc_auc"] for one in metrics])), 4),
             "retrains": retrains,
         }
 

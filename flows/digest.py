@@ -1,4 +1,4 @@
-"""The requests that the served API refused in a week, as one page in Prefect and in MLflow."""
+"""The requests that the served API refused in a week, as one note in Prefect and in MLflow."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from flows.steps import opened, page_failure
 from pipeline.data.captures import read_refusals
 from pipeline.errors import DataError
 from pipeline.registry import records
-from pipeline.reporting.refusals import weekly_page
+from pipeline.reporting.refusals import weekly_note
 
 WEEK = pd.Timedelta("7D")
 
@@ -30,7 +30,7 @@ def digest(conf: str, until: str | None = None) -> dict[str, Any]:
     refused = read_refusals(settings.captures, start=end - WEEK, end=end)
     before = read_refusals(settings.captures, start=end - 2 * WEEK, end=end - WEEK)
     known = registry.bundle(registry.champion().number).model.categories
-    page = weekly_page(refused, before, known)
-    records.record_digest(registry, page, end - WEEK)
-    create_markdown_artifact(page, key=f"{settings.name}-digest")
+    note = weekly_note(refused, before, known, conf)
+    records.record_digest(registry, note, end - WEEK)
+    create_markdown_artifact(note, key=f"{settings.name}-digest")
     return {"until": f"{end:%Y-%m-%d}", "refused": len(refused), "before": len(before)}

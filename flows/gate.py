@@ -14,9 +14,10 @@ from pipeline.registry import records
 from pipeline.registry.champions import held, promote
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
-from pipeline.reporting.pages import Event, page
+from pipeline.reporting.events import refused_version, waiting_version
+from pipeline.reporting.pages import page
 from pipeline.training.fitting import PREDICTION
-from pipeline.training.gate import GateResult, judge, unusable
+from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
 from pipeline.training.metrics import losses
 from pipeline.training.model import Model, Predictions
 
@@ -56,8 +57,9 @@ def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> G
         _go_on(settings, registry, version, champion, reason=decision.reason, by=by)
     else:
         # Paged first: a process that ends in between pages twice rather than never.
-        subject = f"Version {number} of {settings.name} was refused"
-        page(Event("gate", subject, decision.reason), settings.alerts.urls)
+        serving = None if champion is None else champion.number
+        event = refused_version(settings.name, registry.conf, number, decision.reason, serving)
+        page(event, settings.alerts.urls)
         registry.record_gate(number, decision)
     return decision
 
@@ -72,13 +74,11 @@ def _go_on(
     by: str,
 ) -> None:
     """Promote a version that passed, or let it wait for people and page them."""
-    number, conf = version.number, registry.conf
+    number = version.number
     if why := held(registry):
-        cure = f"Promotion is held: {why} Release it: `holdfast release {conf}`."
-        _hold(settings, registry, number, RELEASE, f"{reason} {cure}")
+        _hold(settings, registry, number, RELEASE, reason=reason, held=why)
     elif settings.promotion.approval == "manual" and not by:
-        cure = f"Approve it: `holdfast register {conf} {number} --approved-by <name>`."
-        _hold(settings, registry, number, APPROVAL, f"{reason} {cure}")
+        _hold(settings, registry, number, APPROVAL, reason=reason)
     else:
         expected = None if champion is None else champion.number
         since = next_start(records.read_history(registry), version)
@@ -86,10 +86,15 @@ def _go_on(
 
 
 def _hold(
-    settings: Settings, registry: Registry, number: int, waits_for: str, sentences: str
+    settings: Settings,
+    registry: Registry,
+    number: int,
+    waits_for: str,
+    *,
+    reason: str,
+    held: str = "",
 ) -> None:
-    subject = f"Version {number} of {settings.name} passed and waits for {waits_for}"
-    page(Event("gate", subject, sentences), settings.alerts.urls)
+    page(waiting_version(settings.name, registry.conf, number, reason, held), settings.alerts.urls)
     registry.hold(number, waits_for)
 
 
@@ -116,14 +121,14 @@ def _judged(
         return GateResult(promoted=False, reason=str(error), rows=0)
     predicted = registry.bundle(version.number).heldout[PREDICTION].to_numpy(dtype=np.float64)
     names = [name for name in ("challenger", "baseline", "champion") if name in compared]
-    return judge(
+    return judge_challenger(
         compared[names],
         times=compared[data.time],
         part=settings.monitoring.batch / PARTS,
         policy=policy,
         seed=settings.training.seed,
         slices=compared[[name for name in policy.slices if name in compared]],
-        problems=unusable(predicted, chances=settings.task == "classification"),
+        problems=prediction_problems(predicted, chances=settings.task == "classification"),
     )
 
 

@@ -15,8 +15,8 @@ from pipeline.data.sources import is_whole
 from pipeline.registry import champions, records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import Registry
-from pipeline.reporting.notes import how_to_answer
-from pipeline.reporting.pages import Event, Kind, page
+from pipeline.reporting.events import broken_batch, moved_batch
+from pipeline.reporting.pages import Event, page
 
 
 @flow(name="monitor", on_failure=[page_failure], on_crashed=[page_failure])
@@ -71,26 +71,17 @@ def page_about(settings: Settings, registry: Registry, history: History, name: s
     batch = history.batch(name)
     if batch.verdict.decision.action == "none" or batch.paged:
         return history
-    faults = batch.verdict.evidence.broken
-    event = _broken(settings, registry, batch) if faults else _moved(settings, batch)
+    event = _event(settings.name, registry, history, batch)
     page(event, settings.alerts.urls)
     return history.with_batch(records.record_page(registry, batch))
 
 
-def _broken(settings: Settings, registry: Registry, batch: Batch) -> Event:
-    causes = records.causes(registry, batch)
-    sentences = [f"{cause.sentence} {cause.cure}" for cause in causes[:5]]
-    how = how_to_answer(registry.conf, batch.name)
-    body = "\n".join([batch.verdict.decision.reason, *sentences, how])
-    return Event("broken", f"{settings.name}, batch {batch.name}: broken, set aside", body)
-
-
-def _moved(settings: Settings, batch: Batch) -> Event:
-    decision = batch.verdict.decision
-    kind: Kind = "performance" if batch.verdict.evidence.worse else "drift"
-    drifted = f" Drifted: {', '.join(batch.drifted)}." if batch.drifted else ""
-    subject = f"{settings.name}, batch {batch.name}: {decision.action}"
-    return Event(kind, subject, decision.reason + drifted)
+def _event(model: str, registry: Registry, history: History, batch: Batch) -> Event:
+    earlier = history.before(batch.name).verdicts
+    if batch.verdict.evidence.broken:
+        causes = records.causes(registry, batch)
+        return broken_batch(model, registry.conf, batch.verdict, causes, earlier)
+    return moved_batch(model, registry.conf, batch.verdict, batch.drifted, earlier)
 
 
 @patient

@@ -21,8 +21,9 @@ from pipeline.errors import DataError
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.reporting.pages import Event, page
-from pipeline.training.metrics import evaluate
+from pipeline.reporting.events import unusable_batch
+from pipeline.reporting.pages import page
+from pipeline.training.metrics import compute_metrics
 from pipeline.training.model import Model
 
 Say = Callable[[str], None]
@@ -51,8 +52,8 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
                 step(settings, registry, start, say)
             except DataError as error:  # the history goes on after an unusable batch
                 progress.console.print(f"Not judged: {error}")
-                subject = f"{settings.name}, batch {start:%Y-%m-%d}: not judged"
-                page(Event("quarantine", subject, str(error)), settings.alerts.urls)
+                event = unusable_batch(settings.name, conf, batch_name(start), str(error))
+                page(event, settings.alerts.urls)
             progress.advance(bar)
         history = patient(records.read_history)(registry)
         history = patient(settle)(settings, registry, history, end + settings.data.label_delay)
@@ -120,7 +121,7 @@ def _last_end(settings: Settings) -> pd.Timestamp:
 
 @patient
 def _story(settings: Settings, registry: Registry, history: History) -> list[dict[str, Any]]:
-    """One row for each batch, with the first version's scores beside the maintained model's."""
+    """One row for each batch, with the first version's metrics beside the maintained model's."""
     first = registry.bundle(registry.versions()[0].number).model
     return [
         {
@@ -133,7 +134,7 @@ def _story(settings: Settings, registry: Registry, history: History) -> list[dic
             "action": batch.verdict.decision.action,
             "reason": batch.verdict.decision.reason,
             "version": batch.version,
-            "maintained": batch.performance.scores if batch.performance else {},
+            "maintained": batch.performance.metrics if batch.performance else {},
             "alone": _alone(settings, first, batch),
         }
         for batch in history.batches
@@ -148,4 +149,4 @@ def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:
     valid = check(settings, rows, rows_name(batch.name, reading=1)).valid
     known = labelled(valid, settings.data, as_of=batch.end + settings.data.label_delay)
     target = known[settings.data.target].to_numpy(dtype=np.float64)
-    return evaluate(settings.task, target, model.predict(known)) if len(known) else {}
+    return compute_metrics(settings.task, target, model.predict(known)) if len(known) else {}

@@ -13,7 +13,7 @@ from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
-from pipeline.training.metrics import evaluate, losses
+from pipeline.training.metrics import compute_metrics, losses
 
 
 def settle(
@@ -91,7 +91,7 @@ def performance_of(
     predicted = bundle.model.predict(known)
     return realised(
         batch=name,
-        scores=evaluate(settings.task, target, predicted),
+        metrics=compute_metrics(settings.task, target, predicted),
         current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
         heldout=bundle.heldout.set_index(data.time)["loss"],
         length=settings.monitoring.batch,

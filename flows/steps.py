@@ -21,7 +21,8 @@ from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
-from pipeline.reporting.pages import Event, page
+from pipeline.reporting.events import failed_flow
+from pipeline.reporting.pages import page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,9 +42,8 @@ def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
         urls = Settings.load(flow_run.parameters["conf"]).alerts.urls
     except PipelineError:
         return  # the flow failed because of that file, and says so
-    subject = f"Flow {flow.name} of {flow_run.parameters['conf']} failed"
     if urls:
-        page(Event("failure", subject, state.message or ""), urls)
+        page(failed_flow(flow.name, flow_run.parameters, state.message or ""), urls)
 
 
 async def _is_away(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -1,1 +1,17 @@
-"""What Holdfast decides: contracts, training, drift, gate. Nothing here imports Prefect."""
+"""What Holdfast decides about a model, in rooms that import each other in one direction only.
+
+No room imports Prefect, which runs the decisions in `flows`; only `registry` imports MLflow.
+"""
+
+__all__ = [
+    "columns",
+    "config",
+    "data",
+    "errors",
+    "monitoring",
+    "reference",
+    "registry",
+    "reporting",
+    "serving",
+    "training",
+]

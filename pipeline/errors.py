@@ -1,4 +1,4 @@
-"""The errors that Holdfast raises on purpose, one class for each kind of person who must act.
+"""The errors that Holdfast raises on purpose: one class for each person who must act.
 
 PipelineError
 ├── ConfigError        the author of conf/<model>.yaml

@@ -1,9 +1,11 @@
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 BELOW = {
@@ -87,6 +89,39 @@ def test_a_module_imports_only_rooms_below_its_own():
     upward = {name: rooms_imported(name) - BELOW[room(name)] for name in PIPELINE}
 
     assert {name: rooms for name, rooms in upward.items() if rooms} == {}
+
+
+def exported(name):
+    """What a room lets other rooms and flows import."""
+    for node in ast.parse(MODULES[f"pipeline.{name}"].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+ROOMS = [name for name in BELOW if (ROOT / "pipeline" / name).is_dir()]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_other_rooms_and_flows_import_only_what_a_room_exports(name):
+    outside = [one for one in MODULES if not f"{one}.".startswith(f"pipeline.{name}.")]
+    used = {
+        imported.split(".")[2]
+        for module in outside
+        for imported in imports(MODULES[module])
+        if imported.startswith(f"pipeline.{name}.")
+    }
+
+    assert used <= exported(name)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_what_a_room_exports_exists(name):
+    loaded = importlib.import_module(f"pipeline.{name}")
+
+    assert exported(name)
+    for one in exported(name):
+        assert hasattr(loaded, one) or f"pipeline.{name}.{one}" in MODULES
 
 
 def test_a_shim_imports_only_what_it_stands_for():

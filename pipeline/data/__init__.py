@@ -1,4 +1,6 @@
 """Rows: where they come from, which of them are valid, and when their labels are known.
 
-Decides what a source returns for a window of time and which rows are quarantined.
+Decides which rows a source returns for a window of time, and which of them are quarantined.
 """
+
+__all__ = ["captures", "labels", "sources", "validation"]

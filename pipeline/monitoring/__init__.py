@@ -2,3 +2,5 @@
 
 Decides whether a batch is quiet, moved or broken, and whether to page people or to retrain.
 """
+
+__all__ = ["drift", "episode", "findings", "performance"]

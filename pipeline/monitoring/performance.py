@@ -25,7 +25,7 @@ class Performance:
         Name of the batch.
     rows : int
         Number of rows whose label arrived.
-    scores : dict of str to float
+    metrics : dict of str to float
         Realised metrics, by the names used at training.
     parts : tuple of float
         Mean loss of each seventh of the batch; sevenths without rows are left out.
@@ -40,7 +40,7 @@ class Performance:
 
     batch: str
     rows: int
-    scores: dict[str, float]
+    metrics: dict[str, float]
     parts: tuple[float, ...]
     change: float
     at_least: float
@@ -50,7 +50,7 @@ class Performance:
 def realised(
     *,
     batch: str,
-    scores: dict[str, float],
+    metrics: dict[str, float],
     current: pd.Series,
     heldout: pd.Series,
     length: pd.Timedelta,
@@ -67,7 +67,7 @@ def realised(
     ----------
     batch : str
         Name of the batch.
-    scores : dict of str to float
+    metrics : dict of str to float
         Realised metrics of the batch.
     current, heldout : Series of float, indexed by time
         Loss of each row.
@@ -87,7 +87,7 @@ def realised(
     return Performance(
         batch=batch,
         rows=len(current),
-        scores=scores,
+        metrics=metrics,
         parts=tuple(own.tolist()),
         change=change,
         at_least=at_least,

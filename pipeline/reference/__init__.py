@@ -5,4 +5,17 @@ Decides what is stored of the training rows and how much ordinary batches differ
 
 from pipeline.reference.reference import Reference
 
-__all__ = ["Reference"]
+__all__ = [
+    "Reference",
+    "blocks",
+    "classifier",
+    "normal_scores",
+    "order",
+    "profile",
+    "sampling",
+    "statistics",
+    "summaries",
+    "tally",
+    "traits",
+    "variation",
+]

@@ -1,4 +1,6 @@
-"""What MLflow holds of a model: runs, versions, champions and the recorded batches.
+"""What MLflow stores about a model: runs, versions, champions and recorded batches.
 
-Decides how results are stored and who is champion. The only room that imports MLflow.
+Decides how results are stored and which version is champion. Only this room imports MLflow.
 """
+
+__all__ = ["champions", "environment", "history", "records", "training_runs", "versions"]

@@ -140,12 +140,12 @@ def record_performance(
     Batch
         The batch with its performance.
     """
-    scores = {f"realised_{key}": value for key, value in performance.scores.items()}
-    scores |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
+    metrics = {f"realised_{key}": value for key, value in performance.metrics.items()}
+    metrics |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
     timeline = _timeline(tracking, batch.version, batch.end)
     with translated():
-        tracking.log(batch.run_id, scores, batch.end, 0)
-        tracking.log(timeline, scores, batch.end, step)
+        tracking.log(batch.run_id, metrics, batch.end, 0)
+        tracking.log(timeline, metrics, batch.end, step)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
     return replace(batch, performance=performance)
 
@@ -294,4 +294,5 @@ def _performance(text: str | None) -> Performance | None:
     if text is None:
         return None
     values = json.loads(text)
-    return Performance(**{**values, "parts": tuple(values["parts"])})
+    metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
+    return Performance(**{**values, "metrics": metrics, "parts": tuple(values["parts"])})

@@ -16,6 +16,7 @@ from pipeline import config
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
 from pipeline.registry.tracking import Tracking, translated
+from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
 
@@ -186,7 +187,7 @@ class Registry(Tracking):
         version = self.version(number)
         gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
-            self.client.update_model_version(self.name, str(number), decision.to_markdown())
+            self.client.update_model_version(self.name, str(number), notes.gate_note(decision))
             self.client.log_dict(version.run_id, asdict(decision), "gate.json")
             self.log(version.run_id, gains, version.until, 0)
         gate = "passed" if decision.promoted else "refused"

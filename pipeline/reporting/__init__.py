@@ -1,4 +1,6 @@
-"""What people read: descriptions of runs and batches, the digest of refusals, and pages.
+"""What people read: notes on runs and batches, the weekly note on refused requests, and pages.
 
-Decides how findings are put into words and pictures, not what was found.
+Decides how findings are put into words and figures; what was found is decided elsewhere.
 """
+
+__all__ = ["events", "notes", "pages", "refusals"]

@@ -1,102 +1,70 @@
-"""What a person reads in MLflow: descriptions in Markdown, figures, metrics to draw."""
+"""What people read in MLflow: notes in Markdown, figures, and numbers that are charted."""
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
-from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.monitoring.findings import DriftReport
+from pipeline.reporting.rendering import markdown
 from pipeline.training.fitting import Trained
+from pipeline.training.gate import GateResult
 
-_WHOLE, _LONG = 1e3, 1e12
-"""Numbers between these are written out, without decimals."""
+_MOST_FINDINGS = 30
+"""Rows of the table of drift in a note."""
 
 
 def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
-    """A training run in a few sentences and a table."""
-    rows = "\n".join(
-        f"| {name} | {value:.4f} | {trained.baseline[name]:.4f} |"
-        for name, value in trained.scores.items()
-    )
-    most = ", ".join(list(trained.importance)[:5])
-    return (
-        f"Trained on {trained.fitted_rows:,} labelled rows from {tags['since']} to "
-        f"{tags['until']}; judged on the newest {len(trained.heldout):,}, which that fit had "
-        f"not seen, then fitted again on all.\n\n"
-        f"| held out | model | trivial baseline |\n|---|---|---|\n{rows}\n\n"
-        f"It relies most on {most}."
-    )
+    """Describe a training run: its rows, its metrics and the columns that it relies on.
+
+    Parameters
+    ----------
+    trained : Trained
+        What training made.
+    tags : mapping of str to str
+        Tags of the run; ``since`` and ``until`` are the ends of its window.
+    """
+    ends = {"since": tags["since"], "until": tags["until"]}
+    return markdown("training_note.md.j2", trained=trained, **ends)
+
+
+def gate_note(result: GateResult) -> str:
+    """Describe the gate's decision about a version: reason, gains and worst slices."""
+    return markdown("gate_note.md.j2", result=result)
 
 
 def batch_note(
     verdict: Verdict, report: DriftReport, quarantined: int, *, length: pd.Timedelta, conf: str
 ) -> str:
-    """A batch in a sentence, what to expect when nothing is wrong, and a table of what drifted.
+    """Describe a judged batch: what happened, its faults or its drift, and how to answer.
 
-    Where faults were recognised, these come first, with how to answer.
+    Parameters
+    ----------
+    verdict : Verdict
+        Evidence and decision.
+    report : DriftReport
+        The comparison with the reference.
+    quarantined : int
+        Refused rows.
+    length : Timedelta
+        Length of a batch.
+    conf : str
+        Path of the model's file, for the commands.
     """
-    evidence, decision = verdict.evidence, verdict.decision
-    batches = pd.Timedelta(days=365.25) / length
-    if report.causes:
-        lines = [f"**{decision.reason}** Outcome: **{report.outcome}**, action: **page**.", ""]
-        lines += [line for cause in report.causes for line in _cause(cause)]
-        lines += [how_to_answer(conf, evidence.batch), ""]
-    else:
-        outcome = report.outcome.capitalize()
-        lines = [f"**{outcome}**: {decision.reason} Action: **{decision.action}**.", ""]
-    lines += [
-        f"{report.rows:,} rows judged against version {evidence.version}, {quarantined} refused.",
-        *report.notes,
-        "",
-        (
-            f"When nothing is wrong, at most {report.alpha * batches:.1f} of a year's "
-            f"{batches:,.0f} batches alarm, and at most {report.false_persisted * batches:.1f} "
-            "persist and ask for a retrain in vain."
-        ),
-        "",
-    ]
-    drifted = [found for found in report.findings if found.drifted]
-    if drifted:
-        lines += [
-            "| what | level | change | size | floor | corrected p | batches so far | importance |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-    lines += [
-        f"| {found.name} | {found.level} | {found.kind} | {found.statistic:.3g} "
-        f"| {found.floor:g} | {found.adjusted:.2g} | {found.since} | {found.importance:.2g} |"
-        for found in drifted[:30]
-    ]
-    return "\n".join(lines)
-
-
-def _cause(cause: Cause) -> list[str]:
-    cells = "".join(
-        f"\n| {_pretty(name)} | {_pretty(value)} |" for name, value in cause.evidence.items()
-    )
-    table = [f"| {_pretty(cause.name)} | |\n|---|---:|{cells}", ""] if cells else []
-    return [cause.sentence, "", *table, cause.cure, ""]
-
-
-def _pretty(value: float | str) -> str:
-    if isinstance(value, str):
-        return value.replace("|", "\\|")
-    return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
-
-
-def how_to_answer(conf: str, batch: str) -> str:
-    """What the answers to a broken batch mean, and the command for one of them."""
-    return (
-        "Answer reload once the source is mended, accept if the world is like that now, drop if "
-        "these rows shall never be learnt from: "
-        f"holdfast review {shlex.quote(conf)} --batch {batch} --answer reload "
-        '--reason "..."'
+    return markdown(
+        "batch_note.md.j2",
+        verdict=verdict,
+        report=report,
+        quarantined=quarantined,
+        batches=pd.Timedelta(days=365.25) / length,
+        drifted=[found for found in report.findings if found.drifted][:_MOST_FINDINGS],
+        conf=conf,
     )
 
 
 def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> dict[str, float]:
-    """The numbers that are drawn from batch to batch."""
+    """Collect the numbers of a batch that MLflow charts from batch to batch."""
     metrics = {
         "rows": float(report.rows),
         "quarantined": float(quarantined),
@@ -116,7 +84,20 @@ def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> di
 
 
 def figures(trained: Trained, loss: str) -> dict[str, Any]:
-    """Learning curve and feature importance, by file name."""
+    """Draw the learning curve and the feature importance of a training run.
+
+    Parameters
+    ----------
+    trained : Trained
+        What training made.
+    loss : str
+        Name of the loss.
+
+    Returns
+    -------
+    dict of str to Figure
+        Matplotlib figures by file name.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 -- slow to import, only training draws
 
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -1,7 +1,7 @@
-"""Pages, through Apprise: one message to every address, and never an exception.
+"""Sends pages through Apprise: one message to every address, and never an exception.
 
-An address holds its secret anywhere in it (Slack's is in the place of the host), so a log line
-names no more of it than the service.
+An address may hold a secret anywhere (Slack's is where others have a host), so that a log line
+names the service and nothing else of it.
 """
 
 import logging
@@ -14,7 +14,7 @@ from apprise import Apprise, NotifyBase, NotifyType
 from pydantic import SecretStr
 
 logger = logging.getLogger(__name__)
-logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs whole addresses
+logging.getLogger("apprise").setLevel(logging.CRITICAL)  # Apprise logs whole addresses
 
 Kind = Literal["drift", "broken", "gate", "performance", "failure", "quarantine"]
 
@@ -30,15 +30,15 @@ _SEVERITY: Final[dict[Kind, NotifyType]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person has to know.
+    """Something that people have to know.
 
     Attributes
     ----------
     kind : str
-        What happened: persisted ``drift``, a ``broken`` batch, a refused ``gate``, lost
-        ``performance``, the ``failure`` of a flow, or a batch in ``quarantine``.
+        What happened: persistent ``drift``, a ``broken`` batch, a decision of the ``gate``,
+        lost ``performance``, the ``failure`` of a flow, or a batch in ``quarantine``.
     subject : str
-        The one line a phone shows.
+        The one line that a phone shows.
     body : str
         What was seen and what to do, in plain text.
     """
@@ -49,26 +49,26 @@ class Event:
 
 
 def page(event: Event, urls: Sequence[SecretStr]) -> bool:
-    """Tell everyone about an event.
+    """Send an event to every address.
 
     Parameters
     ----------
     event : Event
-        What to tell.
+        What happened.
     urls : sequence of SecretStr
         Apprise addresses, such as ``slack://...``, ``mailto://...`` or ``json://host/path``.
 
     Returns
     -------
     bool
-        Whether at least one address took the message; each that did not is logged.
+        Whether at least one address accepted the message. Each address that did not is logged.
     """
     if not urls:
         _warn_once()
         logger.info("Nobody was paged about %r.", event.subject)
         return False
-    taken = [_deliver(event, url.get_secret_value()) for url in urls]
-    return any(taken)
+    accepted = [_deliver(event, url.get_secret_value()) for url in urls]
+    return any(accepted)
 
 
 @cache
@@ -83,14 +83,14 @@ def _deliver(event: Event, url: str) -> bool:
     try:
         service = Apprise.instantiate(url)
         reason = "" if service and _send(service, event) else "refused"
-    except Exception as error:  # noqa: BLE001 -- a plugin may raise anything, a page stops no work
+    except Exception as error:  # noqa: BLE001 -- whatever a plugin raises, a page must stop no work
         reason = type(error).__name__
     if reason:
         logger.error(
-            "The page %r was not taken by the %s address in alerts.urls (%s). "
-            "Check that address with `apprise -b test <address>`.",
-            event.subject,
+            "The %s address in alerts.urls did not accept the page %r (%s). "
+            "Check it with `apprise -b test <address>`.",
             _scheme(url),
+            event.subject,
             reason,
         )
     return not reason

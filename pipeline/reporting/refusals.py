@@ -1,44 +1,66 @@
-"""Refused requests of a week, as one page: what they break, who sends them, what seems new."""
+"""The weekly note about refused requests: what they break, who sends them, new labels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from pipeline.reporting.rendering import markdown
+
 MOST = 10
 """Lines of a table."""
 OFTEN = 3
-"""Requests that name a label before it is taken for more than a slip."""
-_LONGEST = 40
+"""Requests that must name a label before it counts as more than a typing error."""
 
 
-def weekly_page(
-    refused: pd.DataFrame, before: pd.DataFrame, known: Mapping[str, Sequence[str]]
+@dataclass(frozen=True)
+class Table:
+    """The most frequent values of one kind, this week and the week before.
+
+    Attributes
+    ----------
+    what : str
+        What is counted.
+    lines : list of (str, int, int)
+        Value, times it was seen this week, and the change since the week before.
+    rest : int
+        Further values that the table does not show.
+    """
+
+    what: str
+    lines: list[tuple[str, int, int]]
+    rest: int
+
+
+def weekly_note(
+    refused: pd.DataFrame, before: pd.DataFrame, known: Mapping[str, Sequence[str]], conf: str
 ) -> str:
-    """The page of a week in Markdown.
+    """Describe the refused requests of a week in Markdown.
 
     Parameters
     ----------
     refused, before : DataFrame
-        Refused requests of the week and of the one before it, as `read_refusals` gives them.
+        Refused requests of the week and of the week before, as `read_refusals` returns them.
     known : mapping of str to sequence of str
         Labels of each categorical column that the served version knows.
+    conf : str
+        Path of the model's file, for the commands.
     """
     now, then = _problems(refused), _problems(before)
-    lines = [
-        f"{len(refused):,} requests were refused; {len(before):,} in the week before.",
-        "",
-        *_table("reason", Counter(map(_reason, now)), Counter(map(_reason, then))),
-        *_table("column", Counter(map(_column, now)), Counter(map(_column, then))),
-        *_table("caller", Counter(refused["caller"]), Counter(before["caller"])),
-    ]
-    new = list(_new_labels(refused, known))
-    if new:
-        lines += ["| may be a new label | of column | requests |", "|---|---|---|"]
-        lines += [f"| {_cell(label)} | {_cell(name)} | {n:,} |" for name, label, n in new[:MOST]]
-        lines += ["", "Add those that are right to their column's `values`, and train again."]
-    return "\n".join(lines)
+    return markdown(
+        "refusals_note.md.j2",
+        refused=len(refused),
+        before=len(before),
+        tables=[
+            _table("reason", map(_reason, now), map(_reason, then)),
+            _table("column", map(_column, now), map(_column, then)),
+            _table("caller", refused["caller"], before["caller"]),
+        ],
+        labels=list(_new_labels(refused, known))[:MOST],
+        conf=conf,
+    )
 
 
 def _problems(refused: pd.DataFrame) -> list[dict[str, Any]]:
@@ -53,18 +75,16 @@ def _column(problem: Mapping[str, Any]) -> str:
     return problem["column"] or "(the request)"
 
 
-def _table(what: str, now: Counter[str], then: Counter[str]) -> list[str]:
-    rows = [f"| {_cell(name)} | {n:,} | {n - then[name]:+,} |" for name, n in now.most_common(MOST)]
-    rest = len(now) - len(rows)
-    if rest:
-        rows.append(f"| and {rest:,} more | | |")
-    return [f"| {what} | times | change |", "|---|---|---|", *rows, ""] if rows else []
+def _table(what: str, now: Iterable[str], then: Iterable[str]) -> Table:
+    counted, before = Counter(now), Counter(then)
+    lines = [(name, n, n - before[name]) for name, n in counted.most_common(MOST)]
+    return Table(what, lines, len(counted) - len(lines))
 
 
 def _new_labels(
     refused: pd.DataFrame, known: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str, int]]:
-    """Refused labels that several requests name and that are no other spelling of a known one."""
+    """Columns and labels that several requests name and that are no spelling of a known label."""
     named: Counter[tuple[str, str]] = Counter()
     for problems in refused["problems"]:
         named.update({(one["column"], one["got"]) for one in problems if one["code"] == "label"})
@@ -77,8 +97,3 @@ def _new_labels(
 
 def _plain(label: str) -> str:
     return "".join(label.casefold().split())
-
-
-def _cell(text: str) -> str:
-    """Callers and values are anybody's words: none may end its cell."""
-    return " ".join(text[: 2 * _LONGEST].split()).replace("|", "\\|").replace("<", "&lt;")

@@ -2,3 +2,5 @@
 
 Decides which requests are accepted and which version answers them.
 """
+
+__all__ = ["server"]

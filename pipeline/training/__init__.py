@@ -2,3 +2,5 @@
 
 Decides whether a challenger is better than the champion. Imports neither Prefect nor MLflow.
 """
+
+__all__ = ["bundle", "fitting", "gate", "metrics", "model", "parity"]

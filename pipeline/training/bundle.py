@@ -1,4 +1,4 @@
-"""All of a version in one folder: what is registered, served and compared against."""
+"""Everything of a version in one folder, as it is registered, served and compared with."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 
 def sha256_of(folder: Path) -> str:
-    """SHA-256 of all files of a folder, with their names."""
+    """Compute the SHA-256 of all files of a folder and their names."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -29,20 +29,20 @@ def sha256_of(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A version as it travels.
+    """A version with all that is needed to serve and to monitor it.
 
     Attributes
     ----------
     model : Model
         The fitted model.
     golden : Golden
-        Its golden batch, which it predicts as it did at training.
+        Rows with the predictions that the model made of them when it was trained.
     reference : Reference
-        Its training rows, described.
+        Description of its training rows.
     heldout : DataFrame
         Key, time, target, ``prediction``, ``baseline`` and ``loss`` of the held-out rows.
     manifest : dict
-        Name, window and environment.
+        Name, training window, environment, importance and ranges of columns.
     """
 
     model: Model
@@ -52,7 +52,7 @@ class Bundle:
     manifest: dict[str, Any]
 
     def save(self, folder: Path, *, sample: pd.DataFrame) -> None:
-        """Write everything, with a uniform sample of the training rows for later tests."""
+        """Write all parts into a folder, with a uniform sample of the training rows."""
         self.model.save(folder / "model")
         self.golden.save(folder / "golden")
         (folder / "reference.json").write_text(json.dumps(self.reference.to_dict()))
@@ -62,12 +62,13 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
-        """Read what `save` wrote, and replay the golden batch.
+        """Read a folder that `save` wrote, and replay the golden batch.
 
         Raises
         ------
         RegistryError
-            If a part is missing or broken, or the golden batch comes out differently.
+            If a part is missing or damaged, or the model encodes or predicts the golden rows
+            differently than at training.
         """
         try:
             reference = Reference.from_dict(json.loads((folder / "reference.json").read_text()))
@@ -75,7 +76,7 @@ class Bundle:
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             got = next(iter(str(error).splitlines()), type(error).__name__)
-            message = f"The version in {folder} must be whole. Got: {got}. Train it again."
+            message = f"The version in {folder} is damaged or incomplete ({got}). Train it again."
             raise RegistryError(message) from error
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)

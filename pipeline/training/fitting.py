@@ -1,7 +1,7 @@
-"""Labelled rows -> a judged and a refitted model.
+"""Turns labelled rows into a model: fitted, judged on held-out rows, and fitted again.
 
-The window is split by time: a first fit on the older part is judged on the newer, held-out
-part, which no fit has seen; the model that serves is then fitted again on both.
+The window is split by time. A first fit on the older rows is judged on the newer, held-out rows,
+which it has not seen; the model that serves is then fitted on all rows.
 """
 
 from collections.abc import Iterator
@@ -11,29 +11,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
-from pipeline.columns import Matrix, known_categories, require
+from pipeline.columns import Floats, Matrix, known_categories, require
 from pipeline.config import Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.metrics import evaluate, importance, mean_loss
+from pipeline.training.metrics import compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions, build_estimator
 
-Floats = NDArray[np.float64]
 PREDICTION = "prediction"
+"""Name of the column of predictions."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss against effort, on fitted and held-out rows.
+    """A learning curve: the loss on fitted and on held-out rows, step by step.
 
     Attributes
     ----------
     label : str
         What the horizontal axis counts.
     steps : list of int
-        Boosting rounds, or rows fitted.
+        Boosting rounds, or numbers of rows fitted.
     fitted, heldout : list of float
         Loss at each step.
     """
@@ -46,32 +45,32 @@ class Curve:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training made.
+    """A trained model and how it was judged.
 
     Attributes
     ----------
     model : Model
-        Fitted on all labelled rows of the window; what serves.
+        The model that serves, fitted on all labelled rows of the window.
     judged : Model
-        Fitted without the held-out rows; what `scores` are of.
+        The model fitted without the held-out rows, to which `metrics` belong.
     heldout : DataFrame
-        Held-out rows with the target and `judged`'s ``prediction``.
-    scores, baseline : dict of str to float
-        Of `judged` and of the trivial baseline, on the held-out rows.
+        Held-out rows with the target and the ``prediction`` of `judged`.
+    metrics, baseline : dict of str to float
+        Metrics of `judged` and of the trivial baseline, on the held-out rows.
     trivial : float
-        What the baseline predicts for every row: the mean of the older targets.
+        The baseline's prediction for every row: the mean target of the older rows.
     curve : Curve
-        How the loss of `judged` came about.
+        Learning curve of `judged`.
     importance : dict of str to float
         Loss added on held-out rows when a column is shuffled, largest first.
     fitted_rows : int
-        Rows `model` was fitted on.
+        Number of rows that `model` was fitted on.
     """
 
     model: Model
     judged: Model
     heldout: pd.DataFrame
-    scores: dict[str, float]
+    metrics: dict[str, float]
     baseline: dict[str, float]
     trivial: float
     curve: Curve
@@ -80,14 +79,14 @@ class Trained:
 
 
 def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:
-    """Fit, judge on held-out rows, fit again on all.
+    """Fit a model, judge it on held-out rows, and fit it again on all rows.
 
     Parameters
     ----------
     rows : DataFrame
         Valid labelled rows of the window.
     data : Data
-        Columns and their roles.
+        Declared columns and their roles.
     training : Training
         Estimator, parameters, length of the holdout, seed.
     task : str
@@ -96,7 +95,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     Raises
     ------
     DataError
-        If either side of the split is empty or the target is not what the task needs.
+        If either part of the split is empty, or the target does not suit the task.
     ConfigError
         If the estimator or its parameters are wrong.
     """
@@ -120,8 +119,8 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         model=_fit(rows, data, training, task),
         judged=judged,
         heldout=heldout.assign(**{PREDICTION: predictions}),
-        scores=evaluate(task, target, predictions),
-        baseline=evaluate(task, target, np.full(len(heldout), trivial)),
+        metrics=compute_metrics(task, target, predictions),
+        baseline=compute_metrics(task, target, np.full(len(heldout), trivial)),
         trivial=trivial,
         curve=curve,
         importance=importance(judged, heldout, data.target, seed=training.seed),
@@ -131,7 +130,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
 
 def _check_target(rows: pd.DataFrame, data: Data, task: str) -> None:
     if rows.empty:
-        message = "The training rows must hold labelled rows. Got none. Check data.label_delay."
+        message = "The training window has no labelled rows. Check data.label_delay."
         raise DataError(message)
     target = rows[data.target]
     text = pd.api.types.is_string_dtype(target)
@@ -182,7 +181,7 @@ def _unfitted(data: Data, training: Training, task: str) -> Any:
 
 @contextmanager
 def _fitting(training: Training) -> Iterator[None]:
-    """Rows and target were checked, so what an estimator still refuses is its parameters."""
+    """Report errors of an estimator as its parameters' fault: rows and target were checked."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -211,11 +210,12 @@ def out_of_sample(
     *,
     length: pd.Timedelta,
 ) -> Predictions:
-    """What the model answers for rows it was not fitted on, as it will for live ones.
+    """Predict rows by models that were not fitted on them, as a model predicts live rows.
 
-    Every other stretch of `length` is predicted by a fit of the stretches between: answers to
-    rows that a model has learnt are more extreme than to any others. A half that cannot be
-    fitted alone leaves the model's own answers.
+    Predictions of rows that a model was fitted on are more extreme than those of any others.
+    Time is cut into stretches of `length`; every other stretch is predicted by a model that is
+    fitted on the stretches in between. If either half cannot be fitted alone, the predictions
+    of `model` itself are returned.
 
     Parameters
     ----------
@@ -224,9 +224,9 @@ def out_of_sample(
     known : DataFrame
         Labelled rows of the window.
     rows : DataFrame
-        Rows to be predicted, those of `known` among them.
+        Rows to predict; `known` is a part of them.
     data : Data
-        Columns and their roles.
+        Declared columns and their roles.
     training : Training
         Estimator, parameters and seed.
     length : Timedelta
@@ -268,7 +268,7 @@ def _fit_judged(
 
 
 def _sizes(model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Floats]) -> Curve:
-    """The newest quarter, half and all of the rows; the last fit is the one that stays."""
+    """Fit the newest quarter, the newest half and all of the rows; the last fit stays."""
     x, y = rows
     steps, fitted, tested = [], [], []
     for share in (4, 2, 1):

@@ -8,17 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.columns import Floats
 from pipeline.config import Promotion
 
-Floats = NDArray[np.float64]
 _RESAMPLES = 2_000
-_SHOWN = 5
-"""Slices that MLflow's page names."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """How much smaller one model's loss is than another's, on the same rows.
+    """How much smaller the challenger's loss is than another model's, on the same rows.
 
     Attributes
     ----------
@@ -27,7 +25,7 @@ class Gain:
     mean : float
         Relative gain; 0.02 is 2% less loss.
     low, high : float
-        Ends of the interval of the configured confidence, one-sided each.
+        Ends of its interval; each is one-sided, at the configured confidence.
     """
 
     over: str
@@ -35,26 +33,23 @@ class Gain:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"- over the {self.over}: {self.mean:+.2%} ({self.low:+.2%} to {self.high:+.2%})"
-
 
 @dataclass(frozen=True)
 class GateResult:
-    """Whether a version becomes champion, and why.
+    """Whether a version may become champion, and why.
 
     Attributes
     ----------
     promoted : bool
-        The outcome.
+        Whether it passed.
     reason : str
-        One sentence, or one for each problem.
+        One sentence, or one sentence for each problem.
     rows : int
-        Labelled rows it was judged on.
+        Number of labelled rows that it was judged on.
     gains : tuple of Gain
-        Over the trivial baseline and, where there is one, the champion.
+        Gains over the trivial baseline and, if there is one, over the champion.
     slices : tuple of Gain
-        Over the champion, on each slice with rows enough; the worst first.
+        Gains over the champion on each slice with enough rows, the worst first.
     """
 
     promoted: bool
@@ -63,21 +58,8 @@ class GateResult:
     gains: tuple[Gain, ...] = ()
     slices: tuple[Gain, ...] = ()
 
-    def to_markdown(self) -> str:
-        """The decision as MLflow shows it."""
-        verdict = "Passed" if self.promoted else "Refused"
-        heading = f"**{verdict}.** {self.reason}"
-        if not self.gains:
-            return heading
-        lines = [heading, "", f"Judged on {self.rows:,} rows; gain in loss:", ""]
-        lines += [str(gain) for gain in self.gains]
-        if self.slices:
-            lines += ["", f"The worst of {len(self.slices)} slices:", ""]
-            lines += [str(gain) for gain in self.slices[:_SHOWN]]
-        return "\n".join(lines)
 
-
-def judge(
+def judge_challenger(
     losses: pd.DataFrame,
     *,
     times: pd.Series,
@@ -87,7 +69,7 @@ def judge(
     slices: pd.DataFrame | None = None,
     problems: Sequence[str] = (),
 ) -> GateResult:
-    """Judge a challenger by its losses.
+    """Judge a challenger by its losses beside the losses of other models.
 
     Parameters
     ----------
@@ -99,70 +81,72 @@ def judge(
     part : Timedelta
         Length of time within which rows depend on one another.
     policy : Promotion
-        What is asked of a challenger.
+        What a challenger has to show.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     slices : DataFrame, optional
-        Values of each row by which slices are made, one column a kind.
+        Values of each row that define slices, one column for each kind of slice.
     problems : sequence of str
-        What is already known to be wrong with it.
+        Problems of the challenger that are known already.
 
     References
     ----------
     Kuensch (1989), Ann. Stat. 17(3): 1217-1241, for the bootstrap of blocks.
     """
-    known = list(problems)
     group = ((times - times.min()) // part).to_numpy() if len(times) else np.empty(0)
-    if len(losses) < policy.min_rows:
-        known.append(
-            f"A challenger must be judged on at least {policy.min_rows} labelled rows that no "
-            f"model was fitted on. Got {len(losses)}. Wait for more labels."
-        )
-    elif len(np.unique(group)) < 2:  # noqa: PLR2004 -- one part has no spread
-        known.append(
-            f"A challenger must be judged on at least 2 stretches of {part}, or its interval is "
-            "not known. Got 1. Wait for more labels."
-        )
+    known = [*filter(None, [*problems, _too_few(losses, group, part, policy)])]
     if known:
         return GateResult(promoted=False, reason=" ".join(known), rows=len(losses))
     others = [name for name in ("baseline", "champion") if name in losses]
     gains = tuple(_gain(losses[["challenger", name]], group, policy, seed) for name in others)
     parts = _by_slice(losses, group, slices, policy, seed) if "champion" in losses else ()
-    known = [_problem(gain, policy, first=len(gains) == 1) for gain in gains]
-    known += [_slice_problem(gain, policy) for gain in parts]
-    mean = float(losses["challenger"].mean())
-    if policy.max_loss is not None and not mean <= policy.max_loss:
-        known.append(
-            f"A challenger's loss must be at most {policy.max_loss:g} (promotion.max_loss). "
-            f"Got {mean:.4g}."
-        )
+    found = [_problem(gain, policy, first=len(gains) == 1) for gain in gains]
+    found += [_slice_problem(gain, policy) for gain in parts]
+    found.append(_loss_problem(float(losses["challenger"].mean()), policy))
     last = gains[-1]
     reason = f"The gain over the {last.over} is {last.mean:+.2%}, at least {last.low:+.2%}."
-    reason = " ".join(filter(None, known)) or reason
-    return GateResult(not any(known), reason, len(losses), gains, parts)
+    reason = " ".join(filter(None, found)) or reason
+    return GateResult(not any(found), reason, len(losses), gains, parts)
 
 
-def unusable(predicted: Floats, *, chances: bool) -> list[str]:
-    """What is wrong with predictions, whatever the labels say.
+def _too_few(
+    losses: pd.DataFrame, group: NDArray[Any], part: pd.Timedelta, policy: Promotion
+) -> str:
+    """Say why there are too few labelled rows for a decision; empty if there are enough."""
+    if len(losses) < policy.min_rows:
+        return (
+            f"A challenger must be judged on at least {policy.min_rows} labelled rows that no "
+            f"model was fitted on. Got {len(losses)}. Wait for more labels."
+        )
+    if len(np.unique(group)) < 2:  # noqa: PLR2004 -- one part has no spread
+        return (
+            f"A challenger must be judged on at least 2 stretches of {part}, or its gain has no "
+            "interval. Got 1. Wait for more labels."
+        )
+    return ""
+
+
+def prediction_problems(predicted: Floats, *, chances: bool) -> list[str]:
+    """Say what is wrong with predictions, whatever the labels are.
 
     Parameters
     ----------
     predicted : array of float, shape (n_rows,)
+        The predictions.
     chances : bool
-        Whether they are chances, from 0 to 1.
+        Whether they are probabilities, from 0 to 1.
     """
     if not len(predicted):
         return []
-    got = f"Got {np.nanmin(predicted):.4g} to {np.nanmax(predicted):.4g}"
     odd = int((~np.isfinite(predicted)).sum())
-    problems = []
     if odd:
-        problems.append(f"Predictions must be finite numbers. {odd} of {len(predicted)} are not.")
-    elif chances and (predicted.min() < 0 or predicted.max() > 1):
-        problems.append(f"Predicted chances must lie from 0 to 1. {got}.")
-    elif np.ptp(predicted) == 0:
-        problems.append(f"Predictions must tell rows apart. All {len(predicted)} are the same.")
-    return problems
+        return [f"Predictions must be finite numbers. Got {odd} of {len(predicted)} that are not."]
+    if chances and (predicted.min() < 0 or predicted.max() > 1):
+        got = f"Got {predicted.min():.4g} to {predicted.max():.4g}."
+        return [f"Predicted probabilities must lie from 0 to 1. {got}"]
+    if np.ptp(predicted) == 0:
+        return [f"All {len(predicted)} predictions are the same, so that they are of no use."]
+    return []
 
 
 def _by_slice(
@@ -172,7 +156,7 @@ def _by_slice(
     policy: Promotion,
     seed: int,
 ) -> tuple[Gain, ...]:
-    """Gain over the champion on each value that rows enough have, the worst first."""
+    """Compute the gain over the champion on each slice with enough rows, the worst first."""
     if slices is None:
         return ()
     found = []
@@ -184,6 +168,15 @@ def _by_slice(
                 gain = _gain(columns, group[places], policy, seed)
                 found.append(replace(gain, over=f"champion where {name} = {value}"))
     return tuple(sorted(found, key=lambda gain: gain.mean))
+
+
+def _loss_problem(mean: float, policy: Promotion) -> str:
+    if policy.max_loss is None or mean <= policy.max_loss:
+        return ""
+    return (
+        f"A challenger's loss must be at most {policy.max_loss:g} (promotion.max_loss). "
+        f"Got {mean:.4g}."
+    )
 
 
 def _slice_problem(gain: Gain, policy: Promotion) -> str:
@@ -204,7 +197,7 @@ def _problem(gain: Gain, policy: Promotion, *, first: bool) -> str:
     if first:
         rule = f"The first version must be better than the trivial baseline {sure}."
         return "" if gain.low > 0 else f"{rule} {got}"
-    # Keeping a champion that is worse still would help nobody.
+    # A champion that is worse still must not be kept.
     rule = f"The challenger must not be worse than the trivial baseline {sure}."
     return "" if gain.high > 0 else f"{rule} {got}"
 
@@ -221,7 +214,7 @@ def _gain(losses: pd.DataFrame, group: NDArray[Any], policy: Promotion, seed: in
 
 
 def _relative(challenger: Floats, other: Floats) -> Floats:
-    """Relative gain; over a model without loss there is none, and any loss loses everything."""
+    """Compute the relative gain; over a model without loss it is 0 at best, and -1 otherwise."""
     gains = np.where(challenger > 0, -1.0, 0.0)
     shares: Floats = np.divide(challenger, other, out=1 - gains, where=other > 0)
     return 1 - shares

@@ -1,10 +1,9 @@
-"""How good predictions are: the loss of each row, metrics of many, and what each column adds."""
+"""How good predictions are: loss per row, metrics of many rows, importance of columns."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import (
     brier_score_loss,
@@ -15,42 +14,37 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from pipeline.columns import Matrix
+from pipeline.columns import Floats, Matrix
 from pipeline.training.model import Model, Predictions
 
-Floats = NDArray[np.float64]
 LOSS = {"classification": "log_loss", "regression": "squared_error"}
-"""What is compared between models and over time; smaller is better."""
-
-
+"""The metric by which models are compared, for each task; smaller is better."""
 _EDGE = 1e-7
-"""Chances are kept this far from 0 and 1, or one row could decide everything."""
-
-
+"""Probabilities are kept this far from 0 and 1, or a single row could decide everything."""
 _IMPORTANCE_ROWS = 4_000
 
 
 def mean_loss(model: Model, x: Matrix, y: Floats) -> float:
-    """Mean loss of a model on encoded rows and their targets."""
+    """Compute the mean loss of a model on encoded rows and their targets."""
     return float(losses(model.task, y, model.predict_encoded(x)).mean())
 
 
 def losses(task: str, target: Floats, predictions: Predictions) -> Floats:
-    """Loss of each row, shape (n_rows,): log-loss in nats, or squared error."""
+    """Compute the loss of each row, shape (n_rows,): log-loss in nats, or squared error."""
     if task == "regression":
         return np.square(target - predictions)
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     return -np.where(target == 1, np.log(chance), np.log1p(-chance))
 
 
-def evaluate(task: str, target: Floats, predictions: Predictions) -> dict[str, float]:
-    """Scores of predictions against the truth, by scikit-learn.
+def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict[str, float]:
+    """Compare predictions with the truth by the metrics of scikit-learn.
 
     Returns
     -------
     dict of str to float
-        Classification: log_loss, roc_auc (NaN when only one class is there), brier.
-        Regression: squared_error, rmse, mae, r2.
+        Classification: log_loss, roc_auc (NaN if the target has one class only), brier.
+        Regression: squared_error, rmse, mae, r2 (NaN for a single row).
     """
     if task == "regression":
         rmse = float(root_mean_squared_error(target, predictions))
@@ -70,18 +64,23 @@ def evaluate(task: str, target: Floats, predictions: Predictions) -> dict[str, f
 
 
 def importance(model: Model, rows: pd.DataFrame, target: str, *, seed: int) -> dict[str, float]:
-    """Loss added when a column is shuffled, by scikit-learn's permutation importance.
+    """Compute how much loss is added when a column is shuffled (permutation importance).
 
     Parameters
     ----------
     model : Model
         The fitted model.
     rows : DataFrame
-        Labelled rows it was not fitted on; at most 4,000 of them are used.
+        Labelled rows that it was not fitted on; at most 4,000 of them are used.
     target : str
-        Column of the truth.
+        Name of the target column.
     seed : int
-        Of the sample and the shuffles.
+        Seed of the sample and the shuffles.
+
+    Returns
+    -------
+    dict of str to float
+        Added loss by column, largest first.
 
     References
     ----------

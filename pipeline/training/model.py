@@ -1,11 +1,12 @@
 """A fitted model as it is stored and served: declared columns, known labels, estimator.
 
-Stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trust list below.
+It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trust list below.
 """
 
 import json
 import re
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
@@ -22,27 +22,28 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from pipeline.columns import Categories, Matrix, encode
+from pipeline.columns import Categories, Floats, Matrix, encode
 from pipeline.config import Categorical, Columns
 from pipeline.errors import ConfigError, RegistryError
 
-Predictions = NDArray[np.float64]
+Predictions = Floats
+"""One number per row: the probability of 1, or the expected value."""
 _COLUMNS: TypeAdapter[Columns] = TypeAdapter(Columns)
 _TRUSTED = re.compile(
     r"sklearn\.([\w.]*\.)?_?[A-Z]\w*"  # classes of scikit-learn
     r"|numpy\.dtype|functools\.partial|sklearn\.utils\.validation\.check_array"
 )
-"""What may be loaded besides skops' own list; other functions, even of numpy, can run anything."""
+"""Types that may be loaded besides skops' own list; any other could run code."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What turns rows into predictions.
+    """A fitted estimator with the columns and labels that it needs to predict rows.
 
     Attributes
     ----------
     task : str
-        ``classification`` predicts the chance of 1, ``regression`` a number.
+        ``classification`` predicts the probability of 1, ``regression`` a number.
     columns : dict of str to Column
         Declared columns, in the order of the encoded matrix.
     categories : dict of str to list of str
@@ -57,15 +58,15 @@ class Model:
     estimator: Any
 
     def encode(self, frame: pd.DataFrame) -> Matrix:
-        """Rows as the estimator sees them, shape (n_rows, n_columns)."""
+        """Encode rows for the estimator, shape (n_rows, n_columns)."""
         return encode(frame, self.columns, self.categories)
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Chance of 1 or expected number per row, shape (n_rows,)."""
+        """Predict the probability of 1, or the expected number, of each row, shape (n_rows,)."""
         return self.predict_encoded(self.encode(frame))
 
     def predict_encoded(self, matrix: Matrix) -> Predictions:
-        """Predict from an encoded matrix, shape (n_rows, n_columns)."""
+        """Predict the rows of an encoded matrix, shape (n_rows, n_columns)."""
         if len(matrix) == 0:
             return np.empty(0)
         if hasattr(self.estimator, "get_booster"):
@@ -100,7 +101,7 @@ class Model:
         Raises
         ------
         RegistryError
-            If files are missing or hold types that are not trusted.
+            If files are missing or damaged, or hold types that are not trusted.
         """
         try:
             card = json.loads((folder / "model.json").read_text())
@@ -112,24 +113,31 @@ class Model:
             )
         except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
             got = next(iter(str(error).splitlines()), type(error).__name__)
-            message = f"The model in {folder} must be whole. Got: {got}. Register it again."
+            message = f"The model in {folder} is damaged or incomplete ({got}). Register it again."
             raise RegistryError(message) from error
 
 
 def _load_estimator(folder: Path, path: str) -> Any:
-    if (folder / "estimator.ubj").exists():
-        import xgboost  # noqa: PLC0415 -- the same
+    booster = folder / "estimator.ubj"
+    return _load_booster(booster, path) if booster.exists() else _load_skops(folder)
 
-        kind = getattr(xgboost, path.rpartition(".")[2], None)
-        if not (isinstance(kind, type) and issubclass(kind, xgboost.XGBModel)):
-            message = (
-                f"The model in {folder} must name a model of XGBoost. Got {path!r}. "
-                "Train it again from its configuration."
-            )
-            raise RegistryError(message)
-        estimator = kind()
-        estimator.load_model(folder / "estimator.ubj")
-        return estimator
+
+def _load_booster(file: Path, path: str) -> Any:
+    import xgboost  # noqa: PLC0415 -- slow to import, not needed by all
+
+    kind = getattr(xgboost, path.rpartition(".")[2], None)
+    if not (isinstance(kind, type) and issubclass(kind, xgboost.XGBModel)):
+        message = (
+            f"The model in {file.parent} must name a model of XGBoost. Got {path!r}. "
+            "Train it again from its configuration."
+        )
+        raise RegistryError(message)
+    estimator = kind()
+    estimator.load_model(file)
+    return estimator
+
+
+def _load_skops(folder: Path) -> Any:
     from skops import io  # noqa: PLC0415 -- slow to import, needed by few
 
     file = folder / "estimator.skops"
@@ -145,12 +153,12 @@ def _load_estimator(folder: Path, path: str) -> Any:
 
 
 def import_estimator(path: str) -> Any:
-    """The class behind an import path such as ``xgboost.XGBClassifier``.
+    """Import the class of an estimator by a path such as ``xgboost.XGBClassifier``.
 
     Raises
     ------
     ConfigError
-        If there is no such class.
+        If the path names no class that can be imported.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -164,11 +172,11 @@ def import_estimator(path: str) -> Any:
 
 
 def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed: int) -> Any:
-    """An unfitted estimator for encoded matrices.
+    """Create an unfitted estimator for encoded matrices.
 
-    XGBoost reads labels and nulls natively. An estimator that allows NaN is used as it is,
-    told which columns are labels if it can be; any other is put behind one-hot encoding,
-    imputation with an indicator, and scaling.
+    XGBoost handles labels and nulls itself. Any other estimator that allows NaN is used
+    directly, and learns which columns are labels if it has a parameter for that. The rest get
+    one-hot encoding, imputation with an indicator, and scaling in front.
 
     Raises
     ------
@@ -177,28 +185,34 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     """
     kind = import_estimator(path)
     labels = [isinstance(column, Categorical) for column in columns.values()]
-    given = dict(params)
     try:
         allowed = kind().get_params()
-        if "random_state" in allowed:
-            given.setdefault("random_state", seed)
-        if "feature_types" in allowed:
-            given |= {"feature_types": ["c" if label else "q" for label in labels]}
-            given |= {"enable_categorical": True}
-        if "categorical_features" in allowed:
-            given.setdefault("categorical_features", labels)
-        unknown = sorted(set(params) - set(allowed))
-        estimator: BaseEstimator = kind(**given)
+        estimator: BaseEstimator = kind(**_arguments(params, allowed, labels, seed))
     except (TypeError, ValueError, AttributeError) as error:
         message = f"training.params must suit {path}. Got: {error}. See its documentation."
         raise ConfigError(message) from error
+    unknown = sorted(set(params) - set(allowed))
     if unknown:
         names = ", ".join(unknown)
         message = f"training.params must suit {path}. Got {names}. See its documentation."
         raise ConfigError(message)
-    if get_tags(estimator).input_tags.allow_nan:
-        return estimator
-    return _prepared(estimator, labels)
+    allows_nan = get_tags(estimator).input_tags.allow_nan
+    return estimator if allows_nan else _prepared(estimator, labels)
+
+
+def _arguments(
+    params: dict[str, Any], allowed: Collection[str], labels: list[bool], seed: int
+) -> dict[str, Any]:
+    """Parameters of an estimator, with the seed and the columns that are labels."""
+    given = dict(params)
+    if "random_state" in allowed:
+        given.setdefault("random_state", seed)
+    if "feature_types" in allowed:
+        given |= {"feature_types": ["c" if label else "q" for label in labels]}
+        given |= {"enable_categorical": True}
+    if "categorical_features" in allowed:
+        given.setdefault("categorical_features", labels)
+    return given
 
 
 def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
@@ -217,5 +231,5 @@ def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
 
 
 def _load_pyfunc(path: str) -> Model:
-    """What MLflow calls to load a registered version by itself."""
+    """Load a registered version; MLflow calls this function by its name."""
     return Model.load(Path(path) / "model")

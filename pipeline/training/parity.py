@@ -1,7 +1,7 @@
-"""The golden batch: rows with every awkward value, and what they must encode to and predict.
+"""The golden batch: rows with every awkward value, and how the model must handle them.
 
-Logged with each model and replayed wherever it is loaded, so that a new pandas, another
-processor or a tampered file shows before a single row is served.
+It is logged with each model and replayed wherever the model is loaded, so that a new pandas,
+another processor or a tampered file is noticed before a single row is served.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,23 @@ from pipeline.errors import RegistryError
 from pipeline.training.model import Model, Predictions
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Tolerances of predictions: float32 arithmetic passes."""
+"""Tolerances of predictions, wide enough for float32 arithmetic."""
 EXACT = 1e-7
-"""Relative tolerance of encoded values: float32 rounding passes, a shifted hour does not."""
+"""Relative tolerance of encoded values: allows float32 rounding, but not a shifted hour."""
 UNSEEN = "holdfast-unseen"
 _PREDICTION = "holdfast-prediction"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Rows with what they encoded to and predicted when the model was made.
+    """Rows with the encoding and the predictions that a model gave them at training.
 
     Attributes
     ----------
     rows : DataFrame
-        Declared columns; every nullable one holds a null, every open categorical one a label
-        never seen, every numeric one its extremes. Values of private columns are made up.
+        Declared columns: each nullable column has a null, each categorical column without
+        declared labels an unseen label, each numeric column its extremes. Values of private
+        columns are invented.
     encoded : array of float64, shape (n_rows, n_columns)
         The expected matrix.
     predictions : array of float64, shape (n_rows,)
@@ -44,7 +45,7 @@ class Golden:
     predictions: Predictions
 
     def save(self, folder: Path) -> None:
-        """Write rows and expectations beside each other."""
+        """Write the rows and the expected values into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         self.rows.to_parquet(folder / "golden.parquet")
         expected = pd.DataFrame(self.encoded, columns=list(self.rows.columns))
@@ -52,25 +53,27 @@ class Golden:
 
     @classmethod
     def load(cls, folder: Path) -> "Golden":
-        """Read what `save` wrote.
+        """Read a folder that `save` wrote.
 
         Raises
         ------
         RegistryError
-            If a file is missing or broken.
+            If a file is missing or damaged.
         """
         try:
             rows = pd.read_parquet(folder / "golden.parquet")
             expected = pd.read_parquet(folder / "expected.parquet")
             predictions = expected.pop(_PREDICTION).to_numpy(dtype=np.float64)
         except (OSError, ValueError, KeyError) as error:
-            message = f"The golden batch in {folder} must be whole. Got: {error}. Train again."
+            message = (
+                f"The golden batch in {folder} is damaged or incomplete ({error}). Train again."
+            )
             raise RegistryError(message) from error
         return cls(rows, expected.to_numpy(dtype=np.float64), predictions)
 
 
 def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Golden:
-    """Compose golden rows from training rows and record what `model` makes of them.
+    """Compose golden rows from training rows, and encode and predict them.
 
     Parameters
     ----------
@@ -79,7 +82,9 @@ def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Gol
     rows : DataFrame
         Valid training rows.
     n : int
-        Ordinary rows to start from; the awkward ones are added to them.
+        Number of ordinary rows; rows with awkward values are added.
+    seed : int
+        Seed of the sample and of invented values.
     """
     rows = _without_private(conform(rows, model.columns), model, seed)
     ordinary = rows.sample(min(n, len(rows)), random_state=seed)
@@ -97,10 +102,10 @@ def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Gol
 
 
 def _without_private(rows: pd.DataFrame, model: Model, seed: int) -> pd.DataFrame:
-    """Private columns are made up, so that no value of a person is stored.
+    """Invent the values of private columns, so that no value of a person is stored.
 
-    Numbers are drawn evenly between the 5 % and 95 % quantiles, so that extremes do not leave
-    either; labels evenly from the known ones.
+    Numbers are uniform between the 5% and 95% quantiles, which hides extremes as well; labels
+    are uniform over the known labels.
     """
     random = np.random.default_rng(seed)
     made: dict[str, Any] = {}
@@ -129,41 +134,48 @@ def _awkward_values(rows: pd.DataFrame, model: Model) -> list[tuple[str, float |
 
 
 def replay(model: Model, golden: Golden) -> None:
-    """Predict the golden rows again; silence means the model is the one that was logged.
+    """Check that a model encodes and predicts its golden rows as it did at training.
 
     Raises
     ------
     RegistryError
-        Naming the first stage that differs: the columns that encode differently, else how
-        many predictions differ and by how much.
+        If it does not: the message names the columns that it encodes differently, or how many
+        predictions differ and by how much.
     """
     if list(model.columns) != list(golden.rows.columns):
         message = (
-            "The model must have the columns of its golden rows, "
-            f"{', '.join(golden.rows.columns)}. Got {', '.join(model.columns)}. "
-            "Register the model again."
+            f"The model has other columns than its golden rows: {', '.join(model.columns)} "
+            f"instead of {', '.join(golden.rows.columns)}. Register the model again."
         )
         raise RegistryError(message)
+    _check_encoding(model, golden)
+    _check_predictions(model, golden)
+
+
+def _check_encoding(model: Model, golden: Golden) -> None:
     encoded = model.encode(golden.rows)
-    same = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
-    if not same.all():
-        differ = [
-            f"{name} ({int((~same[:, i]).sum())} rows)"
-            for i, name in enumerate(model.columns)
-            if not same[:, i].all()
-        ]
+    close = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
+    differ = [
+        f"{name} ({int((~close[:, i]).sum())} rows)"
+        for i, name in enumerate(model.columns)
+        if not close[:, i].all()
+    ]
+    if differ:
         message = (
-            "The model must encode its golden rows as it did at training. "
-            f"Got other values in {', '.join(differ)}. Install the locked environment."
+            f"The model encodes its golden rows differently than at training, in "
+            f"{', '.join(differ)}. Install the locked environment."
         )
         raise RegistryError(message)
+
+
+def _check_predictions(model: Model, golden: Golden) -> None:
     predictions = model.predict_encoded(golden.encoded)
     close = np.isclose(predictions, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
     if not close.all():
         largest = np.abs(predictions - golden.predictions).max()
         message = (
-            "The model must predict its golden rows as it did at training. "
-            f"Got {int((~close).sum())} of {len(close)} different, by up to {largest:.3g}, "
-            "from equal inputs. Install the locked environment or register the model again."
+            f"The model predicts {int((~close).sum())} of {len(close)} golden rows differently "
+            f"than at training, by up to {largest:.3g}, from equal inputs. "
+            "Install the locked environment or register the model again."
         )
         raise RegistryError(message)

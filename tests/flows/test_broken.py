@@ -57,11 +57,14 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     assert result["action"] == "page"
     assert result["reason"] == "Broken: unit (age). Set aside until someone answers in review."
     (page,) = pages
-    assert (page["type"], page["title"]) == ("failure", f"shop, batch {FIRST}: broken, set aside")
+    assert (page["type"], page["title"]) == (
+        "failure",
+        f"shop: batch {FIRST} is broken and quarantined",
+    )
     _, registry = opened(conf)
     (cause,) = records.causes(registry, records.read_history(registry).batches[0])
     assert f"{cause.sentence} {cause.cure}" in page["message"]
-    assert f"review {conf} --batch {FIRST} --answer" in page["message"]
+    assert f"holdfast review {conf} --batch {FIRST} --answer reload" in page["message"]
 
 
 def test_all_rows_of_a_broken_batch_are_kept_as_they_came(spoilt, tmp_path):
@@ -250,7 +253,7 @@ def test_the_gate_does_not_judge_on_what_was_set_aside_since(spoilt, make_conf):
     assert "Got 0." in again["reason"]
 
 
-def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_the_model(
+def test_metrics_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_the_model(
     spoilt, answer
 ):
     conf = spoilt("age", THIRD)
@@ -263,7 +266,7 @@ def test_scores_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_th
     third = history.batch(THIRD)
     assert results[2]["action"] == "page"
     assert third.performance.at_least > settings.monitoring.performance_loss
-    assert third.performance.scores["log_loss"] > 1
+    assert third.performance.metrics["log_loss"] > 1
     assert third.performance.worse is False
     assert third.verdict.evidence.worse == ""
     assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND]

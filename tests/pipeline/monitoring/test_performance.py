@@ -18,7 +18,7 @@ def loss(days, *, level=1.0, spread=0.3, per_day=50, seed=0, start="2026-01-01")
 def judge(current, heldout, allowed=0.05):
     return realised(
         batch="2026-02-01",
-        scores={},
+        metrics={},
         current=current,
         heldout=heldout,
         length=WEEK,

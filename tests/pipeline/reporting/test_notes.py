@@ -4,8 +4,16 @@ import pandas as pd
 import pytest
 
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
-from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.reporting.notes import batch_metrics, batch_note
+from pipeline.monitoring.findings import Cause, DriftReport, Finding
+from pipeline.reporting.notes import (
+    batch_metrics,
+    batch_note,
+    figures,
+    gate_note,
+    training_note,
+)
+from pipeline.training.fitting import Curve, Trained
+from pipeline.training.gate import Gain, GateResult
 
 REPORT = DriftReport(1_200, 0.05, (), (), (), {}, 1, 400.0, 0.01, ())
 EVIDENCE = {"factor": 100.0, "median": 5132.4, "share": 0.98765, "sentinel": 1e300, "was": "a|b"}
@@ -18,7 +26,7 @@ def note(report, reason, action="page"):
     return batch_note(verdict, report, 7, length=pd.Timedelta("7D"), conf="my/shop.yml").split("\n")
 
 
-def test_the_note_of_a_broken_batch_begins_with_its_causes_and_how_to_answer():
+def test_the_note_of_a_broken_batch_begins_with_its_faults_and_how_to_answer():
     lines = note(replace(REPORT, causes=(UNIT, NULLS)), "Broken: unit (temp), nulls (origin).")
 
     start, *said = [line for line in lines if line]
@@ -39,8 +47,11 @@ def test_the_note_of_a_broken_batch_begins_with_its_causes_and_how_to_answer():
         "Send origin again.",
         said[11],
     ]
-    assert "flows.review my/shop.yml --batch 2026-01-05T00:00 --answer reload" in said[11]
-    assert said[12] == "1,200 rows judged against version 1, 7 refused."
+    assert said[11] == "When the source is mended, read the batch again:"
+    assert said[12].startswith(
+        "    holdfast review my/shop.yml --batch 2026-01-05T00:00 --answer reload"
+    )
+    assert said[14] == "1,200 valid rows were judged against version 1, 7 rows were refused."
 
 
 def test_the_note_of_any_other_batch_asks_for_no_answer():
@@ -50,6 +61,63 @@ def test_the_note_of_any_other_batch_asks_for_no_answer():
     assert "review" not in "\n".join(lines)
 
 
+def test_the_note_of_a_moved_batch_lists_what_drifted():
+    found = Finding(("temp",), "rows", "location", 0.31, 0.001, 0.075, 0.1, 2, 0.004, drifted=True)
+    quiet = replace(found, columns=("hour",), drifted=False)
+
+    lines = note(replace(REPORT, findings=(found, quiet)), "Not persistent yet.", action="none")
+
+    assert lines[-1] == "| temp | rows | location | 0.31 | 0.075 | 0.004 | 2 | nan |"
+
+
+def test_words_of_the_data_cannot_break_the_note():
+    odd = replace(UNIT, sentence="Saw <img src=x>\n# and | too.", evidence={})
+
+    lines = note(replace(REPORT, causes=(odd,)), "Broken.")
+
+    assert lines[2] == "Saw &lt;img src=x> # and \\| too."
+
+
 @pytest.mark.parametrize("causes", [(), (UNIT,), (UNIT, NULLS)])
 def test_causes_are_counted_from_batch_to_batch(causes):
     assert batch_metrics(replace(REPORT, causes=causes), 0, 0.5)["causes"] == len(causes)
+
+
+def test_the_note_of_a_gate_decision_names_gains_and_the_worst_slices():
+    gain = Gain("champion", 0.12, 0.031, 0.2)
+    slices = tuple(replace(gain, over=f"champion where plan = {i}|") for i in range(7))
+
+    lines = gate_note(GateResult(True, "It gains.", 1_400, (gain,), slices)).split("\n")
+
+    assert lines[0] == "**Passed.** It gains."
+    assert "- over the champion: +12.00% (+3.10% to +20.00%)" in lines
+    assert "The worst of 7 slices:" in lines
+    assert sum(line.startswith("- over the champion where plan = ") for line in lines) == 5
+    assert lines[-1].startswith("- over the champion where plan = 4\\|: ")
+
+
+def test_the_note_of_a_version_that_was_not_compared_is_one_sentence():
+    assert gate_note(GateResult(False, "Wait for more labels.", 0)) == (
+        "**Refused.** Wait for more labels."
+    )
+
+
+def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, rows):
+    trained = Trained(
+        model=model,
+        judged=model,
+        heldout=rows.head(50),
+        metrics={"log_loss": 0.51},
+        baseline={"log_loss": 0.69},
+        trivial=0.5,
+        curve=Curve("rows fitted", [1], [0.5], [0.6]),
+        importance={"age": 0.2, "plan": 0.1},
+        fitted_rows=1_234,
+    )
+
+    lines = training_note(trained, {"since": "2026-01-01", "until": "2026-02-01"}).split("\n")
+
+    assert lines[0].startswith("Trained on 1,234 labelled rows from 2026-01-01 to 2026-02-01.")
+    assert "| log_loss | 0.5100 | 0.6900 |" in lines
+    assert lines[-1] == "It relies most on age, plan."
+    assert set(figures(trained, "log_loss")) == {"learning_curve.png", "feature_importance.png"}

@@ -64,14 +64,14 @@ def test_a_page_carries_subject_and_body():
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
-def test_every_kind_of_event_arrives_as_more_than_information(kind):
+def test_every_kind_of_event_is_sent_as_a_warning_or_a_failure(kind):
     with receiver() as server:
         assert page(Event(kind, "subject", "body"), [server.url])
 
     assert server.received[0]["type"] in {"warning", "failure"}
 
 
-def test_a_broken_batch_is_a_failure():
+def test_a_broken_batch_is_sent_as_a_failure():
     with receiver() as server:
         assert page(Event("broken", "subject", "body"), [server.url])
 
@@ -85,14 +85,14 @@ def test_every_address_gets_the_page():
     assert len(first.received) == len(second.received) == 1
 
 
-def test_one_dead_address_does_not_keep_the_page_from_the_next():
+def test_a_dead_address_does_not_keep_the_page_from_the_next_one():
     with receiver() as server:
         assert page(EVENT, [NOBODY_LISTENS, server.url])
 
     assert len(server.received) == 1
 
 
-def test_a_receiver_that_answers_with_an_error_has_not_taken_the_page():
+def test_an_address_that_answers_with_an_error_did_not_accept_the_page():
     with receiver(status=500) as server:
         assert not page(EVENT, [server.url])
 
@@ -107,17 +107,18 @@ def test_a_receiver_that_answers_with_an_error_has_not_taken_the_page():
         ("", "unreadable"),
     ],
 )
-def test_an_undelivered_page_is_one_sentence_without_the_secret(url, shown, caplog):
+def test_an_undelivered_page_is_logged_in_one_line_without_the_secret(url, shown, caplog):
     caplog.set_level(logging.DEBUG)
 
     assert not page(EVENT, [SecretStr(url)])
 
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-    assert line.startswith(f"The page {EVENT.subject!r} was not taken by the {shown} address")
+    assert line.startswith(f"The {shown} address in alerts.urls did not accept the page")
+    assert repr(EVENT.subject) in line
     assert "hunter2" not in caplog.text
 
 
-def test_no_address_is_a_warning_once_and_never_a_silence(caplog):
+def test_a_page_without_addresses_warns_once_and_is_always_logged(caplog):
     caplog.set_level(logging.INFO)
 
     assert not page(EVENT, [])
@@ -128,6 +129,6 @@ def test_no_address_is_a_warning_once_and_never_a_silence(caplog):
     assert EVENT.subject in caplog.records[-1].getMessage()
 
 
-def test_an_event_does_not_change_after_it_happened():
+def test_an_event_is_immutable():
     with pytest.raises(AttributeError):
         EVENT.subject = "nothing happened"

@@ -1,8 +1,8 @@
 import pandas as pd
 
-from pipeline.reporting.refusals import MOST, OFTEN, weekly_page
+from pipeline.reporting.refusals import MOST, OFTEN, weekly_note
 
-KNOWN = {"origin": ["EWR", "JFK"]}
+KNOWN, CONF = {"origin": ["EWR", "JFK"]}, "conf/shop.yaml"
 
 
 def refused(*requests):
@@ -18,11 +18,11 @@ def ranged(column):
     return {"code": "range", "column": column, "rule": "must lie in 0 .. 23", "got": "99"}
 
 
-def test_reasons_columns_and_callers_come_with_their_change():
+def test_reasons_columns_and_callers_are_counted_beside_their_change():
     now = refused(("me", [ranged("hour"), label("'BOS'")]), ("me", [ranged("hour")]))
     before = refused(("you", [ranged("hour")]))
 
-    page = weekly_page(now, before, KNOWN)
+    page = weekly_note(now, before, KNOWN, CONF)
 
     assert page.startswith("2 requests were refused; 1 in the week before.")
     assert "| hour: must lie in 0 .. 23 | 2 | +1 |" in page
@@ -30,24 +30,26 @@ def test_reasons_columns_and_callers_come_with_their_change():
     assert "| me | 2 | +2 |" in page
 
 
-def test_a_label_that_several_requests_name_may_be_new():
+def test_a_label_that_several_requests_name_is_listed_as_new():
     often = [("me", [label("'LGA'"), label("'jfk '"), label("''")])] * OFTEN
     slip = [("me", [label("'LGB'")] * 9)]
 
-    page = weekly_page(refused(*often, *slip), refused(), KNOWN)
+    page = weekly_note(refused(*often, *slip), refused(), KNOWN, CONF)
 
     assert f"| LGA | origin | {OFTEN} |" in page
     assert page.count("| origin |") == 2  # the table of columns, and one new label
+    assert "LGB" not in page
+    assert page.endswith(f"    holdfast train {CONF}")
 
 
 def test_a_quiet_week_is_one_sentence():
-    assert weekly_page(refused(), refused(), KNOWN) == (
-        "0 requests were refused; 0 in the week before.\n"
+    assert weekly_note(refused(), refused(), KNOWN, CONF) == (
+        "0 requests were refused; 0 in the week before."
     )
 
 
-def test_what_callers_call_themselves_breaks_no_table():
-    page = weekly_page(refused(("a|b\n<script>" * 99, [ranged("hour")])), refused(), KNOWN)
+def test_the_name_of_a_caller_cannot_break_a_table():
+    page = weekly_note(refused(("a|b\n<script>" * 99, [ranged("hour")])), refused(), KNOWN, CONF)
 
     [line] = [line for line in page.splitlines() if "script" in line]
     assert line.replace("\\|", "").count("|") == 4
@@ -55,9 +57,9 @@ def test_what_callers_call_themselves_breaks_no_table():
     assert len(line) < 300
 
 
-def test_long_tables_are_cut_and_say_so():
-    page = weekly_page(
-        refused(*[(f"c{i}", [ranged("x")]) for i in range(MOST + 5)]), refused(), KNOWN
+def test_a_long_table_is_cut_and_says_how_much_is_left_out():
+    page = weekly_note(
+        refused(*[(f"c{i}", [ranged("x")]) for i in range(MOST + 5)]), refused(), KNOWN, CONF
     )
 
     assert "| and 5 more | | |" in page

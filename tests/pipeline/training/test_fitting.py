@@ -4,10 +4,9 @@ import pytest
 from sklearn import metrics
 
 from pipeline.config import Data, Training
-from pipeline.data.labels import join_labels, labelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.fitting import PREDICTION, out_of_sample, train
-from pipeline.training.metrics import evaluate, importance, losses
+from pipeline.training.metrics import compute_metrics, importance
 
 FAST = {"n_estimators": 10, "max_depth": 3}
 LINEAR = "sklearn.linear_model."
@@ -35,12 +34,12 @@ def older(rows):
     return rows[rows["at"] < rows["at"].max() - pd.Timedelta("14D")]
 
 
-def test_the_newest_rows_are_held_out_and_all_are_fitted_in_the_end(trained, rows, older):
+def test_the_newest_rows_are_held_out_and_the_final_fit_uses_all_rows(trained, rows, older):
     assert list(trained.heldout["id"]) == list(rows["id"][len(older) :])
     assert trained.fitted_rows == len(rows)
 
 
-def test_held_out_rows_are_found_by_time_however_the_rows_lie(rows, data, trained):
+def test_held_out_rows_are_chosen_by_time_whatever_the_order_of_rows(rows, data, trained):
     mixed = fitted(rows.sample(frac=1, random_state=1), data, **FAST)
 
     assert set(mixed.heldout["id"]) == set(trained.heldout["id"])
@@ -52,7 +51,7 @@ def memory():
     return Training(estimator="sklearn.tree.DecisionTreeClassifier")
 
 
-def test_predictions_out_of_sample_come_from_fits_that_have_not_seen_the_row(rows, data, memory):
+def test_out_of_sample_predictions_come_from_models_that_have_not_seen_the_row(rows, data, memory):
     noise = rows.assign(churned=np.random.default_rng(0).integers(0, 2, len(rows)) * 1.0)
     model = train(noise, data, memory, task="classification").model
 
@@ -62,14 +61,14 @@ def test_predictions_out_of_sample_come_from_fits_that_have_not_seen_the_row(row
     assert unseen.mean() < 0.6
 
 
-def test_rows_without_a_label_yet_are_predicted_as_well(rows, data, memory):
+def test_rows_without_a_label_are_predicted_out_of_sample_as_well(rows, data, memory):
     known = rows[:-50]
     model = train(known, data, memory, task="classification").model
 
     assert len(out_of_sample(model, known, rows, data, memory, length=WEEK)) == len(rows)
 
 
-def test_a_half_that_cannot_be_fitted_alone_leaves_the_models_own_answers(rows, data, memory):
+def test_a_half_that_cannot_be_fitted_leaves_the_predictions_of_the_model(rows, data, memory):
     alike = rows.assign(churned=(rows["at"] < rows["at"].min() + pd.Timedelta("7D")) * 1.0)
     model = train(alike, data, memory, task="classification").model
 
@@ -88,7 +87,7 @@ def test_the_judged_model_has_never_seen_a_held_out_row(rows, spend):
     )
 
     # One neighbour repeats what it was fitted on: without error where it saw the row.
-    assert made.scores["squared_error"] > 1
+    assert made.metrics["squared_error"] > 1
     np.testing.assert_allclose(made.model.predict(shuffled), shuffled["spend"])
 
 
@@ -100,13 +99,13 @@ def test_a_target_that_only_held_out_rows_show_cannot_be_learnt(rows, older, dat
     )
     made = fitted(leaked, data, **FAST)
 
-    refit = evaluate(
+    refit = compute_metrics(
         "classification", leaked["churned"][newest], made.model.predict(leaked[newest])
     )
-    assert made.scores["log_loss"] > 2 * refit["log_loss"]
+    assert made.metrics["log_loss"] > 2 * refit["log_loss"]
 
 
-def test_labels_the_held_out_rows_bring_are_unknown_to_the_judged_model(rows, data):
+def test_the_judged_model_does_not_know_labels_of_held_out_rows(rows, data):
     late = rows.assign(city=rows["city"].where(rows.index < len(rows) - 5, "Narvik"))
     made = fitted(late, data, **FAST)
 
@@ -114,13 +113,13 @@ def test_labels_the_held_out_rows_bring_are_unknown_to_the_judged_model(rows, da
     assert "Narvik" in made.model.categories["city"]
 
 
-def test_the_scores_are_those_of_the_held_out_predictions(trained):
+def test_the_metrics_are_those_of_the_held_out_predictions(trained):
     held = trained.heldout
 
-    assert trained.scores["log_loss"] == pytest.approx(
+    assert trained.metrics["log_loss"] == pytest.approx(
         metrics.log_loss(held["churned"], held[PREDICTION])
     )
-    assert trained.scores["roc_auc"] == metrics.roc_auc_score(held["churned"], held[PREDICTION])
+    assert trained.metrics["roc_auc"] == metrics.roc_auc_score(held["churned"], held[PREDICTION])
     np.testing.assert_array_equal(held[PREDICTION], trained.judged.predict(held))
 
 
@@ -138,7 +137,7 @@ def test_the_baseline_predicts_the_mean_of_the_older_targets(trained, older):
 def test_the_same_seed_gives_the_same_model(rows, data, trained):
     again = fitted(rows, data, **FAST)
 
-    assert again.scores == trained.scores
+    assert again.metrics == trained.metrics
     np.testing.assert_array_equal(again.model.predict(rows), trained.model.predict(rows))
 
 
@@ -148,13 +147,13 @@ def test_the_curve_of_boosting_ends_at_the_loss_of_the_judged_model(trained):
     assert curve.label == "boosting rounds"
     assert curve.steps == list(range(1, 11))
     assert len(curve.fitted) == len(curve.heldout) == 10
-    assert curve.heldout[-1] == pytest.approx(trained.scores["log_loss"], rel=1e-4)
+    assert curve.heldout[-1] == pytest.approx(trained.metrics["log_loss"], rel=1e-4)
 
 
 def test_the_curve_of_boosted_regression_is_in_squared_error(rows, spend):
     made = fitted(rows, spend, task="regression", **FAST)
 
-    assert made.curve.heldout[-1] == pytest.approx(made.scores["squared_error"], rel=1e-4)
+    assert made.curve.heldout[-1] == pytest.approx(made.metrics["squared_error"], rel=1e-4)
 
 
 def test_the_curve_of_other_estimators_counts_rows_and_ends_with_all(rows, data, older):
@@ -163,10 +162,10 @@ def test_the_curve_of_other_estimators_counts_rows_and_ends_with_all(rows, data,
     n = len(older)
     assert made.curve.label == "rows fitted"
     assert made.curve.steps == [n // 4, n // 2, n]
-    assert made.curve.heldout[-1] == pytest.approx(made.scores["log_loss"])
+    assert made.curve.heldout[-1] == pytest.approx(made.metrics["log_loss"])
 
 
-def test_a_handful_of_older_rows_gives_a_curve_of_what_can_be_fitted(rows, older, spend):
+def test_the_curve_of_a_few_rows_has_only_the_steps_that_can_be_fitted(rows, older, spend):
     few = rows[len(older) - 3 :]
     made = fitted(few, spend, task="regression", estimator=LINEAR + "Ridge")
 
@@ -180,7 +179,7 @@ def test_every_column_has_an_importance_largest_first(trained, data):
     assert values == sorted(values, reverse=True)
 
 
-def test_a_column_the_model_cannot_use_has_no_importance(rows, data):
+def test_a_constant_column_has_no_importance(rows, data):
     constant = rows.assign(plan="free")
     made = fitted(constant, data, **FAST)
 
@@ -195,15 +194,15 @@ def test_regression_beats_its_baseline(rows, spend, estimator):
     params = FAST if estimator is None else {}
     made = fitted(rows, spend, task="regression", estimator=estimator, **params)
 
-    assert set(made.scores) == {"squared_error", "rmse", "mae", "r2"}
-    assert made.scores["squared_error"] < 0.8 * made.baseline["squared_error"]
+    assert set(made.metrics) == {"squared_error", "rmse", "mae", "r2"}
+    assert made.metrics["squared_error"] < 0.8 * made.baseline["squared_error"]
 
 
 @pytest.mark.parametrize("kind", ["bool", "Int64", "boolean", "float32", "int8"])
-def test_the_type_that_holds_zero_and_one_does_not_matter(rows, data, trained, kind):
+def test_the_dtype_of_a_target_of_zeros_and_ones_does_not_matter(rows, data, trained, kind):
     made = fitted(rows.astype({"churned": "int8"}).astype({"churned": kind}), data, **FAST)
 
-    assert made.scores == pytest.approx(trained.scores)
+    assert made.metrics == pytest.approx(trained.metrics)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_a_target_other_than_zero_and_one_is_refused(rows, data, target, got):
 
 
 @pytest.mark.parametrize(("value", "got"), [("a", "'a'"), (np.inf, "inf"), (np.nan, "nan")])
-def test_a_target_that_is_no_finite_number_is_refused(rows, spend, value, got):
+def test_a_target_that_is_not_finite_is_refused(rows, spend, value, got):
     wrong = rows.assign(spend=[1.0, value] * (len(rows) // 2))
 
     with pytest.raises(DataError, match=rf"must hold finite numbers only\. Got {got}\."):
@@ -251,8 +250,8 @@ def test_a_window_shorter_than_the_holdout_is_refused(rows, data):
         fitted(rows, data, holdout="60D")
 
 
-def test_no_labelled_rows_are_refused(rows, data):
-    with pytest.raises(DataError, match="must hold labelled rows"):
+def test_a_window_without_labelled_rows_is_refused(rows, data):
+    with pytest.raises(DataError, match="has no labelled rows"):
         fitted(rows[:0], data)
 
 
@@ -265,7 +264,7 @@ def test_no_labelled_rows_are_refused(rows, data):
         ("sklearn.ensemble.RandomForestClassifier", {"max_depth": "deep"}),
     ],
 )
-def test_a_bad_value_of_a_parameter_is_one_line_naming_it(rows, data, estimator, params):
+def test_a_bad_parameter_is_named_in_one_line(rows, data, estimator, params):
     named = rf"^training\.params must suit .* Got: .*{next(iter(params))}.*\.$"
 
     with pytest.raises(ConfigError, match=named) as caught:
@@ -273,7 +272,7 @@ def test_a_bad_value_of_a_parameter_is_one_line_naming_it(rows, data, estimator,
     assert "\n" not in str(caught.value)
 
 
-def test_stopping_early_on_the_held_out_rows_is_refused(rows, data):
+def test_early_stopping_on_the_held_out_rows_is_refused(rows, data):
     with pytest.raises(ConfigError, match="must not hold early_stopping_rounds"):
         fitted(rows, data, early_stopping_rounds=5)
 
@@ -293,97 +292,3 @@ def test_an_estimator_of_the_other_task_is_refused(rows, data, spend, task, esti
 
     with pytest.raises(ConfigError, match=rf"for the task {task}\. Got {estimator}\."):
         fitted(rows, columns, task=task, estimator=estimator)
-
-
-def test_labels_join_by_key_and_keep_every_row_in_its_order(rows, data):
-    labels = rows[["id", "churned"]].sample(100, random_state=0)
-    joined = join_labels(rows, labels, data)
-
-    expected = rows["churned"].where(rows["id"].isin(labels["id"]))
-    assert list(joined["id"]) == list(rows["id"])
-    pd.testing.assert_series_equal(joined["churned"], expected)
-
-
-def test_the_newest_label_of_a_key_wins(rows, data):
-    labels = pd.DataFrame({"id": ["r0", "r1", "r0"], "churned": [0.0, 1.0, 1.0]})
-
-    assert list(join_labels(rows[:2], labels, data)["churned"]) == [1, 1]
-
-
-def test_keys_that_read_the_same_are_one_key(rows, data):
-    numbered = rows[:3].assign(id=["1", "2", "3"])
-    labels = pd.DataFrame({"id": pd.Series([1, "1", 2.0], dtype=object), "churned": [0, 1, 0]})
-    joined = join_labels(numbered, labels, data)
-
-    assert list(joined["id"]) == ["1", "2", "3"]
-    assert list(joined["churned"][:2]) == [1, 0]
-
-
-def test_labels_without_key_or_target_are_refused(rows, data):
-    with pytest.raises(DataError, match="id, churned"):
-        join_labels(rows, pd.DataFrame({"x": [1]}), data)
-
-
-def test_a_label_is_used_from_its_delay_on_and_not_before(rows, data):
-    delayed = Data.model_validate(data.model_dump() | {"label_delay": "3D"})
-    as_of = pd.Timestamp("2026-01-11")
-
-    newest = labelled(rows, delayed, as_of=as_of)["at"].max()
-    assert newest == pd.Timestamp("2026-01-08")
-    assert labelled(rows, data, as_of=as_of)["at"].max() == as_of
-
-
-def test_rows_whose_label_never_came_are_left_out(rows, data):
-    half = rows.assign(churned=rows["churned"].where(rows.index % 2 == 0))
-
-    assert len(labelled(half, data, as_of=rows["at"].max())) == len(rows) / 2
-
-
-def test_rows_without_the_target_are_refused(rows, data):
-    with pytest.raises(DataError, match="must hold the target 'churned'"):
-        labelled(rows.drop(columns="churned"), data, as_of=rows["at"].max())
-
-
-def test_scores_are_scikit_learns():
-    random = np.random.default_rng(0)
-    truth, chance, number = random.integers(0, 2, 200), random.random(200), random.normal(size=200)
-    classified = evaluate("classification", truth.astype(float), chance)
-    estimated = evaluate("regression", number, chance)
-
-    assert classified == pytest.approx(
-        {
-            "log_loss": metrics.log_loss(truth, chance),
-            "roc_auc": metrics.roc_auc_score(truth, chance),
-            "brier": metrics.brier_score_loss(truth, chance),
-        }
-    )
-    assert estimated == pytest.approx(
-        {
-            "squared_error": metrics.mean_squared_error(number, chance),
-            "rmse": metrics.root_mean_squared_error(number, chance),
-            "mae": metrics.mean_absolute_error(number, chance),
-            "r2": metrics.r2_score(number, chance),
-        }
-    )
-
-
-def test_mean_losses_are_the_scores_they_stand_for():
-    random = np.random.default_rng(1)
-    truth, chance = random.integers(0, 2, 200).astype(float), random.random(200)
-
-    for task, name in (("classification", "log_loss"), ("regression", "squared_error")):
-        mean = losses(task, truth, chance).mean()
-        assert mean == pytest.approx(evaluate(task, truth, chance)[name])
-
-
-def test_a_certain_and_wrong_prediction_costs_a_finite_loss():
-    assert losses("classification", np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(
-        -np.log(1e-7), rel=1e-6
-    )
-
-
-def test_scores_of_one_class_leave_the_ranking_undefined():
-    scores = evaluate("classification", np.ones(5), np.full(5, 0.9))
-
-    assert np.isnan(scores["roc_auc"])
-    assert scores["log_loss"] == pytest.approx(-np.log(0.9))

@@ -42,7 +42,7 @@ def awkward(rows):
 
 
 @pytest.mark.parametrize(("path", "task", "params"), EVERY)
-def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(
+def test_a_loaded_model_predicts_the_same_bits_as_the_saved_model(
     tmp_path, rows, awkward, fit, *, path, task, params
 ):
     model = fit(path, task, **params)
@@ -72,7 +72,7 @@ def test_nulls_and_unseen_labels_are_predicted(awkward, fit, path, task, params)
 
 
 @pytest.mark.parametrize(("path", "params"), CLASSIFIERS)
-def test_a_classifier_predicts_the_chance_of_one(rows, fit, path, params):
+def test_a_classifier_predicts_the_probability_of_one(rows, fit, path, params):
     model = fit(path, **params)
 
     theirs = model.estimator.predict_proba(model.encode(rows))[:, 1]
@@ -80,11 +80,11 @@ def test_a_classifier_predicts_the_chance_of_one(rows, fit, path, params):
     np.testing.assert_allclose(model.predict(rows), theirs, rtol=1e-6)
 
 
-def test_no_rows_give_no_predictions(rows, model):
+def test_a_frame_without_rows_gets_no_predictions(rows, model):
     assert model.predict(rows[:0]).shape == (0,)
 
 
-def test_codes_train_the_model_that_pandas_categories_train(rows, data, fit):
+def test_codes_train_the_same_model_as_pandas_categories(rows, data, fit):
     ours = fit(n_estimators=20, max_depth=4)
     frame = rows[list(data.features)].copy()
     for name, labels in ours.categories.items():
@@ -104,7 +104,7 @@ def test_codes_train_the_model_that_pandas_categories_train(rows, data, fit):
     ],
 )
 @pytest.mark.parametrize(("path", "params"), CLASSIFIERS)
-def test_columns_of_one_type_alone_train(rows, fit, path, params, columns):
+def test_columns_of_a_single_type_can_be_trained_on(rows, fit, path, params, columns):
     assert np.isfinite(fit(path, columns=columns, **params).predict(rows)).all()
 
 
@@ -125,14 +125,14 @@ class Estimator(LogisticRegression):
         Estimator(),
     ],
 )
-def test_what_is_not_of_scikit_learn_is_not_loaded(tmp_path, model, estimator):
+def test_types_outside_of_scikit_learn_are_not_loaded(tmp_path, model, estimator):
     replace(model, estimator=estimator).save(tmp_path)
 
     with pytest.raises(RegistryError, match="must hold types of scikit-learn and numpy only"):
         Model.load(tmp_path)
 
 
-def test_a_card_that_names_another_class_runs_nothing(tmp_path, model):
+def test_a_card_that_names_another_class_runs_no_code(tmp_path, model):
     model.save(tmp_path)
     card = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(card | {"estimator": "os.abort"}))
@@ -145,12 +145,12 @@ def test_a_card_that_names_another_class_runs_nothing(tmp_path, model):
     "path", ["xgboost.XGBClassifier", "sklearn.linear_model.LogisticRegression"]
 )
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_a_broken_file_is_refused(tmp_path, fit, path, share):
+def test_a_damaged_file_is_refused(tmp_path, fit, path, share):
     fit(path).save(tmp_path)
     for file in tmp_path.iterdir():
         whole = file.read_bytes()
         file.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(RegistryError, match="must be whole"):
+        with pytest.raises(RegistryError, match="is damaged or incomplete"):
             Model.load(tmp_path)
         file.write_bytes(whole)
 
@@ -165,12 +165,12 @@ def test_a_card_without_its_entries_is_refused(tmp_path, model, card):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(RegistryError, match="must be whole"):
+    with pytest.raises(RegistryError, match="is damaged or incomplete"):
         Model.load(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["nowhere.Model", "sklearn.svm.Nothing", "word", "", "sklearn."])
-def test_a_bad_import_path_is_the_authors_to_fix(path):
+def test_a_bad_import_path_is_a_config_error(path):
     with pytest.raises(ConfigError, match=r"training\.estimator must be the import path"):
         import_estimator(path)
 
@@ -185,7 +185,7 @@ def test_a_bad_import_path_is_the_authors_to_fix(path):
         ("pathlib.Path", {}),
     ],
 )
-def test_bad_parameters_are_the_authors_to_fix(data, path, params):
+def test_bad_parameters_are_a_config_error(data, path, params):
     with pytest.raises(ConfigError, match=r"training\.params must suit"):
         build_estimator(path, params, data.features, seed=0)
 
@@ -196,7 +196,7 @@ def test_the_seed_makes_training_repeatable(rows, fit):
     np.testing.assert_array_equal(fit(path).predict(rows), fit(path).predict(rows))
 
 
-def test_a_given_random_state_goes_over_the_seed(data):
+def test_a_configured_random_state_overrides_the_seed(data):
     estimator = build_estimator("xgboost.XGBRegressor", {"random_state": 7}, data.features, seed=0)
 
     assert estimator.random_state == 7

@@ -1,0 +1,70 @@
+"""Fills the templates of notes and pages.
+
+A value may be anybody's words: a caller's, a label's, a library's. Whatever a template prints
+therefore stays on one line, and in Markdown it cannot end a table cell, link or hide anything.
+"""
+
+import shlex
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+_WHOLE, _LONG = 1e3, 1e12
+"""Numbers between these are written without decimals."""
+_SHORT = 80
+"""Characters that are kept of a caller's words."""
+_ESCAPES = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", "[": r"\[", "`": r"\`", "*": r"\*"})
+
+
+def markdown(template: str, **values: Any) -> str:
+    """Fill a template of a Markdown note."""
+    return _MARKDOWN.get_template(template).render(values).strip()
+
+
+def plain(template: str, **values: Any) -> str:
+    """Fill a template of a plain-text page."""
+    return _PLAIN.get_template(template).render(values).strip()
+
+
+def _one_line(value: Any) -> str:
+    """Text on one line, without characters that hide or reorder others."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return " ".join(text.split())
+
+
+def _escaped(value: Any) -> str:
+    return _one_line(value).translate(_ESCAPES)
+
+
+def _thousands(number: float) -> str:
+    return f"{number:,}"
+
+
+def _pretty(value: float | str) -> float | str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
+
+
+def _short(text: str) -> str:
+    return text[:_SHORT]
+
+
+def _environment(finalize: Any) -> Environment:
+    environment = Environment(  # noqa: S701 -- `finalize` escapes each value, for Markdown or text
+        loader=PackageLoader("pipeline.reporting"),
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "thousands": _thousands,
+        "pretty": _pretty,
+        "short": _short,
+        "quoted": shlex.quote,
+    }
+    return environment
+
+
+_MARKDOWN, _PLAIN = _environment(_escaped), _environment(_one_line)

@@ -1,0 +1,55 @@
+import pandas as pd
+import pytest
+
+from pipeline.config import Data
+from pipeline.data.labels import join_labels, labelled
+from pipeline.errors import DataError
+
+
+def test_labels_are_joined_by_key_and_every_row_keeps_its_place(rows, data):
+    labels = rows[["id", "churned"]].sample(100, random_state=0)
+    joined = join_labels(rows, labels, data)
+
+    expected = rows["churned"].where(rows["id"].isin(labels["id"]))
+    assert list(joined["id"]) == list(rows["id"])
+    pd.testing.assert_series_equal(joined["churned"], expected)
+
+
+def test_the_newest_label_of_a_key_wins(rows, data):
+    labels = pd.DataFrame({"id": ["r0", "r1", "r0"], "churned": [0.0, 1.0, 1.0]})
+
+    assert list(join_labels(rows[:2], labels, data)["churned"]) == [1, 1]
+
+
+def test_keys_with_the_same_text_are_one_key(rows, data):
+    numbered = rows[:3].assign(id=["1", "2", "3"])
+    labels = pd.DataFrame({"id": pd.Series([1, "1", 2.0], dtype=object), "churned": [0, 1, 0]})
+    joined = join_labels(numbered, labels, data)
+
+    assert list(joined["id"]) == ["1", "2", "3"]
+    assert list(joined["churned"][:2]) == [1, 0]
+
+
+def test_labels_without_a_key_or_target_column_are_refused(rows, data):
+    with pytest.raises(DataError, match="id, churned"):
+        join_labels(rows, pd.DataFrame({"x": [1]}), data)
+
+
+def test_a_label_is_used_once_its_delay_has_passed(rows, data):
+    delayed = Data.model_validate(data.model_dump() | {"label_delay": "3D"})
+    as_of = pd.Timestamp("2026-01-11")
+
+    newest = labelled(rows, delayed, as_of=as_of)["at"].max()
+    assert newest == pd.Timestamp("2026-01-08")
+    assert labelled(rows, data, as_of=as_of)["at"].max() == as_of
+
+
+def test_rows_without_a_label_are_left_out(rows, data):
+    half = rows.assign(churned=rows["churned"].where(rows.index % 2 == 0))
+
+    assert len(labelled(half, data, as_of=rows["at"].max())) == len(rows) / 2
+
+
+def test_rows_without_the_target_column_are_refused(rows, data):
+    with pytest.raises(DataError, match="lack the target column 'churned'"):
+        labelled(rows.drop(columns="churned"), data, as_of=rows["at"].max())
