@@ -272,7 +272,7 @@ def serve(conf: str | None = None, /) -> None:
     """Serve the champion over HTTP, and follow it when it changes.
 
     The address is serving.host and serving.port of the file, by default
-    http://127.0.0.1:8000; /docs describes the API. Ctrl-C stops the server.
+    http://127.0.0.1:8000, where /openapi.json describes the API. Ctrl-C stops the server.
 
     Parameters
     ----------

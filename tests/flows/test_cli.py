@@ -21,9 +21,9 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 OF_ONE_MODEL = [name for name in COMMANDS if name not in {"up", "schema"}]
 REST = {"register": ["1"], "export": ["out"]}
 """What a command needs after the model's file."""
-MODULES = [
+MODULES = sorted(
     path.stem for path in Path(flows.__file__).parent.glob("*.py") if "@flow(" in path.read_text()
-]
+)
 BATCH = "2026-02-16T00:00"
 
 
