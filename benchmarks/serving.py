@@ -198,7 +198,7 @@ def _spent(server: Server, route: str, body: bytes, n: int) -> float:
 
 def _goals(figures: Figures) -> list[Goal]:
     def ratio(one: str, what: str, other: str = OURS) -> float:
-        """Of two servers' figures; nan if CPU time is too coarse to show one of them."""
+        """Compare two servers' figures; nan if CPU time is too coarse to show one of them."""
         below = figures[other][what]
         return round(figures[one][what] / below, 2) if below else float("nan")
 
