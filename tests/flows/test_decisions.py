@@ -100,9 +100,9 @@ def test_a_version_that_passes_while_promotion_is_held_waits_for_release(trained
     train(trained, until=str(NEW), episode="v1-a")
     assert rollback(trained, reason="A test.") == {"from": 2, "to": 1}
 
-    trained = train(trained, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
+    result = train(trained, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
     _, registry = opened(trained)
-    assert (trained["version"], trained["promoted"]) == (3, False)
+    assert (result["version"], result["promoted"]) == (3, False)
     assert registry.version(3).waits_for == "release"
     assert outstanding(registry, records.read_history(registry)) is None
 
@@ -123,10 +123,10 @@ def test_a_version_that_needs_approval_is_promoted_in_the_name_of_who_approved_i
     approving = threading.Thread(target=approve, args=(trained, {"approve": True, "by": "Ada"}))
     approving.start()
 
-    trained = train(trained, until=str(NEW), episode="v1-a")
+    result = train(trained, until=str(NEW), episode="v1-a")
 
     approving.join()
-    assert (trained["version"], trained["promoted"]) == (2, True)
+    assert (result["version"], result["promoted"]) == (2, True)
     assert champions.changes(registry)[-1].by == "Ada"
 
 
@@ -136,11 +136,11 @@ def test_a_version_that_people_turn_down_is_refused_with_their_words(trained):
     refusing = threading.Thread(target=approve, args=(trained, words))
     refusing.start()
 
-    trained = train(trained, until=str(NEW), episode="v1-a")
+    result = train(trained, until=str(NEW), episode="v1-a")
 
     refusing.join()
-    assert not trained["promoted"]
-    assert trained["reason"] == "Not approved by Ada. Not before the fair."
+    assert not result["promoted"]
+    assert result["reason"] == "Not approved by Ada. Not before the fair."
     assert opened(trained)[1].champion().number == 1
 
 
@@ -173,9 +173,9 @@ def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(train
     with_promotion(trained, shadow=2)
     settings, registry = opened(trained)
     until = pd.Timestamp("2026-03-16")
-    trained = train(trained, until=str(until), episode="v1-a")
-    assert (trained["version"], trained["promoted"]) == (2, False)
-    assert trained["reason"] == "In shadow for 2 batches."
+    result = train(trained, until=str(until), episode="v1-a")
+    assert (result["version"], result["promoted"]) == (2, False)
+    assert result["reason"] == "In shadow for 2 batches."
     for k in range(4):
         judge_batch(settings, registry, until + k * pd.Timedelta("7D"))
         judge_shadows(settings, registry, records.read_history(registry))
@@ -191,12 +191,12 @@ def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(train
 def test_slices_that_lose_are_named_on_the_page_of_the_version(trained):
     with_promotion(trained, slices=["plan"], slice_rows=100, max_loss=0.01)
 
-    trained = train(trained, until=str(NEW), episode="v1-a")
+    result = train(trained, until=str(NEW), episode="v1-a")
 
     _, registry = opened(trained)
     page = registry.client.get_model_version("shop", "2").description
-    assert not trained["promoted"]
-    assert "loss must be at most 0.01" in trained["reason"]
+    assert not result["promoted"]
+    assert "loss must be at most 0.01" in result["reason"]
     assert "champion where plan = free" in page
     assert "champion where plan = pro" in page
 
