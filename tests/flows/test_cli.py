@@ -286,7 +286,7 @@ def test_a_broken_batch_is_listed_and_answered(holdfast, shop, make_shop_rows):
         0,
         f"Recorded: drop for batch {BATCH}.\nNo broken batch of shop waits for an answer.\n",
     )
-    assert records.batches(opened(shop)[1])[0].answer == "drop"
+    assert records.read_history(opened(shop)[1]).batches[0].answer == "drop"
 
 
 @pytest.mark.integration
