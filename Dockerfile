@@ -35,4 +35,4 @@ VOLUME /state
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
   CMD ["python", "-c", "import os, urllib.request as http; http.urlopen(f'http://127.0.0.1:{os.environ[\"HOLDFAST__SERVING__PORT\"]}/ready', timeout=2)"]
-CMD ["python", "-m", "pipeline.serving"]
+CMD ["holdfast", "serve"]

@@ -88,7 +88,7 @@ def answer_as_the_image_would(bundle, tmp_path, *, app, binaries):
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, **settings(), **given, "HOLDFAST__SERVING__PORT": port}
     command, check = json.loads(last(SERVE, "CMD")), health_check()
-    command[0] = check[0] = str(binaries / "python")
+    command[0], check[0] = str(binaries / command[0]), str(binaries / check[0])
     server = subprocess.Popen(
         command, cwd=app, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
