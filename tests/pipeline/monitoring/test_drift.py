@@ -161,7 +161,7 @@ def test_an_empty_column_alarms_by_its_missing_share(reference, batch, column):
 
     assert column in report.drifted
     assert ("missing", True) in {(test.kind, test.drifted) for test in own(report, column)}
-    assert next(column for column in report.columns if column.name == column).missing == 1
+    assert next(drift for drift in report.columns if drift.name == column).missing == 1
 
 
 @pytest.mark.parametrize(
