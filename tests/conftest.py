@@ -113,7 +113,7 @@ def empty_store(once, quick_sqlite):
     return put
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
     """Address of a database of its own, as SQLAlchemy takes it."""
     folder = tmp_path_factory.mktemp("postgres")
