@@ -10,6 +10,10 @@ RUN := .venv/bin/python
 HOLDFAST := .venv/bin/holdfast
 READY := .venv/.ready
 
+# Targets that run MLflow or pytest without holdfast send no telemetry either.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= 1
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
