@@ -1,6 +1,8 @@
 """Where log records of a command go: all to a file, and to the terminal what a person needs."""
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from logging.handlers import RotatingFileHandler
@@ -40,6 +42,25 @@ class _Terminal(logging.Handler):
 
 
 @contextmanager
+def _own_stderr(path: Path) -> Iterator[None]:
+    """Send what child processes write to stderr to a file; this process keeps the terminal.
+
+    Prefect's embedded server would print its own tracebacks there, on Ctrl-C for example.
+    """
+    sys.stderr.flush()
+    kept, before = os.dup(2), sys.stderr
+    own = os.fdopen(kept, "w", buffering=1, errors="backslashreplace")
+    with path.open("ab") as file, own:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = own
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            sys.stderr = before
+
+
+@contextmanager
 def logged(path: Path, *, verbose: bool, live: bool) -> Iterator[None]:
     """Send log records to a file and to the terminal.
 
@@ -54,21 +75,21 @@ def logged(path: Path, *, verbose: bool, live: bool) -> Iterator[None]:
     """
     import prefect  # noqa: F401, PLC0415 -- it sets up logging when imported; this comes after
 
-    console = Console(stderr=True)
-    status = Status("starting", console=console)
+    status = Status("starting", console=Console(stderr=True))
+    _handle(path, logging.StreamHandler() if verbose else _Terminal(status))
+    with (
+        nullcontext() if verbose else _own_stderr(path),
+        status if live and not verbose and status.console.is_terminal else nullcontext(),
+    ):
+        yield
+
+
+def _handle(path: Path, terminal: logging.Handler) -> None:
+    """Give the root logger a log file and the terminal until this process ends."""
     file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=3, encoding="utf-8")
-    terminal = logging.StreamHandler() if verbose else _Terminal(status)
     for handler in (file, terminal):
         handler.setFormatter(logging.Formatter(FORMAT))
     for package in OURS:
         logging.getLogger(package).setLevel(logging.INFO)
-    root = logging.getLogger()
-    before, root.handlers = root.handlers, [file, terminal]
+    logging.getLogger().handlers[:] = [file, terminal]
     logging.captureWarnings(capture=True)
-    try:
-        with status if live and not verbose and console.is_terminal else nullcontext():
-            yield
-    finally:
-        logging.captureWarnings(capture=False)
-        root.handlers = before
-        file.close()
