@@ -82,13 +82,15 @@ def free_port():
         return server.getsockname()[1]
 
 
-def answer_as_the_image_would(bundle, tmp_path, *, app, binaries):
+def answer_as_the_image_would(bundle, tmp_path, *, app, binaries, holdfast):
     given = {"MODEL_DIR": str(bundle), "HOLDFAST__SERVING__CAPTURES": str(tmp_path / "captures.db")}
     port = str(free_port())
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, **settings(), **given, "HOLDFAST__SERVING__PORT": port}
-    command, check = json.loads(last(SERVE, "CMD")), health_check()
-    command[0], check[0] = str(binaries / command[0]), str(binaries / check[0])
+    name, *arguments = json.loads(last(SERVE, "CMD"))
+    assert name == "holdfast"
+    command, check = [*holdfast, *arguments], health_check()
+    check[0] = str(binaries / check[0])
     server = subprocess.Popen(
         command, cwd=app, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -134,7 +136,9 @@ def test_the_health_check_fails_when_nobody_answers():
 
 
 def test_the_image_serves_an_exported_model(bundle, tmp_path):
-    answer_as_the_image_would(bundle, tmp_path, app=ROOT, binaries=Path(sys.executable).parent)
+    holdfast = [sys.executable, "-m", "flows.cli"]  # of this checkout, not of an installed one
+    binaries = Path(sys.executable).parent
+    answer_as_the_image_would(bundle, tmp_path, app=ROOT, binaries=binaries, holdfast=holdfast)
 
 
 def test_the_image_serves_from_the_files_and_packages_that_it_installs(bundle, tmp_path):
@@ -152,4 +156,6 @@ def test_the_image_serves_from_the_files_and_packages_that_it_installs(bundle, t
     command = [*last(STAGES["build"], "RUN").split()[1:], "--python", sys.executable]
     subprocess.run([uv, *command], cwd=app, env=environment, check=True, capture_output=True)
 
-    answer_as_the_image_would(bundle, tmp_path, app=app, binaries=app / ".venv" / "bin")
+    binaries = app / ".venv" / "bin"
+    holdfast = [str(binaries / "holdfast")]
+    answer_as_the_image_would(bundle, tmp_path, app=app, binaries=binaries, holdfast=holdfast)
