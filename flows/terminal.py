@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config import Settings
+from pipeline.reporting.events import how_to_answer
 from pipeline.training.metrics import LOSS
 
 Result = dict[str, Any]
@@ -83,11 +84,7 @@ def show_review(questions: list[Result], settings: Settings) -> None:
         _say(f"No broken batch of {settings.name} waits for an answer.")
         return
     _console().print(review_table(questions))
-    _say(
-        "Answer reload once the source is mended, accept if the world is like that now, drop to "
-        f"keep its rows out of training: holdfast review {shlex.quote(settings.conf)} --batch "
-        f'{questions[0]["batch"]} --answer reload --reason "..."'
-    )
+    _say(how_to_answer(settings.conf, questions[0]["batch"]))
 
 
 def show_rollback(result: Result, settings: Settings) -> None:

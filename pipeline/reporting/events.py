@@ -37,6 +37,7 @@ def broken_batch(
     body = plain(
         "broken_batch.txt.j2",
         conf=conf,
+        batch=verdict.evidence.batch,
         verdict=verdict,
         since=_first([*alike], verdict),
         causes=causes[:_MOST_CAUSES],
@@ -44,6 +45,11 @@ def broken_batch(
     )
     subject = f"{model}: batch {verdict.evidence.batch} is broken and quarantined"
     return Event("broken", subject, body)
+
+
+def how_to_answer(conf: str, batch: str) -> str:
+    """Say what the answers to a broken batch mean, and the command that gives one."""
+    return plain("answer.txt.j2", conf=conf, batch=batch)
 
 
 def moved_batch(
