@@ -185,7 +185,7 @@ def read_refusals(
     DataFrame
         ``at`` (datetime64[us], UTC without zone), ``request_id``, ``version``, ``route``,
         ``caller``, ``problems`` (a list of dicts, as in the response), ``bytes`` (length of
-        the whole body) and ``body`` (the first part of it).
+        the whole body) and ``body`` (its first part).
     """
     with closing(_reading(path)) as connection:
         frame = _between(connection, "refusals", start, end)

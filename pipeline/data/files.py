@@ -67,7 +67,7 @@ def read_files(path: str, window: Window) -> tuple[pd.DataFrame, bool]:
 
 
 def first_line(error: BaseException | None) -> str:
-    """Shorten what a library said to its first line, without the full stop."""
+    """Shorten an error message to its first line, without the full stop."""
     return next(iter(str(error).splitlines()), type(error).__name__)[:160].rstrip(".")
 
 

@@ -91,7 +91,7 @@ def _require_dates(column: pd.Series, times: pd.Series) -> None:
 
 
 def _readable(frame: pd.DataFrame, time: str, times: pd.Series) -> dict[str, pd.Series]:
-    """Times in place of what came; nothing where one is unreadable, which validation reports."""
+    """The parsed time column; nothing if a time is unreadable, for validation to report it."""
     return {time: times} if (times.notna() | frame[time].isna()).all() else {}
 
 

@@ -37,7 +37,7 @@ class Validated:
 
 
 def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Validated:
-    """Split rows into those that obey the declared rules and those that break one.
+    """Split rows into rows that obey the declared rules and rows that break one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What people read: notes on runs and batches, the weekly note on refused requests, and pages.
+"""What people read: notes on runs, batches and refused requests, figures, and pages.
 
 Decides how findings are put into words and figures; what was found is decided elsewhere.
 """

@@ -1,7 +1,7 @@
 """Sends pages through Apprise: one message to every address, and never an exception.
 
 An address may hold a secret anywhere (Slack's is where others have a host), so that a log line
-names the service and nothing else of it.
+names only the service of an address.
 """
 
 import logging

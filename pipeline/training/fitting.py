@@ -212,7 +212,7 @@ def out_of_sample(
 ) -> Predictions:
     """Predict rows by models that were not fitted on them, as a model predicts live rows.
 
-    Predictions of rows that a model was fitted on are more extreme than those of any others.
+    Predictions of rows that a model was fitted on are more extreme than those of other rows.
     Time is cut into stretches of `length`; every other stretch is predicted by a model that is
     fitted on the stretches in between. If either half cannot be fitted alone, the predictions
     of `model` itself are returned.
