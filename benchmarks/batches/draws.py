@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import signal, stats
 
-Floats = NDArray[np.float64]
+from pipeline.columns import Floats
+
 Random = np.random.Generator
 Rows = Callable[[Random, int], Floats]
 

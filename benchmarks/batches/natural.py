@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.columns import Floats
+
 Random = np.random.Generator
-Floats = NDArray[np.float64]
 
 LATENT = ("price", "weight", "celsius", "humidity", "quantity", "age", "distance", "load")
 LINKS = {

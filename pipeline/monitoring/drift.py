@@ -12,13 +12,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from pipeline.columns import Floats
 from pipeline.monitoring.budget import DECAY, apply_budget
 from pipeline.monitoring.causes import diagnose
 from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
 from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
 from pipeline.reference import Reference
-from pipeline.reference.profile import Floats, NumericProfile, Profile
+from pipeline.reference.profile import NumericProfile, Profile
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
 from pipeline.reference.summaries import ROWS, Summary
 from pipeline.reference.tally import Tally

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
-Floats = NDArray[np.float64]
+from pipeline.columns import Floats
+
 PARTS = 7
 """Parts of a batch that count as independent observations of its loss: days of a week."""
 CONFIDENCE = 0.95

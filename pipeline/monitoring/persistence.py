@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pipeline.columns import Floats
 from pipeline.monitoring.budget import Group
 from pipeline.monitoring.findings import FLOORS, Finding
 from pipeline.monitoring.rows import Since
 from pipeline.reference import Reference
-from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.variation import batches_since, gathered, last_batches_p, last_batches_reach
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from pipeline.columns import Floats
 from pipeline.monitoring.budget import Group
 from pipeline.monitoring.findings import FLOORS, Finding
 from pipeline.reference import Reference
 from pipeline.reference.classifier import CLASSIFIED, separate
 from pipeline.reference.normal_scores import LARGEST_CORRELATION, fisher
-from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile
+from pipeline.reference.profile import CategoricalProfile, NumericProfile
 from pipeline.reference.sampling import SAMPLE
 from pipeline.reference.statistics import (
     calibrated,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.reference.profile import Floats
+from pipeline.columns import Floats
 from pipeline.reference.statistics import hotelling_p
 
 

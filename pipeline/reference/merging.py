@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import special
 
+from pipeline.columns import Floats
 from pipeline.errors import DataError
 from pipeline.reference.order import interquartile
 from pipeline.reference.profile import (
     MISSING,
     CategoricalProfile,
     Cells,
-    Floats,
     NumericProfile,
     Profile,
 )

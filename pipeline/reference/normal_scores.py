@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reference.profile import Cells, Floats, NumericProfile, Profile
+from pipeline.columns import Floats
+from pipeline.reference.profile import Cells, NumericProfile, Profile
 
 Places = NDArray[np.intp]
 LARGEST_CORRELATION = 0.99

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.columns import Floats
+from pipeline.reference.profile import NumericProfile
 
 ORDERED = 4_000
 """Number of rows at the start of a batch whose order is summarised."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
+from pipeline.columns import Floats
+
 Cells = NDArray[np.uint16]
 
 GRID = 512

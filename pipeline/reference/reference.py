@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.columns import as_codes, as_number, require
+from pipeline.columns import Floats, as_codes, as_number, require
 from pipeline.config import Columns, Numeric
 from pipeline.reference.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.reference.classifier import CLASSIFIED, separate
@@ -25,7 +25,6 @@ from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.profile import (
     CategoricalProfile,
     Cells,
-    Floats,
     NumericProfile,
     Profile,
     profile_from_dict,

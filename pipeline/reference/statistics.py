@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
+from pipeline.columns import Floats
+
 _SYMMETRIC = 1e-3
 """Skewness below which the gamma distribution, of a shape in the millions, is normal."""
 _LARGE = 20

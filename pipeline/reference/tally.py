@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.columns import as_number, require
+from pipeline.columns import Floats, as_number, require
 from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.order import ORDERED, Order, order_of
-from pipeline.reference.profile import Cells, Floats, NumericProfile, Profile
+from pipeline.reference.profile import Cells, NumericProfile, Profile
 from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 
 

@@ -8,10 +8,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.columns import Floats
 from pipeline.reference.normal_scores import NormalScores, fisher
 from pipeline.reference.profile import (
     CategoricalProfile,
-    Floats,
     NumericProfile,
     Profile,
     largest_excess,

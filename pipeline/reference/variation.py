@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from pipeline.columns import Floats
 from pipeline.reference.statistics import difference_skewness, mean_p, mean_tails
 
-Floats = NDArray[np.float64]
 _DEPENDENT = 0.05
 """Level of the test whether blocks differ more than independent rows would."""
 _EXCEPTIONAL = 0.02

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.columns import as_codes, as_number
+from pipeline.columns import Floats, as_codes, as_number
 from pipeline.monitoring.diagnoses.planes import misfit, planes, strained
 from pipeline.monitoring.diagnoses.relations import (
     Expected,
@@ -19,7 +19,7 @@ from pipeline.monitoring.diagnoses.relations import (
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.blocks import NO_BLOCK
-from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, Floats, NumericProfile
+from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile
 from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
 

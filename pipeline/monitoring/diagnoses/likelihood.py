@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.columns import Floats
+from pipeline.reference.profile import NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Trait
 
 _FEW = 3

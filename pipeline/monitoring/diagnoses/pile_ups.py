@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import ks_2samp
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import CategoricalProfile, Floats, NumericProfile, largest_excess
+from pipeline.reference.profile import CategoricalProfile, NumericProfile, largest_excess
 from pipeline.reference.summaries import Trait
 
 FREQUENT = 0.02

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from pipeline.columns import Floats
 from pipeline.reference import Reference
-from pipeline.reference.profile import Cells, Floats
+from pipeline.reference.profile import Cells
 
 _UNLIKE = 0.1
 """Relative excess over every block's misfit, beyond chance, of a suspect column."""

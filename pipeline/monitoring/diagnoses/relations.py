@@ -6,8 +6,8 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places, mixture
-from pipeline.reference.profile import Floats
 
 _TREES = {
     "tree_method": "hist",

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.likelihood import surprise
 from pipeline.monitoring.diagnoses.pile_ups import FREQUENT, top_value
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
 _BESIDE = 50

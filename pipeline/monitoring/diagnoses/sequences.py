@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.columns import as_number
+from pipeline.columns import Floats, as_number
 from pipeline.monitoring.diagnoses.case import Case, Mask
 from pipeline.reference.order import ORDERED, sticking_out
-from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Kind, Trait
 
 _SMOOTH, _REGULAR = 0.02, 0.85

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ks_2samp
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
 from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import strayed, usual_share
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import Floats
 
 _SUPPORTED = 0.3
 """Least share of rows for which the other columns can predict."""

@@ -6,11 +6,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import ks_2samp
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.likelihood import drift_gain, log_mass, mixture, touched_rows
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import Floats
 from pipeline.reference.summaries import Trait
 
 _CONVINCING, _CONVINCING_ALL = 1.0, 0.7

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import ks_2samp, theilslopes
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
 from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
@@ -24,7 +25,7 @@ from pipeline.monitoring.diagnoses.likelihood import (
 from pipeline.monitoring.diagnoses.relations import Expected
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
-from pipeline.reference.profile import Floats, NumericProfile
+from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
 _LINE, _DRAWN = "an affine change", "another scale"
