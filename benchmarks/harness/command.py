@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from benchmarks.harness.processes import ChildError
+from benchmarks.harness.processes import ChildError, shut_down
 
 Figures = dict[str, Any]
 Goal = dict[str, Any]
@@ -49,8 +49,8 @@ def run(parser: argparse.ArgumentParser, measure: Measure) -> int:
 def run_parts(parser: argparse.ArgumentParser, measures: Sequence[Measure]) -> int:
     """Run the parts that the command line names, by default all; 1 if one of them failed.
 
-    A part that fails does not keep the others from running. Libraries are held to one thread,
-    as CPU time is compared and trials run side by side.
+    A part that fails does not keep the others from running. Libraries of all processes that are
+    started are held to one thread, as CPU time is compared and trials run side by side.
     """
     parts = {measure.__name__: measure for measure in measures}
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; by default all")
@@ -63,11 +63,9 @@ def run_parts(parser: argparse.ArgumentParser, measures: Sequence[Measure]) -> i
     figures: Figures = {}
     goals: list[Goal] = []
     for part in given.parts or parts:
-        before = _cpu()
         figures[part], wanted = _measured(parts[part], {"seed": given.seed, "quick": given.quick})
         goals += wanted
-        text = to_json(figures[part], indent=1, fallback=_number).decode()
-        print(f"{part}, {_cpu() - before:.0f} s of CPU: {text}", flush=True)
+        print(f"{part}:", to_json(figures[part], indent=1, fallback=_number).decode(), flush=True)
     _tell(figures, goals, as_json=given.json)
     return int(any(ERROR in part for part in figures.values()))
 
@@ -101,6 +99,7 @@ def _tell(figures: Figures, goals: list[Goal], *, as_json: bool) -> None:
     for goal in goals:
         outcome = "met   " if goal["met"] else "MISSED"
         print(outcome, f"{goal['goal']}: {goal['value']}, limit {goal['limit']}")
+    shut_down()  # only then does the CPU time of the workers count
     print(f"{_cpu():.0f} s of CPU")
     if as_json:
         whole = {"figures": figures, "goals": goals}

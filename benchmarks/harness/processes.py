@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,5 +68,17 @@ def last_json(printed: str) -> Any:
 
 def side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """Results of some work on each item, by two processes."""
-    with ProcessPoolExecutor(WORKERS) as pool:
-        return list(pool.map(work, items))
+    return list(_pool().map(work, items))
+
+
+@cache
+def _pool() -> ProcessPoolExecutor:
+    """Workers that import libraries anew, as these read the number of threads when imported."""
+    return ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
+
+
+def shut_down() -> None:
+    """End the workers of `side_by_side`, if there are any."""
+    if _pool.cache_info().currsize:
+        _pool().shutdown()
+        _pool.cache_clear()
