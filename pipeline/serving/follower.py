@@ -87,7 +87,7 @@ class Follower:
         conf: str = "",
     ) -> None:
         self._state, self._poll = state, poll.total_seconds()
-        self._place = (name, tracking, conf)
+        self._registry_arguments = (name, tracking, conf)
         self._last = tracking.folder / "cache" / name / "served.json"
         self._registry: Registry | None = None
         self._served_run, self._refused_run = "", ""
@@ -137,7 +137,7 @@ class Follower:
 
         try:
             if self._registry is None:
-                self._registry = Registry(*self._place)
+                self._registry = Registry(*self._registry_arguments)
             found = self._registry.champion()
             self._state.reachable = True
             if found.run_id == self._served_run:
