@@ -21,7 +21,7 @@ def refusal():
     return str(refused.value)
 
 
-def test_without_a_model_it_says_what_to_name():
+def test_serving_without_a_model_says_what_to_name():
     assert refusal().startswith("No model is named. Run `holdfast serve conf/<model>.yaml`")
 
 
@@ -31,7 +31,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("port", ["http", "65536", "-1"])
-def test_a_port_that_is_none_is_refused(monkeypatch, bundle, port):
+def test_an_invalid_port_is_refused(monkeypatch, bundle, port):
     monkeypatch.setenv("MODEL_DIR", str(bundle))
     monkeypatch.setenv("HOLDFAST__SERVING__PORT", port)
 
@@ -62,7 +62,7 @@ def test_a_manifest_without_a_version_is_refused(monkeypatch, bundle, manifest):
     assert "manifest.json must hold name and version" in refusal()
 
 
-def test_a_capture_store_that_is_none_is_refused(monkeypatch, bundle, tmp_path):
+def test_a_capture_store_that_is_not_a_database_is_refused(monkeypatch, bundle, tmp_path):
     (tmp_path / "captures.db").write_text("no database at all" * 100)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
     monkeypatch.setenv("HOLDFAST__SERVING__CAPTURES", str(tmp_path / "captures.db"))
