@@ -8,9 +8,10 @@ from rich.console import Console
 
 from flows.monitor import monitor, next_batch
 from flows.register import register
-from flows.replay import closing, replay, table
+from flows.replay import replay, table
 from flows.settle import settle
 from flows.steps import opened
+from flows.terminal import closing
 from flows.train import train
 from pipeline.data.validation import NoValidRowError
 from pipeline.errors import DataError

@@ -42,6 +42,7 @@ def test_a_sound_batch_has_no_cause(shop, seed):
     assert named(shop.judge(shop.draw(seed))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", MOVED.values(), ids=MOVED)
 def test_sound_rows_that_differ_are_not_broken(shop, change):
     report = shop.judge(shop.draw(200, **change))
@@ -77,23 +78,27 @@ def report(shop, before, broken):
     return shop.judge(broken)
 
 
+@pytest.mark.slow
 def test_faults_of_several_columns_are_each_named(report):
     wanted = [("nulls", "count"), ("recode", "product"), ("schema", "humid"), ("sign", "temp")]
 
     assert named(report) == wanted
 
 
+@pytest.mark.slow
 def test_diagnosis_does_not_change_the_rows(report, broken, before):
     assert report.rows == len(broken)
     pd.testing.assert_frame_equal(broken, before)
 
 
+@pytest.mark.slow
 def test_neither_the_order_of_rows_or_columns_nor_the_index_changes_a_cause(shop, report, broken):
     mixed = broken.sample(frac=1, random_state=1)[broken.columns[::-1]]
 
     assert shop.judge(mixed.set_axis(np.zeros(len(mixed)))).causes == report.causes
 
 
+@pytest.mark.slow
 def test_the_record_of_a_broken_batch_survives_json(report):
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
 
@@ -112,6 +117,7 @@ def test_without_diagnosis_there_is_no_cause(shop, broken):
     assert report.outcome == "moved"
 
 
+@pytest.mark.slow
 def test_faults_are_looked_for_in_the_rows_as_they_arrived(shop, batch):
     raw = batch.assign(temp=batch["temp"].mask(batch["region"] == "East", -999.0))
     valid = raw[raw["temp"] > -100]
@@ -120,6 +126,7 @@ def test_faults_are_looked_for_in_the_rows_as_they_arrived(shop, batch):
     assert named(shop.judge(valid, arrived=raw)) == [("sentinel", "temp")]
 
 
+@pytest.mark.slow
 def test_a_missing_column_is_found_in_the_rows_as_they_arrived(shop, batch):
     raw = batch.drop(columns="temp")
 
@@ -150,6 +157,7 @@ AWKWARD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_rows_never_raise(shop, batch, spoil):
     report = shop.judge(spoil(batch))
@@ -223,6 +231,7 @@ def test_the_outcome_follows_from_faults_and_lasting_drift_elsewhere(findings, c
     assert report.to_dict()["outcome"] == outcome
 
 
+@pytest.mark.slow
 def test_a_fault_on_top_of_lasting_drift_is_mixed(shop):
     older = {"shift": {"count": 1.0}}
     recent = [
@@ -236,6 +245,7 @@ def test_a_fault_on_top_of_lasting_drift_is_mixed(shop):
     assert report.outcome == "mixed"
 
 
+@pytest.mark.slow
 def test_a_lasting_fault_is_named_in_each_batch(shop):
     rows = [shop.draw(seed) for seed in (40, 41, 42)]
     *older, last = [frame.assign(region=frame["region"].str.lower()) for frame in rows]

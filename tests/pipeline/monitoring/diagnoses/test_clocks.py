@@ -78,6 +78,7 @@ def test_a_column_without_values_is_not_a_clock():
     assert cycle(NumericProfile.fit(np.full(10, np.nan))) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "by", "part"),
     [
@@ -105,6 +106,7 @@ def test_a_weekday_moved_in_some_rows_is_blamed_on_no_column_but_the_two_that_co
     assert {name for cause in report.causes for name in cause.columns} <= {"weekday", "working"}
 
 
+@pytest.mark.slow
 def test_days_counted_from_one_are_a_moved_clock(shop, batch):
     report = shop.judge(batch.assign(weekday=batch["weekday"] + 1))
 
@@ -119,6 +121,7 @@ def test_fewer_orders_at_night_are_not_a_moved_clock(shop, batch):
     assert shop.judge(day).causes == ()
 
 
+@pytest.mark.slow
 def test_a_clock_moved_in_a_part_of_the_rows_is_recognised(shop, batch):
     mask = shop.touch(batch, "some")
     report = shop.judge(shop.put(batch, "hour", mask, (batch["hour"] + 6) % 24))

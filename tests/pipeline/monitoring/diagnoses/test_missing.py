@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "part"),
     [("temp", "all"), ("count", "some"), ("amount", "region = East"), ("region", "working = 0")],
@@ -25,6 +26,7 @@ def test_columns_missing_in_equal_rows_are_a_failed_join(shop, batch, part):
     shop.assert_named(shop.judge(batch), "join", *weather, figure=figure, mask=mask, part=part)
 
 
+@pytest.mark.slow
 def test_columns_missing_in_different_rows_are_not_a_failed_join(shop, batch):
     random = np.random.default_rng(3)
     for name in ("temp", "amount"):
@@ -34,6 +36,7 @@ def test_columns_missing_in_different_rows_are_not_a_failed_join(shop, batch):
     assert found == {("nulls", ("temp",)), ("nulls", ("amount",))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value", "part"),
     [
@@ -51,6 +54,7 @@ def test_codes_for_missing_values_are_recognised(shop, batch, column, value, par
     assert f"{mask.mean():.0%} of rows" in report.causes[0].sentence
 
 
+@pytest.mark.slow
 def test_many_strange_values_are_not_codes_for_missing_values(shop, batch):
     strange = batch["temp"].round(-1) - 1_000
 

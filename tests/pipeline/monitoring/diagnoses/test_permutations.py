@@ -11,6 +11,7 @@ PRODUCTS = ["Bed", "Chair", "Desk", "Lamp", "Shelf", "Sofa", "Stool", "Table"]
 FOLLOWING = NEXT | dict(zip(PRODUCTS, [*PRODUCTS[1:], "Bed"], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "part"),
     [
@@ -76,6 +77,7 @@ def linked(shop):
     return shop.fit(rows, {"town": Categorical(), "x": Numeric()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [1, 2, 3])
 def test_labels_permuted_in_a_part_of_the_rows_are_recognised_by_their_shares(linked, by):
     # What all lost alike came back under others, and x, which knows something of them, confirms it.
@@ -91,6 +93,7 @@ def test_labels_permuted_in_a_part_of_the_rows_are_recognised_by_their_shares(li
     assert cause.share == pytest.approx(some.mean(), rel=1 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.3, 0.6])
 def test_shares_that_drift_at_random_are_not_permuted(linked, spread):
     wrong = 0

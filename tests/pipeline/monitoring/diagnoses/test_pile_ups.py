@@ -4,6 +4,7 @@ import pytest
 from pipeline.monitoring.drift import compare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value", "part"),
     [
@@ -22,6 +23,7 @@ def test_an_ordinary_value_over_and_over_is_stuck(shop, batch, column, value, pa
     shop.assert_named(report, "stuck", column, figure=f"{value}", mask=mask, part=part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "level", "part"),
     [
@@ -47,6 +49,7 @@ def test_values_cut_off_at_a_bound_are_clipped(shop, batch, column, level, part)
     assert cause.segment in {"", part}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.9, 0.75])
 def test_clipping_in_a_part_of_the_rows_differs_from_a_stuck_value(shop, batch, level):
     mask = shop.touch(batch, "some")
@@ -60,6 +63,7 @@ def test_clipping_in_a_part_of_the_rows_differs_from_a_stuck_value(shop, batch, 
     assert found <= {"stuck"}
 
 
+@pytest.mark.slow
 def test_whole_numbers_in_another_unit_are_not_clipped_at_their_minimum(shop, batch):
     trained = shop.trained.assign(north=np.clip(shop.trained["north"].round() + 30, 25, 60))
     reference = shop.fit(trained)
@@ -69,6 +73,7 @@ def test_whole_numbers_in_another_unit_are_not_clipped_at_their_minimum(shop, ba
     assert [(cause.cause, cause.columns) for cause in report.causes] == [("unit", ("north",))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "part"), [(0.8, "some"), (0.75, "region = East")])
 def test_whole_numbers_cut_off_in_a_part_of_the_rows_are_clipped(shop, batch, level, part):
     reference = shop.fit(shop.trained.assign(north=shop.trained["north"].round()))

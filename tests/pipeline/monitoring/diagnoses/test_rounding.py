@@ -6,6 +6,7 @@ from pipeline.config import Numeric
 from pipeline.monitoring.drift import compare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "decimals", "part"),
     [
@@ -23,6 +24,7 @@ def test_lost_digits_are_recognised_with_their_grid(shop, batch, column, decimal
     shop.assert_named(report, "rounded", column, figure=figure, mask=mask, part=part)
 
 
+@pytest.mark.slow
 def test_rounding_to_tens_is_recognised_in_a_calm_week_with_three_values(shop, batch):
     calm = batch[batch["temp"].between(46, 74)]
     report = shop.judge(calm.assign(temp=calm["temp"].round(-1)))

@@ -13,6 +13,7 @@ def shuffle(shop, frame, column, mask, seed=4):
     return shop.put(frame, column, mask, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("column", "part"), [("temp", "all"), ("region", "all")])
 def test_values_in_other_rows_are_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
@@ -21,6 +22,7 @@ def test_values_in_other_rows_are_recognised(shop, batch, column, part):
     shop.assert_named(report, "shuffled", column, mask=mask, part=part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("column", "part"), [("temp", "some"), ("region", "some")])
 def test_a_part_of_the_values_in_other_rows_is_recognised(shop, batch, column, part):
     mask = shop.touch(batch, part)
@@ -53,12 +55,14 @@ def test_less_correlated_columns_are_not_shuffled(shop, link):
     assert not list(shuffled(shop.case(shop.draw(5, link=link))))
 
 
+@pytest.mark.slow
 def test_a_relation_that_moved_in_all_rows_is_not_a_shuffle_of_a_part(shop, batch):
     after = batch.assign(temp=(batch["temp"] + 6 * np.sign(batch["dewp"] - 40)).round(1))
 
     assert not [cause for cause in shop.judge(after).causes if cause.cause == "shuffled"]
 
 
+@pytest.mark.slow
 def test_only_the_shuffled_column_is_blamed_not_its_partners(shop, batch):
     everything = np.ones(len(batch), dtype=bool)
     for column in ("temp", "dewp"):

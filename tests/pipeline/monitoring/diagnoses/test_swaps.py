@@ -7,6 +7,7 @@ from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "part"),
     [
@@ -28,6 +29,7 @@ def test_less_correlated_columns_are_not_swapped(shop):
     assert report.causes == ()
 
 
+@pytest.mark.slow
 def test_an_exchange_with_missing_values_is_named_as_an_exchange(shop, batch):
     gaps = np.random.default_rng(6).random(len(batch)) < 0.4
     trained = shop.put(shop.trained, "humid", np.arange(len(shop.trained)) % 5 < 2, np.nan)
@@ -56,6 +58,7 @@ def test_whole_numbers_that_drift_within_a_shared_range_are_not_swapped(shop, by
     assert (report.outcome, report.causes) == ("moved", ())
 
 
+@pytest.mark.slow
 def test_a_continuing_exchange_takes_less_evidence_and_ends_with_its_batches(shop):
     # Two unrelated columns that differ by 1.2 standard deviations, and drift by half of one.
     def draw(seed, by=0):

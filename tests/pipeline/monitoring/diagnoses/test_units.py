@@ -13,6 +13,7 @@ LINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "part"),
     [
@@ -44,6 +45,7 @@ def test_an_affine_change_that_is_not_a_unit_is_recognised(shop, batch):
     assert cause.evidence["factor"] == pytest.approx(7.3, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["some", "region = East"])
 def test_an_unknown_scale_is_recognised_in_a_part_of_the_rows(shop, batch, part):
     mask = shop.touch(batch, part)
@@ -53,6 +55,7 @@ def test_an_unknown_scale_is_recognised_in_a_part_of_the_rows(shop, batch, part)
     assert report.causes[0].evidence["factor"] == pytest.approx(1.37, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "part"),
     [
