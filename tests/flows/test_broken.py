@@ -8,10 +8,10 @@ from rich.console import Console
 
 from flows.monitor import monitor, next_batch
 from flows.register import register
-from flows.replay import replay, table
+from flows.replay import replay
 from flows.settle import settle
 from flows.steps import opened
-from flows.terminal import closing
+from flows.terminal import closing, replay_table
 from flows.train import train
 from pipeline.data.validation import NoValidRowError
 from pipeline.errors import DataError
@@ -289,7 +289,7 @@ def test_a_replay_reports_broken_batches_and_learns_nothing_from_them(spoilt):
     assert registry.versions()[-1].left_out == SECOND
     assert story[-1]["version"] > 1
     console = Console(width=140, file=StringIO(), force_terminal=True, color_system="standard")
-    console.print(table(story, settings.task))
+    console.print(replay_table(story, settings.task))
     drawn = console.file.getvalue()
     assert "broken: unit (amount)" in drawn
     assert "\x1b[1;31mpage" in drawn
