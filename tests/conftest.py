@@ -19,7 +19,7 @@ SERVERS = {"prefect", "postgres", "empty_store"}
 SETTINGS = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "OMP_WAIT_POLICY": "passive",  # threads that wait leave the cores to others
+    "OMP_NUM_THREADS": "1",  # the cores are busy with other tests
     "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -188,6 +188,7 @@ def test_functions_are_short():
     assert np.quantile(list(lengths.values()), 0.9) <= 25, longest
 
 
+@pytest.mark.slow
 def test_the_pipeline_loads_without_mlflow_and_prefect():
     names = [name for name in PIPELINE if room(name) != "registry"]
     script = f"""

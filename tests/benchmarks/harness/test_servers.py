@@ -5,6 +5,8 @@ import pytest
 from benchmarks.harness.processes import ChildError
 from benchmarks.harness.servers import Server, free_port
 
+pytestmark = pytest.mark.integration
+
 SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):

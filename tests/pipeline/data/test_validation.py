@@ -32,6 +32,7 @@ def outcome(frame, data):
         return error.validated
 
 
+@pytest.mark.slow
 @given(FRAMES)
 @settings(max_examples=25, deadline=None)
 def test_every_row_is_either_valid_or_quarantined(data, frame):
@@ -41,6 +42,7 @@ def test_every_row_is_either_valid_or_quarantined(data, frame):
     assert sorted(kept) == frame["row"].tolist()
 
 
+@pytest.mark.slow
 @given(FRAMES)
 @settings(max_examples=25, deadline=None)
 def test_quarantined_rows_are_unchanged_and_have_a_reason(data, frame):
@@ -51,6 +53,7 @@ def test_quarantined_rows_are_unchanged_and_have_a_reason(data, frame):
     assert refused[REASON].str.contains(" must ").all()
 
 
+@pytest.mark.slow
 @given(FRAMES)
 @settings(max_examples=15, deadline=None)
 def test_a_row_is_refused_exactly_when_pandera_refuses_it_alone(data, frame):

@@ -100,6 +100,7 @@ def oddly_named(random, n):
     return frame.assign(**{"plan|share of free": labels})
 
 
+@pytest.mark.slow
 def test_columns_and_labels_may_hold_any_sign():
     random = np.random.default_rng(31)
     rows = oddly_named(random, 8 * BLOCK)
@@ -330,6 +331,7 @@ def moved(frame, random, how):
     return frame.assign(**changed[how]())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

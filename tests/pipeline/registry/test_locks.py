@@ -8,6 +8,8 @@ import pytest
 from pipeline.errors import UnavailableError
 from pipeline.registry.locks import exclusive
 
+pytestmark = pytest.mark.integration
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def receiver(status=200):
     with Receiver(status) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         try:
             yield server

@@ -176,6 +176,7 @@ def test_requests_added_during_a_write_are_not_lost(path):
     assert read_captures(path)["key"].tolist() == [str(i) for i in range(3_000)]
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_a_quarter_of_a_second_at_most(path):
     script = f"""
 import json, os, signal, sys, time

@@ -14,6 +14,8 @@ from pipeline.config import Serving
 from pipeline.serving.app import create_app
 from pipeline.serving.follower import ServingState, load_exported
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["hours-per-week", "temp", "plan", "dest"]
 FIELDS = [
     *("rows", "keys", "labels", "instances", "dataframe_split", "dataframe_records"),

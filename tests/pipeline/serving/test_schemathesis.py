@@ -11,6 +11,8 @@ from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState, load_exported
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def operations(bundle, tmp_path):

@@ -69,6 +69,7 @@ def make_rows(n, *, labels=True, seed=0):
     return frame, columns, target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [True, False], ids=["labels", "numbers"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror", "count:poisson"])

@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("column", ["temp", "region"])
 def test_a_column_that_is_missing_is_named(shop, batch, column):

@@ -2,6 +2,8 @@ import pytest
 
 from pipeline.monitoring.diagnoses.spellings import recode
 
+pytestmark = pytest.mark.slow
+
 CODES = {name: f"{place + 1}" for place, name in enumerate(["East", "North", "South", "West"])}
 PRODUCTS = ["Bed", "Chair", "Desk", "Lamp", "Shelf", "Sofa", "Stool", "Table"]
 

@@ -6,6 +6,8 @@ from pipeline.config import Numeric
 from pipeline.monitoring.diagnoses.units import sign, unit
 from pipeline.monitoring.drift import compare
 
+pytestmark = pytest.mark.slow
+
 LINES = {
     "celsius": ("temp", 1 / 1.8, -32 / 1.8),
     "cents": ("amount", 100.0, 0.0),
@@ -13,7 +15,6 @@ LINES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "part"),
     [
@@ -45,7 +46,6 @@ def test_an_affine_change_that_is_not_a_unit_is_recognised(shop, batch):
     assert cause.evidence["factor"] == pytest.approx(7.3, rel=0.15)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["some", "region = East"])
 def test_an_unknown_scale_is_recognised_in_a_part_of_the_rows(shop, batch, part):
     mask = shop.touch(batch, part)
@@ -55,7 +55,6 @@ def test_an_unknown_scale_is_recognised_in_a_part_of_the_rows(shop, batch, part)
     assert report.causes[0].evidence["factor"] == pytest.approx(1.37, rel=0.15)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "part"),
     [
