@@ -81,5 +81,5 @@ $(READY): pyproject.toml uv.lock
 	    "Install uv, or what python3 -m venv needs: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Making .venv from uv.lock; the first time takes a minute or two."
 	@PATH="$$PATH:$(CURDIR)/.venv-uv/bin" \
-	  uv sync -q --frozen --extra demo --python "$$(command -v $(PYTHON))"
+	  uv sync -q --frozen --extra demo --compile-bytecode --python "$$(command -v $(PYTHON))"
 	@touch $@
