@@ -37,15 +37,15 @@ class Order(NamedTuple):
     even: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # extreme values overflow
 def order_of(values: Floats, profile: NumericProfile) -> Order:
     """Measure how smoothly values continue from row to row; all 0 with fewer than two values.
 
     The parameters are those of `sticking_out`.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # extreme values overflow
-        steps = np.diff(values) / (interquartile(profile) or 1.0)
-        steps = steps[np.isfinite(steps)]
-        step = float(np.abs(steps).mean()) if len(steps) else 0.0
+    steps = np.diff(values) / (interquartile(profile) or 1.0)
+    steps = steps[np.isfinite(steps)]
+    step = float(np.abs(steps).mean()) if len(steps) else 0.0
     if not len(steps) or not np.isfinite(step):
         return Order(0.0, 0.0, 0.0)
     _, counts = np.unique(np.round(steps, 4), return_counts=True)
@@ -53,6 +53,7 @@ def order_of(values: Floats, profile: NumericProfile) -> Order:
     return Order(strays, step, float(counts.max() / len(steps)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def sticking_out(values: Floats, profile: NumericProfile) -> NDArray[np.bool_]:
     """Find values that lie clearly beyond both neighbours and near no other row around.
 

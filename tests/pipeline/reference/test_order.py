@@ -58,3 +58,13 @@ def test_alternating_rows_of_several_places_do_not_stick_out():
 
     assert not sticking_out(values, profile(np.arange(100))).any()
     assert sticking_out(odd, profile(np.arange(100))).nonzero()[0].tolist() == [45]
+
+
+def test_the_largest_numbers_overflow_without_a_warning():
+    most = np.finfo(float).max
+    values = np.tile([most, -most, most / 1_000, 0.0, -most, 3.0, np.inf], 10)
+
+    order = order_of(values, profile(values))
+
+    assert 0 <= order.strays <= 1
+    assert 0 <= order.even <= 1
