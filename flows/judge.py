@@ -58,7 +58,7 @@ def judge(
     gathered = gather(settings, registry, start, reading)
     history = settle(settings, registry, history, gathered.end)
     compared = compare(settings, registry, history, gathered)
-    verdict, given = decide(settings, registry, history, gathered, compared)
+    verdict, given = reach_verdict(settings, registry, history, gathered, compared)
     return history.with_batch(
         record(settings, registry, gathered, compared, verdict=verdict, given=given)
     )
@@ -199,14 +199,14 @@ def _accepted(registry: Registry, own: History) -> set[tuple[str, tuple[str, ...
     }
 
 
-def decide(
+def reach_verdict(
     settings: Settings,
     registry: Registry,
     history: History,
     batch: Gathered,
     compared: Compared,
 ) -> tuple[Verdict, dict[str, Any]]:
-    """Decide about a batch.
+    """Gather the evidence of a batch and decide about it.
 
     Returns
     -------
