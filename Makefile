@@ -30,8 +30,8 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 	@$(HOLDFAST) replay $(CONF)
 	@echo "Look at the runs, charts and versions: make ui"
 
-# Tests of flows wait for other processes: three at once keep two cores busy.
-PYTEST = $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Tests of flows wait for other processes: four at once keep two cores busy.
+PYTEST = $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(PYTEST) -m "not statistics" $(ARGS)
