@@ -113,22 +113,6 @@ def start_hello(up, addresses):
     wait((up.folder / "said").exists)
 
 
-def test_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_behind(folder):
-    with Up(folder) as up:
-        addresses = up.addresses()
-        assert addresses.keys() == {"Prefect", "MLflow"}, up.said
-        assert status(f"{addresses['Prefect']}/api/health") == 200
-        assert status(f"{addresses['MLflow']}/health") == 200
-        start_hello(up, addresses)
-        assert (folder / "said").read_text() == addresses["MLflow"]
-        assert f"export PREFECT_API_URL={addresses['Prefect']}/api" in up.said
-
-        up.process.send_signal(signal.SIGTERM)
-
-        assert up.process.wait(PATIENCE) == 0
-        assert up.pids() == []
-
-
 def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
     with Up(folder) as up:
         start_hello(up, up.addresses())
@@ -141,7 +125,7 @@ def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
         wait(lambda: up.pids() == [])
 
 
-def test_a_run_that_died_with_its_worker_does_not_hold_up_the_next(folder):
+def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_behind(folder):
     with Up(folder) as up:
         start_hello(up, up.addresses())
         for pid in up.pids():
@@ -149,9 +133,18 @@ def test_a_run_that_died_with_its_worker_does_not_hold_up_the_next(folder):
     (folder / "said").unlink()
 
     with Up(folder) as up:
-        start_hello(up, up.addresses())
+        addresses = up.addresses()
+        assert addresses.keys() == {"Prefect", "MLflow"}, up.said
+        assert status(f"{addresses['Prefect']}/api/health") == 200
+        assert status(f"{addresses['MLflow']}/health") == 200
+        assert f"export PREFECT_API_URL={addresses['Prefect']}/api" in up.said
+        start_hello(up, addresses)  # the run that died with its worker does not hold it up
+        assert (folder / "said").read_text() == addresses["MLflow"]
 
-    assert (folder / "said").exists()
+        up.process.send_signal(signal.SIGTERM)
+
+        assert up.process.wait(PATIENCE) == 0
+        assert up.pids() == []
 
 
 def test_a_second_interrupt_does_not_wait(folder):

@@ -69,13 +69,17 @@ def _nearest(points: Floats, values: Floats) -> Places:
     )
 
 
-def plain_gain(profile: NumericProfile, values: Floats, change: Change) -> Floats:
+def plain_gain(
+    profile: NumericProfile, values: Floats, change: Change, *, mass: Floats | None = None
+) -> Floats:
     """Nats by which each value by itself is likelier once a transformation is undone.
 
-    Values and result have shape (n_rows,); a missing value counts 0.
+    Values and result have shape (n_rows,); a missing value counts 0. `mass` is the logarithm of the
+    reference's mass at the values, where it is known already.
     """
+    mass = log_mass(profile, values)[0] if mass is None else mass
     new, atom = log_mass(profile, change.undone(values), abs(change.factor))
-    gain = new - log_mass(profile, values)[0] - np.where(atom, 0.0, np.log(abs(change.factor)))
+    gain = new - mass - np.where(atom, 0.0, np.log(abs(change.factor)))
     return np.where(np.isnan(values), 0.0, gain)
 
 

@@ -5,7 +5,6 @@ value then is under the reference's distribution and given the other columns.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import ks_2samp, theilslopes
@@ -16,25 +15,27 @@ from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
-    drift_gain,
     mixture,
-    of_blocks,
-    plain_gain,
     touched_rows,
 )
-from pipeline.monitoring.diagnoses.relations import Expected
 from pipeline.monitoring.diagnoses.segments import clause, segment
+from pipeline.monitoring.diagnoses.transformations import (
+    CONVINCING,
+    MOST,
+    ROWS,
+    TOTAL,
+    Column,
+    Fit,
+    fit_change,
+    settled,
+)
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
 _LINE, _DRAWN = "an affine change", "another scale"
-_ROWS = 2_000
-"""Number of drawn rows that candidates are tried on."""
 _SETTLED = 3
 """Number of likeliest candidates that are compared with ordinary drift."""
-_CONVINCING = 1.0
-"""Least nats per affected row."""
 _OVERWHELMING = 6.0
 """Nats per affected row that leave no doubt."""
 _ALONE, _STRAIGHT = 2.5, 0.95
@@ -42,12 +43,6 @@ _ALONE, _STRAIGHT = 2.5, 0.95
 
 It is the nats per affected row times how well these rows, put back, match the others; and the R2 of
 their quantiles."""
-_TOTAL = 25.0
-"""Least nats over all rows."""
-_SHARE = 0.04
-"""Smallest share of affected rows that is looked for."""
-_MOST = 0.7
-"""Share of rows above which a fault is taken to affect all rows."""
 _EXACT = 0.1
 """Largest residual variance with which the other columns predict values, not only sizes."""
 _PAIRED = 400
@@ -66,55 +61,21 @@ _LEAST_FACTOR = 1.7
 """Factor that only a unit explains; smaller factors need the other columns as evidence."""
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """How well a transformation explains a column.
-
-    Attributes
-    ----------
-    change : Change
-        The transformation.
-    share : float
-        Share of affected rows.
-    total : float
-        Nats over all rows.
-    gain : array of float, shape (n_rows,)
-        Nats of each row.
-    related : float
-        Mean nats of affected rows that come from the other columns.
-    """
-
-    change: Change
-    share: float
-    total: float
-    gain: Floats
-    related: float
-
-    @property
-    def each(self) -> float:
-        """Nats per affected row."""
-        return self.total / max(self.share * len(self.gain), 1.0)
-
-    @property
-    def convincing(self) -> bool:
-        """Whether the gain is large enough, over all rows and per affected row."""
-        return self.total > _TOTAL and self.each > _CONVINCING
-
-
 def unit(case: Case) -> Iterator[Cause]:
     """Recognise a column in another unit: multiplied by a factor, with an offset added."""
     for name in case.numeric:
         if not _transformable(case, name) or cycle(case.profile(name)):
             continue
-        values = case.numbers(name)[:_ROWS]
+        column = Column(case, name, case.numbers(name)[:ROWS])
+        values = column.values
         fits = [
             fit
             for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
-            if (fit := _fit(case, name, values, change))
+            if (fit := fit_change(column, change))
         ]
         likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
-        settled = [_settled(case, name, values, fit) for fit in likeliest]
-        kept = [fit for fit in settled if _explains(case, name, values, fit)]
+        sound = [settled(case, name, values, fit) for fit in likeliest]
+        kept = [fit for fit in sound if _explains(case, name, values, fit)]
         if kept:
             # A known unit is preferred to a line that explains hardly more.
             best = max(
@@ -131,11 +92,11 @@ def sign(case: Case) -> Iterator[Cause]:
     for name in case.numeric:
         if not _transformable(case, name):
             continue
-        values = case.numbers(name)[:_ROWS]
-        fit = _fit(case, name, values, Change(-1.0, 0.0, "a turned sign"))
+        values = case.numbers(name)[:ROWS]
+        fit = fit_change(Column(case, name, values), Change(-1.0, 0.0, "a turned sign"))
         if fit is None:
             continue
-        fit = _settled(case, name, values, fit)
+        fit = settled(case, name, values, fit)
         if not _turned(case, name, fit) or _even(values, fit) < _ALIKE:
             continue
         touched = touched_rows(fit.gain, fit.share)
@@ -201,73 +162,25 @@ def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
         yield Change(float(line.slope), float(line.intercept), _DRAWN)
 
 
-def _fit(case: Case, name: str, values: Floats, change: Change) -> _Fit | None:
-    """Fit a transformation: its share of rows and its gain; None where it explains too little."""
-    plain = plain_gain(case.profile(name), values, change)
-    share, total = mixture(plain)
-    if (share < _SHARE or total < _TOTAL / 2) and not case.suspect(name):
-        return None
-    known = case.supported(name)[: len(values)]
-    related = known * _related_gain(case, name, values, change, case.expected(name))
-    share, total = mixture(plain + related)
-    if share < _MOST:  # then the other rows show what is usual in this batch
-        related = known * _related_gain(case, name, values, change, case.loosened(name))
-        share, total = mixture(plain + related)
-    gain = plain + related
-    touched = touched_rows(gain, share)
-    if share < _SHARE or total < _TOTAL or not touched.any():
-        return None
-    return _Fit(change, share, total, gain, float(related[touched].mean()))
-
-
-def _related_gain(
-    case: Case, name: str, values: Floats, change: Change, expected: Expected
-) -> Floats:
-    """Nats per row that undoing a change gains in the relation to the other columns."""
-    predicted = expected.now[: len(values)]
-    before = expected.log_ratio(case.normal_scores(name, values), predicted=predicted)
-    undone = case.normal_scores(name, change.undone(values))
-    gain = expected.log_ratio(undone, predicted=predicted) - before
-    return np.where(np.isnan(values), 0.0, gain)
-
-
-def _settled(case: Case, name: str, values: Floats, fit: _Fit) -> _Fit:
-    """Reduce the gain of a fit by what ordinary drift, and the worst block, gain as well."""
-    expected = case.expected(name)
-    there = expected.values[:_ROWS]
-    usual = of_blocks(
-        expected.blocks[:_ROWS],
-        plain_gain(case.profile(name), there, fit.change)
-        + _related_gain(case, name, there, fit.change, replace(expected, now=expected.before)),
-    )
-    # Drift moves all rows, not a part of them, and does not begin just as a fault ends.
-    _, wander = case.usual(Trait("location", (name,)))
-    stood = max(case.stood("unit", name), case.stood("sign", name))
-    drifts = fit.share > 0.5 and stood < _MOST
-    natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
-    total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
-    return replace(fit, total=total)
-
-
-def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
+def _explains(case: Case, name: str, values: Floats, fit: Fit) -> bool:
     """Whether a fit explains the column and neither chance nor drift does."""
     if not fit.convincing:
         return False
     size = abs(np.log(fit.change.factor))
-    if fit.share < _MOST:
+    if fit.share < MOST:
         even = _even(values, fit)
         # A few odd rows of one day fit many small factors, and shrunk values lie near zero, where
         # other values lie as well.
-        sure = fit.change.factor > 1 or fit.each > 3 * _CONVINCING
+        sure = fit.change.factor > 1 or fit.each > 3 * CONVINCING
         sure_enough = (sure and size > np.log(5)) or (
             fit.share > 0.15
-            and fit.related > 2 * _CONVINCING
+            and fit.related > 2 * CONVINCING
             and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
         )
         sure_enough |= (
             fit.share > 0.15
             and even * fit.each > _ALONE
-            and fit.related > -_CONVINCING / 2
+            and fit.related > -CONVINCING / 2
             and _straight(case, name, values, fit) > _STRAIGHT
         )
         touched = touched_rows(fit.gain, fit.share)
@@ -276,7 +189,7 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
         if fit.change.words == _DRAWN:  # a line fits more easily than a known unit
             sure_enough = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
         return fit.change.words != _LINE and alike and sure_enough
-    narrow = fit.related < 2 * _CONVINCING and not _as_wide(case, name, values, fit)
+    narrow = fit.related < 2 * CONVINCING and not _as_wide(case, name, values, fit)
     if narrow or fit.change.words == _DRAWN:
         return False
     profile = case.profile(name)
@@ -285,10 +198,10 @@ def _explains(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
     # Where the predicting columns moved as well, the factor has to be larger than their move.
     alone = case.supported(name).mean() > _SUPPORTED or size > np.log(_FAR_FACTOR)
     small = size < np.log(_FAR_FACTOR) and fit.share < _NEARLY
-    return alone and not small and (size > np.log(_LEAST_FACTOR) or fit.related > _CONVINCING)
+    return alone and not small and (size > np.log(_LEAST_FACTOR) or fit.related > CONVINCING)
 
 
-def _as_wide(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
+def _as_wide(case: Case, name: str, values: Floats, fit: Fit) -> bool:
     """Whether a column became wider by the factor instead of only moving."""
     known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
     before, now = _spread_of(case.profile(name)), _interquartile(known)
@@ -299,12 +212,12 @@ def _as_wide(case: Case, name: str, values: Floats, fit: _Fit) -> bool:
     return bool(abs(np.log(now / before) - usual - factor) < 0.45 * abs(factor))
 
 
-def _even(values: Floats, fit: _Fit) -> float:
+def _even(values: Floats, fit: Fit) -> float:
     """How well the affected rows, put back, match the other rows, from 0 to 1.
 
     The warm days of a week, put back from another unit, would be colder than the rest.
     """
-    if fit.share >= _MOST:
+    if fit.share >= MOST:
         return 1.0
     known = ~np.isnan(values)
     touched = touched_rows(fit.gain, fit.share)
@@ -330,7 +243,7 @@ def _usual_spread(case: Case, name: str) -> float:
     return float(np.log(np.maximum(known, 1e-3)).mean()) if known else 0.0
 
 
-def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
+def _straight(case: Case, name: str, values: Floats, fit: Fit) -> float:
     """R2 of the quantiles of the affected rows against the reference's quantiles."""
     known = values[touched_rows(fit.gain, fit.share) & ~np.isnan(values)]
     profile, levels = case.profile(name), np.arange(1, 100) / 100
@@ -339,7 +252,7 @@ def _straight(case: Case, name: str, values: Floats, fit: _Fit) -> float:
     return float(r**2)
 
 
-def _cause(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
+def _cause(case: Case, name: str, values: Floats, fit: Fit) -> Cause:
     touched = touched_rows(fit.gain, fit.share)
     where = _segment(case, name, touched)
     squared = _straight(case, name, values, fit)
@@ -364,7 +277,7 @@ def _cause(case: Case, name: str, values: Floats, fit: _Fit) -> Cause:
     )
 
 
-def _evidence(fit: _Fit) -> dict[str, float | str]:
+def _evidence(fit: Fit) -> dict[str, float | str]:
     return {
         NATS: round(mixture(fit.gain)[1] / len(fit.gain), 3),
         "share of rows": round(fit.share, 4),
@@ -372,11 +285,11 @@ def _evidence(fit: _Fit) -> dict[str, float | str]:
     }
 
 
-def _turned(case: Case, name: str, fit: _Fit) -> bool:
+def _turned(case: Case, name: str, fit: Fit) -> bool:
     """Whether the column itself shows a turned sign, or its relations to several others do."""
     plain = fit.gain[touched_rows(fit.gain, fit.share)].mean() - fit.related
     if len(_flipped(case, name)) > 1:
-        return fit.total > _TOTAL and fit.each > 0.3 * _CONVINCING
+        return fit.total > TOTAL and fit.each > 0.3 * CONVINCING
     return fit.convincing and bool(plain > 0.5)
 
 
