@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs, so that `holdfast --help` answe
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -17,10 +17,13 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token
 from cyclopts.validators import Number
 
 from flows.session import (
+    FAILED,
     INTERRUPTED,
     REFUSED,
     UnexpectedError,
     exit_code,
+    open_standard_streams,
+    output_failed,
     session,
     stdout_to_stderr,
 )
@@ -94,7 +97,8 @@ def train(conf: str, /, *, until: Moment = None, episode: str = "", output: Outp
     """Train a version and make it the champion if it passes the gate.
 
     The gate compares it with the champion and with a trivial model on rows that neither was
-    trained on. The same rows and settings are not trained twice.
+    trained on. A version of the same rows and settings that is not decided yet is taken up
+    instead of trained again.
 
     Parameters
     ----------
@@ -333,9 +337,7 @@ def schema(*, write: bool = False) -> None:
     elif SCHEMA.parent.is_dir():
         SCHEMA.write_text(text, encoding="utf-8")
     else:
-        message = (
-            f"{SCHEMA} is written in a folder that has conf/. Got {Path.cwd()}. Go there first."
-        )
+        message = f"{SCHEMA} is written in a folder that has conf/. Got {Path.cwd()}."
         raise ConfigError(message)
 
 
@@ -370,21 +372,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 when it is done, 1 when it failed, 2 when its input was refused, 130 after Ctrl-C.
     """
-    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # a YAML file may name functions of the folder it is used in
+    open_standard_streams()
+    sys.path.append(str(Path.cwd()))  # a YAML file may name functions of the folder it is used in
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except CycloptsError as error:
         return _say(error, REFUSED)
     except (PipelineError, UnexpectedError) as error:
         return _say(error, exit_code(error))
+    except OSError as error:  # of stdout: all others were turned into one of the errors above
+        if lost := output_failed(error):
+            return _say(lost, FAILED)
     return 0
 
 
 def _say(error: Exception, code: int) -> int:
-    sys.stderr.write(f"{error}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"{error}\n")
     return code
 
 

@@ -59,6 +59,8 @@ def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator[
             traceback.print_exc()
         raise
     os.environ.setdefault("PREFECT_HOME", str(log.parents[1] / "prefect"))
+    if not os.environ.get("PREFECT_API_URL"):
+        _check_prefect_store()
     with _ended_by_interrupt(), logged(log, verbose=verbose, live=live):
         try:
             yield settings
@@ -100,6 +102,25 @@ def exit_code(error: Exception) -> int:
     return REFUSED if isinstance(error, ConfigError | DataError) else FAILED
 
 
+def open_standard_streams() -> None:
+    """Open what the caller has closed, so that nothing else takes its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def output_failed(error: OSError) -> UnexpectedError | None:
+    """Give stdout up; what to say about it, or None if the reader of a pipe has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return None
+    return UnexpectedError(f"The output cannot be written ({error}).")
+
+
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send what this process and its children print to stderr, so that stdout stays clean."""
@@ -117,12 +138,29 @@ def stdout_to_stderr() -> Iterator[None]:
 def _log_file(settings: "Settings") -> Path:
     """Path of the log in the state folder, which is made if it does not exist."""
     folder = settings.tracking.folder.resolve() / "logs"
+    file = folder / "holdfast.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
     except OSError as error:
         message = f"tracking.folder must be a writable folder. Got: {error}. Name another one."
         raise ConfigError(message) from error
-    return folder / "holdfast.log"
+    return file
+
+
+def _check_prefect_store() -> None:
+    """Refuse a damaged store of Prefect, whose server would be waited for in vain."""
+    store = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    if not store.is_file():
+        return
+    with store.open("rb") as file:
+        begin = file.read(16)
+    if begin not in {b"", b"SQLite format 3\0"}:
+        message = (
+            f"Prefect's store {store} is damaged. Remove it: it holds the "
+            "history of runs only, and MLflow keeps versions and batches."
+        )
+        raise UnavailableError(message)
 
 
 def _explained(error: Exception, log: Path) -> Exception:

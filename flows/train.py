@@ -20,7 +20,8 @@ from pipeline.registry.versions import CHAMPION, Registry
 def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, Any]:
     """Train a version on the rows before `until` and put it before the gate.
 
-    A version of the same rows and settings, or of the same episode, is not trained twice.
+    A version of the same rows and settings that is not decided yet, or one of the same episode, is
+    taken up instead of trained again.
     """
     settings, registry = opened(conf)
     with registry.exclusive("train"):

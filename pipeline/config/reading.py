@@ -40,6 +40,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
         line = "" if error.problem_mark is None else f" at line {error.problem_mark.line + 1}"
         message = f"{path} must be readable YAML. Got: {error.problem}{line}. Correct the file."
         raise ConfigError(message) from None
+    except RecursionError:
+        message = f"{path} must be readable YAML. Got: it is nested too deeply. Correct the file."
+        raise ConfigError(message) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         message = f"{path} must be readable YAML. Got: {error}. Correct the file."
         raise ConfigError(message) from error

@@ -1,6 +1,7 @@
 """The whole tree of settings of one model, read from its file and the environment."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +19,7 @@ from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tra
 from pipeline.errors import ConfigError
 
 ENV_PREFIX = "HOLDFAST__"
+_SPELLING = "Check the spelling against conf/schema.json."
 
 
 class Settings(BaseSettings):
@@ -32,7 +34,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)
     """Name of the experiment, the registered model and the deployments."""
     task: Literal["classification", "regression"]
     """What is predicted: the probability of 1, or a number."""
@@ -98,12 +100,20 @@ class Settings(BaseSettings):
         """
         values = read_mapping(Path(path))
         problems = _unknown_sections(cls)
+        # pydantic-settings would take keys such as _env_file for options of its own.
+        odd = [key for key in values if not isinstance(key, str) or key.startswith("_")]
+        problems += [f"{key}: no such setting. {_SPELLING}" for key in odd]
         try:
-            settings = cls(**values)
+            settings = cls(**{key: values[key] for key in values if key not in odd})
         except ValidationError as error:
             problems += [_problem(e) for e in error.errors(include_url=False)]
-        except SettingsError as error:
-            problems.append(f"{error}. An environment variable for a list or section holds JSON.")
+        except (SettingsError, RecursionError) as error:
+            section = re.search(r'field "(\w+)"', str(error))
+            variable = f"{ENV_PREFIX}{section[1].upper() if section else ''}"
+            problems.append(
+                f"Environment variables that begin with {variable} must hold JSON where the "
+                """setting is a list or a section, such as '["a", "b"]'."""
+            )
         except Exception as error:  # noqa: BLE001 -- importing data.*.function runs the user's code
             problems.append(f"data: importing its function raised {error!r}. Fix that module.")
         if problems:
@@ -119,7 +129,7 @@ def _problem(error: Any) -> str:
     kept = [part for i, part in enumerate(parts) if not _is_kind(parts, i)]
     key = ".".join(kept) or "the file"
     if error["type"] == "extra_forbidden":
-        return f"{key}: no such setting. Check the spelling against conf/schema.json."
+        return f"{key}: no such setting. {_SPELLING}"
     return f"{key}: {error['msg'].removeprefix('Value error, ')}."
 
 

@@ -154,7 +154,9 @@ def _sql_error(error: Exception) -> PipelineError:
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
         return DataError(message)
-    if isinstance(origin, sa.exc.OperationalError) and code != sqlite3.SQLITE_ERROR:
+    # Which of the two a driver raises when nobody answers, is its own choice.
+    no_answer = isinstance(origin, sa.exc.OperationalError | sa.exc.InterfaceError)
+    if no_answer and code != sqlite3.SQLITE_ERROR:
         return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
     return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")
 

@@ -177,6 +177,28 @@ def test_the_schema_is_written_where_editors_look_for_it(tmp_path, monkeypatch, 
     assert written == (ROOT / "conf" / "schema.json").read_text()
 
 
+def in_a_shell(*arguments, redirected):
+    line = f'exec "$@" {redirected}'
+    command = ["/bin/sh", "-c", line, "sh", sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["--help", "schema"])
+def test_output_that_cannot_be_written_fails_with_one_sentence(command):
+    done = in_a_shell(command, redirected=">/dev/full")
+
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("The output cannot be written (")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_closed_standard_streams_do_not_change_the_exit_code(closed):
+    done = in_a_shell("validate", "missing.yaml", redirected=closed)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.integration
 def test_a_model_is_trained_watched_rolled_back_and_released(holdfast, shop):
     assert holdfast("validate", shop) == (
@@ -237,6 +259,29 @@ def test_verbose_shows_the_traceback_of_an_expected_error(holdfast, shop):
     assert code == 2
     assert "Traceback (most recent call last):" in err
     assert "rows.parquet" in err.splitlines()[-1]
+
+
+@pytest.mark.integration
+def test_a_damaged_store_of_prefect_is_one_sentence(holdfast, shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    (tmp_path / "prefect.db").write_bytes(bytes(range(256)))
+
+    code, _, err = holdfast("validate", shop)
+
+    assert code == 1
+    assert "is damaged. Remove it" in one_line(err)
+
+
+@pytest.mark.integration
+def test_a_log_that_cannot_be_written_is_refused_in_one_sentence(holdfast, shop):
+    log = Path(shop).parent / "state" / "logs" / "holdfast.log"
+    log.mkdir(parents=True)
+
+    code, _, err = holdfast("validate", shop)
+
+    assert code == 2
+    assert one_line(err).startswith("tracking.folder must be a writable folder. ")
 
 
 @pytest.mark.integration

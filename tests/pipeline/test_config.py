@@ -95,6 +95,28 @@ def test_a_misspelled_key_in_the_file_is_named(write):
     assert "monitoring.alhpa: no such setting" in refusal(write(more="monitoring: {alhpa: 0.1}"))
 
 
+@pytest.mark.parametrize("key", ["_env_file", "_env_prefix", "1"])
+def test_a_key_that_is_no_setting_is_named(write, key):
+    assert f"{key}: no such setting" in refusal(write(more=f"{key}: foo"))
+
+
+@pytest.mark.parametrize("value", ["slack://hunter2", "[" * 20_000])
+def test_a_list_in_the_environment_that_is_no_json_is_named(write, monkeypatch, value):
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", value)
+
+    told = refusal(write())
+    assert "HOLDFAST__" in told
+    assert "must hold JSON where the setting is a list" in told
+    assert "hunter2" not in told
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text(f"a: {'[' * 3_000}{']' * 3_000}")
+
+    assert "nested too deeply" in refusal(path)
+
+
 def test_a_misspelled_key_in_the_environment_is_named(write, monkeypatch):
     monkeypatch.setenv("HOLDFAST__MONITORING__ALHPA", "0.1")
 
@@ -127,16 +149,6 @@ def test_a_list_in_the_environment_is_json(write, monkeypatch):
     monkeypatch.setenv("HOLDFAST__ALERTS__URLS", '["json://a", "json://b"]')
 
     assert len(Settings.load(write()).alerts.urls) == 2
-
-
-def test_a_list_in_the_environment_that_is_no_json_is_explained(write, monkeypatch):
-    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", "json://hunter2")
-
-    message = refusal(write())
-
-    assert "alerts" in message
-    assert "JSON" in message
-    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,16 @@ def test_a_database_that_does_not_answer_is_unavailable(tmp_path):
         read(sql(tmp_path / "away" / "rows.db"), time="at")
 
 
+def test_a_server_that_does_not_answer_is_unavailable():
+    source = SqlSource(
+        kind="sql", url="postgresql+pg8000://u:hunter2@127.0.0.1:1/x", query="select 1"
+    )
+
+    with pytest.raises(UnavailableError, match="does not answer") as caught:
+        read(source, time="at")
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["hunter2", "nosuch://me:hunter2@db/x", "mysql://me:hunter2@db/x"])
 def test_an_unusable_database_address_is_refused_and_not_shown(url):
     source = SqlSource(kind="sql", url=url, query="SELECT 1")
