@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
-.PHONY: help setup demo test test-fast test-statistics coverage up ui serve lint bench clean
+.PHONY: help setup demo test test-fast test-team test-statistics coverage up ui serve lint bench clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -34,16 +34,20 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 PYTEST = $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
-	$(PYTEST) -m "not statistics" $(ARGS)
+	$(PYTEST) -m "not statistics and not team" $(ARGS)
+
+test-team: $(READY)  ## run the tests with several servers and processes, which are killed
+	$(PYTEST) -m team tests/flows $(ARGS)
 
 test-fast: $(READY)  ## run the tests that need no server and are done in a minute
-	$(PYTEST) -m "not integration and not slow and not statistics" --ignore=tests/flows $(ARGS)
+	$(PYTEST) -m "not integration and not slow and not statistics and not team" --ignore=tests/flows $(ARGS)
 
 test-statistics: $(READY)  ## run the tests of error rates, with thousands of trials
 	$(PYTEST) -m statistics $(ARGS)
 
-coverage: $(READY)  ## run the tests and show the lines and branches that they miss
-	$(MAKE) test ARGS="--cov --cov-report=term-missing:skip-covered $(ARGS)"
+coverage: $(READY)  ## run both and show the lines and branches that they miss
+	$(MAKE) test ARGS="--cov --cov-report="
+	$(MAKE) test-team ARGS="--cov --cov-append --cov-report=term-missing:skip-covered"
 
 up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
 	$(HOLDFAST) up $(CONF)

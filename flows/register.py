@@ -47,10 +47,10 @@ def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     settings, registry = opened(conf)
     gate(settings, registry, version, approved_by)
     ask_people(settings, registry, version)
-    judged = registry.version(version)
+    judged, champion = registry.version(version), registry.alias(CHAMPION)
     return {
         "version": version,
-        "promoted": judged.promoted,
+        "promoted": champion is not None and champion.number == version,
         "waits": judged.waits_for,
         "reason": judged.reason,
     }
@@ -70,6 +70,7 @@ def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int]:
 def release(conf: str) -> dict[str, Any]:
     """Let versions be promoted again; the newest version that waited comes before the gate."""
     settings, registry = opened(conf)
+    _ = registry.alias(CHAMPION) or registry.champion()  # refused before there is a model
     champions.release(registry)
     versions = registry.versions()
     waiting = [version.number for version in versions if version.waits_for == RELEASE]

@@ -190,7 +190,8 @@ class Registry(Tracking):
             self.client.update_model_version(self.name, str(number), notes.gate_note(decision))
             self.client.log_dict(version.run_id, asdict(decision), "gate.json")
             self.log(version.run_id, gains, version.until, 0)
-        gate = "passed" if decision.promoted else "refused"
+        # A version that was champion stays one that can be gone back to.
+        gate = "passed" if decision.promoted or version.promoted else "refused"
         self.tag(number, {"reason": decision.reason, "gate": gate})
 
     def hold(self, number: int, waits_for: str) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -133,7 +134,21 @@ def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
     return nullcontext() if path is None else Captures(path)
 
 
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on, in place of uvicorn's log lines and exit."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        message = (
+            f"serving.host and serving.port must be an address that is free. Got {host}:{port} "
+            f"({error}). Stop what listens there, or name another port."
+        )
+        raise ConfigError(message) from error
+
+
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
+    _check_address(options.host, options.port)
     app = create_app(state=state, captures=captures, options=options)
     gc.freeze()  # what is here stays; collections need not look at it again and again
     uvicorn.run(

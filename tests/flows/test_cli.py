@@ -4,6 +4,7 @@ import os
 import resource
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -259,6 +260,17 @@ def test_verbose_shows_the_traceback_of_an_expected_error(holdfast, shop):
     assert code == 2
     assert "Traceback (most recent call last):" in err
     assert "rows.parquet" in err.splitlines()[-1]
+
+
+@pytest.mark.integration
+def test_an_address_that_is_taken_is_refused_in_one_sentence(holdfast, trained, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("HOLDFAST__SERVING__PORT", str(taken.getsockname()[1]))
+
+        code, _, err = holdfast("serve", trained)
+
+    assert code == 2
+    assert "must be an address that is free" in one_line(err)
 
 
 @pytest.mark.integration

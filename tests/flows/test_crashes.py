@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+pytestmark = pytest.mark.team
+
 BATCHES = 5
 """Batches before the one that brings about a promotion."""
 KILLED = "_register > create_model_version"

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 
 from flows.monitor import monitor
-from flows.register import register, rollback
+from flows.register import register, release, rollback
 from flows.replay import replay
 from flows.settle import settle
 from flows.steps import opened
@@ -119,6 +119,21 @@ def test_mlflow_loads_the_champion_without_holdfast_and_predicts_what_it_predict
 def test_rollback_refuses_when_there_is_nothing_to_go_back_to(trained):
     with pytest.raises(RegistryError, match="has no previous champion"):
         rollback(trained)
+
+
+def test_an_earlier_champion_that_the_gate_refuses_can_still_be_gone_back_to(replayed):
+    _, registry = opened(replayed)
+    now = registry.champion().number
+
+    assert register(replayed, 1)["promoted"] is False
+    assert registry.champion().number == now
+    assert rollback(replayed)["to"] == 1
+    assert registry.champion().number == 1
+
+
+def test_nothing_is_released_before_there_is_a_model(shop):
+    with pytest.raises(RegistryError, match="has no champion yet"):
+        release(shop)
 
 
 def test_the_champion_is_not_judged_against_itself(trained):

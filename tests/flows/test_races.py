@@ -12,6 +12,8 @@ from flows.steps import opened
 from flows.train import train
 from pipeline.registry import records
 
+pytestmark = pytest.mark.team
+
 JUDGE = """
 import json, os, sys
 from flows.monitor import monitor

@@ -18,7 +18,7 @@ from flows.steps import opened
 from flows.train import train
 from pipeline.registry import champions, records
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.team]
 
 WAITS = TaskRunFilter(state={"name": {"any_": ["AwaitingRetry"]}})
 PATIENCE = 300

@@ -26,7 +26,7 @@ def hello(conf: str) -> None:
     time.sleep(600)
 """
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.team]
 
 
 class Up:
