@@ -56,9 +56,9 @@ def holdfast(prefect, monkeypatch, capfd):
     monkeypatch.setenv("PREFECT_HOME", "/nowhere")  # what a command sets is taken back
     root = logging.getLogger()
     before = root.handlers[:]
-    capfd.readouterr()
 
     def run(*arguments):
+        capfd.readouterr()  # what fixtures said
         code = main(arguments)
         for handler in {*root.handlers} - {*before}:
             handler.close()
