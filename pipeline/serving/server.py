@@ -97,6 +97,7 @@ def _serve_exported() -> None:
         )
         raise ConfigError(message)
     options = _from_environment()
+    _check_address(options)
     state = ServingState()
     with _captures(options.captures) as captures:
         load_exported(Path(folder), state)
@@ -116,6 +117,7 @@ def _from_environment() -> Serving:
 
 
 def _serve_registered(settings: Settings) -> None:
+    _check_address(settings.serving)
     state = ServingState()
     with (
         _captures(settings.captures) as captures,
@@ -134,8 +136,9 @@ def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
     return nullcontext() if path is None else Captures(path)
 
 
-def _check_address(host: str, port: int) -> None:
+def _check_address(options: Serving) -> None:
     """Refuse an address that cannot be listened on, in place of uvicorn's log lines and exit."""
+    host, port = options.host, options.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
@@ -148,7 +151,6 @@ def _check_address(host: str, port: int) -> None:
 
 
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
-    _check_address(options.host, options.port)
     app = create_app(state=state, captures=captures, options=options)
     gc.freeze()  # what is here stays; collections need not look at it again and again
     uvicorn.run(
