@@ -40,7 +40,7 @@ test-team: $(READY)  ## run the tests with several servers and processes, which 
 	$(PYTEST) -m team tests/flows $(ARGS)
 
 test-fast: $(READY)  ## run the tests that need no server and are done in a minute
-	$(PYTEST) -m "not integration and not slow and not statistics and not team" --ignore=tests/flows $(ARGS)
+	$(PYTEST) -n 2 -m "not integration and not slow and not statistics and not team" --ignore=tests/flows $(ARGS)
 
 test-statistics: $(READY)  ## run the tests of error rates, with thousands of trials
 	$(PYTEST) -m statistics $(ARGS)
