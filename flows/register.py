@@ -70,7 +70,8 @@ def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int]:
 def release(conf: str) -> dict[str, Any]:
     """Let versions be promoted again; the newest version that waited comes before the gate."""
     settings, registry = opened(conf)
-    _ = registry.alias(CHAMPION) or registry.champion()  # refused before there is a model
+    if registry.alias(CHAMPION) is None:
+        registry.champion()  # raises, and says what is missing
     champions.release(registry)
     versions = registry.versions()
     waiting = [version.number for version in versions if version.waits_for == RELEASE]

@@ -79,16 +79,16 @@ def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
 
 
 def test_locks_are_kept_by_postgresql_or_by_files(write):
-    told = refusal(write(changed(tracking__locks="mysql://me:secret@host/x")))
+    message = refusal(write(changed(tracking__locks="mysql://me:secret@host/x")))
 
-    assert "tracking.locks: must be the address of a PostgreSQL database" in told
-    assert "secret" not in told
+    assert "tracking.locks: must be the address of a PostgreSQL database" in message
+    assert "secret" not in message
 
 
 def test_a_slice_that_is_no_feature_is_named(write):
-    told = refusal(write(changed(promotion__slices=["age", "carier"])))
+    message = refusal(write(changed(promotion__slices=["age", "carier"])))
 
-    assert "promotion.slices must name features. Got carier." in told
+    assert "promotion.slices must name features. Got carier." in message
 
 
 def test_a_misspelled_key_in_the_file_is_named(write):
@@ -96,18 +96,18 @@ def test_a_misspelled_key_in_the_file_is_named(write):
 
 
 @pytest.mark.parametrize("key", ["_env_file", "_env_prefix", "1"])
-def test_a_key_that_is_no_setting_is_named(write, key):
+def test_an_unknown_key_is_named(write, key):
     assert f"{key}: no such setting" in refusal(write(more=f"{key}: foo"))
 
 
 @pytest.mark.parametrize("value", ["slack://hunter2", "[" * 20_000])
-def test_a_list_in_the_environment_that_is_no_json_is_named(write, monkeypatch, value):
+def test_a_variable_for_a_list_that_does_not_hold_json_is_named(write, monkeypatch, value):
     monkeypatch.setenv("HOLDFAST__ALERTS__URLS", value)
 
-    told = refusal(write())
-    assert "HOLDFAST__" in told
-    assert "must hold JSON where the setting is a list" in told
-    assert "hunter2" not in told
+    message = refusal(write())
+    assert "HOLDFAST__" in message
+    assert "must hold JSON where the setting is a list" in message
+    assert "hunter2" not in message
 
 
 def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path):
