@@ -1,6 +1,4 @@
 """Streams of batches with nothing broken, in order, each batch with its reference.
-
-`sine_abrupt` is left out: its rows repeat rows of its reference, which is a fault.
 """
 
 from collections.abc import Callable, Iterator
@@ -81,6 +79,48 @@ def california() -> Batches:
         yield month, reference, features[~split & (months == month)]
 
 
+LEAKS = ["assigned_room_type", "booking_changes", "required_car_parking_spaces", "booking_date"]
+
+
+def hotel(by: str, *, identifiers: bool) -> Batches:
+    """Two weeks of arrivals, or four of bookings, against the first half year."""
+    rows = table("hotel_bookings").sort_values(by, kind="stable", ignore_index=True)
+    if identifiers:  # numbers that name an agency are labels
+        for name in ("agent", "company"):
+            rows[name] = rows[name].astype("Int64").astype("str").where(rows[name].notna())
+    time, days = rows[by], "14D" if by == "arrival_date" else "28D"
+    gone = [name for name in rows if name.startswith(("reservation_status", "arrival_date"))]
+    rows = rows.drop(columns=[*gone, *LEAKS, "is_canceled"])
+    start = time.min() + pd.Timedelta("182D")
+    before = (time < start).to_numpy()
+    reference = fit(rows[before], time[before], days)
+    number = ((time - start) // pd.Timedelta(days)).to_numpy()
+    for k in range(int(number.max()) + 1):
+        if (number == k).sum() >= reference.block_rows / 2:
+            batch = rows[(number == k) & ~before].reset_index(drop=True)
+            yield f"{start + k * pd.Timedelta(days):%Y-%m-%d}", reference, batch
+
+
+def bank(first: int) -> Batches:
+    gone = ["seq", "year_month", "duration", "month", "y"]
+    yield from pieces(table("bank_marketing").drop(columns=gone), first, 1_500, 1_500)
+
+
+def adult() -> Batches:
+    """Other schools than those of the reference: another population."""
+    rows = table("evidently_adult").drop(columns=["class"])
+    rows = rows.astype(dict.fromkeys(rows.columns[rows.dtypes == "category"], "str"))
+    split = rows.pop("partition") == "reference"
+    before, now = rows[split].reset_index(drop=True), rows[~split].reset_index(drop=True)
+    reference = fit(before, None, 1_000)
+    for start in range(0, 10_000, 1_000):
+        yield f"row {start}", reference, now[start : start + 1_000].reset_index(drop=True)
+
+
+def sine() -> Batches:
+    yield from pieces(table("sine_abrupt").drop(columns=["seq", "class"]), 10_000, 1_000, 1_000)
+
+
 def year(kind: str, seed: int, weeks: int) -> Batches:
     """The first weeks of a simulated year, 2,000 rows each."""
     random = np.random.default_rng([seed, 2])
@@ -106,6 +146,13 @@ REAL: dict[str, Callable[[], Batches]] = {
     "uci_credit_default": credit,
     "chicago_taxi_tfx": taxi,
     "nannyml_california": california,
+    "hotel_bookings": partial(hotel, "arrival_date", identifiers=False),
+    "hotel_bookings, ids as labels": partial(hotel, "arrival_date", identifiers=True),
+    "hotel_bookings, by booking": partial(hotel, "booking_date", identifiers=False),
+    "bank_marketing": partial(bank, 12_000),
+    "bank_marketing, longer": partial(bank, 18_000),
+    "evidently_adult": adult,
+    "sine_abrupt": sine,
 }
 
 
@@ -120,7 +167,7 @@ def streams(seed: int, *, quick: bool) -> dict[str, Callable[[], Batches]]:
             name = f"flights, new reference {text}"
             found[name] = partial(flights, every=every, last=last)
     for name, make in REAL.items():
-        if histories.available(name):
+        if histories.available(name.split(",")[0]):
             found[name] = partial(islice, make(), 1) if quick else make
     for kind in draws.YEARS:
         found[f"simulated {kind} #0"] = partial(year, kind, seed, 2 if quick else 52)
