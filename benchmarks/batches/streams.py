@@ -1,5 +1,4 @@
-"""Streams of batches with nothing broken, in order, each batch with its reference.
-"""
+"""Streams of batches with nothing broken, in order, each batch with its reference."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -22,6 +22,7 @@ from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
 from pipeline.monitoring.diagnoses.spellings import recode
 from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
 from pipeline.monitoring.diagnoses.units import sign, unit
+from pipeline.monitoring.doubts import Doubt
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
@@ -76,7 +77,7 @@ def diagnose(
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
 ) -> tuple[Cause, ...]:
-    """Find the faults of a batch.
+    """Find the faults of a batch: what breaks with the reference and with the last sound batches.
 
     Rows and tally are those that *arrived*, because many faults make rows invalid and show only
     there. The summary, as the summaries it is compared with (the reference's blocks and the recent
@@ -102,7 +103,7 @@ def diagnose(
     """
     case = Case(reference, rows, tally, summary, recent, findings, standing)
     with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
-        return tuple(_causes(case))
+        return tuple(_causes(case, Doubt(case)))
 
 
 def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:
@@ -127,10 +128,10 @@ def _explains(pair: Cause, cause: Cause) -> bool:
     return float(pair.evidence[NATS]) > cause.share * _CERTAIN
 
 
-def _causes(case: Case) -> Iterator[Cause]:
+def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:
     for diagnosis in PLAIN:
         for cause in diagnosis(case):
-            if case.blamed & set(cause.columns):
+            if case.blamed & set(cause.columns) or doubt(diagnosis, cause, case.blamed):
                 continue
             doubted = cause.cause in _EXCHANGED and not _stood(case, cause)
             pairs = swapped_numbers(case) if doubted else ()
@@ -139,7 +140,12 @@ def _causes(case: Case) -> Iterator[Cause]:
             case = case.without(likelier)
             if cause.cause in {"volume", "frozen"}:
                 return
-    while found := [cause for diagnosis in TOGETHER for cause in diagnosis(case)]:
+    while found := [
+        cause
+        for diagnosis in TOGETHER
+        for cause in diagnosis(case)
+        if not doubt(diagnosis, cause, case.blamed)
+    ]:
         most = max(found, key=partial(_rank, case))
         if most.cause == "shuffled":
             most = next(_behind(case, found, most), None) or with_rival(case, most)

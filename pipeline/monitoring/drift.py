@@ -20,6 +20,7 @@ from pipeline.monitoring.persistence import batch_tests, changes_since, decay_te
 from pipeline.monitoring.rows import Judged, row_tests
 from pipeline.reference import Reference
 from pipeline.reference.profile import NumericProfile, Profile
+from pipeline.reference.sampling import sketch
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
 from pipeline.reference.summaries import ROWS, Summary
 from pipeline.reference.tally import Tally
@@ -73,7 +74,9 @@ def compare(
         If a column name occurs twice.
     """
     tally = reference.tally(current)
-    summary = reference.summarise(tally)
+    summary = Summary(
+        reference.summarise(tally), sketch=sketch(current, reference.columns, reference.seed)
+    )
     # As in the reference, batches under half the usual length are left out.
     observed = [batch for batch in (*recent, summary) if batch[ROWS] >= reference.block_rows / 2]
     last = observed[-persistence:]

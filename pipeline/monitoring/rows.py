@@ -151,7 +151,8 @@ def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     n, m, trait = batch.tally.known(name), profile.n, Trait("spread", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
     error = np.sqrt(profile.moments.square_variance * noise)
-    excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) - 1
+    usual = batch.reference.usual_variance(name)
+    excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) / usual - 1
     floor = -np.expm1(-2 * _FLOORS["spread"])
     levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
     scale = batch.scale(trait, rows=n)
@@ -279,7 +280,7 @@ def _correlations(
 ) -> tuple[Floats, Floats, Floats]:
     """Change of the correlation of pairs of scores; textbook chances of it and of the floor."""
     scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
-    before, now = scores.correlation[i, j], batch.tally.correlation[i, j]
+    before, now = batch.reference.usual_correlation[i, j], batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
     skewness = scores.skewness[i] * scores.skewness[j] * difference_skewness(n, m)
     with np.errstate(invalid="ignore", divide="ignore"):

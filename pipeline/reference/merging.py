@@ -138,7 +138,7 @@ def rescored(block: Summary, old: Columns, new: Columns) -> Summary:
             moved[step] = block[step] * interquartile(profile) / wide
         moved[Trait("location", (name,))] = float(scores.mean())
         moved[Trait("spread", (name,))] = float(scores.std())
-    return moved
+    return Summary(moved)
 
 
 def _leading(profile: Profile) -> str:

@@ -5,9 +5,10 @@ live batch, which shows how much ordinary batches differ.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from pipeline.reference.profile import (
     profile_from_dict,
     profile_to_dict,
 )
-from pipeline.reference.sampling import canonical, draw, read_codes, to_cells
+from pipeline.reference.sampling import canonical, draw, read_codes, sketch, to_cells
 from pipeline.reference.summaries import (
     ROWS,
     Summary,
@@ -40,8 +41,16 @@ from pipeline.reference.summaries import (
 )
 from pipeline.reference.tally import Tally, count_batch
 from pipeline.reference.traits import Traits
-from pipeline.reference.variation import Observed, Yardstick, chi_square_yardstick, yardstick
+from pipeline.reference.variation import (
+    FEWEST_BLOCKS,
+    Observed,
+    Yardstick,
+    chi_square_yardstick,
+    mean_known,
+    yardstick,
+)
 
+_LEAST_VARIANCE = 1e-6
 _CLASSIFIED_BLOCKS = 12
 """Most blocks that the classifier is tried on, spread over the reference."""
 
@@ -116,6 +125,46 @@ class Reference:
         DataError
             If declared columns are missing or a name occurs twice.
         """
+        moments = frame[time] if isinstance(time, str) else time
+
+        def blocks(order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+            parts = cut(moments, block, order)
+            if moments is None:
+                return parts
+            # Rows of a block go on as they came about, however they lie.
+            return [
+                part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
+            ]
+
+        return cls.describe(frame, columns, blocks=blocks, seed=seed, prediction=prediction)
+
+    @classmethod
+    def describe(
+        cls,
+        frame: pd.DataFrame,
+        columns: Columns,
+        *,
+        blocks: Callable[[NDArray[np.intp]], list[NDArray[np.intp]]],
+        seed: int = 0,
+        prediction: str | None = None,
+        separated: bool = True,
+    ) -> "Reference":
+        """Describe rows whose blocks are known.
+
+        Parameters
+        ----------
+        frame, columns, seed, prediction
+            As of `fit`.
+        blocks : callable
+            From the rows' positions in canonical order to the positions of each block's rows.
+        separated : bool
+            Whether the classifier is tried on blocks, which takes most of the time.
+
+        Raises
+        ------
+        DataError
+            If declared columns are missing or a name stands twice.
+        """
         require(frame, list(columns))
         profiles: dict[str, Profile] = {
             name: NumericProfile.fit(as_number(frame[name]).to_numpy())
@@ -127,12 +176,7 @@ class Reference:
         order = canonical(frame, profiles, codes)
         chosen = order[draw(len(frame), seed)]
         sample = to_cells(frame, profiles, codes, chosen).tobytes()
-        moments = frame[time] if isinstance(time, str) else time
-        parts = cut(moments, block, order)
-        if moments is not None:  # within a block, rows are in order of time
-            parts = [
-                part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
-            ]
+        parts = blocks(order)
         whole = cls(
             rows=len(frame),
             columns=profiles,
@@ -151,11 +195,11 @@ class Reference:
                 seed=seed,
             ).p_value
             for part, tally in list(zip(parts, tallies, strict=True))[::every]
+            if separated
         ]
-        blocks = [whole.summarise(tally) for tally in tallies]
         return replace(
             whole,
-            blocks=tuple(blocks),
+            blocks=tuple(whole.summarise(tally) for tally in tallies),
             separations=tuple(separations),
             novelties={name: novelties(codes[name][0], parts) for name in sorted(codes)},
         )
@@ -208,6 +252,39 @@ class Reference:
     def observed(self) -> Observed:
         """The reference's blocks as observations."""
         return self.traits.observed(self.blocks)
+
+    def usual_variance(self, name: str) -> float:
+        """Variance of a numeric column's normal scores within a block, 1 where rows are one pool.
+
+        That of the whole reference holds the differences between blocks as well, so that a batch
+        like every block would be narrower than it. Without `FEWEST_BLOCKS` blocks it is 1.
+        """
+        place = self._places.get(Trait("spread", (name,)))
+        if place is None or self.observed.count[place] < FEWEST_BLOCKS:
+            return 1.0
+        rows = float(mean_known(self.observed.sizes)[place])
+        excess = float(self.observed.weighted_mean[place])
+        return max((1 + excess) * rows / max(rows - 1, 1), _LEAST_VARIANCE)
+
+    @cached_property
+    def usual_correlation(self) -> Floats:
+        """Correlation of scores within a block, shape (n_scores, n_scores).
+
+        The mean of the blocks in Fisher's z, for pairs that blocks hold; that of all rows for
+        other labels of the two columns, and without `FEWEST_BLOCKS` blocks.
+        """
+        usual = self.normal_scores.correlation.copy()
+        kept = self.traits.of_kind("correlation")
+        means = np.tanh(self.observed.weighted_mean[kept])
+        known = np.isfinite(means) & (self.observed.count[kept] >= FEWEST_BLOCKS)
+        pairs = np.asarray(list(combinations(self.normal_scores.leading, 2)), dtype=np.intp)
+        one, other = pairs.reshape(-1, 2)[known].T
+        usual[one, other] = usual[other, one] = means[known]
+        return usual
+
+    @cached_property
+    def _places(self) -> dict[Trait, int]:
+        return {trait: i for i, trait in enumerate(self.traits.all)}
 
     @cached_property
     def block_rows(self) -> float:
@@ -262,9 +339,11 @@ class Reference:
         )
 
     def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
-        """Describe a batch, rows or their tally, as one observation."""
-        tally = batch if isinstance(batch, Tally) else self.tally(batch)
-        return self.traits.summarise(tally)
+        """Describe a batch, rows or their tally, as one observation; rows leave a sketch."""
+        if isinstance(batch, Tally):
+            return self.traits.summarise(batch)
+        rows = sketch(batch, self.columns, self.seed)
+        return Summary(self.traits.summarise(self.tally(batch)), sketch=rows)
 
     def locations(self, summary: Summary) -> Floats:
         """Mean normal score of each numeric feature over all rows, a missing value counting 0."""

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.columns import as_codes, as_number
+from pipeline.columns import as_codes, as_number, as_text
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile, Profile
 
 SAMPLE = 10_000
 """Most rows of the reference and of a batch by which pairs and the classifier are judged."""
+SKETCHED = 1_000
+"""Most rows that a batch leaves as they came."""
 Codes = dict[str, tuple[NDArray[np.intp], list[str]]]
 """Labels of each categorical column: the place of each row's label in a list of labels."""
 NO_CODES: tuple[NDArray[np.intp], list[str]] = (np.empty(0, dtype=np.intp), [])
@@ -82,3 +84,18 @@ def to_cells(
             places, labels = codes[name]
             cells[:, i] = profile.cells(places[chosen], labels)
     return cells
+
+
+def sketch(rows: pd.DataFrame, columns: Mapping[str, Profile], seed: int) -> pd.DataFrame:
+    """Up to `SKETCHED` rows at random, in their order, of the columns that are there."""
+    chosen = np.random.default_rng([seed, len(rows)]).permutation(len(rows))[:SKETCHED]
+    some = rows.iloc[np.sort(chosen)].reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            name: as_number(some[name])
+            if isinstance(profile, NumericProfile)
+            else as_text(some[name])
+            for name, profile in columns.items()
+            if name in some.columns
+        }
+    )

@@ -1,7 +1,10 @@
 """A batch as one observation: a few numbers, each keyed by what it measures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
+
+import pandas as pd
 
 Kind = Literal[
     "rows",
@@ -43,8 +46,25 @@ class Trait(NamedTuple):
     label: str = ""
 
 
-Summary = dict[Trait, float]
-"""One batch as one observation: the value of each trait. Undefined values are left out."""
+class Summary(dict[Trait, float]):
+    """One batch as one observation: the value of each trait. Undefined values are left out.
+
+    Attributes
+    ----------
+    sketch : DataFrame or None
+        Some of its rows, as `sketches.sketch` draws them; None where they were not kept.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[Trait, float] = MappingProxyType({}),
+        *,
+        sketch: pd.DataFrame | None = None,
+    ) -> None:
+        super().__init__(values)
+        self.sketch = sketch
+
+
 ROWS = Trait("rows")
 """The number of rows, which every summary holds."""
 
@@ -62,11 +82,13 @@ def summary_from_json(stored: Sequence[dict[str, Any]] | dict[str, float]) -> Su
     `` ~ ``, so the first `` ~ `` of a correlation separates its two columns.
     """
     if isinstance(stored, dict):
-        return {_trait_of_text(text): value for text, value in stored.items()}
-    return {
-        Trait(record["kind"], tuple(record["columns"]), record["label"]): record["value"]
-        for record in stored
-    }
+        return Summary({_trait_of_text(text): value for text, value in stored.items()})
+    return Summary(
+        {
+            Trait(record["kind"], tuple(record["columns"]), record["label"]): record["value"]
+            for record in stored
+        }
+    )
 
 
 def _trait_of_text(text: str) -> Trait:

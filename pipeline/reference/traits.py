@@ -68,7 +68,7 @@ class Traits:
         Locations are means of normal scores, in standard deviations of the reference; spreads
         are standard deviations of these scores. Undefined values are left out.
         """
-        summary: Summary = {ROWS: float(tally.rows)}
+        summary = Summary({ROWS: float(tally.rows)})
         if tally.rows == 0:
             return summary
         correlations = iter(self.normal_scores.of_leading(tally.correlation))

@@ -85,7 +85,11 @@ class Case:
 
     def without(self, cause: Cause) -> "Case":
         """Copy of the case in which the columns of a known fault are blamed."""
-        return replace(self, blamed=self.blamed | set(cause.columns))
+        return self.without_columns(frozenset(cause.columns))
+
+    def without_columns(self, names: frozenset[str]) -> "Case":
+        """Copy of the case in which some columns are blamed: nothing is concluded about them."""
+        return replace(self, blamed=self.blamed | names)
 
     @cached_property
     def features(self) -> list[str]:

@@ -1,0 +1,86 @@
+"""Reasons not to believe a diagnosis: each has to be a break with the last sound batches as well.
+
+Seasons, growth and ageing sensors move away from the reference step by step; a fault comes between
+two batches. What is said of the reference alone is the world moving.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import MISSING
+from pipeline.reference.sketches import KEPT, as_reference, own_blocks
+
+Diagnosis = Callable[[Case], Iterator[Cause]]
+_HELD = 0.95
+"""Share of a block's rows with one value beyond which the block counts as one observation."""
+_OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
+"""Causes that do not rest on which values a column takes."""
+
+
+class Doubt:
+    """What is known against the diagnoses of one batch.
+
+    Parameters
+    ----------
+    case : Case
+        The batch beside its reference.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._said: dict[tuple[Diagnosis, frozenset[str]], list[Cause]] = {}
+
+    def __call__(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+        """Whether not to believe a cause that a diagnosis found, some columns being blamed."""
+        if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
+            return True
+        nearby = self._nearby
+        if nearby is None or not set(cause.columns) <= set(nearby.reference.columns):
+            return False
+        key = diagnosis, blamed
+        if key not in self._said:
+            self._said[key] = list(diagnosis(nearby.without_columns(blamed)))
+        return not any(
+            one.cause == cause.cause
+            and (not cause.columns or set(one.columns) & set(cause.columns))
+            for one in self._said[key]
+        )
+
+    def held(self, name: str) -> bool:
+        """Whether a column holds one value throughout a block, and takes another in the next.
+
+        A rate that a bank sets is one observation a block, however many rows repeat it.
+        """
+        reference = self._case.reference
+        if name not in reference.columns:
+            return False
+        cells = reference.cells[:, reference.names.index(name)]
+        most, shares = [], []
+        for number in range(len(reference.blocks)):
+            own = cells[(reference.cell_blocks == number) & (cells != MISSING)]
+            if len(own):
+                values, counts = np.unique(own, return_counts=True)
+                most.append(int(values[counts.argmax()]))
+                shares.append(counts.max() / len(own))
+        if not most:
+            return False
+        values, counts = np.unique(cells[cells != MISSING], return_counts=True)
+        constant = counts.max(initial=0) >= len(cells) - 1
+        return bool(constant or (np.median(shares) >= _HELD and len(set(most)) > 1))
+
+    @cached_property
+    def _nearby(self) -> Case | None:
+        """The batch beside the last sound ones; None where these left no rows."""
+        case = self._case
+        before = [*own_blocks(case.reference), *case.recent][-KEPT:]
+        reference = as_reference(case.reference, before)
+        if reference is None:
+            return None
+        rows = case.rows
+        tally = reference.tally(rows)
+        summary = reference.summarise(tally)
+        return Case(reference, rows, tally, summary, (), case.findings, case.standing)

@@ -1,0 +1,104 @@
+"""Rows of a few batches, kept as they came: the last sound batches as a reference of their own.
+
+A reference describes long ago; a season or growth moves away from it step by step. What is said
+of a batch against its neighbours needs rows of these: each batch leaves a small random sample.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Categorical, Columns, Numeric
+from pipeline.reference.order import interquartile
+from pipeline.reference.profile import MISSING, NumericProfile, Profile
+from pipeline.reference.reference import Reference
+from pipeline.reference.sampling import SKETCHED
+from pipeline.reference.summaries import ROWS, Summary, Trait
+
+KEPT = 8
+"""Batches that form a reference."""
+_AS_RECORDED = ("rows", "copies", "repeats", "strays", "even")
+"""Numbers that a sample of the rows does not tell: those of the whole batch stay."""
+
+
+def own_blocks(reference: Reference, last: int = KEPT) -> list[Summary]:
+    """The last blocks of a reference, each with its rows of the stored sample as its sketch."""
+    first = max(len(reference.blocks) - last, 0)
+    found = []
+    for number, block in enumerate(reference.blocks[first:], start=first):
+        cells = reference.cells[reference.cell_blocks == number][:SKETCHED]
+        columns = {
+            name: _decoded(reference.columns[name], cells[:, i])
+            for i, name in enumerate(reference.names)
+        }
+        found.append(Summary(block, sketch=pd.DataFrame(columns)))
+    return found
+
+
+def _decoded(profile: Profile, cells: np.ndarray) -> np.ndarray:
+    """A value for each cell that the column did hold: a gap's is the quantile above it."""
+    there = cells != MISSING
+    if not isinstance(profile, NumericProfile):
+        labels = np.asarray([*profile.counts, None], dtype=object)
+        return labels[np.where(there, np.minimum(cells, len(labels) - 1), len(labels) - 1)]
+    if not len(profile.points):
+        return np.full(len(cells), np.nan)
+    place = np.minimum(np.where(there, cells, 0) >> 1, len(profile.points) - 1)
+    return np.where(there, profile.points[place], np.nan)
+
+
+def as_reference(reference: Reference, batches: Sequence[Summary]) -> Reference | None:
+    """A reference of some batches, each a block, by the rows that they left.
+
+    Parameters
+    ----------
+    reference : Reference
+        Whose columns they hold.
+    batches : sequence of Summary
+        With sketches; others are left out.
+
+    Returns
+    -------
+    Reference or None
+        None if no batch left rows.
+    """
+    kept = [one for one in batches if one.sketch is not None and len(one.sketch)]
+    if not kept:
+        return None
+    sketches = [one.sketch for one in kept if one.sketch is not None]
+    names = [name for name in reference.names if all(name in one for one in sketches)]
+    columns: Columns = {
+        name: Numeric(nullable=True)
+        if isinstance(reference.columns[name], NumericProfile)
+        else Categorical(nullable=True)
+        for name in names
+    }
+    rows = pd.concat([one[names] for one in sketches], ignore_index=True)
+    number = np.repeat(np.arange(len(sketches)), [len(one) for one in sketches])
+    found = Reference.describe(
+        rows,
+        columns,
+        blocks=lambda _: [np.flatnonzero(number == k) for k in range(len(sketches))],
+        separated=False,
+        seed=reference.seed,
+        prediction=reference.prediction if reference.prediction in columns else None,
+    )
+    blocks = tuple(
+        _completed(found, block, of=reference, recorded=one)
+        for block, one in zip(found.blocks, kept, strict=True)
+    )
+    return replace(found, blocks=blocks)
+
+
+def _completed(found: Reference, block: Summary, *, of: Reference, recorded: Summary) -> Summary:
+    """A block's numbers, with those of its whole batch where a sample does not tell them."""
+    whole = {trait: value for trait, value in recorded.items() if trait.kind in _AS_RECORDED}
+    for name, profile in found.columns.items():
+        step, before = Trait("step", (name,)), of.columns[name]
+        if step in recorded and isinstance(profile, NumericProfile):
+            assert isinstance(before, NumericProfile)  # noqa: S101 -- the declared type is one
+            wide = interquartile(profile)
+            whole[step] = recorded[step] * interquartile(before) / wide if wide > 0 else 0.0
+    return Summary({**block, **whole, ROWS: recorded[ROWS]})
