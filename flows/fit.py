@@ -20,6 +20,7 @@ from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.fitting import PREDICTION, Trained
 from pipeline.training.metrics import losses
+from pipeline.training.model import Predictions
 
 SAMPLE_ROWS = 20_000
 
@@ -116,10 +117,18 @@ def _bundle(
     tags : dict of str to str
         Of the version.
     """
+    halves, predictions = fitting.cross_fit(
+        trained.model,
+        known,
+        valid,
+        settings.data,
+        settings.training,
+        length=settings.monitoring.batch,
+    )
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
-        reference=_reference(settings, trained, known, valid),
+        reference=_reference(settings, valid, predictions),
         heldout=_heldout(settings, trained),
         manifest={
             "name": settings.name,
@@ -128,21 +137,19 @@ def _bundle(
             **tags,
             **environment.describe(),
         },
+        halves=halves,
     )
 
 
-def _reference(
-    settings: Settings, trained: Trained, known: pd.DataFrame, valid: pd.DataFrame
-) -> Reference:
+def _reference(settings: Settings, valid: pd.DataFrame, predictions: Predictions) -> Reference:
     """The frozen description of the rows, with predictions of models that have not seen them."""
-    data, training, block = settings.data, settings.training, settings.monitoring.batch
-    predictions = fitting.out_of_sample(trained.model, known, valid, data, training, length=block)
+    data = settings.data
     return Reference.fit(
         valid.assign(**{PREDICTION: predictions}),
         {**data.features, PREDICTION: Numeric()},
         time=data.time,
-        block=block,
-        seed=training.seed,
+        block=settings.monitoring.batch,
+        seed=settings.training.seed,
         prediction=PREDICTION,
     )
 

@@ -145,7 +145,7 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     """
     before = history.before(batch.name)
     predicted = _predicted(registry, batch)
-    report = _report(settings, registry, before, batch, predicted)
+    report = _report(settings, registry, before, batch)
     known = _accepted(registry, before.of_version(batch.version))
     new = [cause for cause in report.causes if (cause.cause, cause.columns) not in known]
     report = replace(report, causes=tuple(new))
@@ -167,14 +167,14 @@ def _report(
     registry: Registry,
     before: History,
     batch: Gathered,
-    predicted: Predictions,
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
-    bundle = registry.bundle(batch.version)
+    bundle, valid = registry.bundle(batch.version), batch.checked.valid
+    predictions = bundle.predict_as_reference(valid, valid[data.key])
     roles = [data.key, data.time, data.target]
     return drift.compare(
         reference=bundle.reference,
-        current=batch.checked.valid[list(data.features)].assign(**{PREDICTION: predicted}),
+        current=valid[list(data.features)].assign(**{PREDICTION: predictions}),
         recent=records.summaries(registry, before.recent(batch.version)),
         alpha=policy.alpha,
         persistence=policy.persistence,

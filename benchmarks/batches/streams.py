@@ -88,7 +88,7 @@ def hotel(by: str, *, identifiers: bool) -> Batches:
         for name in ("agent", "company"):
             rows[name] = rows[name].astype("Int64").astype("str").where(rows[name].notna())
     time, days = rows[by], "14D" if by == "arrival_date" else "28D"
-    gone = [name for name in rows if name.startswith(("reservation_status", "arrival_date"))]
+    gone = [name for name in rows if str(name).startswith(("reservation_status", "arrival_date"))]
     rows = rows.drop(columns=[*gone, *LEAKS, "is_canceled"])
     start = time.min() + pd.Timedelta("182D")
     before = (time < start).to_numpy()

@@ -11,10 +11,13 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
-from pipeline.training.model import Model
+from pipeline.training.fitting import halves_of, predict_by_halves
+from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import Golden
 
 MANIFEST = "manifest.json"
+HALVES = "halves"
+"""Folder of the half fits in that of a bundle."""
 
 
 def sha256_of(folder: Path) -> str:
@@ -43,6 +46,9 @@ class Bundle:
         Key, time, target, ``prediction``, ``baseline`` and ``loss`` of the held-out rows.
     manifest : dict
         Name, training window, environment, importance and ranges of columns.
+    halves : tuple of Model
+        The two models, each fitted on half of the rows, that predicted the rows of the reference;
+        empty where `model` itself did.
     """
 
     model: Model
@@ -50,10 +56,31 @@ class Bundle:
     reference: Reference
     heldout: pd.DataFrame
     manifest: dict[str, Any]
+    halves: tuple[Model, ...] = ()
+
+    def predict_as_reference(self, rows: pd.DataFrame, keys: pd.Series) -> Predictions:
+        """Predict rows as the rows of the reference were predicted, for a comparison with these.
+
+        The model was fitted on all rows of the reference and predicts them otherwise than any
+        other row. The two half fits predict a row of the reference that they have not seen and a
+        live row alike, so that without a change both sets of predictions have one distribution.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            Valid rows.
+        keys : Series
+            Their keys, by which one of the two models is drawn for each row.
+        """
+        if not self.halves or rows.empty:
+            return self.model.predict(rows)
+        return predict_by_halves(self.halves, rows, halves_of(keys))
 
     def save(self, folder: Path, *, sample: pd.DataFrame) -> None:
         """Write all parts into a folder, with a uniform sample of the training rows."""
         self.model.save(folder / "model")
+        for place, half in enumerate(self.halves):
+            half.save(folder / HALVES / str(place))
         self.golden.save(folder / "golden")
         (folder / "reference.json").write_text(json.dumps(self.reference.to_dict()))
         self.heldout.to_parquet(folder / "heldout.parquet")
@@ -80,4 +107,5 @@ class Bundle:
             raise RegistryError(message) from error
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
-        return cls(model, golden, reference, heldout, manifest)
+        halves = tuple(Model.load(path) for path in sorted((folder / HALVES).glob("*")))
+        return cls(model, golden, reference, heldout, manifest, halves)

@@ -4,13 +4,14 @@ The window is split by time. A first fit on the older rows is judged on the newe
 which it has not seen; the model that serves is then fitted on all rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Floats, Matrix, known_categories, require
@@ -201,7 +202,7 @@ def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model
     return model
 
 
-def out_of_sample(
+def cross_fit(
     model: Model,
     known: pd.DataFrame,
     rows: pd.DataFrame,
@@ -209,13 +210,16 @@ def out_of_sample(
     training: Training,
     *,
     length: pd.Timedelta,
-) -> Predictions:
+) -> tuple[tuple[Model, ...], Predictions]:
     """Predict rows by models that were not fitted on them, as a model predicts live rows.
 
     Predictions of rows that a model was fitted on are more extreme than those of other rows.
     Time is cut into stretches of `length`; every other stretch is predicted by a model that is
-    fitted on the stretches in between. If either half cannot be fitted alone, the predictions
-    of `model` itself are returned.
+    fitted on the stretches in between. If either half of the stretches cannot be fitted alone,
+    the halves are drawn by row; if these cannot be fitted either, `model` itself predicts.
+
+    Predictions of live rows can be compared with these only if the same two models make them,
+    each half of the rows, drawn at random: `Bundle.predict_as_reference`.
 
     Parameters
     ----------
@@ -231,18 +235,44 @@ def out_of_sample(
         Estimator, parameters and seed.
     length : Timedelta
         Length of a stretch.
+
+    Returns
+    -------
+    tuple of Model
+        The two models; empty if `model` itself predicted.
+    array of float, shape (n_rows,)
+        Predictions of `rows`.
     """
     start = rows[data.time].min().normalize()
-    of_rows, of_known = (
-        ((frame[data.time] - start) // length % 2).to_numpy() for frame in (rows, known)
-    )
-    fits = [known[of_known != half] for half in (0, 1)]
-    predictions = model.predict(rows)
-    if any(fit[data.target].nunique() < 2 for fit in fits):  # noqa: PLR2004 -- nothing to learn
-        return predictions
-    for half, fit in enumerate(fits):
-        other = _fit(fit, data, training, model.task)
-        predictions[of_rows == half] = other.predict(rows[of_rows == half])
+
+    def stretch(frame: pd.DataFrame) -> NDArray[np.intp]:
+        return np.asarray((frame[data.time] - start) // length % 2, dtype=np.intp)
+
+    def coin(frame: pd.DataFrame) -> NDArray[np.intp]:
+        return halves_of(frame[data.key])
+
+    for half_of in (stretch, coin):
+        parts = half_of(known)
+        fits = [known[parts != half] for half in (0, 1)]
+        if all(fit[data.target].nunique() >= 2 for fit in fits):  # noqa: PLR2004 -- one class cannot be fitted
+            models = tuple(_fit(fit, data, training, model.task) for fit in fits)
+            return models, predict_by_halves(models, rows, half_of(rows))
+    return (), model.predict(rows)
+
+
+def halves_of(keys: pd.Series) -> NDArray[np.intp]:
+    """Draw 0 or 1 for each key, the same whenever the key comes, shape (n_rows,)."""
+    hashed = pd.util.hash_pandas_object(keys.astype("str"), index=False)
+    return (hashed.to_numpy() >> np.uint64(32) & np.uint64(1)).astype(np.intp)
+
+
+def predict_by_halves(
+    models: Sequence[Model], rows: pd.DataFrame, halves: NDArray[np.intp]
+) -> Predictions:
+    """Predict each row by the model whose place `halves` names, shape (n_rows,)."""
+    predictions = np.empty(len(rows))
+    for half, model in enumerate(models):
+        predictions[halves == half] = model.predict(rows[halves == half])
     return predictions
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
+from pipeline.training.fitting import halves_of
 
 FILES = [
     "manifest.json",
@@ -19,7 +22,7 @@ FILES = [
 
 
 @pytest.fixture
-def bundle(rows, data, model):
+def bundle(rows, data, model, fit):
     heldout = rows[["id", "at", "churned"]].tail(50).assign(prediction=0.4, baseline=0.5, loss=0.7)
     return Bundle(
         model=model,
@@ -27,6 +30,7 @@ def bundle(rows, data, model):
         reference=Reference.fit(rows, data.features, time="at", block="7D"),
         heldout=heldout.reset_index(drop=True),
         manifest={"name": "churn", "until": "2026-02-20"},
+        halves=(fit(n_estimators=3), fit(n_estimators=4)),
     )
 
 
@@ -43,6 +47,22 @@ def test_a_bundle_comes_back_as_it_was_saved(folder, bundle, rows):
     assert loaded.reference.to_dict() == bundle.reference.to_dict()
     assert loaded.manifest == bundle.manifest
     pd.testing.assert_frame_equal(loaded.heldout, bundle.heldout)
+    for half, saved in zip(loaded.halves, bundle.halves, strict=True):
+        np.testing.assert_allclose(half.predict(rows), saved.predict(rows))
+
+
+def test_rows_are_compared_by_the_half_fits_that_predicted_the_reference(bundle, rows):
+    predictions = bundle.predict_as_reference(rows, rows["id"])
+
+    one, other = (half.predict(rows) for half in bundle.halves)
+    drawn = halves_of(rows["id"])
+    np.testing.assert_array_equal(predictions, np.where(drawn == 0, one, other))
+
+
+def test_a_bundle_without_half_fits_compares_predictions_of_its_model(bundle, rows):
+    predictions = replace(bundle, halves=()).predict_as_reference(rows, rows["id"])
+
+    np.testing.assert_array_equal(predictions, bundle.model.predict(rows))
 
 
 def test_the_sample_is_saved_with_the_bundle(folder, rows, data):

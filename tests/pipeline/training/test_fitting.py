@@ -5,7 +5,7 @@ from sklearn import metrics
 
 from pipeline.config import Data, Training
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.fitting import PREDICTION, out_of_sample, train
+from pipeline.training.fitting import PREDICTION, cross_fit, halves_of, train
 from pipeline.training.metrics import compute_metrics, importance
 
 FAST = {"n_estimators": 10, "max_depth": 3}
@@ -51,29 +51,66 @@ def memory():
     return Training(estimator="sklearn.tree.DecisionTreeClassifier")
 
 
-def test_out_of_sample_predictions_come_from_models_that_have_not_seen_the_row(rows, data, memory):
+def test_cross_fits_predict_rows_that_they_have_not_seen(rows, data, memory):
     noise = rows.assign(churned=np.random.default_rng(0).integers(0, 2, len(rows)) * 1.0)
     model = train(noise, data, memory, task="classification").model
 
     learnt = model.predict(noise) == noise["churned"]
-    unseen = out_of_sample(model, noise, noise, data, memory, length=WEEK) == noise["churned"]
+    _, predictions = cross_fit(model, noise, noise, data, memory, length=WEEK)
     assert learnt.mean() == 1
-    assert unseen.mean() < 0.6
+    assert (predictions == noise["churned"]).mean() < 0.6
 
 
-def test_rows_without_a_label_are_predicted_out_of_sample_as_well(rows, data, memory):
+def test_rows_without_a_label_are_predicted_by_cross_fits_as_well(rows, data, memory):
     known = rows[:-50]
     model = train(known, data, memory, task="classification").model
 
-    assert len(out_of_sample(model, known, rows, data, memory, length=WEEK)) == len(rows)
+    _, predictions = cross_fit(model, known, rows, data, memory, length=WEEK)
+    assert len(predictions) == len(rows)
 
 
-def test_a_half_that_cannot_be_fitted_leaves_the_predictions_of_the_model(rows, data, memory):
-    alike = rows.assign(churned=(rows["at"] < rows["at"].min() + pd.Timedelta("7D")) * 1.0)
-    model = train(alike, data, memory, task="classification").model
+@pytest.mark.parametrize("why", ["one stretch", "one class in a stretch"])
+def test_stretches_that_cannot_be_fitted_are_replaced_by_halves_drawn_by_row(
+    rows, data, memory, why
+):
+    noise = rows.assign(churned=np.random.default_rng(0).integers(0, 2, len(rows)) * 1.0)
+    length = WEEK
+    if why == "one stretch":
+        length = pd.Timedelta("1000D")
+    else:
+        noise["churned"] *= (noise["at"] - noise["at"].min()) // WEEK % 2
+    model = train(noise, data, memory, task="classification").model
 
-    answers = out_of_sample(model, alike, alike, data, memory, length=WEEK)
-    assert (answers == model.predict(alike)).all()
+    halves, predictions = cross_fit(model, noise, noise, data, memory, length=length)
+    assert len(halves) == 2
+    drawn = halves_of(noise["id"])
+    for half in (0, 1):
+        np.testing.assert_array_equal(
+            predictions[drawn == half], halves[half].predict(noise[drawn == half])
+        )
+        # A tree repeats what it was fitted on, and knows nothing of the other half.
+        fitted = halves[half].predict(noise[drawn != half])
+        np.testing.assert_array_equal(fitted, noise["churned"][drawn != half])
+
+
+def test_halves_that_cannot_be_fitted_leave_the_predictions_of_the_model(rows, data, memory):
+    alike = rows.head(200)
+    model = train(rows, data, memory, task="classification").model
+
+    same = alike.assign(churned=0.0)
+    halves, predictions = cross_fit(model, same, alike, data, memory, length=WEEK)
+    assert halves == ()
+    np.testing.assert_array_equal(predictions, model.predict(alike))
+
+
+def test_a_half_is_drawn_for_a_key_once_and_for_all():
+    keys = pd.Series(range(10_000))
+
+    drawn = halves_of(keys)
+    assert drawn.mean() == pytest.approx(0.5, abs=4 * 0.5 / 100)
+    shuffled = keys.sample(frac=1, random_state=1)
+    np.testing.assert_array_equal(halves_of(shuffled), drawn[shuffled])
+    np.testing.assert_array_equal(halves_of(keys.astype("str")), drawn)
 
 
 def test_the_judged_model_has_never_seen_a_held_out_row(rows, spend):
