@@ -295,4 +295,5 @@ def record(
         step=step_of(settings, registry, batch.start),
         given=given,
         reading=batch.reading,
+        private=[name for name, column in settings.data.features.items() if column.private],
     )

@@ -4,7 +4,7 @@ All state of the monitor is read back from here, as a `History`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -15,14 +15,15 @@ from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
+from pipeline.reference.sketches import KEPT
 from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 
-SUMMARY, REPORT, GIVEN = "summary.json", "report.json", "given.json"
-"""Artifacts of a batch run: the batch as one observation, what the comparison found, and what the
-decision was made from."""
+SUMMARY, SKETCH, REPORT, GIVEN = "summary.json", "sketch.parquet", "report.json", "given.json"
+"""Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
+found, and what the decision was made from."""
 Answer = Literal["accept", "drop", "reload"]
 
 
@@ -44,6 +45,7 @@ def record(
     step: int,
     given: Mapping[str, Any],
     reading: int = 1,
+    private: Collection[str] = (),
 ) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -68,6 +70,8 @@ def record(
         from it.
     reading : int
         How often the batch was read from its source, this time included.
+    private : collection of str
+        Columns of which no row is stored.
 
     Returns
     -------
@@ -91,6 +95,9 @@ def record(
     with translated():
         tracking.client.log_dict(run_id, report.to_dict(), REPORT)
         tracking.client.log_text(run_id, json.dumps(summary_to_json(report.summary)), SUMMARY)
+        if report.summary.sketch is not None:
+            public = report.summary.sketch.drop(columns=list(private), errors="ignore")
+            tracking.log_frame(run_id, public, SKETCH)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
@@ -254,8 +261,11 @@ def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
 
 
 def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
-    """What some batches looked like as observations, in the order given."""
-    return [summary_from_json(tracking.read(batch.run_id, SUMMARY)) for batch in chosen]
+    """What some batches looked like as observations, in the order given; the last with rows."""
+    found = [summary_from_json(tracking.read(batch.run_id, SUMMARY)) for batch in chosen]
+    for batch, summary in zip(chosen[-KEPT:], found[-KEPT:], strict=True):
+        summary.sketch = tracking.read_frame(batch.run_id, SKETCH)
+    return found
 
 
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:

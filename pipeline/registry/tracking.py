@@ -208,6 +208,20 @@ class Tracking:
         with translated():
             return mlflow.artifacts.load_dict(f"runs:/{run_id}/{artifact}")
 
+    def log_frame(self, run_id: str, frame: pd.DataFrame, artifact: str) -> None:
+        """Store a table as a Parquet artifact of a run."""
+        with translated(), tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / artifact
+            frame.to_parquet(file, index=False)
+            self.client.log_artifact(run_id, str(file))
+
+    def read_frame(self, run_id: str, artifact: str) -> pd.DataFrame | None:
+        """A Parquet artifact of a run; None if the run has none of that name."""
+        with translated(), tempfile.TemporaryDirectory() as folder:
+            if artifact not in {file.path for file in self.client.list_artifacts(run_id)}:
+                return None
+            return pd.read_parquet(self.client.download_artifacts(run_id, artifact, folder))
+
     def log(self, run_id: str, values: Mapping[str, float], at: pd.Timestamp, step: int) -> None:
         """Add metrics of one moment to a run; repeated values add nothing."""
         metrics = [

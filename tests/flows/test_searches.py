@@ -6,7 +6,7 @@ from flows import steps
 from flows.monitor import monitor
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import DriftReport
-from pipeline.reference.summaries import ROWS
+from pipeline.reference.summaries import ROWS, Summary
 from pipeline.registry import records
 from pipeline.registry.history import batch_name
 from pipeline.registry.versions import Registry
@@ -40,7 +40,7 @@ def count_searches(trained, monkeypatch):
 
 def record_weeks(registry, count):
     """Record batches of the weeks before the shop opened, judged by another version."""
-    report = DriftReport(0, 0.05, (), (), (), {ROWS: 0.0}, 1, 400.0, 0.01, (), ())
+    report = DriftReport(0, 0.05, (), (), (), Summary({ROWS: 0.0}), 1, 400.0, 0.01, (), ())
     for k in range(1, count + 1):
         start = pd.Timestamp("2026-01-05") - k * pd.Timedelta("7D")
         records.record(

@@ -10,7 +10,7 @@ from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
-from pipeline.reference.summaries import ROWS
+from pipeline.reference.summaries import ROWS, Summary
 from pipeline.registry import records
 from pipeline.registry.versions import Registry
 
@@ -34,9 +34,10 @@ def registry(section):
     return Registry(f"shop-{next(COUNTER)}", section)
 
 
-def record(registry, causes=(UNIT,), reading=1):
-    """Record a batch without rows and findings, as the monitor does."""
-    report = DriftReport(0, 0.05, (), (), (), {ROWS: 0.0}, 1, 400.0, 0.01, (), causes)
+def record(registry, causes=(UNIT,), reading=1, sketch=None, private=()):
+    """Record a batch without findings, as the monitor does."""
+    summary = Summary({ROWS: 0.0}, sketch=sketch)
+    report = DriftReport(0, 0.05, (), (), (), summary, 1, 400.0, 0.01, (), causes)
     decision = Decision("page" if causes else "none", "As found.")
     moment = pd.Timestamp(NAME)
     return records.record(
@@ -49,6 +50,7 @@ def record(registry, causes=(UNIT,), reading=1):
         step=0,
         given={},
         reading=reading,
+        private=private,
     )
 
 
@@ -70,6 +72,23 @@ def test_a_broken_batch_is_read_back_as_it_was_recorded(registry, section):
     assert (batch.start, batch.end) == (pd.Timestamp("2026-01-05"), pd.Timestamp("2026-01-12"))
     assert batch.verdict.evidence.broken == ("unit (amount, age)",)
     assert records.causes(registry, batch) == (UNIT,)
+
+
+def test_a_batch_leaves_some_rows_without_private_columns(registry):
+    rows = pd.DataFrame({"age": [31.5, np.nan], "plan": ["pro", None], "name": ["Ada", "Bob"]})
+    batch = record(registry, sketch=rows, private=["name"])
+
+    (summary,) = records.summaries(registry, [batch])
+
+    pd.testing.assert_frame_equal(summary.sketch, rows[["age", "plan"]])
+
+
+def test_a_batch_of_an_older_store_leaves_no_rows(registry):
+    batch = record(registry)
+
+    (summary,) = records.summaries(registry, [batch])
+
+    assert summary.sketch is None
 
 
 def test_performance_and_notes_are_read_back_as_they_were_recorded(registry):
