@@ -22,7 +22,7 @@ from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
 from pipeline.monitoring.diagnoses.spellings import recode
 from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
 from pipeline.monitoring.diagnoses.units import sign, unit
-from pipeline.monitoring.doubts import Doubt
+from pipeline.monitoring.doubts import Doubt, Unreliable
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
@@ -76,6 +76,7 @@ def diagnose(
     recent: Sequence[Summary],
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
+    unreliable: Unreliable = frozenset,
 ) -> tuple[Cause, ...]:
     """Find the faults of a batch: what breaks with the reference and with the last sound batches.
 
@@ -100,10 +101,12 @@ def diagnose(
         Tests of the valid rows.
     standing : sequence of Cause
         Faults of the batches right before this batch, if these are in quarantine.
+    unreliable : callable
+        Causes and columns that are not believed; asked only if something is found.
     """
     case = Case(reference, rows, tally, summary, recent, findings, standing)
     with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
-        return tuple(_causes(case, Doubt(case)))
+        return tuple(_causes(case, Doubt(case, unreliable)))
 
 
 def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:

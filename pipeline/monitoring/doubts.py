@@ -4,7 +4,7 @@ Seasons, growth and ageing sensors move away from the reference step by step; a 
 two batches. What is said of the reference alone is the world moving.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
 from pipeline.reference.sketches import KEPT, as_reference, own_blocks
 
+Unreliable = Callable[[], Collection[tuple[str, str]]]
 Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
 """Share of a block's rows with one value beyond which the block counts as one observation."""
@@ -28,23 +29,37 @@ class Doubt:
     ----------
     case : Case
         The batch beside its reference.
+    unreliable : callable
+        Finds causes and columns that are not believed.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, unreliable: Unreliable) -> None:
         self._case = case
+        self._find_unreliable = unreliable
         self._said: dict[tuple[Diagnosis, frozenset[str]], list[Cause]] = {}
 
     def __call__(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
         """Whether not to believe a cause that a diagnosis found, some columns being blamed."""
         if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
             return True
+        if any((cause.cause, name) in self._unreliable for name in cause.columns):
+            return True
+        return not self._breaks_with_nearby(diagnosis, cause, blamed)
+
+    @cached_property
+    def _unreliable(self) -> Collection[tuple[str, str]]:
+        return self._find_unreliable()
+
+    def _breaks_with_nearby(
+        self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]
+    ) -> bool:
         nearby = self._nearby
         if nearby is None or not set(cause.columns) <= set(nearby.reference.columns):
-            return False
+            return True
         key = diagnosis, blamed
         if key not in self._said:
             self._said[key] = list(diagnosis(nearby.without_columns(blamed)))
-        return not any(
+        return any(
             one.cause == cause.cause
             and (not cause.columns or set(one.columns) & set(cause.columns))
             for one in self._said[key]

@@ -8,12 +8,14 @@ the reference, for changes too slow to show in the last batches.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from pipeline.columns import Floats
 from pipeline.monitoring.budget import DECAY, apply_budget
+from pipeline.monitoring.calibration import unreliable
 from pipeline.monitoring.causes import diagnose
 from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
 from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
@@ -40,6 +42,7 @@ def compare(
     arrived: pd.DataFrame | None = None,
     diagnosis: bool = True,
     standing: Sequence[Cause] = (),
+    broken_alpha: float = 0.01,
 ) -> DriftReport:
     """Compare a live batch, together with the batches before it, with the reference.
 
@@ -67,6 +70,9 @@ def compare(
     standing : sequence of Cause
         Faults of the batches right before this batch, if these are in quarantine: that a fault
         continues takes less evidence than that it begins.
+    broken_alpha : float
+        Largest share of sound batches in which a cause may be said of a column: a cause that the
+        reference's own blocks show more often is not looked for in that column.
 
     Raises
     ------
@@ -98,6 +104,7 @@ def compare(
             recent=observed[:-1],
             findings=findings,
             standing=standing,
+            unreliable=partial(unreliable, reference, _causes_of, alpha=broken_alpha),
         )
     return DriftReport(
         rows=tally.rows,
@@ -112,6 +119,11 @@ def compare(
         notes=tuple(_notes(tally, note)),
         causes=causes,
     )
+
+
+def _causes_of(reference: Reference, current: pd.DataFrame) -> tuple[Cause, ...]:
+    """Causes of a batch, whatever the blocks of the reference show."""
+    return compare(reference=reference, current=current, broken_alpha=1.0).causes
 
 
 def _weighted(findings: Sequence[Finding], importance: Mapping[str, float]) -> list[Finding]:

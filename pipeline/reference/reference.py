@@ -78,6 +78,8 @@ class Reference:
         Block number of each row of the sample, 16 bits each; `NO_BLOCK` for no block.
     prediction : str or None
         The column that holds the model's prediction; classifier and pairs leave it out.
+    derived : dict
+        What others compute from the reference once, by name; not stored.
     seed : int
         Random seed of the samples and of the classifier.
     """
@@ -90,6 +92,7 @@ class Reference:
     sample: bytes = field(default=b"", repr=False)
     sample_blocks: bytes = field(default=b"", repr=False)
     prediction: str | None = None
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     seed: int = 0
 
     @classmethod

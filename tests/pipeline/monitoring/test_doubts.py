@@ -1,0 +1,76 @@
+"""A cause has to break with the last sound batches, and the own blocks must not show it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Categorical, Numeric
+from pipeline.monitoring.drift import compare
+from pipeline.reference import Reference
+
+COLUMNS = {"amount": Numeric(), "weight": Numeric(), "rate": Numeric(), "plan": Categorical()}
+WEEK, WEEKS = 1_000, 10
+
+
+def rows(random, weeks=1, *, rate=None):
+    n = weeks * WEEK
+    amount = random.lognormal(3, 0.5, n)
+    return pd.DataFrame(
+        {
+            "amount": amount,
+            "weight": amount * random.lognormal(0, 0.3, n),
+            "rate": np.repeat(random.normal(5, 1, weeks) if rate is None else [rate], WEEK),
+            "plan": random.choice(["free", "pro", "team"], n),
+        }
+    )
+
+
+def fit(frame):
+    moments = pd.Series(
+        pd.Timestamp("2026-01-05") + pd.to_timedelta(np.arange(len(frame)) // WEEK, "W")
+    )
+    return Reference.fit(frame, COLUMNS, time=moments, block="7D")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return fit(rows(np.random.default_rng(0), WEEKS))
+
+
+def names(report):
+    return [cause.name for cause in report.causes]
+
+
+def test_a_fault_breaks_with_the_reference_and_with_the_last_batches(reference):
+    random = np.random.default_rng(1)
+    recent = [reference.summarise(rows(random)) for _ in range(8)]
+    batch = rows(random)
+
+    report = compare(
+        reference=reference, current=batch.assign(amount=batch["amount"] * 100), recent=recent
+    )
+
+    assert names(report) == ["unit (amount)"]
+
+
+def test_growth_that_batches_before_showed_is_no_fault(reference):
+    random = np.random.default_rng(2)
+    recent = []
+    for factor in (60, 70, 80, 85, 90, 94, 97, 99):
+        batch = rows(random)
+        recent.append(reference.summarise(batch.assign(amount=batch["amount"] * factor)))
+    batch = rows(random)
+    now = batch.assign(amount=batch["amount"] * 100)
+
+    assert names(compare(reference=reference, current=now)) == ["unit (amount)"]
+    report = compare(reference=reference, current=now, recent=recent)
+    assert names(report) == []
+    assert report.outcome == "moved"
+
+
+def test_a_rate_of_each_week_that_takes_another_level_is_no_fault(reference):
+    random = np.random.default_rng(3)
+
+    report = compare(reference=reference, current=rows(random, rate=9.5))
+
+    assert names(report) == []
