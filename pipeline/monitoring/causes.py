@@ -32,6 +32,8 @@ _EXCHANGED = {"join", "nulls", "sentinel"}
 """Causes that a column may also show when it holds the values of another column."""
 _ALL = 0.9
 """Share of affected rows above which the column does not hold another column's values."""
+_FEWEST = 50
+"""Rows of a reference below which it does not tell what is usual."""
 _CERTAIN = 3.0
 """Nats that each row with an odd or missing value counts for."""
 
@@ -104,6 +106,8 @@ def diagnose(
     unreliable : callable
         Causes and columns that are not believed; asked only if something is found.
     """
+    if reference.rows < _FEWEST:
+        return ()
     case = Case(reference, rows, tally, summary, recent, findings, standing)
     with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
         return tuple(_causes(case, Doubt(case, unreliable)))

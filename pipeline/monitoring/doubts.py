@@ -18,6 +18,9 @@ Unreliable = Callable[[], Collection[tuple[str, str]]]
 Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
 """Share of a block's rows with one value beyond which the block counts as one observation."""
+_RENEWED, _FEW = 0.1, 0.1
+"""Mean share of a block's rows with values that no earlier block held, and most distinct values for
+each row, from which a column tells the time of its rows."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
 
@@ -66,26 +69,32 @@ class Doubt:
         )
 
     def held(self, name: str) -> bool:
-        """Whether a column holds one value throughout a block, and takes another in the next.
+        """Whether a column tells the time of its rows: a rate of the month, a season, a version.
 
-        A rate that a bank sets is one observation a block, however many rows repeat it.
+        Such a column holds one value throughout a block and another in the next, or a few values
+        of which later blocks bring new ones. However many rows repeat a value, it is one
+        observation, and a value that was never seen before is what the next block brings.
         """
         reference = self._case.reference
         if name not in reference.columns:
             return False
-        cells = reference.cells[:, reference.names.index(name)]
-        most, shares = [], []
+        cells, seen = reference.cells[:, reference.names.index(name)], set[int]()
+        most, tops, new, distinct = [], [], [], []
         for number in range(len(reference.blocks)):
             own = cells[(reference.cell_blocks == number) & (cells != MISSING)]
             if len(own):
                 values, counts = np.unique(own, return_counts=True)
                 most.append(int(values[counts.argmax()]))
-                shares.append(counts.max() / len(own))
-        if not most:
+                tops.append(counts.max() / len(own))
+                unseen = [value not in seen for value in values.tolist()]
+                new.append(counts[unseen].sum() / len(own))
+                distinct.append(len(values) / len(own))
+                seen |= set(values.tolist())
+        if len(most) < 2:  # noqa: PLR2004 -- a single block shows no change
             return False
-        values, counts = np.unique(cells[cells != MISSING], return_counts=True)
-        constant = counts.max(initial=0) >= len(cells) - 1
-        return bool(constant or (np.median(shares) >= _HELD and len(set(most)) > 1))
+        changes = len(set(most)) > 1 and np.median(tops) >= _HELD
+        renewed = np.mean(new[1:]) >= _RENEWED and np.median(distinct) <= _FEW
+        return bool(len(seen) == 1 or changes or renewed)
 
     @cached_property
     def _nearby(self) -> Case | None:

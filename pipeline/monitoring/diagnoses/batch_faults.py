@@ -20,6 +20,8 @@ TIMES = 6.0
 """Factor by which the number of rows has to lie outside the usual range."""
 COPIES = 0.05
 """Share of repeated rows, beyond the usual share, that is a fault."""
+_ODDS = 3.0
+"""Least ratio of the odds of a repeated row to the usual odds."""
 _MANY = 5.0
 """Mean number of times a repeated row occurs, from which the source is taken to be frozen."""
 _FEWEST_ROWS = 20
@@ -113,7 +115,8 @@ def volume(case: Case) -> Iterator[Cause]:
     """Recognise far fewer or far more rows than in any ordinary batch."""
     usual = [batch[ROWS] for batch in (*case.reference.blocks, *case.recent)]
     rows = len(case.rows)
-    if len(usual) < 3 or min(usual) / TIMES < rows < max(usual) * TIMES:  # two show no usual range
+    few_blocks = len(usual) < 3 or max(usual) < _FEWEST_ROWS  # these show no usual range
+    if few_blocks or min(usual) / TIMES < rows < max(usual) * TIMES:
         return
     few = rows < min(usual)
     yield Cause(
@@ -133,7 +136,7 @@ def duplicate(case: Case) -> Iterator[Cause]:
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual = _usual_copies(case)
-    if share > max(2 * usual, usual + COPIES) and repeated.mean() < _MANY:
+    if _beyond(share, usual) and repeated.mean() < _MANY:
         yield Cause(
             "duplicate",
             (),
@@ -151,12 +154,18 @@ def duplicate(case: Case) -> Iterator[Cause]:
         )
         return
     known, usually = _seen_at_training(case)
-    if known > max(3 * usually, usually + COPIES):
+    if _beyond(known, usually):
         yield _sent_again(
             f"{known:.0%} of the rows equal a row of the training sample in every column, where "
             f"{usually:.1%} is usual",
             {"share of rows seen before": round(known, 4), "usual share": round(usually, 4)},
         )
+
+
+def _beyond(share: float, usual: float) -> bool:
+    """Whether a share is beyond the largest usual share, by `COPIES` and by `_ODDS`-fold odds."""
+    odds = share * (1 - usual) / max((1 - share) * usual, 1e-9)
+    return share > usual + COPIES and odds > _ODDS
 
 
 def _sent_again(seen: str, evidence: dict[str, float | str]) -> Cause:
@@ -231,8 +240,8 @@ def frozen(case: Case) -> Iterator[Cause]:
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual, most = _usual_copies(case), repeats[0] / len(case.rows)
     often = case.most(Trait("repeats"))
-    many = share > max(2 * usual, usual + COPIES) and repeated.mean() >= _MANY
-    if not many and most <= max(3 * often, often + COPIES):
+    many = _beyond(share, usual) and repeated.mean() >= _MANY
+    if not many and not _beyond(most, often):
         return
     codes = read_codes(case.rows[case.features], case.reference.columns)
     hashes = row_hashes(case.rows, case.features, codes)

@@ -37,6 +37,8 @@ _MARKED = 0.4
 """Correlation from which two columns say something about each other in a single row."""
 _TELLING = 0.3
 """Correlation from which a column counts among those that predict another column."""
+_FOREIGN = 0.5
+"""Share of rows with new labels from which a column is another column than it was."""
 _INSIDE = 2.0
 """Normal score up to which the reference knows a column well."""
 
@@ -147,6 +149,16 @@ class Case:
         if name not in self._labels:
             self._labels[name] = as_codes(self.drawn[name])
         return self._labels[name]
+
+    def foreign(self, name: str) -> bool:
+        """Whether most labels of a column are new, so that the column relates to nothing known."""
+        if name not in self.categorical:
+            return False
+        places, labels = self.labels(name)
+        counts = self.counts(name)
+        new = np.asarray([label not in counts for label in labels], dtype=bool)
+        known = places[places >= 0]
+        return bool(len(known) and new[known].mean() > _FOREIGN)
 
     def missing(self, name: str) -> Mask:
         """Mark the drawn rows that have no value."""
@@ -261,15 +273,11 @@ class Case:
         """Whether a column mostly shows when a row was made, as an index or a date does."""
         spreads = [block.get(Trait("spread", (name,)), np.nan) for block in self.reference.blocks]
         places = [block.get(Trait("location", (name,)), np.nan) for block in self.reference.blocks]
-        if (
-            len(places) < 3 or not np.isfinite([*spreads, *places]).all()
-        ):  # two places have no order
+        few = len(places) < 3  # two places have no order
+        if few or not np.isfinite([*spreads, *places]).all():
             return False
-        steps = np.sign(np.diff(places))
-        orderly = abs(steps.mean()) == 1
-        inside = float(
-            np.mean(spreads)
-        )  # spread of a block, in standard deviations of the reference
+        orderly = abs(np.sign(np.diff(places)).mean()) == 1
+        inside = float(np.mean(spreads))  # in standard deviations of the reference
         return bool(inside < 0.05 or (orderly and inside < 0.5))
 
     def run(self, name: str) -> float:
@@ -314,7 +322,11 @@ class Case:
         """Ranks of the predicting columns in the reference and in the batch, and their names."""
         reference = self.reference
         names = [reference.names[i] for i in reference.features]
-        kept = [j for j, name in enumerate(names) if name not in left and name in self.features]
+        kept = [
+            j
+            for j, name in enumerate(names)
+            if name not in left and name in self.features and not self.foreign(name)
+        ]
         before = reference.ranks(reference.cells[: 2 * FITTED])
         now = reference.ranks(self.drawn_cells)
         return before[:, kept], now[:, kept], [names[j] for j in kept]

@@ -19,10 +19,10 @@ _FEW = 3
 _MOVED = 20
 """Fewest rows that a label lost or won, where a part of the rows is judged by shares."""
 _LEAST_APART, _APART, _PUT_BACK = 0.1, 2.0, 0.25
-"""Limits of the distance of shares in a part of the rows.
+"""Limits of the distance of shares.
 
-They are the least distance, its least ratio to that of any ordinary batch, and the largest distance
-of the shares put back, relative to their distance as they arrived."""
+They are the least distance in a part of the rows, its least ratio to that of any ordinary batch,
+and the largest distance of the shares put back, relative to their distance as they arrived."""
 _CONFIRMS = 10.0
 """Least nats over all rows by which other columns confirm an exchange found by shares."""
 _SEVERAL = 0.1
@@ -95,7 +95,8 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
     far = float(np.abs(now - before).sum() / 2)
     near = float(np.abs(np.sort(now) - np.sort(before)).sum() / 2)
     by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
-    if far < max(0.2, 0.7 * by_chance) or near > max(0.25 * far, np.sqrt(len(counts) / n)):
+    moved = _APART * _usually_apart(case, name)
+    if far < max(0.2, 0.7 * by_chance, moved) or near > max(0.25 * far, np.sqrt(len(counts) / n)):
         return None
     order = np.argsort(-now, kind="stable")
     pairs = {

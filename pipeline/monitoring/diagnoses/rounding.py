@@ -98,7 +98,7 @@ def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
         least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
         if _MUCH <= share - before < least:
             usual = _most_in_a_block(case, name, on[: len(weight)] & ~atoms)
-            least = min(least, max(_MUCH, 0.05 + 3 * (usual - before)))
+            least = min(least, max(_MUCH, 0.05 + 3 * (usual - before), 2 * error))
         # In a column of steps, new values that all lie on another grid are proof.
         novel = (
             steps

@@ -129,7 +129,7 @@ def _in_order(case: Case, name: str) -> Cause | None:
 
 
 def _related(case: Case, name: str) -> Cause | None:
-    if not case.suspect(name):
+    if not case.suspect(name) or case.foreign(name):
         return None
     lost = _lost_number(case, name) if name in case.numeric else _lost_label(case, name)
     if lost is not None:

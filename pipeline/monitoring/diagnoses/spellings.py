@@ -120,7 +120,12 @@ def _replaced(
         alike = 0.4 * len(expected) <= len([n for n, _ in fresh if n >= _FEW]) <= 2.5 * len(before)
         if alike and _sorted_distance(fresh, before, mass, total) < 0.25:
             return _by_rank(fresh, before), "every label was replaced by another label"
-    if gone and abs(np.log(share / max(gone_share, 1e-9))) < 0.4 and len(fresh) <= 2 * len(gone):
+    # Where all labels are gone, the new labels are as frequent in any case: they would have to
+    # be about as many.
+    listed = [x for x in gone if before[x] / total * counts.sum() >= 5]
+    as_many = len([n for n, _ in fresh if n >= _FEW]) >= 0.4 * len(listed)
+    as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < 0.4
+    if gone and as_frequent and as_many and len(fresh) <= 2 * len(gone):
         kept = {x: before[x] for x in gone}
         return _by_rank(fresh, kept), "they are as frequent as labels that are gone"
     many = [n for n, _ in fresh if n >= _FEW]
