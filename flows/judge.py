@@ -181,6 +181,7 @@ def _report(
         importance=bundle.manifest["importance"],
         arrived=batch.rows.drop(columns=roles, errors="ignore"),
         diagnosis=policy.diagnosis,
+        broken_alpha=policy.broken_alpha,
         standing=standing(registry, before),
     )
 

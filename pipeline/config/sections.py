@@ -67,6 +67,9 @@ class Monitoring(Section):
     `performance_loss`: retrain as for any drift, or only record it."""
     diagnosis: bool = True
     """Whether batches with a recognised fault are set aside; if not, they count as moved."""
+    broken_alpha: float = Field(default=0.01, gt=0, le=1)
+    """Largest share of sound batches in which a fault may be reported of a column. Where the blocks
+    of the reference show a fault of a column more often, it is not looked for there."""
 
 
 class Alerts(Section):

@@ -5,7 +5,9 @@ two batches. What is said of the reference alone is the world moving.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,7 @@ class Doubt:
     def __init__(self, case: Case, unreliable: Unreliable) -> None:
         self._case = case
         self._find_unreliable = unreliable
-        self._said: dict[tuple[Diagnosis, frozenset[str]], list[Cause]] = {}
+        self._said: dict[tuple[Any, ...], list[Cause]] = {}
 
     def __call__(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
         """Whether not to believe a cause that a diagnosis found, some columns being blamed."""
@@ -57,11 +59,15 @@ class Doubt:
         self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]
     ) -> bool:
         nearby = self._nearby
+        if cause.cause == "duplicate":  # rows are compared with all that are known
+            return True
         if nearby is None or not set(cause.columns) <= set(nearby.reference.columns):
             return True
-        key = diagnosis, blamed
+        key = diagnosis, blamed, cause.cause, cause.columns
         if key not in self._said:
-            self._said[key] = list(diagnosis(nearby.without_columns(blamed)))
+            # What was found already is asked for as a fault that continues.
+            asked = replace(nearby, standing=(*nearby.standing, cause))
+            self._said[key] = list(diagnosis(asked.without_columns(blamed)))
         return any(
             one.cause == cause.cause
             and (not cause.columns or set(one.columns) & set(cause.columns))
@@ -100,6 +106,8 @@ class Doubt:
     def _nearby(self) -> Case | None:
         """The batch beside the last sound ones; None where these left no rows."""
         case = self._case
+        if not case.recent and len(case.reference.blocks) <= KEPT:
+            return None  # it would be the reference again, by fewer rows
         before = [*own_blocks(case.reference), *case.recent][-KEPT:]
         reference = as_reference(case.reference, before)
         if reference is None:
