@@ -75,16 +75,16 @@ def alarms_of(random, data, estimator, rows, length):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trials", [12, pytest.param(100, marks=pytest.mark.statistics)])
-@pytest.mark.parametrize(("rows", "length"), [(2_000, 168), (4_000, 1_000)])
+@pytest.mark.parametrize("size", [(2_000, 168), (4_000, 1_000)], ids="{0[0]}-{0[1]}".format)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_live_predictions_alarm_no_more_often_than_alpha_says(
-    share_band, data, estimator, rows, length, trials
+    share_band, data, estimator, size, trials
 ):
     # The served model's own predictions alarm in a sixth of the batches of 168 rows.
     found = [
         alarm
         for seed in range(trials)
-        for alarm in alarms_of(np.random.default_rng(seed), data, estimator, rows, length)
+        for alarm in alarms_of(np.random.default_rng(seed), data, estimator, *size)
     ]
 
     assert np.mean(found, axis=0) == pytest.approx(0, abs=share_band(len(found), 0, 0.05)[1])
