@@ -9,13 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats, as_codes, as_number
+from pipeline.monitoring.diagnoses.memory import Memory
 from pipeline.monitoring.diagnoses.planes import misfit, planes, strained
-from pipeline.monitoring.diagnoses.relations import (
-    Expected,
-    ExpectedLabels,
-    fit_classes,
-    fit_scores,
+from pipeline.monitoring.diagnoses.predictors import (
+    Predictors,
+    learn_labels,
+    learn_scores,
+    learn_steps,
 )
+from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.blocks import NO_BLOCK
@@ -27,10 +29,6 @@ Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
 JUDGED = 4_000
 """Most rows of a batch that are judged one by one."""
-FITTED = 2_500
-"""Half of the most rows that the relations of columns are learnt from."""
-_CLASSES = 12
-"""Most labels that are predicted; all rarer labels are one class."""
 NATS = "nats a row"
 """Name of the evidence by which causes compete: mean log-likelihood ratio over all rows."""
 _MARKED = 0.4
@@ -66,6 +64,8 @@ class Case:
         Faults of the batches right before this batch, if these are in quarantine.
     blamed : frozenset of str
         Columns whose fault is known; nothing is concluded from them.
+    memory : Memory
+        What was computed about the batch; its copies share it.
     """
 
     reference: Reference
@@ -76,14 +76,7 @@ class Case:
     findings: Sequence[Finding]
     standing: Sequence[Cause] = ()
     blamed: frozenset[str] = frozenset()
-    _numbers: dict[str, Floats] = field(default_factory=dict, repr=False)
-    _labels: dict[str, tuple[Places, list[str]]] = field(default_factory=dict, repr=False)
-    _expected: dict[tuple[str, ...], Expected] = field(default_factory=dict, repr=False)
-    _expected_labels: dict[tuple[str, ...], ExpectedLabels] = field(
-        default_factory=dict, repr=False
-    )
-    _supported: dict[tuple[str, ...], Mask] = field(default_factory=dict, repr=False)
-    _block_cells: dict[str, Floats] = field(default_factory=dict, repr=False)
+    memory: Memory = field(default_factory=Memory, repr=False)
 
     def without(self, cause: Cause) -> "Case":
         """Copy of the case in which the columns of a known fault are blamed."""
@@ -139,16 +132,15 @@ class Case:
 
     def numbers(self, name: str) -> Floats:
         """Values of the drawn rows; NaN where a value is not a finite number."""
-        if name not in self._numbers:
-            values = as_number(self.drawn[name]).to_numpy(dtype=np.float64)
-            self._numbers[name] = np.where(np.isfinite(values), values, np.nan)
-        return self._numbers[name]
+        return self.memory.recall(("numbers", name), lambda: self._parsed(name))
+
+    def _parsed(self, name: str) -> Floats:
+        values = as_number(self.drawn[name]).to_numpy(dtype=np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
 
     def labels(self, name: str) -> tuple[Places, list[str]]:
         """Labels of the drawn rows: places in a list of labels, -1 where missing; and the list."""
-        if name not in self._labels:
-            self._labels[name] = as_codes(self.drawn[name])
-        return self._labels[name]
+        return self.memory.recall(("labels", name), lambda: as_codes(self.drawn[name]))
 
     def foreign(self, name: str) -> bool:
         """Whether most labels of a column are new, so that the column relates to nothing known."""
@@ -259,15 +251,16 @@ class Case:
 
         The shape is (n_blocks, 2 * n_points + 1); cell 2k + 1 is point k of the grid.
         """
-        if name not in self._block_cells:
-            own = self.reference.cells[:, self.place(name)]
-            blocks = self.reference.cell_blocks
-            known, n = (own != MISSING) & (blocks != NO_BLOCK), len(self.reference.blocks)
-            size = 2 * len(self.profile(name).points) + 1
-            cells = blocks[known].astype(np.intp) * size + own[known]
-            counts = np.bincount(cells, minlength=n * size).astype(np.float64)
-            self._block_cells[name] = counts.reshape(n, size)
-        return self._block_cells[name]
+        return self.memory.recall(("cells", name), lambda: self._counted(name))
+
+    def _counted(self, name: str) -> Floats:
+        own = self.reference.cells[:, self.place(name)]
+        blocks = self.reference.cell_blocks
+        known, n = (own != MISSING) & (blocks != NO_BLOCK), len(self.reference.blocks)
+        size = 2 * len(self.profile(name).points) + 1
+        cells = blocks[known].astype(np.intp) * size + own[known]
+        counts: Floats = np.bincount(cells, minlength=n * size).astype(np.float64)
+        return counts.reshape(n, size)
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly shows when a row was made, as an index or a date does."""
@@ -291,10 +284,10 @@ class Case:
         Each half of the reference is predicted by a fit of the other half, the batch by both fits.
         Columns in `without`, and blamed columns, are not used.
         """
-        key = (name, *sorted({*without, *self.blamed} - {name}))
-        if key not in self._expected:
-            self._expected[key] = self._fit(name, key)
-        return self._expected[key]
+        left = self._left(name, without)
+        return self.memory.recall(
+            ("expected", *left), lambda: learn_scores(self._others(left), name, self.profile(name))
+        )
 
     def loosened(self, name: str, without: Sequence[str] = ()) -> Expected:
         """Predict a numeric column, adjusted to the relation that most rows of the batch show."""
@@ -307,107 +300,39 @@ class Case:
 
         In a hot summer a model of winters extrapolates, and its predictions are not evidence.
         """
-        key = (name, *sorted({*without, *self.blamed} - {name}))
-        if key not in self._supported:
-            inside = np.ones(len(self.drawn), dtype=bool)
-            for other in self.partners(name, marked=_TELLING):
-                if other in self.numeric and other not in key:
-                    inside &= np.abs(self.normal_scores(other, self.numbers(other))) < _INSIDE
-            self._supported[key] = inside
-        return self._supported[key]
+        left = self._left(name, without)
+        return self.memory.recall(("supported", *left), lambda: self._inside(name, left))
 
-    def _others(
-        self, left: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-        """Ranks of the predicting columns in the reference and in the batch, and their names."""
-        reference = self.reference
-        names = [reference.names[i] for i in reference.features]
-        kept = [
-            j
-            for j, name in enumerate(names)
-            if name not in left and name in self.features and not self.foreign(name)
-        ]
-        before = reference.ranks(reference.cells[: 2 * FITTED])
-        now = reference.ranks(self.drawn_cells)
-        return before[:, kept], now[:, kept], [names[j] for j in kept]
-
-    @cached_property
-    def _blocks(self) -> Places:
-        return self.reference.cell_blocks[: 2 * FITTED].astype(np.intp)
-
-    @cached_property
-    def _halves(self) -> Mask:
-        """Mark every other block: rows of a block share a day, so halves must not share blocks."""
-        several = len(self.reference.blocks) > 1
-        number = self._blocks if several else np.arange(len(self._blocks))
-        halves: Mask = number % 2 == 0
-        return halves
-
-    def _fit(self, name: str, left: Sequence[str]) -> Expected:
-        before, now, names = self._others(left)
-        own = self.reference.cells[: 2 * FITTED, self.place(name)]
-        there = own != MISSING
-        scores = np.where(there, self.profile(name).normal_scores[np.where(there, own, 0)], 0.0)
-        predicted_before, predicted_now, sources = fit_scores(
-            before, now, scores, there, self._halves
-        )
-        residual = (scores - predicted_before)[there]
-        variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))
-        values = self.profile(name).values(own)
-        blocks = self._blocks[there]
-        return Expected(
-            predicted_before[there],
-            predicted_now,
-            scores[there],
-            values[there],
-            blocks,
-            variance,
-            frozenset(names[j] for j in sources),
-        )
+    def _inside(self, name: str, left: Sequence[str]) -> Mask:
+        inside = np.ones(len(self.drawn), dtype=bool)
+        for other in self.partners(name, marked=_TELLING):
+            if other in self.numeric and other not in left:
+                inside &= np.abs(self.normal_scores(other, self.numbers(other))) < _INSIDE
+        return inside
 
     def expected_labels(self, name: str, without: Sequence[str] = ()) -> ExpectedLabels:
         """Predict a categorical column from the other columns, as learnt from the reference."""
-        key = (name, *sorted({*without, *self.blamed} - {name}))
-        if key not in self._expected_labels:
-            self._expected_labels[key] = self._fit_labels(name, key)
-        return self._expected_labels[key]
+        left = self._left(name, without)
+        return self.memory.recall(
+            ("labels expected", *left),
+            lambda: learn_labels(self._others(left), name, list(self.counts(name))),
+        )
 
     def expected_steps(self, name: str, first: float, step: float, length: int) -> ExpectedLabels:
         """Predict a numeric column of whole steps, by the number of the step."""
-        key = (name, "\nsteps", *sorted(self.blamed))
-        if key not in self._expected_labels:
-            values = self.profile(name).values(self.reference.cells[: 2 * FITTED, self.place(name)])
-            there = ~np.isnan(values)
-            classes = np.round((np.where(there, values, first) - first) / step).astype(np.intp)
-            shares: Floats = np.bincount(classes[there], minlength=length).astype(np.float64) + 0.5
-            labels = [str(k) for k in range(length)]
-            self._expected_labels[key] = self._classified(labels, classes, there, shares, (name,))
-        return self._expected_labels[key]
+        left = self._left(name, ())
+        return self.memory.recall(
+            ("steps expected", *left),
+            lambda: learn_steps(
+                self._others(left), name, self.profile(name), first=first, step=step, length=length
+            ),
+        )
 
-    def _fit_labels(self, name: str, left: Sequence[str]) -> ExpectedLabels:
-        own = self.reference.cells[: 2 * FITTED, self.place(name)].astype(np.intp)
-        labels = list(self.counts(name))[:_CLASSES]
-        there = own != MISSING
-        classes = np.minimum(own, len(labels))
-        shares: Floats = (
-            np.bincount(classes[there], minlength=len(labels) + 1).astype(np.float64) + 0.5
-        )
-        return self._classified(labels, classes, there, shares, left)
+    def _left(self, name: str, without: Sequence[str]) -> tuple[str, ...]:
+        """Columns that do not predict a column, itself first."""
+        return name, *sorted({*without, *self.blamed} - {name})
 
-    def _classified(
-        self, labels: list[str], classes: Places, there: Mask, shares: Floats, left: Sequence[str]
-    ) -> ExpectedLabels:
-        before, now, names = self._others((*left, *self.blamed))
-        shares = shares / shares.sum()
-        logs_before, logs_now, sources = fit_classes(
-            before, now, classes, there, self._halves, shares=shares
-        )
-        return ExpectedLabels(
-            labels,
-            np.log(shares),
-            logs_before[there],
-            classes[there],
-            self._blocks[there],
-            logs_now,
-            frozenset(names[j] for j in sources),
-        )
+    def _others(self, left: Sequence[str]) -> Predictors:
+        """The reference and the batch, with the columns that predict."""
+        kept = [name for name in self.features if name not in left and not self.foreign(name)]
+        return Predictors(self.reference, self.drawn_cells, kept)
