@@ -1,0 +1,142 @@
+"""Predict a column of a batch from its other columns, as learnt from the reference's rows."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.columns import Floats
+from pipeline.monitoring.diagnoses.likelihood import Mask, Places
+from pipeline.monitoring.diagnoses.relations import (
+    Expected,
+    ExpectedLabels,
+    fit_classes,
+    fit_scores,
+)
+from pipeline.reference import Reference
+from pipeline.reference.profile import MISSING, Cells, NumericProfile
+
+FITTED = 2_500
+"""Half of the most rows that the relations of columns are learnt from."""
+_CLASSES = 12
+"""Most labels that are predicted; all rarer labels are one class."""
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """The columns that predict another column.
+
+    Attributes
+    ----------
+    reference : Reference
+        Whose first sampled rows the relations are learnt from.
+    drawn : array of uint16, shape (n_drawn, n_columns)
+        Cells of rows of the batch.
+    among : collection of str
+        The columns that may predict.
+    """
+
+    reference: Reference
+    drawn: Cells
+    among: Collection[str]
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Places of the predicting columns among the features of the reference."""
+        names = [self.reference.names[i] for i in self.reference.features]
+        return [j for j, name in enumerate(names) if name in self.among]
+
+    @cached_property
+    def before(self) -> NDArray[np.float32]:
+        """Ranks of the predicting columns in the reference, shape (n_rows, n_predicting)."""
+        return self.reference.ranks(self.reference.cells[: 2 * FITTED])[:, self._places]
+
+    @cached_property
+    def now(self) -> NDArray[np.float32]:
+        """Ranks of the predicting columns in the batch, shape (n_drawn, n_predicting)."""
+        return self.reference.ranks(self.drawn)[:, self._places]
+
+    def cells(self, name: str) -> Cells:
+        """Cells of a column in the reference."""
+        return self.reference.cells[: 2 * FITTED, self.reference.names.index(name)]
+
+    @cached_property
+    def blocks(self) -> Places:
+        """Number of the block of each row of the reference."""
+        return self.reference.cell_blocks[: 2 * FITTED].astype(np.intp)
+
+    @cached_property
+    def halves(self) -> Mask:
+        """Mark every other block: rows of a block share a day, so halves must not share blocks."""
+        several = len(self.reference.blocks) > 1
+        number = self.blocks if several else np.arange(len(self.blocks))
+        halves: Mask = number % 2 == 0
+        return halves
+
+    def named(self, sources: Places) -> frozenset[str]:
+        """Names of predicting columns, by their place among these."""
+        names = [self.reference.names[i] for i in self.reference.features]
+        return frozenset(names[self._places[j]] for j in sources)
+
+
+def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expected:
+    """Predict the normal scores of a numeric column."""
+    own = others.cells(name)
+    there = own != MISSING
+    scores = np.where(there, profile.normal_scores[np.where(there, own, 0)], 0.0)
+    before, now, sources = fit_scores(others.before, others.now, scores, there, others.halves)
+    residual = (scores - before)[there]
+    variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))
+    return Expected(
+        before=before[there],
+        now=now,
+        scores=scores[there],
+        values=profile.values(own)[there],
+        blocks=others.blocks[there],
+        variance=variance,
+        sources=others.named(sources),
+    )
+
+
+def learn_labels(others: Predictors, name: str, labels: list[str]) -> ExpectedLabels:
+    """Predict the labels of a categorical column; `labels` are in the order of their cells."""
+    own, labels = others.cells(name), labels[:_CLASSES]
+    classes = np.minimum(own.astype(np.intp), len(labels))
+    return _learn_classes(others, labels, classes, own != MISSING, length=len(labels) + 1)
+
+
+def learn_steps(
+    others: Predictors,
+    name: str,
+    profile: NumericProfile,
+    *,
+    first: float,
+    step: float,
+    length: int,
+) -> ExpectedLabels:
+    """Predict a numeric column of `length` whole steps from `first`, by the number of the step."""
+    values = profile.values(others.cells(name))
+    there = ~np.isnan(values)
+    classes = np.round((np.where(there, values, first) - first) / step).astype(np.intp)
+    return _learn_classes(others, [str(k) for k in range(length)], classes, there, length=length)
+
+
+def _learn_classes(
+    others: Predictors, labels: list[str], classes: Places, there: Mask, *, length: int
+) -> ExpectedLabels:
+    counts: Floats = np.bincount(classes[there], minlength=length).astype(np.float64) + 0.5
+    shares = counts / counts.sum()
+    before, now, sources = fit_classes(
+        others.before, others.now, classes, there, others.halves, shares=shares
+    )
+    return ExpectedLabels(
+        labels=labels,
+        shares=np.log(shares),
+        before=before[there],
+        classes=classes[there],
+        blocks=others.blocks[there],
+        now=now,
+        sources=others.named(sources),
+    )
