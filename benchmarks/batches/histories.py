@@ -17,6 +17,7 @@ from pipeline.config import Settings
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
+from pipeline.reference.sampling import sketch
 from pipeline.reference.summaries import Summary
 
 FOLDER = "HOLDFAST_BENCH_DATA"
@@ -71,7 +72,15 @@ class Case:
 
     @cached_property
     def recent(self) -> list[Summary]:
-        return [self.reference.summarise(frame) for frame in self.earlier]
+        """Earlier batches as the monitor records them: valid rows as one observation, and some."""
+        reference = self.reference
+        return [
+            Summary(
+                reference.summarise(frame),
+                sketch=sketch(frame, reference.columns, reference.seed),
+            )
+            for frame in self.earlier
+        ]
 
     @cached_property
     def labels(self) -> list[str]:

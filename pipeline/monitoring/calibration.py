@@ -1,19 +1,21 @@
-"""Which diagnoses a table's own history contradicts.
+"""What a table's own history shows of each fault, with nothing wrong.
 
 Thresholds that are chosen on some tables do not hold on others. The blocks of a reference are
 sound by definition, so what a diagnosis says of them is a false alarm: each of some blocks is
-judged by a reference of the others, and a cause that is said of a column too often is off for it.
+judged by a reference of the others, and a cause that is said of a column has to exceed it by far.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 import numpy as np
 
+from pipeline.monitoring.diagnoses.case import NATS
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
 from pipeline.reference.sketches import as_reference, own_blocks
+from pipeline.reference.summaries import ROWS, Summary
 
 TRIALS = 8
 """Most blocks that are judged."""
@@ -25,53 +27,82 @@ _ELSEWHERE = 0.001
 """Share of sound batches in which a cause is said of a column, over other tables."""
 _OF_THE_BATCH = {"schema", "volume", "frozen", "duplicate"}
 """Causes of whole batches, which a sample of rows does not show."""
+Limits = Mapping[tuple[str, str], float]
+"""Least evidence of causes and columns."""
 Judge = Callable[..., Collection[Cause]]
 """Finds the causes in `current`, compared with `reference`; both are keyword arguments."""
 
 
-def unreliable(reference: Reference, judge: Judge, *, alpha: float) -> frozenset[tuple[str, str]]:
-    """Find the causes that are said of a column of sound blocks more often than `alpha`.
+def limits(reference: Reference, judge: Judge, *, alpha: float) -> Limits:
+    """Evidence that sound blocks show of each cause of a column, as a limit that a fault exceeds.
 
     Blocks of the first half are judged by all other blocks, those of the second half by the
     blocks before them, as live batches are. The rate of a cause and column is the mean of a beta
     distribution: a prior of `_STRENGTH` blocks at the rate of other tables, and the blocks tried.
+    Evidence beyond the strongest that was seen is taken as exponential with that mean, the
+    simplest tail of Pickands (1975), so that it is exceeded in one of e-fold fewer batches for
+    each multiple. All that was seen shares `alpha` evenly.
 
     Parameters
     ----------
     reference : Reference
         Whose blocks are judged, by the rows of its sample.
     judge : callable
-        Finds causes, without asking what is unreliable.
+        Finds causes, without asking for limits.
     alpha : float
-        Largest share of sound batches for one cause of one column.
+        Largest share of sound batches in which what was seen is said again.
 
     Returns
     -------
-    frozenset of (str, str)
-        Causes and columns; empty with fewer than `_FEWEST` + 1 blocks.
+    dict of (str, str) to float
+        The least evidence of a cause and column, in nats a row, or the share of rows of causes
+        without nats; empty with fewer than `_FEWEST` + 1 blocks.
     """
-    key = "unreliable causes", alpha
+    key = "limits of causes", alpha
     if key not in reference.derived:
-        reference.derived[key] = _found(reference, judge, alpha)
-    return cast("frozenset[tuple[str, str]]", reference.derived[key])
+        reference.derived[key] = _limits(reference, judge, alpha)
+    return cast("Limits", reference.derived[key])
 
 
-def _found(reference: Reference, judge: Judge, alpha: float) -> frozenset[tuple[str, str]]:
+def strength(cause: Cause) -> float:
+    """Evidence for a cause: nats a row, or the share of rows of causes without nats."""
+    return float(cause.evidence.get(NATS, cause.share))
+
+
+def _limits(reference: Reference, judge: Judge, alpha: float) -> Limits:
     if alpha >= 1:
-        return frozenset()
-    blocks = own_blocks(reference, last=len(reference.blocks))
-    half, said, tried = len(blocks) // 2, Counter[tuple[str, str]](), 0
+        return {}
+    said, tried = _said_of_sound_blocks(reference, judge)
+    found = {}
+    for pair, seen in said.items():
+        rate = (len(seen) + _STRENGTH * _ELSEWHERE) / (tried + _STRENGTH)
+        beyond = np.log(rate * len(said) / alpha)
+        if beyond > 0:
+            found[pair] = float(max(seen) * (1 + beyond))
+    return found
+
+
+def _said_of_sound_blocks(
+    reference: Reference, judge: Judge
+) -> tuple[dict[tuple[str, str], list[float]], int]:
+    """Strength of what is said of each cause and column, and the number of blocks judged."""
+    blocks = [_of_its_rows(block) for block in own_blocks(reference, last=len(reference.blocks))]
+    said, tried = defaultdict[tuple[str, str], list[float]](list), 0
     for k in np.unique(np.linspace(0, len(blocks) - 1, TRIALS).astype(int)) if blocks else []:
-        others = blocks[:k] if k >= half else [*blocks[:k], *blocks[k + 1 :]]
+        forward = k >= len(blocks) // 2
+        others = blocks[:k] if forward else [*blocks[:k], *blocks[k + 1 :]]
         known = as_reference(reference, others) if len(others) >= _FEWEST else None
         if known is None or blocks[k].sketch is None:
             continue
         tried += 1
-        causes = judge(reference=known, current=blocks[k].sketch)
-        said.update({(one.cause, name) for one in causes for name in one.columns})
-    return frozenset(
-        pair
-        for pair, times in said.items()
-        if pair[0] not in _OF_THE_BATCH
-        and (times + _STRENGTH * _ELSEWHERE) / (tried + _STRENGTH) > alpha
-    )
+        for one in judge(reference=known, current=blocks[k].sketch):
+            if one.cause not in _OF_THE_BATCH:
+                for name in one.columns:
+                    said[one.cause, name].append(strength(one))
+    return said, tried
+
+
+def _of_its_rows(block: Summary) -> Summary:
+    """A block that has as many rows as its sample, so that no block seems to have lost rows."""
+    rows = 0 if block.sketch is None else len(block.sketch)
+    return Summary({**block, ROWS: float(rows)}, sketch=block.sketch)

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from pipeline.monitoring.calibration import Limits
 from pipeline.monitoring.diagnoses.batch_faults import duplicate, frozen, schema, volume
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clocks import shifted
@@ -22,7 +23,7 @@ from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
 from pipeline.monitoring.diagnoses.spellings import recode
 from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
 from pipeline.monitoring.diagnoses.units import sign, unit
-from pipeline.monitoring.doubts import Doubt, Unreliable
+from pipeline.monitoring.doubts import Doubt
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
@@ -78,8 +79,8 @@ def diagnose(
     recent: Sequence[Summary],
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
-    unreliable: Unreliable = frozenset,
-) -> tuple[Cause, ...]:
+    find_limits: Callable[[], Limits] = dict,
+) -> tuple[tuple[Cause, ...], list[str]]:
     """Find the faults of a batch: what breaks with the reference and with the last sound batches.
 
     Rows and tally are those that *arrived*, because many faults make rows invalid and show only
@@ -103,14 +104,23 @@ def diagnose(
         Tests of the valid rows.
     standing : sequence of Cause
         Faults of the batches right before this batch, if these are in quarantine.
-    unreliable : callable
-        Causes and columns that are not believed; asked only if something is found.
+    find_limits : callable
+        Finds the evidence that sound blocks show of a cause; asked only if something is found.
+
+    Returns
+    -------
+    tuple of Cause
+        What is believed.
+    list of str
+        A sentence about each cause that is not.
     """
     if reference.rows < _FEWEST:
-        return ()
+        return (), []
     case = Case(reference, rows, tally, summary, recent, findings, standing)
+    doubt = Doubt(case, find_limits)
     with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
-        return tuple(_causes(case, Doubt(case, unreliable)))
+        causes = tuple(_causes(case, doubt))
+    return causes, doubt.notes(causes)
 
 
 def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
 from pipeline.reference.sketches import KEPT, as_reference, own_blocks
 
-Unreliable = Callable[[], Collection[tuple[str, str]]]
 Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
 """Share of a block's rows with one value beyond which the block counts as one observation."""
@@ -34,26 +34,47 @@ class Doubt:
     ----------
     case : Case
         The batch beside its reference.
-    unreliable : callable
-        Finds causes and columns that are not believed.
+    find_limits : callable
+        Finds the evidence that sound blocks show; asked only if something is found.
     """
 
-    def __init__(self, case: Case, unreliable: Unreliable) -> None:
+    def __init__(self, case: Case, find_limits: Callable[[], Limits]) -> None:
         self._case = case
-        self._find_unreliable = unreliable
+        self._find_limits = find_limits
+        self._reasons: dict[str, str] = {}
         self._said: dict[tuple[Any, ...], list[Cause]] = {}
 
     def __call__(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
         """Whether not to believe a cause that a diagnosis found, some columns being blamed."""
+        if reason := self._reason(diagnosis, cause, blamed):
+            self._reasons[cause.name] = reason
+        return bool(reason)
+
+    def notes(self, believed: Collection[Cause]) -> list[str]:
+        """Sentences about what is not believed, for people; nothing about what is, in the end."""
+        names = {cause.name for cause in believed}
+        return [
+            f"{name} is not believed: {reason}."
+            for name, reason in self._reasons.items()
+            if name not in names
+        ]
+
+    def _reason(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> str:
         if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
-            return True
-        if any((cause.cause, name) in self._unreliable for name in cause.columns):
-            return True
-        return not self._breaks_with_nearby(diagnosis, cause, blamed)
+            return "the column tells the time of its rows"
+        limit = max((self._limits.get((cause.cause, x), 0.0) for x in cause.columns), default=0.0)
+        if strength(cause) < limit:
+            return (
+                f"sound blocks of the reference show it as well; its evidence is "
+                f"{strength(cause):.3g}, and has to be {limit:.3g}"
+            )
+        if not self._breaks_with_nearby(diagnosis, cause, blamed):
+            return "the last sound batches showed it before"
+        return ""
 
     @cached_property
-    def _unreliable(self) -> Collection[tuple[str, str]]:
-        return self._find_unreliable()
+    def _limits(self) -> Limits:
+        return self._find_limits()
 
     def _breaks_with_nearby(
         self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]

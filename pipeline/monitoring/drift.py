@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.columns import Floats
 from pipeline.monitoring.budget import DECAY, apply_budget
-from pipeline.monitoring.calibration import unreliable
+from pipeline.monitoring.calibration import limits
 from pipeline.monitoring.causes import diagnose
 from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
 from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
@@ -71,8 +71,8 @@ def compare(
         Faults of the batches right before this batch, if these are in quarantine: that a fault
         continues takes less evidence than that it begins.
     broken_alpha : float
-        Largest share of sound batches in which a cause may be said of a column: a cause that the
-        reference's own blocks show more often is not looked for in that column.
+        Chance that a sound batch shows again what the reference's own blocks show of a cause, over
+        all causes and columns together: a cause has to exceed it by as much.
 
     Raises
     ------
@@ -95,8 +95,9 @@ def compare(
     findings, spent = apply_budget(groups, decay, alpha)
     findings = sorted(_weighted(findings, importance or {}), key=_order)
     causes: tuple[Cause, ...] = ()
+    doubts: list[str] = []
     if diagnosis:
-        causes = diagnose(
+        causes, doubts = diagnose(
             reference,
             current if arrived is None else arrived,
             tally if arrived is None else reference.tally(arrived),
@@ -104,7 +105,7 @@ def compare(
             recent=observed[:-1],
             findings=findings,
             standing=standing,
-            unreliable=partial(unreliable, reference, _causes_of, alpha=broken_alpha),
+            find_limits=partial(limits, reference, _causes_of, alpha=broken_alpha),
         )
     return DriftReport(
         rows=tally.rows,
@@ -116,7 +117,7 @@ def compare(
         batches=len(last),
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
-        notes=tuple(_notes(tally, note)),
+        notes=(*_notes(tally, note), *doubts),
         causes=causes,
     )
 

@@ -22,6 +22,8 @@ COPIES = 0.05
 """Share of repeated rows, beyond the usual share, that is a fault."""
 _ODDS = 3.0
 """Least ratio of the odds of a repeated row to the usual odds."""
+_IDENTIFY = 4
+"""Fewest columns that identify a row, or numbers that identify a batch: fewer agree by chance."""
 _MANY = 5.0
 """Mean number of times a repeated row occurs, from which the source is taken to be frozen."""
 _FEWEST_ROWS = 20
@@ -211,7 +213,7 @@ def _seen_as_a_whole(case: Case) -> bool:
         for trait in summary
         if trait.kind in {"location", "spread", "correlation"} and summary[trait] != 0
     ]
-    return len(traits) >= 4 and any(  # fewer numbers may agree by chance
+    return len(traits) >= _IDENTIFY and any(
         earlier[ROWS] == summary[ROWS]
         and all(
             abs(earlier.get(trait, np.inf) - summary[trait]) < 1e-9 for trait in traits
@@ -223,7 +225,7 @@ def _seen_as_a_whole(case: Case) -> bool:
 def _seen_at_training(case: Case) -> tuple[float, float]:
     """Share of rows whose cells occur in the training sample, and the share due to chance."""
     places = [case.place(name) for name in case.features]
-    if not len(case.reference.cells):
+    if not len(case.reference.cells) or len(places) < _IDENTIFY:
         return 0.0, 0.0
     seen = _hashed(case.reference.cells[:, places])
     rows = _hashed(case.drawn_cells[:, places])

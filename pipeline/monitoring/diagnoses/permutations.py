@@ -23,6 +23,8 @@ _LEAST_APART, _APART, _PUT_BACK = 0.1, 2.0, 0.25
 
 They are the least distance in a part of the rows, its least ratio to that of any ordinary batch,
 and the largest distance of the shares put back, relative to their distance as they arrived."""
+_TOO_NOISY = 0.5
+"""Largest part of the distance of shares that may be sampling error."""
 _CONFIRMS = 10.0
 """Least nats over all rows by which other columns confirm an exchange found by shares."""
 _SEVERAL = 0.1
@@ -95,8 +97,10 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
     far = float(np.abs(now - before).sum() / 2)
     near = float(np.abs(np.sort(now) - np.sort(before)).sum() / 2)
     by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
-    moved = _APART * _usually_apart(case, name)
-    if far < max(0.2, 0.7 * by_chance, moved) or near > max(0.25 * far, np.sqrt(len(counts) / n)):
+    moved, noise = _APART * _usually_apart(case, name), _noise(now, n)
+    if far < max(0.2, 0.7 * by_chance, moved) or near > max(_PUT_BACK * far, noise):
+        return None
+    if noise > _TOO_NOISY * far:  # among rare labels, any order of shares is as usual as another
         return None
     order = np.argsort(-now, kind="stable")
     pairs = {
@@ -130,6 +134,11 @@ def _shares(case: Case, name: str) -> tuple[list[str], Floats, Floats, int]:
     return every, before, now, n
 
 
+def _noise(shares: Floats, n: int) -> float:
+    """Distance of shares from their estimates that `n` rows leave, by the normal distribution."""
+    return float(np.sqrt(shares * (1 - shares) / n).sum() / np.sqrt(2 * np.pi))
+
+
 def _partly_reordered(case: Case, name: str) -> _Exchange | None:
     """Find an exchange of labels in a part of the rows, by shares.
 
@@ -148,9 +157,9 @@ def _partly_reordered(case: Case, name: str) -> _Exchange | None:
     for share in np.arange(0.1, 0.71, 0.02):
         moved = (now - (1 - share) * before) / share
         near = float(np.abs(np.sort(moved) - np.sort(before)).sum() / 2)
-        noise = float(np.sqrt(now * (1 - now) / n).sum() / np.sqrt(2 * np.pi) / share)
+        noise = _noise(now, n) / share
         several = (before * share * n >= _MOVED).sum() >= _FEW
-        apart = far / share >= max(0.2, 0.7 * by_chance) and noise < 0.5 * far / share
+        apart = far / share >= max(0.2, 0.7 * by_chance) and noise < _TOO_NOISY * far / share
         found = several and apart and near < max(_PUT_BACK * far / share, noise)
         if found and (best is None or near * share < best[0]):
             best = near * share, float(share), moved
