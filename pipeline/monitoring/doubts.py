@@ -21,8 +21,8 @@ Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
 """Share of a block's rows with one value beyond which the block counts as one observation."""
 _RENEWED, _FEW = 0.1, 0.1
-"""Mean share of a block's rows with values that no earlier block held, and most distinct values for
-each row, from which a column tells the time of its rows."""
+"""Mean share of a later block's rows with values that no earlier block held, and most distinct
+values for each row, from which a column tells the time of its rows."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
 
@@ -120,7 +120,8 @@ class Doubt:
         if len(most) < 2:  # noqa: PLR2004 -- a single block shows no change
             return False
         changes = len(set(most)) > 1 and np.median(tops) >= _HELD
-        renewed = np.mean(new[1:]) >= _RENEWED and np.median(distinct) <= _FEW
+        later = new[max(1, len(new) // 2) :]  # of weather, the first weeks are new as well
+        renewed = np.mean(later) >= _RENEWED and np.median(distinct) <= _FEW
         return bool(len(seen) == 1 or changes or renewed)
 
     @cached_property

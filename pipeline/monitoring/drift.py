@@ -25,7 +25,7 @@ from pipeline.reference.profile import NumericProfile, Profile
 from pipeline.reference.sampling import sketch
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
 from pipeline.reference.summaries import ROWS, Summary
-from pipeline.reference.tally import Tally
+from pipeline.reference.tally import OUTLYING, Tally
 from pipeline.reference.variation import FEWEST_BLOCKS
 
 __all__ = ["compare"]
@@ -94,13 +94,15 @@ def compare(
     decay = decay_tests(reference, observed, since) if enough else []
     findings, spent = apply_budget(groups, decay, alpha)
     findings = sorted(_weighted(findings, importance or {}), key=_order)
+    rows = current if arrived is None else arrived
+    came = tally if arrived is None else reference.tally(arrived)
     causes: tuple[Cause, ...] = ()
     doubts: list[str] = []
     if diagnosis:
         causes, doubts = diagnose(
             reference,
-            current if arrived is None else arrived,
-            tally if arrived is None else reference.tally(arrived),
+            rows,
+            came,
             summary,
             recent=observed[:-1],
             findings=findings,
@@ -110,14 +112,18 @@ def compare(
     return DriftReport(
         rows=tally.rows,
         alpha=alpha,
-        columns=tuple(_columns(reference, tally, findings)),
+        broken_alpha=broken_alpha,
+        columns=tuple(
+            replace(column, outliers=came.outliers.get(column.name, 0))
+            for column in _columns(reference, tally, findings)
+        ),
         pairs=tuple(_pairs(findings)),
         findings=tuple(findings),
         summary=summary,
         batches=len(last),
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
-        notes=(*_notes(tally, note), *doubts),
+        notes=(*_notes(tally, note), *_odd_values(rows, came), *doubts),
         causes=causes,
     )
 
@@ -160,6 +166,20 @@ def _notes(tally: Tally, note: str) -> Iterator[str]:
         yield f"Columns of the reference that the batch lacks: {', '.join(tally.absent)}."
     if tally.extra:
         yield f"Columns that the reference does not know: {', '.join(tally.extra)}."
+
+
+def _odd_values(rows: pd.DataFrame, came: Tally) -> Iterator[str]:
+    """Sentences about single values that are odd, also where the batch goes on."""
+    for name, count in came.outliers.items():
+        if count:
+            yield (
+                f"{name!r} holds {count} value(s) at least {OUTLYING:g} times as far from the "
+                "median as any training row."
+            )
+    numbers = [name for name in came.order if name in rows.columns]
+    text = [name for name in numbers if pd.api.types.infer_dtype(rows[name]) == "string"]
+    if text:
+        yield f"Numbers that arrived as text and were parsed: {', '.join(text)}."
 
 
 def _order(found: Finding) -> tuple[bool, float, float, str, str, str]:

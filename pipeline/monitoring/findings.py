@@ -144,6 +144,8 @@ class ColumnDrift(Drift):
         column.
     missing : float
         Share of rows without a value.
+    outliers : int
+        Number of values that lie three times as far from the median as any training row.
     """
 
     psi: float = float("nan")
@@ -151,6 +153,7 @@ class ColumnDrift(Drift):
     distance: float = float("nan")
     wasserstein: float = float("nan")
     missing: float = float("nan")
+    outliers: int = 0
 
 
 CauseName = Literal[
@@ -242,6 +245,8 @@ class DriftReport:
         What could not be judged and why; columns that are absent or unknown.
     causes : tuple of Cause
         Faults that were recognised in the rows as they arrived.
+    broken_alpha : float
+        Chance that a batch with nothing wrong is called broken, that the diagnoses are held to.
     """
 
     rows: int
@@ -255,6 +260,7 @@ class DriftReport:
     false_persisted: float
     notes: tuple[str, ...]
     causes: tuple[Cause, ...] = ()
+    broken_alpha: float = 0.01
 
     def __eq__(self, other: object) -> bool:
         """Whether both reports are equal; values that are undefined in both are equal."""

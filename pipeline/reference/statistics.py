@@ -225,8 +225,8 @@ def cauchy_p(p_values: ArrayLike) -> float:
     >>> round(cauchy_p([0.01, 0.01]), 4)
     0.01
     """
-    p_values = np.clip(np.asarray(p_values, float), 1e-15, 1 - 1e-15)
-    return float(special.stdtr(1, -np.mean(1 / np.tan(np.pi * p_values))))
+    clipped: Floats = np.clip(np.asarray(p_values, float), 1e-15, 1 - 1e-15)
+    return float(special.stdtr(1, -np.mean(1 / np.tan(np.pi * clipped))))
 
 
 def hotelling_p(squared: ArrayLike, *, freedom: int, n_covariance: int) -> Floats:

@@ -13,6 +13,9 @@ from pipeline.reference.order import ORDERED, Order, order_of
 from pipeline.reference.profile import Cells, NumericProfile, Profile
 from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 
+OUTLYING = 3.0
+"""Distance from the median, relative to that of the outermost training row, of an outlier."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -27,6 +30,9 @@ class Tally:
         reference and, last, with any other label.
     beyond : dict of str to float
         Mean distance of a numeric column's values outside of the reference's range.
+    outliers : dict of str to int
+        Number of a numeric column's values that lie `OUTLYING` times as far from its median as
+        any training row on that side, or, where half of these are equal to it, on the other side.
     absent, extra : tuple of str
         Columns that the batch lacks, and columns that the reference does not know.
     chosen : array of int, shape (n_rows or `SAMPLE`,)
@@ -44,6 +50,7 @@ class Tally:
     rows: int
     counts: dict[str, Floats]
     beyond: dict[str, float]
+    outliers: dict[str, int]
     absent: tuple[str, ...]
     extra: tuple[str, ...]
     chosen: NDArray[np.intp]
@@ -88,7 +95,7 @@ def count_batch(
     require(frame, [])
     names = sorted(columns)
     codes = read_codes(frame, columns)
-    counts, beyond, order = {}, {}, {}
+    counts, beyond, outliers, order = {}, {}, {}, {}
     for name in names:
         profile = columns[name]
         if isinstance(profile, NumericProfile):
@@ -96,6 +103,7 @@ def count_batch(
             known = _known_values(frame, name)
             counts[name] = profile.count(known)
             beyond[name] = _beyond(profile, known)
+            outliers[name] = _outliers(profile, known)
         else:
             counts[name] = profile.count(*codes.get(name, NO_CODES))
     chosen = canonical(frame, columns, codes)[draw(len(frame), seed)]
@@ -104,6 +112,7 @@ def count_batch(
         rows=len(frame),
         counts=counts,
         beyond=beyond,
+        outliers=outliers,
         absent=tuple(name for name in names if name not in frame.columns),
         extra=tuple(sorted(str(name) for name in frame.columns if name not in columns)),
         chosen=chosen,
@@ -125,6 +134,19 @@ def _first_values(frame: pd.DataFrame, name: str) -> Floats:
     if name not in frame.columns:
         return np.empty(0)
     return as_number(frame[name][:ORDERED]).to_numpy(dtype=np.float64)
+
+
+def _outliers(profile: NumericProfile, known: Floats) -> int:
+    """Count values so far from the median that no training row prepares for them."""
+    if not len(profile.points):
+        return 0
+    low, high = profile.points[[0, -1]]
+    median = profile.points[np.searchsorted(profile.upto, 0.5)]
+    above, below = high - median, median - low
+    if not above + below:  # a constant has no spread to compare with
+        return 0
+    far = OUTLYING * (above or below), OUTLYING * (below or above)
+    return int(np.count_nonzero((known > median + far[0]) | (known < median - far[1])))
 
 
 def _beyond(profile: NumericProfile, known: Floats) -> float:

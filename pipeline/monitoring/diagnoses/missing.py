@@ -23,6 +23,8 @@ _ODDS = 3.0
 """Least ratio of the odds of a missing value to the usual odds."""
 _OFTEN = 0.02
 """Share of rows from which a code counts as frequent."""
+_OF_A_LABEL = 5
+"""Least expected rows of a label that new labels may stand for."""
 _TOGETHER = 0.8
 """Share of their missing rows that columns of a failed join have in common."""
 
@@ -155,13 +157,17 @@ def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
     places, labels = case.labels(name)
     counts, total = case.counts(name), max(sum(case.counts(name).values()), 1)
     n = np.bincount(places + 1, minlength=len(labels) + 1)[1:]
-    odd = [
+    new = [
         label
         for label, count in zip(labels, n, strict=True)
-        if label.strip().casefold() in _NO_LABELS
-        and counts.get(label, 0) / total < 0.002  # hardly ever
+        if counts.get(label, 0) / total < 0.002  # hardly ever
         and count >= max(10, _OFTEN * len(places))
     ]
-    if not odd or len(odd) > 1:  # several new labels are a recode
+    odd = [label for label in new if label.strip().casefold() in _NO_LABELS]
+    expected = sum(
+        x / total * n[np.isin(labels, new)].sum() >= _OF_A_LABEL for x in counts.values()
+    )
+    as_many = len(new) > 1 and expected / 2 <= len(new) <= 2 * expected
+    if not odd or len(odd) > 1 or as_many:  # several new labels are a recode
         return None
     return odd, np.isin(np.asarray([*labels, None], dtype=object)[places], odd)

@@ -25,6 +25,8 @@ They are the least distance in a part of the rows, its least ratio to that of an
 and the largest distance of the shares put back, relative to their distance as they arrived."""
 _TOO_NOISY = 0.5
 """Largest part of the distance of shares that may be sampling error."""
+_REVERSED = 0.5
+"""Distance of shares from which drift does not end at the shares of two labels exchanged."""
 _CONFIRMS = 10.0
 """Least nats over all rows by which other columns confirm an exchange found by shares."""
 _SEVERAL = 0.1
@@ -109,7 +111,10 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
         if i != j and max(now[j], before[i]) * n >= _FEW
     }
     unknown = float(now[before == 0].sum())
-    if len(pairs) < 3 or unknown > 0.7:  # two may drift; new labels are a recode
+    if unknown > 0.7:  # new labels are a recode
+        return None
+    exact = far > _REVERSED and near < 2 * noise
+    if len(pairs) < _FEW and not exact and not _confirmed(case, name, pairs):  # two may drift
         return None
     to = np.empty(len(every), dtype=np.intp)
     to[order] = np.arange(len(every))

@@ -11,6 +11,8 @@ from pipeline.monitoring.findings import Cause
 
 _NEW = 0.03
 """Least share of rows with labels that the reference never held."""
+_RESPELLED = 10
+"""Fewest rows with labels that differ from known labels in their spelling alone."""
 _FEW = 3
 """Fewest labels, or rows of a label, that count as several."""
 
@@ -24,12 +26,19 @@ def recode(case: Case) -> Iterator[Cause]:
         total = max(sum(before.values()), 1)
         new = np.asarray([label not in before for label in labels], dtype=bool)
         touched = np.append(new, False)[places] & known
-        if known.sum() < 20 or len(before) == 0 or touched[known].mean() < _NEW:
+        if known.sum() < 20 or len(before) == 0 or touched.sum() < _RESPELLED:
             continue
         counts = np.bincount(places[known], minlength=len(labels))
-        found = _rewritten(labels, new, counts, before, float(known.sum()))
-        if found is None and not _ever_new(case, name):
-            found = _replaced(labels, new, counts, before, total)
+        found = _respelled(labels, new, counts, before)
+        many = touched[known].mean() >= _NEW
+        if many and found is None:
+            found = _rewritten(labels, new, counts, before, float(known.sum()))
+            if found is None and not _ever_new(case, name):
+                found = _replaced(labels, new, counts, before, total)
+        elif not many and _ever_new(
+            case, name
+        ):  # among names that people type, other spellings are usual
+            found = None
         if found is None:
             continue
         pairs, words = found
@@ -55,19 +64,28 @@ def _plain(label: str) -> str:
     return re.sub(r"[\W_]+", "", label.casefold())
 
 
-def _rewritten(
-    labels: list[str], new: Mask, counts: Places, before: dict[str, int], rows: float
+def _respelled(
+    labels: list[str], new: Mask, counts: Places, before: dict[str, int]
 ) -> tuple[dict[str, str], str] | None:
-    """Match new labels with known labels of another spelling; also says how they differ."""
-    mass = counts[new].sum()
+    """Match new labels with known labels that differ in case or punctuation alone."""
     plain: dict[str, list[str]] = {}
     for label in before:
         plain.setdefault(_plain(label), []).append(label)
     strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
     weight = dict(zip(labels, counts.tolist(), strict=True))
     respelled = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
-    if sum(weight[x] for x in respelled) > 0.8 * mass:  # nearly all rows
+    if sum(weight[x] for x in respelled) > 0.8 * counts[new].sum():  # nearly all rows
         return respelled, "in another case, or with other spaces or punctuation"
+    return None
+
+
+def _rewritten(
+    labels: list[str], new: Mask, counts: Places, before: dict[str, int], rows: float
+) -> tuple[dict[str, str], str] | None:
+    """Match new labels with known labels that are longer or shorter."""
+    mass = counts[new].sum()
+    strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
+    weight = dict(zip(labels, counts.tolist(), strict=True))
     parts: dict[str, str] = {}
     for x in strange:
         short = _plain(x)
