@@ -2,96 +2,24 @@
 
 An episode opens when drift persists or performance is lost. It asks for one retrain, and closes
 when the challenger is promoted or refused. The next episode may open after a cooldown. A broken
-batch never asks for a retrain: it pages people, and it counts for nothing until they accept it.
+batch pages people and counts for nothing until they accept it. If nobody answers for a fault, it is
+asked again, with what would follow if the fault were the world as it is now.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal
 
-Action = Literal["none", "page", "retrain", "halt"]
+from pipeline.monitoring import questions
+from pipeline.monitoring.questions import QUIET, OnUnanswered, counted, counted_with
+from pipeline.monitoring.verdicts import Action, Attempt, Decision, Evidence, Verdict
+
+__all__ = ["Action", "Attempt", "Decision", "Evidence", "Verdict", "decide"]
+
 REFUSALS = 2
 """Number of challengers refused in a row after which the monitor halts."""
 UNCLEARED = 2
 """Number of retrains in a row that did not clear the drift after which the monitor halts."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a batch showed.
-
-    Attributes
-    ----------
-    batch : str
-        Name of the batch: the start of its window, ISO. Batches sort by it.
-    version : int
-        Version of the champion that the batch was compared with.
-    alarm : bool
-        Whether the batch alarms.
-    persisted : tuple of str
-        Displayed names of the columns and pairs whose drift persists over the last batches.
-    worse : str
-        The batch whose realised loss is larger than allowed; empty when there is none.
-    broken : tuple of str
-        Names of the faults that were recognised.
-    harmless : bool
-        Whether the champion's last batches with labels were certainly no worse than allowed.
-    """
-
-    batch: str
-    version: int
-    alarm: bool = False
-    persisted: tuple[str, ...] = ()
-    worse: str = ""
-    broken: tuple[str, ...] = ()
-    harmless: bool = False
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The action for a batch, and its reason.
-
-    Attributes
-    ----------
-    action : str
-        ``none``, ``page``, ``retrain`` or ``halt``.
-    reason : str
-        The reason in one sentence.
-    episode : str
-        The episode that the action belongs to; empty when there is none.
-    """
-
-    action: Action
-    reason: str
-    episode: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Evidence and decision of a batch, as recorded."""
-
-    evidence: Evidence
-    decision: Decision
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A challenger that was trained for an episode.
-
-    Attributes
-    ----------
-    episode : str
-        The episode that asked for it.
-    promoted : bool
-        Whether the challenger became champion.
-    version : int
-        Version number of the challenger.
-    """
-
-    episode: str
-    promoted: bool
-    version: int = 0
 
 
 def decide(
@@ -101,8 +29,11 @@ def decide(
     attempts: Sequence[Attempt],
     cooldown: int,
     accepted: Collection[str] = (),
+    answered: Collection[str] = (),
     late: bool = False,
     record_harmless: bool = False,
+    escalate_after: int = 0,
+    on_unanswered: OnUnanswered = "hold",
 ) -> Decision:
     """Decide what to do about a batch, given the history before it.
 
@@ -119,30 +50,68 @@ def decide(
         quarantine do not count, except those right before the request, which they delayed.
     accepted : collection of str
         Broken batches that people accepted as the world as it is now.
+    answered : collection of str
+        Broken batches that people answered for in another way: drop or reload.
     late : bool
         Whether a later batch that counts was already decided on; then no retrain is asked for.
     record_harmless : bool
         Whether drift that is harmless is only recorded.
+    escalate_after : int
+        Number of batches in a row with a fault that nobody answers for, after which people are
+        asked again; 0: each broken batch pages, as before batches were counted.
+    on_unanswered : str
+        ``hold``: a fault that nobody answers for stays set aside. ``accept``: after
+        `escalate_after` batches it counts as accepted.
     """
-    if evidence.broken:
-        reason = f"Broken: {_few(evidence.broken)}. Set aside until someone answers in review."
-        return Decision("page", reason)
+    before = questions.before(evidence, history)
+    sound = {*accepted, *counted(before, answered=answered)}
+    policy = _Policy(attempts, cooldown, late=late, record_harmless=record_harmless)
+    if not evidence.broken:
+        return _about_drift(evidence, before, sound, policy)
+    question = questions.ask(
+        evidence,
+        history=before,
+        accepted=accepted,
+        answered=answered,
+        escalate_after=escalate_after,
+        on_unanswered=on_unanswered,
+    )
+    would, other = None, evidence.otherwise
+    if other is not None and not other.broken:
+        with_them = counted_with(evidence, question.faults, history=before, answered=answered)
+        would = _about_drift(other, before, sound | with_them, policy)
+    return questions.answer(question, would)
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """What decides about drift, beside the batches."""
+
+    attempts: Sequence[Attempt]
+    cooldown: int
+    late: bool
+    record_harmless: bool
+
+
+def _about_drift(
+    evidence: Evidence, before: Sequence[Verdict], accepted: Collection[str], policy: _Policy
+) -> Decision:
+    """Decide about a batch in which no fault counts."""
     trouble = _trouble(evidence)
     if not trouble:
-        reason = "This batch alarms; not persistent yet." if evidence.alarm else "Quiet."
+        reason = "This batch alarms; not persistent yet." if evidence.alarm else QUIET
         return Decision("none", reason)
-    if late:
+    if policy.late:
         reason = f"{trouble}, seen late: later batches were decided on without it."
         return Decision("page" if evidence.worse else "none", reason)
-    if record_harmless and evidence.harmless and not evidence.worse:
+    if policy.record_harmless and evidence.harmless and not evidence.worse:
         return Decision("none", f"{trouble}; harmless so far, and only recorded.")
-    before = sorted(
-        (v for v in history if v.evidence.batch < evidence.batch), key=lambda v: v.evidence.batch
-    )
-    stop = _stop(evidence, [v for v in before if _counts(v, accepted)], attempts)
+    stop = _stop(evidence, [v for v in before if _counts(v, accepted)], policy.attempts)
     if stop:
         return Decision("halt", f"{trouble}, but {stop}: people must look.")
-    return _retrain(evidence, trouble, before, attempts, cooldown=cooldown, accepted=accepted)
+    return _retrain(
+        evidence, trouble, before, policy.attempts, cooldown=policy.cooldown, accepted=accepted
+    )
 
 
 def _stop(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> str:
@@ -163,10 +132,12 @@ def _uncleared(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequenc
     or lost performance, had also been the reason for the request that it was trained for.
     """
     episodes = {attempt.version: attempt.episode for attempt in attempts if attempt.promoted}
-    requests = {v.decision.episode: v.evidence for v in earlier if v.decision.action == "retrain"}
+    requests = {
+        v.decision.episode: _as_judged(v) for v in earlier if v.decision.action == "retrain"
+    }
     count, now = 0, evidence
     while (request := requests.get(episodes.get(now.version, ""))) is not None:
-        own = [now, *(v.evidence for v in earlier if v.evidence.version == now.version)]
+        own = [now, *(_as_judged(v) for v in earlier if v.evidence.version == now.version)]
         quiet = any(not (batch.alarm or batch.persisted or batch.worse) for batch in own)
         goes_on = set(request.persisted) & set(now.persisted) or (request.worse and now.worse)
         if quiet or not goes_on:
@@ -209,13 +180,14 @@ def _waited(before: Sequence[Verdict], last: Verdict, accepted: Collection[str])
     return sum(_counts(v, accepted) for v in before[place + 1 :]) + len(list(held_up))
 
 
+def _as_judged(verdict: Verdict) -> Evidence:
+    """Evidence that a decision about drift was made from."""
+    other = verdict.evidence.otherwise
+    return other if other is not None and verdict.decision.presumed else verdict.evidence
+
+
 def _counts(verdict: Verdict, accepted: Collection[str]) -> bool:
     return not verdict.evidence.broken or verdict.evidence.batch in accepted
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 -- as fits
-    return ", ".join(names[:3]) + more
 
 
 def _trouble(evidence: Evidence) -> str:
