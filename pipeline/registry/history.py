@@ -1,12 +1,14 @@
 """What the monitor has recorded so far, as decisions read it: frozen records, no MLflow."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.questions import presumed
 
 MOST_RECENT = 52
 """Batches back to which evidence is read: of slow decay, and of faults that go on."""
@@ -46,6 +48,8 @@ class Batch:
         that it opened.
     reading : int
         1, or more if people had its source read again.
+    presumed : tuple of str
+        Its faults that count as accepted because nobody answered for them.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Batch:
     paged: bool = False
     announced: bool = False
     reading: int = 1
+    presumed: tuple[str, ...] = ()
 
     @property
     def start(self) -> pd.Timestamp:
@@ -80,7 +85,9 @@ class Batch:
     @property
     def set_aside(self) -> bool:
         """Whether nothing may be learnt from it or judged by it."""
-        return self.broken and self.answer != "accept"
+        faults = self.verdict.evidence.broken
+        unopposed = bool(self.presumed) and set(faults) <= set(self.presumed)
+        return self.broken and self.answer != "accept" and not unopposed
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +103,16 @@ class History:
     """
 
     batches: tuple[Batch, ...] = ()
+
+    @classmethod
+    def of(cls, batches: Iterable[Batch]) -> "History":
+        """The history of some batches in any order, with the faults that count as accepted."""
+        ordered = sorted(batches, key=lambda batch: batch.name)
+        faults = presumed([batch.verdict for batch in ordered], answered=_names(_opposed(ordered)))
+        marked = (
+            replace(batch, presumed=tuple(sorted(faults.get(batch.name, ())))) for batch in ordered
+        )
+        return cls(tuple(marked))
 
     @property
     def last(self) -> Batch | None:
@@ -113,6 +130,11 @@ class History:
         return [batch for batch in self.batches if batch.answer == "accept"]
 
     @property
+    def opposed(self) -> list[Batch]:
+        """Batches whose rows people dropped, or had read again."""
+        return _opposed(self.batches)
+
+    @property
     def last_request(self) -> Batch | None:
         """The newest batch whose decision was to retrain."""
         asked = [batch for batch in self.batches if batch.verdict.decision.action == "retrain"]
@@ -123,6 +145,11 @@ class History:
         """The newest batches in a row that are set aside, at most `MOST_RECENT`, newest first."""
         newest = reversed(self.batches[-MOST_RECENT:])
         return list(takewhile(lambda batch: batch.set_aside, newest))
+
+    @property
+    def unanswered(self) -> list[Batch]:
+        """The batches of `standing` that people gave no answer for."""
+        return [batch for batch in self.standing if not batch.answer]
 
     def find(self, name: str) -> Batch | None:
         """The batch of a name, if it is recorded."""
@@ -135,25 +162,37 @@ class History:
     def with_batch(self, batch: Batch) -> "History":
         """The history with a batch added, or put in the place of the batch of its name."""
         named = {known.name: known for known in self.batches} | {batch.name: batch}
-        return History(tuple(named[name] for name in sorted(named)))
+        return History.of(named.values())
 
     def before(self, name: str) -> "History":
-        """The batches before the batch of a name."""
-        return History(tuple(batch for batch in self.batches if batch.name < name))
+        """The batches before the batch of a name, as if no later batch were recorded."""
+        return History.of(batch for batch in self.batches if batch.name < name)
 
     def of_version(self, number: int) -> "History":
         """The batches that were judged against a version."""
         return History(tuple(batch for batch in self.batches if batch.version == number))
 
-    def recent(self, number: int) -> list[Batch]:
-        """The last batches that count as evidence against a version, at most `MOST_RECENT`."""
-        own = self.of_version(number).batches
-        return [batch for batch in own if not batch.set_aside][-MOST_RECENT:]
+    def recent(self, number: int, also: Collection[str] = ()) -> list[Batch]:
+        """The last batches that count as evidence against a version, at most `MOST_RECENT`.
 
-    def performances(self, number: int) -> list[Performance]:
-        """Realised performance of a version on its batches that are not set aside."""
+        Parameters
+        ----------
+        number : int
+            The version.
+        also : collection of str
+            Names of batches that count although they are set aside.
+        """
         own = self.of_version(number).batches
-        return [batch.performance for batch in own if batch.performance and not batch.set_aside]
+        return [b for b in own if b.name in also or not b.set_aside][-MOST_RECENT:]
+
+    def performances(self, number: int, also: Collection[str] = ()) -> list[Performance]:
+        """Realised performance of a version on its batches that count; parameters of `recent`."""
+        own = self.of_version(number).batches
+        return [
+            batch.performance
+            for batch in own
+            if batch.performance and (batch.name in also or not batch.set_aside)
+        ]
 
     def scored_since(self, moment: pd.Timestamp) -> list[Batch]:
         """Batches from a moment on whose labels have arrived and that are not set aside."""
@@ -171,3 +210,11 @@ class History:
         """The batch that opened an episode, which has to be recorded."""
         own = (batch for batch in self.batches if batch.verdict.decision.episode == episode)
         return next(own)
+
+
+def _opposed(batches: Iterable[Batch]) -> list[Batch]:
+    return [batch for batch in batches if batch.answer in {"drop", "reload"}]
+
+
+def _names(batches: Iterable[Batch]) -> list[str]:
+    return [batch.name for batch in batches]

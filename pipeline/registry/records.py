@@ -31,7 +31,7 @@ def read_history(tracking: Tracking) -> History:
     """All recorded batches, oldest first; the last reading of a batch replaces earlier readings."""
     found = [_batch(run) for run in tracking.search("tags.kind = 'batch'") if _is_judged(run)]
     by_name = {batch.name: batch for batch in sorted(found, key=lambda batch: batch.reading)}
-    return History(tuple(by_name[name] for name in sorted(by_name)))
+    return History.of(by_name.values())
 
 
 def record(
@@ -280,13 +280,11 @@ def _is_judged(run: Run) -> bool:
 def _batch(run: Run) -> Batch:
     tags = run.data.tags
     verdict = json.loads(tags["verdict"])
-    values = verdict["evidence"]
-    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
-    evidence = Evidence(**{**values, **lists})
+    evidence = _evidence(verdict["evidence"])
     return Batch(
         name=tags["batch"],
         end=pd.Timestamp(run.info.end_time, unit="ms"),
-        verdict=Verdict(evidence, Decision(**verdict["decision"])),
+        verdict=Verdict(evidence, _decision(verdict["decision"])),
         rows=int(run.data.metrics["rows"]),
         quarantined=int(run.data.metrics["quarantined"]),
         drifted=tuple(json.loads(tags["drifted"])),
@@ -298,6 +296,17 @@ def _batch(run: Run) -> Batch:
         announced="announced" in tags,
         reading=int(tags.get("reading", "1")),
     )
+
+
+def _evidence(values: Mapping[str, Any]) -> Evidence:
+    """Evidence as it was stored; older stores lack some of its values."""
+    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
+    other = values.get("otherwise")
+    return Evidence(**{**values, **lists, "otherwise": _evidence(other) if other else None})
+
+
+def _decision(values: Mapping[str, Any]) -> Decision:
+    return Decision(**{**values, "presumed": tuple(values.get("presumed", ()))})
 
 
 def _performance(text: str | None) -> Performance | None:

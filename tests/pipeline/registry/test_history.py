@@ -10,11 +10,23 @@ from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 DAY = pd.Timedelta("1D")
 
 
-def batch(day, *, version=1, outcome="quiet", answer="", action="none", episode="", scored=False):
+def batch(
+    day,
+    *,
+    version=1,
+    outcome="quiet",
+    answer="",
+    action="none",
+    episode="",
+    scored=False,
+    faults=(),
+    presumed=(),
+):
     """A batch of a day of January 2026."""
     start = pd.Timestamp("2025-12-31") + day * DAY
     name = batch_name(start)
-    verdict = Verdict(Evidence(name, version), Decision(action, "As found.", episode))
+    decision = Decision(action, "As found.", episode, presumed)
+    verdict = Verdict(Evidence(name, version, broken=faults), decision)
     performance = Performance(name, 9, {}, (), 0.0, 0.0, worse=False) if scored else None
     return Batch(
         name=name,
@@ -162,3 +174,60 @@ def test_the_last_request_and_the_batch_that_opened_its_episode_are_found():
     )
 
     assert days([history.last_request, history.opened_by("b")]) == [3, 2]
+
+
+UNIT = {"outcome": "broken", "faults": ("unit (a)",)}
+
+
+def test_batches_whose_faults_are_accepted_without_an_answer_are_not_set_aside():
+    history = History.of([batch(2, presumed=("unit (a)",), **UNIT), batch(1, **UNIT), batch(3)])
+
+    assert [found.presumed for found in history.batches] == [("unit (a)",)] * 2 + [()]
+    assert [found.set_aside or found.is_open for found in history.batches] == [False] * 3
+    assert days(history.recent(1)) == [1, 2, 3]
+    assert history.accepted == []
+
+
+def test_a_batch_with_another_fault_stays_set_aside():
+    both = {"outcome": "broken", "faults": ("unit (a)", "nulls (b)")}
+
+    history = History.of([batch(1, **UNIT), batch(2, presumed=("unit (a)",), **both)])
+
+    assert [found.set_aside for found in history.batches] == [False, True]
+    assert history.batches[1].presumed == ("unit (a)",)
+
+
+def test_what_counts_as_accepted_does_not_depend_on_later_batches():
+    history = History.of([batch(1, **UNIT), batch(2, presumed=("unit (a)",), **UNIT)])
+
+    assert history.before("2026-01-02T00:00").batches[0].set_aside
+    assert not history.of_version(1).batches[0].set_aside
+
+
+@pytest.mark.parametrize(
+    ("answer", "aside"), [("drop", [1, 2]), ("reload", [1, 2]), ("accept", [])]
+)
+def test_an_answer_withdraws_or_confirms_what_was_accepted_without_one(answer, aside):
+    last = batch(2, presumed=("unit (a)",), **UNIT)
+    history = History.of([batch(1, **UNIT), last])
+
+    answered = history.with_batch(replace(history.batches[1], answer=answer))
+
+    assert days(found for found in answered.batches if found.set_aside) == aside
+
+
+def test_batches_that_are_set_aside_count_where_they_are_named():
+    broken = batch(2, scored=True, **UNIT)
+    history = History((batch(1, scored=True), broken))
+
+    assert days(history.recent(1, also={broken.name})) == [1, 2]
+    assert len(history.performances(1, also={broken.name})) == 2
+
+
+def test_unanswered_batches_are_the_standing_ones_without_an_answer():
+    history = History(
+        (batch(1, **BROKEN), batch(2), batch(3, **BROKEN), batch(4, answer="drop", **BROKEN))
+    )
+
+    assert days(history.unanswered) == [3]
+    assert days(history.opposed) == [4]

@@ -34,15 +34,16 @@ def registry(section):
     return Registry(f"shop-{next(COUNTER)}", section)
 
 
-def record(registry, causes=(UNIT,), reading=1, sketch=None, private=()):
+def record(registry, causes=(UNIT,), *, reading=1, sketch=None, private=(), verdict=None):
     """Record a batch without findings, as the monitor does."""
     summary = Summary({ROWS: 0.0}, sketch=sketch)
     report = DriftReport(0, 0.05, (), (), (), summary, 1, 400.0, 0.01, (), causes)
     decision = Decision("page" if causes else "none", "As found.")
+    found = Evidence(NAME, 1, broken=tuple(c.name for c in causes))
     moment = pd.Timestamp(NAME)
     return records.record(
         registry,
-        verdict=Verdict(Evidence(NAME, 1, broken=tuple(c.name for c in causes)), decision),
+        verdict=verdict or Verdict(found, decision),
         report=report,
         quarantined=3,
         predicted=np.nan,
@@ -72,6 +73,18 @@ def test_a_broken_batch_is_read_back_as_it_was_recorded(registry, section):
     assert (batch.start, batch.end) == (pd.Timestamp("2026-01-05"), pd.Timestamp("2026-01-12"))
     assert batch.verdict.evidence.broken == ("unit (amount, age)",)
     assert records.causes(registry, batch) == (UNIT,)
+
+
+def test_a_second_reading_and_what_was_accepted_without_an_answer_are_read_back(registry):
+    other = Evidence(NAME, 1, alarm=True, persisted=("age",))
+    evidence = Evidence(NAME, 1, broken=("unit (amount, age)",), otherwise=other)
+    verdict = Verdict(evidence, Decision("retrain", "As found.", "v1", evidence.broken))
+
+    recorded = record(registry, verdict=verdict)
+
+    (batch,) = records.read_history(registry).batches
+    assert recorded.verdict == batch.verdict == verdict
+    assert (recorded.set_aside, batch.set_aside) == (True, False)
 
 
 def test_a_batch_leaves_some_rows_without_private_columns(registry):
