@@ -1,5 +1,6 @@
 """Judge one batch: gather its rows, compare them with the reference, decide, and record."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
 from pipeline.data import validation
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.monitoring import drift, episode
+from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
@@ -145,10 +146,19 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     """
     before = history.before(batch.name)
     predicted = _predicted(registry, batch)
-    report = _report(settings, registry, before, batch)
-    known = _accepted(registry, before.of_version(batch.version))
-    new = [cause for cause in report.causes if (cause.cause, cause.columns) not in known]
-    report = replace(report, causes=tuple(new))
+    report = _report(
+        settings,
+        registry,
+        batch,
+        recent=before.recent(batch.version),
+        diagnosis=settings.monitoring.diagnosis,
+        standing=standing(registry, before),
+    )
+    new = _new(registry, before.of_version(batch.version), report)
+    if (
+        new or batch.refusal is None
+    ):  # accepted or not, a fault that leaves no valid row is reported
+        report = replace(report, causes=new)
     if batch.refusal is not None and (not report.causes or batch.lies_ahead):
         raise batch.refusal
     if report.causes:
@@ -165,8 +175,11 @@ def _predicted(registry: Registry, batch: Gathered) -> Predictions:
 def _report(
     settings: Settings,
     registry: Registry,
-    before: History,
     batch: Gathered,
+    *,
+    recent: list[Batch],
+    diagnosis: bool,
+    standing: Sequence[Cause] = (),
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
     bundle, valid = registry.bundle(batch.version), batch.checked.valid
@@ -175,14 +188,14 @@ def _report(
     return drift.compare(
         reference=bundle.reference,
         current=valid[list(data.features)].assign(**{PREDICTION: predictions}),
-        recent=records.summaries(registry, before.recent(batch.version)),
+        recent=records.summaries(registry, recent),
         alpha=policy.alpha,
         persistence=policy.persistence,
         importance=bundle.manifest["importance"],
         arrived=batch.rows.drop(columns=roles, errors="ignore"),
-        diagnosis=policy.diagnosis,
+        diagnosis=diagnosis,
         broken_alpha=policy.broken_alpha,
-        standing=standing(registry, before),
+        standing=standing,
     )
 
 
@@ -191,13 +204,24 @@ def standing(registry: Registry, before: History) -> list[Cause]:
     return [cause for batch in before.standing for cause in records.causes(registry, batch)]
 
 
-def _accepted(registry: Registry, own: History) -> set[tuple[str, tuple[str, ...]]]:
-    """Causes and columns of the faults that people have accepted."""
-    return {
+def _new(registry: Registry, own: History, report: DriftReport) -> tuple[Cause, ...]:
+    """Faults that nobody accepted, and that do not count as accepted for want of an answer."""
+    accepted = {
         (cause.cause, cause.columns)
         for batch in own.accepted
         for cause in records.causes(registry, batch)
     }
+    presumed = {fault for batch in own.batches for fault in batch.presumed}
+    return tuple(
+        cause
+        for cause in report.causes
+        if (cause.cause, cause.columns) not in accepted and _name(cause) not in presumed
+    )
+
+
+def _name(cause: Cause) -> str:
+    """Name of a fault, as evidence holds it."""
+    return cause.name[:100]
 
 
 def reach_verdict(
@@ -218,9 +242,18 @@ def reach_verdict(
     """
     before, policy = history.before(batch.name), settings.monitoring
     evidence = _evidence(settings, registry, before, batch, compared.report)
-    made = attempts(registry.versions())
-    given: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "accepted": [known.name for known in before.accepted],
+        "answered": [known.name for known in before.opposed],
+        "escalate_after": policy.escalate_after,
+        "on_unanswered": policy.on_unanswered,
+    }
+    faults = questions.ask(evidence, history=before.verdicts, **asked).faults
+    if faults and batch.refusal is None:
+        other = _without(settings, registry, before, batch, evidence=evidence, faults=faults)
+        evidence = replace(evidence, otherwise=other)
+    made = attempts(registry.versions())
+    given = asked | {
         "cooldown": policy.cooldown,
         "late": history.counts_after(batch.name),
         "record_harmless": policy.harmless == "record",
@@ -239,16 +272,60 @@ def _evidence(
     report: DriftReport,
 ) -> Evidence:
     earlier = before.performances(batch.version)
-    worse = not report.causes and _is_worse(settings, registry, batch, earlier)
+    worse = _worse_batch(settings, registry, before, batch, broken=bool(report.causes))
     return Evidence(
         batch=batch.name,
         version=batch.version,
         alarm=report.alarm,
         persisted=report.persistent[:20],
-        worse=batch.name if worse else "",
+        worse=worse,
         harmless=not worse and _is_harmless(settings, earlier),
-        broken=tuple(cause.name[:100] for cause in report.causes[:20]),
+        broken=tuple(_name(cause) for cause in report.causes[:20]),
     )
+
+
+def _without(
+    settings: Settings,
+    registry: Registry,
+    before: History,
+    batch: Gathered,
+    *,
+    evidence: Evidence,
+    faults: Sequence[str],
+) -> Evidence:
+    """Judge a broken batch as if some of its faults were accepted, in it and the batches before."""
+    aside = questions.counted_with(
+        evidence,
+        faults,
+        history=before.verdicts,
+        answered=[known.name for known in before.opposed],
+    )
+    recent = before.recent(batch.version, also=aside)
+    report = _report(settings, registry, batch, recent=recent, diagnosis=False)
+    earlier = before.performances(batch.version, also=aside)
+    return replace(
+        evidence,
+        alarm=report.alarm,
+        persisted=report.persistent[:10],
+        harmless=not evidence.worse and _is_harmless(settings, earlier),
+        broken=tuple(fault for fault in evidence.broken if fault not in faults),
+    )
+
+
+def _worse_batch(
+    settings: Settings, registry: Registry, before: History, batch: Gathered, *, broken: bool
+) -> str:
+    """The batch that shows that too much performance was lost; empty: none does.
+
+    A fault must not hide lost performance. So a broken batch is judged together with the batches
+    before it that nobody answered for, and labels of these batches that arrived since count too.
+    """
+    aside = before.of_version(batch.version).unanswered if broken else []
+    earlier = before.performances(batch.version, also=[known.name for known in aside])
+    if _is_worse(settings, registry, batch, earlier):
+        return batch.name
+    worse = (known.name for known in aside if known.performance and known.performance.worse)
+    return next(worse, "")
 
 
 def _is_worse(

@@ -131,6 +131,7 @@ def _story(settings: Settings, registry: Registry, history: History) -> list[dic
             "drifted": list(batch.drifted),
             "outcome": batch.outcome,
             "causes": list(batch.verdict.evidence.broken),
+            "accepted_unanswered": list(batch.verdict.decision.presumed),
             "action": batch.verdict.decision.action,
             "reason": batch.verdict.decision.reason,
             "version": batch.version,

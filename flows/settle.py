@@ -1,7 +1,6 @@
 """Realised performance of recorded batches, added once their labels have arrived."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -49,7 +48,6 @@ def _settled(
     )
     if judged is None:
         return history
-    judged = replace(judged, worse=judged.worse and not batch.set_aside)
     step = step_of(settings, registry, batch.start)
     return history.with_batch(records.record_performance(registry, batch, judged, step=step))
 

@@ -169,6 +169,8 @@ def closing(story: list[Result], settings: Settings) -> str:
     """What a replay comes to, in two sentences."""
     retrains = sum(row["action"] == "retrain" for row in story)
     broken = sum(bool(row["causes"]) for row in story)
+    accepted = sorted({fault for row in story for fault in row["accepted_unanswered"]})
+    taken = f"{', '.join(accepted)} accepted without an answer, " if accepted else ""
     versions = len({row["version"] for row in story})
     means = {
         side: pd.Series([row[side].get(LOSS[settings.task], np.nan) for row in story]).mean()
@@ -177,6 +179,7 @@ def closing(story: list[Result], settings: Settings) -> str:
     return (
         f"{_count(len(story), 'batch', 'batches')} judged, "
         f"{f'{broken} of them broken, ' if broken else ''}"
+        f"{taken}"
         f"{_count(retrains, 'retrain')} asked for, "
         f"{_count(versions, 'champion')} served. "
         f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "

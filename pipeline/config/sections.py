@@ -65,6 +65,14 @@ class Monitoring(Section):
     harmless: Literal["retrain", "record"] = "retrain"
     """What to do about drift while the champion's last batches show that its loss stays within
     `performance_loss`: retrain as for any drift, or only record it."""
+    escalate_after: int = Field(default=3, ge=1)
+    """Broken batches in a row with a fault that nobody answers for, after which people are paged
+    again, with what would follow if the fault were the world as it is now. They are paged about the
+    first of these batches, then after this many, and at each doubling."""
+    on_unanswered: Literal["hold", "accept"] = "hold"
+    """What a fault counts as that nobody has answered for in `escalate_after` batches in a row:
+    `hold` keeps the batches set aside; `accept` takes it for the world as it is now, so that the
+    batches count and models are trained on them."""
     diagnosis: bool = True
     """Whether batches with a recognised fault are set aside; if not, they count as moved."""
     broken_alpha: float = Field(default=0.01, gt=0, le=1)

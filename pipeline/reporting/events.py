@@ -13,6 +13,8 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reporting.pages import Event, Kind
 from pipeline.reporting.rendering import plain
 
+_FEW = 3
+"""Faults that a subject names."""
 _MOST_CAUSES = 5
 """Faults whose sentences a page holds; the note of the batch holds all."""
 
@@ -43,8 +45,19 @@ def broken_batch(
         causes=causes[:_MOST_CAUSES],
         more=len(causes[_MOST_CAUSES:]),
     )
-    subject = f"{model}: batch {verdict.evidence.batch} is broken and quarantined"
-    return Event("broken", subject, body)
+    return Event("broken", f"{model}: {_fate(verdict)}", body)
+
+
+def _fate(verdict: Verdict) -> str:
+    """What became of a broken batch, as a phone shows it."""
+    evidence, decision = verdict.evidence, verdict.decision
+    if decision.presumed:
+        faults = ", ".join(decision.presumed[:_FEW])
+        return f"{faults} accepted without an answer, {_DONE[decision.action]}"
+    lost = "and performance was lost" if evidence.worse else ""
+    asked = "and nobody has answered" if evidence.otherwise else ""
+    fate = f"batch {evidence.batch} is broken and quarantined"
+    return ", ".join(part for part in (fate, lost or asked) if part)
 
 
 def how_to_answer(conf: str, batch: str) -> str:

@@ -211,6 +211,17 @@ def test_a_fault_that_differs_from_the_accepted_fault_is_raised(spoilt, answer, 
     assert monitor(conf)["reason"].startswith("Broken: unit (amount). ")
 
 
+def test_a_batch_without_a_valid_row_is_set_aside_even_if_its_fault_was_accepted(spoilt, answer):
+    conf = spoilt("amount", FIRST, SECOND)
+    monitor(conf)
+    answer(opened(conf)[1], FIRST, "accept", "the new unit")
+
+    result = monitor(conf)
+
+    assert (result["rows"], result["action"]) == (0, "page")
+    assert result["reason"].startswith("Broken: unit (amount). ")
+
+
 def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt, answer):
     conf = spoilt("age", SECOND)
     for _ in range(2):
@@ -254,9 +265,11 @@ def test_the_gate_does_not_judge_on_what_was_set_aside_since(spoilt, make_conf):
     assert "Got 0." in again["reason"]
 
 
-def test_metrics_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_the_model(
-    spoilt, answer
+def test_a_batch_that_is_set_aside_shows_lost_performance_and_no_other_batch_is_judged_by_it(
+    spoilt, answer, receiver, monkeypatch
 ):
+    pages, address = receiver
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", f'["{address}"]')
     conf = spoilt("age", THIRD)
     results = [monitor(conf) for _ in range(3)]
     settings, registry = opened(conf)
@@ -268,8 +281,16 @@ def test_metrics_of_a_batch_that_is_set_aside_are_kept_and_never_count_against_t
     assert results[2]["action"] == "page"
     assert third.performance.at_least > settings.monitoring.performance_loss
     assert third.performance.metrics["log_loss"] > 1
-    assert third.performance.worse is False
-    assert third.verdict.evidence.worse == ""
+    assert third.performance.worse
+    assert third.verdict.evidence.worse == THIRD
+    (page,) = pages
+    assert (
+        page["title"] == f"shop: batch {THIRD} is broken and quarantined, and performance was lost"
+    )
+    assert (
+        f"Performance was lost in batch {THIRD}. If it is a fault, answer drop" in page["message"]
+    )
+    assert "If it is the world now, answer accept for these batches: " in page["message"]
     assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND]
     history = history.with_batch(answer(registry, THIRD, "accept"))
     assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND, THIRD]

@@ -17,6 +17,7 @@ def row(**changes):
         "rows": 1_336,
         "drifted": [],
         "causes": [],
+        "accepted_unanswered": [],
         "action": "none",
         "version": 1,
         "maintained": scores,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
@@ -45,6 +47,46 @@ def test_a_broken_batch_counts_from_the_first_broken_batch_in_a_row():
     event = events.broken_batch("shop", CONF, faulty[3], [UNIT], earlier)
 
     assert "Since: batch 2026-01-12T00:00." in lines(event)
+
+
+OTHER = Evidence("", 1, alarm=True, persisted=("temp",))
+
+
+@pytest.mark.parametrize(
+    ("shown", "subject"),
+    [
+        ({}, "is broken and quarantined"),
+        ({"otherwise": OTHER}, "is broken and quarantined, and nobody has answered"),
+        ({"worse": "b", "otherwise": OTHER}, "is broken and quarantined, and performance was lost"),
+    ],
+)
+def test_a_page_about_an_open_question_says_so_and_holds_both_readings(shown, subject):
+    reason = "Broken: unit (temp). If it is a fault, answer drop. If it is the world now, accept."
+    broken = verdict(19, "page", reason, broken=("unit (temp)",), **shown)
+
+    event = events.broken_batch("shop", CONF, broken, [UNIT], [])
+
+    assert event.subject == f"shop: batch 2026-01-19T00:00 {subject}"
+    assert (f"Question: {reason}" in lines(event)) == bool(shown)
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "asked"),
+    [("retrain", "retrain requested", True), ("page", "no retrain yet", False)],
+)
+def test_a_page_about_a_fault_accepted_without_an_answer_says_how_to_withdraw_it(
+    action, subject, asked
+):
+    broken = verdict(19, action, "As found.", "v1", broken=("unit (temp)",), otherwise=OTHER)
+    decision = replace(broken.decision, presumed=("unit (temp)",))
+
+    event = events.broken_batch("shop", CONF, replace(broken, decision=decision), [UNIT], [])
+
+    assert event.subject == f"shop: unit (temp) accepted without an answer, {subject}"
+    assert ("Done: a retrain was requested, episode v1." in event.body) == asked
+    command = f'holdfast review {CONF} --batch 2026-01-19T00:00 --answer drop --reason "..."'
+    assert command in lines(event)
+    assert "are quarantined" not in event.body
 
 
 def test_a_page_names_five_faults_and_counts_the_others():
