@@ -65,6 +65,12 @@ def main() -> int:
     quick = "one fault, one week after it, a first version that is trained up to it"
     parser = options("outages", __doc__, quick=quick)
     parser.add_argument("causes", nargs="*", type=_cause, help=f"some of {', '.join(FLIGHTS)}")
+    parser.add_argument(
+        "--on-unanswered",
+        choices=("hold", "accept"),
+        default="hold",
+        help="what a fault counts as that nobody answers for (monitoring.on_unanswered)",
+    )
     return run(parser, measure)
 
 
@@ -78,8 +84,9 @@ def _cause(name: str) -> str:
 class Replays:
     """Continuations of one replay, each in the same folder, as stored paths are absolute."""
 
-    def __init__(self, folder: Path, extent: Extent, seed: int) -> None:
+    def __init__(self, folder: Path, extent: Extent, seed: int, on_unanswered: str) -> None:
         self.folder, self.extent, self.seed = folder, extent, seed
+        self.on_unanswered = on_unanswered
         self.state, self.kept = folder / "state", folder / "kept"
         self.afterwards: dict[bool, Story] = {}
         self.faulty: dict[str, Story] = {}
@@ -90,7 +97,8 @@ class Replays:
         """Batches from week 20 on.
 
         What follows weeks that were all quarantined is the same for every fault, as nothing
-        counts them, and is replayed once; so is what follows weeks that were all mended.
+        counts them, and is replayed once; so is what follows weeks that were all mended. It is not
+        where faults that nobody answers for are accepted.
         """
         if diagnosis and fault in self.faulty and mended in self.afterwards:
             return self.faulty[fault] + self.afterwards[mended]
@@ -98,7 +106,7 @@ class Replays:
         shutil.copytree(self.kept, self.state)
         faulty = _since(FIRST, self._run(fault, FAULTY, diagnosis=diagnosis))
         aside = [row["batch"] for row in faulty if row["outcome"] in BROKEN]
-        alike = diagnosis and len(aside) == FAULTY
+        alike = diagnosis and len(aside) == FAULTY and self.on_unanswered == "hold"
         if alike:
             self.faulty[fault] = faulty
             if mended in self.afterwards:
@@ -132,6 +140,7 @@ class Replays:
         values["training"]["seed"] = self.seed
         values["training"]["until"] = self.extent.until or values["training"]["until"]
         values["monitoring"]["diagnosis"] = diagnosis
+        values["monitoring"]["on_unanswered"] = self.on_unanswered
         values["tracking"] = {"folder": str(self.state)}
         conf = self.folder / "conf.yaml"
         conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -142,12 +151,12 @@ def _since(start: pd.Timestamp, story: Story) -> Story:
     return [row for row in story if pd.Timestamp(row["batch"]) >= start]
 
 
-def measure(seed: int, *, quick: bool, causes: list[str]) -> Result:
+def measure(seed: int, *, quick: bool, causes: list[str], on_unanswered: str) -> Result:
     """Figures of every fault beside a year without fault and diagnosis, which is the yardstick."""
     extent = QUICK if quick else Extent()
     faults: Figures = {}
     with tempfile.TemporaryDirectory() as name:
-        replays = Replays(Path(name), extent, seed)
+        replays = Replays(Path(name), extent, seed, on_unanswered)
         usual = replays.story("", diagnosis=False)
         watched = usual if quick else replays.story("", diagnosis=True)
         for fault in causes or (["unit"] if quick else FLIGHTS):
@@ -156,6 +165,7 @@ def measure(seed: int, *, quick: bool, causes: list[str]) -> Result:
             seconds = round(time.perf_counter() - started)
             print(f"{fault}, {seconds} s:", json.dumps(faults[fault]), flush=True)
     figures: Figures = {"no_fault_log_loss": _mean(_losses(usual)), "faults": faults}
+    figures["on_unanswered"] = on_unanswered
     if not quick:
         figures["no_fault_with"] = _figures(watched, usual)
         figures["no_fault_broken"] = [row["batch"] for row in watched if row["outcome"] in BROKEN]
