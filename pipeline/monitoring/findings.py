@@ -177,6 +177,10 @@ CauseName = Literal[
 ]
 
 
+WHOLE = "the batch"
+"""What a fault names instead of columns where the whole batch is at fault."""
+
+
 @dataclass(frozen=True)
 class Cause:
     """A fault that explains a change, in words that a person can act on.
@@ -211,7 +215,7 @@ class Cause:
     @property
     def name(self) -> str:
         """The cause and its columns, as displayed text."""
-        return f"{self.cause} ({', '.join(self.columns) or 'the batch'})"
+        return f"{self.cause} ({', '.join(self.columns) or WHOLE})"
 
 
 Outcome = Literal["quiet", "moved", "broken", "mixed"]

@@ -1,7 +1,8 @@
 """Faults that nobody answers for: when people are asked again, and what they are asked.
 
 How long a question has been open follows from the recorded batches. People are paged about the
-first batch with a fault, after `escalate_after` batches in a row, and at each doubling of that.
+first batch with a fault, after `escalate_after` batches in a row, and at each doubling of that. One
+fault may look like another in the next batch, so faults of one column are one question.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
+from pipeline.monitoring.findings import WHOLE
 from pipeline.monitoring.verdicts import Action, Decision, Evidence, Verdict
 
 OnUnanswered = Literal["hold", "accept"]
@@ -25,7 +27,8 @@ class Question:
     evidence : Evidence
         What the batch showed.
     runs : mapping of str to sequence of Evidence
-        For each fault, the batches in a row with it that nobody answered for, this batch first.
+        For each fault, the batches in a row with a fault of the same column that nobody answered
+        for, this batch first.
     escalate_after : int
         Number of batches in a row after which people are asked again; 0: each batch pages.
     on_unanswered : str
@@ -57,8 +60,11 @@ class Question:
     @property
     def due(self) -> bool:
         """Whether people are paged: about a new fault, a new loss, and at each doubling."""
-        pages = (_pages(len(run), self.escalate_after) for run in self.runs.values())
-        return self.newly_worse or any(pages)
+        after = self.escalate_after
+        return self.newly_worse or any(
+            _pages(len(run), after) or not any(fault in known.broken for known in run[1:])
+            for fault, run in self.runs.items()
+        )
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -119,7 +125,8 @@ def presumed(history: Sequence[Verdict], *, answered: Collection[str] = ()) -> d
     for place, verdict in enumerate(history):
         for fault in verdict.decision.presumed:
             for covered in _in_a_row(fault, history[: place + 1], answered):
-                found.setdefault(covered.evidence.batch, set()).add(fault)
+                alike = {other for other in covered.evidence.broken if _are_alike(fault, other)}
+                found.setdefault(covered.evidence.batch, set()).update(alike)
     return found
 
 
@@ -155,18 +162,30 @@ def counted_with(
 
 
 def _in_a_row(fault: str, history: Sequence[Verdict], closed: Collection[str]) -> list[Verdict]:
-    """The newest batches in a row with a fault that are not closed, newest first."""
+    """The newest batches in a row with a fault like this that are not closed, newest first."""
 
     def goes_on(verdict: Verdict) -> bool:
-        return fault in verdict.evidence.broken and verdict.evidence.batch not in closed
+        alike = any(_are_alike(fault, other) for other in verdict.evidence.broken)
+        return alike and verdict.evidence.batch not in closed
 
     return list(takewhile(goes_on, reversed(history)))
 
 
+def _are_alike(fault: str, other: str) -> bool:
+    """Whether two faults have a column in common, or are the same fault of the whole batch."""
+    return fault == other or bool(_columns(fault) & _columns(other))
+
+
+def _columns(fault: str) -> set[str]:
+    """Columns that a fault names, from its displayed name: older stores hold nothing else."""
+    named = fault.partition(" (")[2].removesuffix(")")
+    return set() if named == WHOLE else set(named.split(", "))
+
+
 def _pages(run: int, after: int) -> bool:
-    """Whether people are paged about the last of so many batches in a row."""
+    """Whether so many batches in a row are as many as `after`, or a doubling of that."""
     doublings, rest = divmod(run, after) if after else (1, 0)
-    return run == 1 or (rest == 0 and doublings.bit_count() == 1)
+    return rest == 0 and doublings.bit_count() == 1
 
 
 def _next_page(run: int, after: int) -> int:
@@ -229,6 +248,8 @@ def _seen(question: Question) -> str:
     fault, run = max(question.runs.items(), key=lambda item: len(item[1]))
     if len(run) > 1 and question.escalate_after:
         which = "" if len(broken) == 1 else f"; {fault}"
+        if any(fault not in known.broken for known in run):
+            which = f"; faults of {', '.join(sorted(_columns(fault)))}"
         text = f"{text}{which} in {len(run)} batches in a row, and nobody has answered"
     return f"{text}."
 

@@ -14,7 +14,7 @@ from pipeline.monitoring.episode import (
     Verdict,
     decide,
 )
-from pipeline.monitoring.questions import counted
+from pipeline.monitoring.questions import counted, presumed
 
 TROUBLE = Evidence("05", 1, alarm=True, persisted=("age",))
 
@@ -353,6 +353,36 @@ def test_a_sound_batch_another_cause_and_an_answer_end_the_row(history, given):
 
     reason = "Broken: unit (temp). Set aside until someone answers in review."
     assert decision == Decision("page", reason)
+
+
+def test_a_fault_that_looks_like_another_fault_of_its_column_is_one_question():
+    history = [*outage("01"), *outage("02", broken=("rounded (dewp, temp)",))]
+    evidence = broken_batch("03", otherwise=MOVED)
+
+    decision = judge(evidence, history, on_unanswered="accept")
+
+    assert decision.reason.startswith(
+        "Broken: unit (temp); faults of temp in 3 batches in a row, and nobody has answered."
+    )
+    assert (decision.action, decision.presumed) == ("retrain", (UNIT,))
+    assert presumed([*history, Verdict(evidence, decision)])["02"] == {"rounded (dewp, temp)"}
+
+
+def test_another_name_of_a_fault_pages_once_and_then_goes_on_with_the_row():
+    history = [*outage("01"), *outage("02", broken=("rounded (temp)",))]
+
+    first = judge(broken_batch("02", "rounded (temp)"), history[:1], escalate_after=5)
+    again = judge(broken_batch("03"), history, escalate_after=5)
+
+    assert (first.action, again.action) == ("page", "none")
+
+
+def test_faults_of_whole_batches_are_different_questions():
+    history = outage("01", "02", broken=("volume (the batch)",))
+
+    decision = judge(broken_batch("03", "frozen (the batch)"), history)
+
+    assert decision.reason.startswith("Broken: frozen (the batch). Set aside")
 
 
 def test_a_row_of_broken_batches_goes_on_under_another_champion():
