@@ -12,6 +12,7 @@ from flows.steps import check, read, without_set_aside
 from pipeline.config import Numeric, Settings
 from pipeline.data.labels import labelled
 from pipeline.errors import DataError
+from pipeline.monitoring.targets import describe_target
 from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training
@@ -138,6 +139,7 @@ def _bundle(
             **environment.describe(),
         },
         halves=halves,
+        targets=_targets(settings, known, pd.Series(predictions, index=valid[settings.data.key])),
     )
 
 
@@ -151,6 +153,19 @@ def _reference(settings: Settings, valid: pd.DataFrame, predictions: Predictions
         block=settings.monitoring.batch,
         seed=settings.training.seed,
         prediction=PREDICTION,
+    )
+
+
+def _targets(settings: Settings, known: pd.DataFrame, predictions: pd.Series) -> Reference:
+    """Description of the labels beside predictions of models that have not seen them."""
+    data = settings.data
+    return describe_target(
+        known[data.target],
+        predictions[known[data.key]].to_numpy(),
+        labels=settings.task == "classification",
+        time=known[data.time],
+        block=settings.monitoring.batch,
+        seed=settings.training.seed,
     )
 
 

@@ -11,11 +11,13 @@ from flows.settle import live_source, performance_of, rows_name, settle, step_of
 from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
 from pipeline.data import validation
+from pipeline.data.labels import labelled
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import Registry, attempts
@@ -154,6 +156,9 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
         diagnosis=settings.monitoring.diagnosis,
         standing=standing(registry, before),
     )
+    if settings.monitoring.diagnosis and not report.causes:
+        # A fault of the features would show in the predictions, and these in the labels.
+        report = replace(report, causes=_target_faults(settings, registry, batch))
     new = _new(registry, before.of_version(batch.version), report)
     if (
         new or batch.refusal is None
@@ -196,6 +201,20 @@ def _report(
         diagnosis=diagnosis,
         broken_alpha=policy.broken_alpha,
         standing=standing,
+    )
+
+
+def _target_faults(settings: Settings, registry: Registry, batch: Gathered) -> tuple[Cause, ...]:
+    """Faults of the labels that have arrived with the batch."""
+    data, bundle, valid = settings.data, registry.bundle(batch.version), batch.checked.valid
+    known = labelled(valid, data, as_of=batch.end) if data.target in valid else valid[:0]
+    if bundle.targets is None or known.empty:
+        return ()
+    return target_faults(
+        bundle.targets,
+        known[data.target],
+        bundle.predict_as_reference(known, known[data.key]),
+        broken_alpha=settings.monitoring.broken_alpha,
     )
 
 

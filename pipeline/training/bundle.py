@@ -18,6 +18,7 @@ from pipeline.training.parity import Golden
 MANIFEST = "manifest.json"
 HALVES = "halves"
 """Folder of the half fits in that of a bundle."""
+TARGETS = "targets.json"
 
 
 def sha256_of(folder: Path) -> str:
@@ -49,6 +50,8 @@ class Bundle:
     halves : tuple of Model
         The two models, each fitted on half of the rows, that predicted the rows of the reference;
         empty where `model` itself did.
+    targets : Reference or None
+        Description of the labels beside their predictions; None in a version of before.
     """
 
     model: Model
@@ -57,6 +60,7 @@ class Bundle:
     heldout: pd.DataFrame
     manifest: dict[str, Any]
     halves: tuple[Model, ...] = ()
+    targets: Reference | None = None
 
     def predict_as_reference(self, rows: pd.DataFrame, keys: pd.Series) -> Predictions:
         """Predict rows as the rows of the reference were predicted, for a comparison with these.
@@ -83,6 +87,8 @@ class Bundle:
             half.save(folder / HALVES / str(place))
         self.golden.save(folder / "golden")
         (folder / "reference.json").write_text(json.dumps(self.reference.to_dict()))
+        if self.targets is not None:
+            (folder / TARGETS).write_text(json.dumps(self.targets.to_dict()))
         self.heldout.to_parquet(folder / "heldout.parquet")
         sample.to_parquet(folder / "sample.parquet")
         (folder / MANIFEST).write_text(json.dumps(self.manifest, indent=1))
@@ -98,7 +104,9 @@ class Bundle:
             differently than at training.
         """
         try:
-            reference = Reference.from_dict(json.loads((folder / "reference.json").read_text()))
+            reference = _read_reference(folder / "reference.json")
+            known = (folder / TARGETS).is_file()
+            targets = _read_reference(folder / TARGETS) if known else None
             heldout = pd.read_parquet(folder / "heldout.parquet")
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -108,4 +116,8 @@ class Bundle:
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         halves = tuple(Model.load(path) for path in sorted((folder / HALVES).glob("*")))
-        return cls(model, golden, reference, heldout, manifest, halves)
+        return cls(model, golden, reference, heldout, manifest, halves, targets)
+
+
+def _read_reference(path: Path) -> Reference:
+    return Reference.from_dict(json.loads(path.read_text()))

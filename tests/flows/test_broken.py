@@ -326,3 +326,15 @@ def test_a_replay_of_nothing_but_a_broken_batch_has_no_mean(spoilt):
     settings, _ = opened(conf)
     assert closing(story, settings).endswith("nan maintained, nan left alone.")
     assert np.isnan(story[0]["maintained"].get("log_loss", np.nan))
+
+
+def test_flipped_classes_are_broken_and_not_lost_performance(tmp_path, trained, make_shop_rows):
+    rows = make_shop_rows()
+    flipped = within(rows, FIRST)
+    rows.loc[flipped, "churned"] = 1 - rows.loc[flipped, "churned"]
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    result = monitor(trained)
+
+    assert result["action"] == "page"
+    assert result["reason"].startswith("Broken: permuted (churned).")

@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.monitoring.targets import describe_target, target_faults
+
+WEEK, WEEKS = 500, 8
+
+
+def numbers(random, n):
+    predictions = random.normal(100, 20, n)
+    return pd.Series(predictions + random.normal(0, 8, n), name="price"), predictions
+
+
+def classes(random, n):
+    predictions = random.beta(1, 2, n)
+    return pd.Series((random.random(n) < predictions).astype(float), name="late"), predictions
+
+
+def describe(draw):
+    target, predictions = draw(np.random.default_rng(0), WEEK * WEEKS)
+    weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
+    return describe_target(
+        target,
+        predictions,
+        labels=draw is classes,
+        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
+        block=pd.Timedelta("7D"),
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def references():
+    return {draw: describe(draw) for draw in (numbers, classes)}
+
+
+@pytest.mark.parametrize(
+    ("draw", "spoil", "found"),
+    [
+        (numbers, lambda target: target / 1_000, "unit (price)"),
+        (
+            numbers,
+            lambda target: target.where(np.arange(WEEK) % 3 > 0, target * 100),
+            "unit (price)",
+        ),
+        (numbers, lambda target: -target, "sign (price)"),
+        (numbers, lambda target: target * 0 + 101.5, "stuck (price)"),
+        (numbers, lambda target: target.sample(frac=1, random_state=0), "shuffled (price"),
+        (classes, lambda target: 1 - target, "permuted (late)"),
+        (classes, lambda target: target * 0, "stuck (late)"),
+        (classes, lambda target: target * 5 + 5, "recode (late)"),
+    ],
+)
+def test_a_fault_of_the_labels_is_named(references, draw, spoil, found):
+    target, predictions = draw(np.random.default_rng(1), WEEK)
+    spoilt = pd.Series(spoil(target).to_numpy(), name=target.name)
+
+    (cause,) = target_faults(references[draw], spoilt, predictions, broken_alpha=0.01)
+
+    assert cause.name.startswith(found)
+
+
+@pytest.mark.parametrize("draw", [numbers, classes])
+def test_sound_labels_and_labels_that_moved_have_no_fault(references, draw):
+    random = np.random.default_rng(2)
+    target, predictions = draw(random, WEEK)
+    moved = target + 5 if draw is numbers else target.where(random.random(WEEK) > 0.2, 1.0)
+
+    for labels in (target, moved):
+        assert target_faults(references[draw], labels, predictions, broken_alpha=0.01) == ()
