@@ -214,7 +214,8 @@ def cauchy_p(p_values: ArrayLike) -> float:
     """Combine p-values of tests that may depend on one another.
 
     Each becomes a standard Cauchy variable; their mean is Cauchy again, exactly if they are
-    independent or equal, and in its tail whatever their dependence. NaN if any is unknown.
+    independent or equal, and in its tail whatever their dependence: a level of 5% may become
+    5.5%, one of 0.1% stays. NaN if any is unknown.
 
     References
     ----------
