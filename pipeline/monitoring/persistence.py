@@ -34,7 +34,7 @@ def batch_tests(reference: Reference, last: Sequence[Summary], since: Since) -> 
         Number of batches that the change of each trait covers.
     """
     traits, before, now = reference.traits, reference.observed, reference.traits.observed(last)
-    units, ruler = traits.units, reference.ruler
+    units, ruler = reference.units, reference.ruler
     p_values = last_batches_p(before, now, units, ruler)
     floors = np.asarray([FLOORS["batches"][trait.kind] for trait in traits.all])
     centre = traits.effects(before.mean[None])
@@ -80,7 +80,7 @@ def decay_tests(reference: Reference, observed: Sequence[Summary], since: Since)
     with all batches since the reference.
     """
     traits, now = reference.traits, reference.traits.observed(observed)
-    evidence = gathered(reference.observed, now, traits.units, reference.ruler)
+    evidence = gathered(reference.observed, now, reference.units, reference.ruler)
     pairs = traits.of_kind("correlation")
     weights = np.where(pairs, 1 / max(pairs.sum(), 1), 1 / max((~pairs).sum(), 1))
     weights = weights / 2 if pairs.any() and not pairs.all() else weights

@@ -44,6 +44,7 @@ from pipeline.reference.traits import Traits
 from pipeline.reference.variation import (
     FEWEST_BLOCKS,
     Observed,
+    Units,
     Yardstick,
     chi_square_yardstick,
     mean_known,
@@ -295,6 +296,18 @@ class Reference:
         return float(np.median([block[ROWS] for block in self.blocks])) if self.blocks else 1.0
 
     @cached_property
+    def units(self) -> Units:
+        """Variance and skewness that a single row contributes to each trait.
+
+        The variance of a row's square is that of the usual variance, not of the pool's.
+        """
+        pooled, within = self.traits.units, np.ones(len(self.traits.all))
+        for place, trait in enumerate(self.traits.all):
+            if trait.kind == "spread":
+                within[place] = self.usual_variance(*trait.columns)
+        return Units(pooled.variance * within**2, pooled.skewness)
+
+    @cached_property
     def ruler(self) -> Yardstick:
         """How much ordinary batches differ in each trait."""
         traits = self.traits
@@ -307,7 +320,7 @@ class Reference:
             for trait in traits.all
         ]
         groups = pd.factorize(pd.Series(linked, dtype=object))[0]
-        return yardstick(self.observed, traits.units, kinds=kinds, groups=groups)
+        return yardstick(self.observed, self.units, kinds=kinds, groups=groups)
 
     @cached_property
     def joint_ruler(self) -> Yardstick:
