@@ -13,6 +13,7 @@ from scipy import stats
 
 from benchmarks import peers
 from benchmarks.batches import draws
+from benchmarks.batches import ordinary as ordinaries
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
 from pipeline.columns import infer_columns
@@ -149,6 +150,19 @@ def _changed(seed: int) -> dict[str, tuple[bool, list[str]]]:
     return found
 
 
+def ordinary(seed: int, *, quick: bool) -> Result:
+    """Batches like the blocks of the reference, whose levels differ: how often do they alarm?"""
+    figures, goals = {}, []
+    cells = dict(list(ordinaries.CELLS.items())[:3]) if quick else ordinaries.CELLS
+    for name, (judge, batches) in cells.items():
+        trials = 1 if quick else -(-(1_000 if name.startswith("shocks") else 400) // batches)
+        found = [one for many in side_by_side(judge, range(seed, seed + trials)) for one in many]
+        limit = float(stats.binom.ppf(0.975, len(found), ALPHA) / len(found))
+        figures[name] = {"batches": len(found), "alarms": float(np.mean(found))}
+        goals.append(at_most(f"ordinary batches: {name}", figures[name]["alarms"], limit))
+    return figures, goals
+
+
 def decay(seed: int, *, quick: bool) -> Result:
     """Simulated years of weekly batches of 2,000 rows: when does an episode open?"""
     years = {"stationary": 1, "covariate": 1, "correlation": 1}
@@ -282,7 +296,7 @@ def _wide(random: np.random.Generator, rows: int, path: Path) -> str:
     return str(path)
 
 
-PARTS = (false_alarms, dependent_peers, power, decay, silence, speed)
+PARTS = (false_alarms, dependent_peers, power, ordinary, decay, silence, speed)
 
 
 if __name__ == "__main__":
