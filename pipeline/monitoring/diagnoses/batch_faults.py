@@ -138,7 +138,9 @@ def duplicate(case: Case) -> Iterator[Cause]:
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual = _usual_copies(case)
-    if _beyond(share, usual) and repeated.mean() < _MANY:
+    # Where rows repeat by themselves, they do so more often where values concentrate.
+    concentrated = usual > COPIES and any(case.changed(name) for name in case.features)
+    if _beyond(share, usual) and repeated.mean() < _MANY and not concentrated:
         yield Cause(
             "duplicate",
             (),

@@ -20,8 +20,8 @@ _FEWEST = 25
 """Fewest rows with a value, or beside it, that are judged."""
 _FEW_VALUES, _MANY_VALUES = 5, 50
 """Fewest distinct values among which the outermost, and among which any, may pile up."""
-_LEAP, _LEAP_LABEL, _BEYOND = 0.2, 0.12, 4.0
-"""Growth of a share, of a value and of a label, that drift cannot explain.
+_LEAP, _BEYOND = 0.2, 4.0
+"""Growth of the share of a value or label that drift cannot explain.
 
 The rest of the column has to be unchanged, and the growth has to be `_BEYOND` times the largest in
 any block."""
@@ -145,7 +145,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     best = int(counts.argmax())
     share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
     most, excess = case.most(Trait("atom", (name,))), share - before
-    leap = excess > max(_LEAP_LABEL, _BEYOND * most) and _in_proportion(
+    leap = excess > max(_LEAP, _BEYOND * most) and _in_proportion(
         counts, labels, best, profile
     )
     constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly any other label
