@@ -182,3 +182,19 @@ def surprise(share: float, before: float) -> float:
     rows to the divergence of Kullback & Leibler (1951, Ann. Math. Stat. 22: 79-86).
     """
     return round(share * float(np.log(share / max(before, 1e-4))), 3)
+
+
+def sampling_distance(shares: Floats, *rows: float) -> float:
+    """Mean total variation distance of the shares of two samples, or of one from the truth.
+
+    Each difference is nearly normal, with mean size its standard deviation times root 2/pi.
+
+    Parameters
+    ----------
+    shares : array of float, shape (n_labels,)
+        Shares of labels.
+    *rows : float
+        Rows of each sample.
+    """
+    variance = shares * (1 - shares) * sum(1 / n for n in rows)
+    return float(np.sqrt(variance).sum() / np.sqrt(2 * np.pi))

@@ -8,7 +8,12 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import (
+    mixture,
+    of_blocks,
+    sampling_distance,
+    touched_rows,
+)
 from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
@@ -99,7 +104,7 @@ def _reordered(case: Case, name: str) -> _Exchange | None:
     far = float(np.abs(now - before).sum() / 2)
     near = float(np.abs(np.sort(now) - np.sort(before)).sum() / 2)
     by_chance = len(every) * float(np.abs(before[:, None] - before[None, :]).mean()) / 2
-    moved, noise = _APART * _usually_apart(case, name), _noise(now, n)
+    moved, noise = _APART * _usually_apart(case, name), sampling_distance(now, n)
     if far < max(0.2, 0.7 * by_chance, moved) or near > max(_PUT_BACK * far, noise):
         return None
     if noise > _TOO_NOISY * far:  # among rare labels, any order of shares is as usual as another
@@ -139,11 +144,6 @@ def _shares(case: Case, name: str) -> tuple[list[str], Floats, Floats, int]:
     return every, before, now, n
 
 
-def _noise(shares: Floats, n: int) -> float:
-    """Distance of shares from their estimates that `n` rows leave, by the normal distribution."""
-    return float(np.sqrt(shares * (1 - shares) / n).sum() / np.sqrt(2 * np.pi))
-
-
 def _partly_reordered(case: Case, name: str) -> _Exchange | None:
     """Find an exchange of labels in a part of the rows, by shares.
 
@@ -162,7 +162,7 @@ def _partly_reordered(case: Case, name: str) -> _Exchange | None:
     for share in np.arange(0.1, 0.71, 0.02):
         moved = (now - (1 - share) * before) / share
         near = float(np.abs(np.sort(moved) - np.sort(before)).sum() / 2)
-        noise = _noise(now, n) / share
+        noise = sampling_distance(now, n) / share
         several = (before * share * n >= _MOVED).sum() >= _FEW
         apart = far / share >= max(0.2, 0.7 * by_chance) and noise < _TOO_NOISY * far / share
         found = several and apart and near < max(_PUT_BACK * far / share, noise)

@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp
 
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import shares_at, surprise
+from pipeline.monitoring.diagnoses.likelihood import sampling_distance, shares_at, surprise
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import CategoricalProfile, NumericProfile, largest_excess
@@ -145,9 +145,7 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     best = int(counts.argmax())
     share, before = counts[best] / len(known), profile.counts.get(labels[best], 0) / profile.n
     most, excess = case.most(Trait("atom", (name,))), share - before
-    leap = excess > max(_LEAP, _BEYOND * most) and _in_proportion(
-        counts, labels, best, profile
-    )
+    leap = excess > max(_LEAP, _BEYOND * most) and _in_proportion(counts, labels, best, profile)
     constant = share > 0.98 and before < 0.9 and excess > 1.5 * most  # hardly any other label
     if before == 0 or not (leap or constant):
         return None
@@ -160,12 +158,12 @@ def _in_proportion(
     """Whether all other labels lost in proportion, as when one label overwrites the others."""
     came = dict(zip(labels, counts, strict=True))
     others = sorted({*profile.counts, *labels} - {labels[grown]})
-    shares = [
-        np.asarray([side.get(label, 0) for label in others]) for side in (profile.counts, came)
-    ]
-    shares = [side / max(side.sum(), 1) for side in shares]
-    several = (shares[0] > FREQUENT).sum() > 1  # a single label has no proportion
-    return bool(several and np.abs(shares[0] - shares[1]).sum() / 2 < _PROPORTION)
+    rows = [np.asarray([side.get(label, 0) for label in others]) for side in (profile.counts, came)]
+    known = [max(side.sum(), 1) for side in rows]
+    before, now = (side / n for side, n in zip(rows, known, strict=True))
+    several = (before > FREQUENT).sum() > 1  # a single label has no proportion
+    distance = np.abs(before - now).sum() / 2
+    return bool(several and distance < _PROPORTION + sampling_distance(before, *known))
 
 
 @dataclass(frozen=True)
