@@ -105,16 +105,18 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
     # Whether most values are steps, as whole years are, in the reference and in the batch.
     counted = weight[weight >= _ATOM].sum() > 0.5
+    step = float(np.median(np.diff(points))) if counted else 0.0
     if counted:
-        steps = (values[~np.isnan(values)] - points[0]) / np.median(np.diff(points))
+        steps = (values[~np.isnan(values)] - points[0]) / step
         counted = bool((np.abs(steps - np.round(steps)) < 1e-6).mean() > 0.9)
     best = 0.0
     for factor in (1.0, scale):
         offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
         change = Change(factor, offset, "drift")
         if counted:  # a drifted value lies on a step again
-            near = points[_nearest(points, change.undone(points))]
-            undone = near[np.clip(np.searchsorted(points, values), 0, len(points) - 1)]
+            undone = change.undone(values)
+            near = points[_nearest(points, undone)]
+            undone = np.where(np.abs(near - undone) <= step, near, undone)
             gain = log_mass(profile, undone)[0] - log_mass(profile, values)[0]
             gain = np.where(np.isnan(values), 0.0, gain)
         else:
