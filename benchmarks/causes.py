@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.batches import histories, natural, streams, trials
-from benchmarks.batches.faults import shuffled, swapped
+from benchmarks.batches import foreign, histories, natural, streams, trials
+from benchmarks.batches.faults import Names, shuffled, swapped
 from benchmarks.batches.variants import CAUSES
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
@@ -32,15 +32,7 @@ def faults(seed: int, *, quick: bool) -> Result:
         for fraction, count in counts.items()
         for k in range(count)
     ]
-    cases: dict[str, list[str]] = defaultdict(list)
-    chunks = [names[k::8] for k in range(8)]
-    for chunk, keys in zip(chunks, side_by_side(_prepared, chunks), strict=True):
-        for name, key in zip(chunk, keys, strict=True):
-            if key is not None:
-                cases[key].append(name)
-    found: list[dict[str, Any]] = [
-        one for many in side_by_side(_judged, cases.values()) for one in many
-    ]
+    found = _tried(names)
     large = [one for one in found if one["rows"] >= 1_000]
     figures: dict[str, Any] = {
         "trials": len(found),
@@ -80,12 +72,25 @@ def faults(seed: int, *, quick: bool) -> Result:
     return figures, goals
 
 
-def _prepared(names: list[str]) -> list[str | None]:
-    return [trials.prepared(name) for name in names]
+def _tried(names: list[str], sets: Names = ()) -> list[dict[str, Any]]:
+    """Scores of trials on some sets; trials of one reference run together."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    chunks = [names[k::8] for k in range(8)]
+    keys = side_by_side(partial(_prepared, sets=sets), chunks)
+    for chunk, prepared in zip(chunks, keys, strict=True):
+        for name, key in zip(chunk, prepared, strict=True):
+            if key is not None:
+                cases[key].append(name)
+    judged = side_by_side(partial(_judged, sets=sets), cases.values())
+    return [one for many in judged for one in many]
 
 
-def _judged(names: list[str]) -> list[dict[str, Any]]:
-    found = [trials.trial(name) for name in names]
+def _prepared(names: list[str], sets: Names) -> list[str | None]:
+    return [trials.prepared(name, sets) for name in names]
+
+
+def _judged(names: list[str], sets: Names) -> list[dict[str, Any]]:
+    found = [trials.trial(name, sets) for name in names]
     return [trials.score(one.judge(), one) for one in found if one]
 
 
@@ -199,6 +204,42 @@ def _outcomes(found: Records) -> dict[str, Any]:
     return {"batches": len(found), "broken_share": round(share, 4), **counts}
 
 
+def held_out(seed: int, *, quick: bool) -> Result:
+    """Faults and clean batches of data sets that nothing was chosen on."""
+    sets = foreign.NAMES[:1] if quick else foreign.NAMES
+    names = [
+        f"{cause}:{fraction}:{k}:{seed}"
+        for cause in CAUSES
+        for fraction in (1.0, 0.3)
+        for k in range(1 if quick else 12)
+    ]
+    found = _tried(names, sets)
+    work = partial(streams.judged, seed=seed, quick=quick)
+    by_set = dict(zip(sets, side_by_side(work, sets), strict=True))
+    wrong = {
+        name: sum(one["outcome"] in {"broken", "mixed"} for one in mine) / len(mine)
+        for name, mine in by_set.items()
+    }
+    figures: dict[str, Any] = {
+        "trials": len(found),
+        "clean_batches": sum(len(mine) for mine in by_set.values()),
+        "clean_called_broken": wrong,
+        "by_cause": {cause: rates(_of(found, cause=cause)) for cause in CAUSES},
+        "missed": [_line(one) for one in _worst(found)[:SHOWN]],
+    }
+    means = {fraction: balanced(_of(found, fraction=fraction)) for fraction in (1.0, 0.3)}
+    figures |= {f"balanced_{fraction}": mean for fraction, mean in means.items()}
+    return figures, [
+        at_most(
+            "held out: clean batches called broken", float(np.mean(list(wrong.values()))), 0.02
+        ),
+        at_least("held out, all rows: broken, right column", means[1.0]["broken"], 0.97),
+        at_least("held out, all rows: right cause", means[1.0]["right"], 0.95),
+        at_least("held out, 30% of rows: broken, right column", means[0.3]["broken"], 0.85),
+        at_least("held out, 30% of rows: right cause", means[0.3]["right"], 0.8),
+    ]
+
+
 def pairs(seed: int, *, quick: bool) -> Result:
     """Two like columns swapped, or the rows of one shuffled: faults that no single column shows."""
     found = side_by_side(_pair, range(seed, seed + (2 if quick else 100)))
@@ -247,7 +288,7 @@ def _pair(seed: int) -> dict[str, dict[str, Any]]:
     return results
 
 
-PARTS = (faults, clean, pairs)
+PARTS = (faults, clean, held_out, pairs)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.batches import natural
+from benchmarks.batches import foreign, natural
 from examples import flights
 from pipeline.columns import infer_columns
 from pipeline.config import Settings
@@ -72,15 +72,7 @@ class Case:
 
     @cached_property
     def recent(self) -> list[Summary]:
-        """Earlier batches as the monitor records them: valid rows as one observation, and some."""
-        reference = self.reference
-        return [
-            Summary(
-                reference.summarise(frame),
-                sketch=sketch(frame, reference.columns, reference.seed),
-            )
-            for frame in self.earlier
-        ]
+        return [observed(self.reference, frame) for frame in self.earlier]
 
     @cached_property
     def labels(self) -> list[str]:
@@ -90,6 +82,12 @@ class Case:
 
 def fit(before: pd.DataFrame, times: pd.Series | None, block: Block) -> Reference:
     return Reference.fit(before, infer_columns(before), time=times, block=block, seed=0)
+
+
+def observed(reference: Reference, frame: pd.DataFrame) -> Summary:
+    """A sound batch as the monitor records it: one observation, and some of its rows."""
+    some = sketch(frame, reference.columns, reference.seed)
+    return Summary(reference.summarise(frame), sketch=some)
 
 
 def report_on(
@@ -218,6 +216,11 @@ def _orders(number: int) -> Case:
     return _cut(f"orders/{number}", _shop(), cut, 2_000)
 
 
+def _foreign(name: str, number: int) -> Case:
+    before, after, block = foreign.batches(name)
+    return _cut(f"{name}/{number}", before, after[: number + 1], block)
+
+
 MAKERS: dict[str, Callable[[int], Case]] = {
     "flights": _flights,
     "bike_hourly": _bike,
@@ -226,6 +229,7 @@ MAKERS: dict[str, Callable[[int], Case]] = {
     "orders": _orders,
     "evidently_adult": _adult,
     "chicago_taxi_tfx": _taxi,
+    **{name: partial(_foreign, name) for name in foreign.NAMES},
 }
 NUMBERS: dict[str, tuple[int, ...]] = {
     "flights": (8, 20, 36, 10, 28, 50, 12, 24, 45, 16, 32, 40),
@@ -235,6 +239,7 @@ NUMBERS: dict[str, tuple[int, ...]] = {
     "orders": (0, 1, 2, 3, 4, 5),
     "evidently_adult": (0, 4, 8, 11),
     "chicago_taxi_tfx": (0, 2, 3, 1),
+    **dict.fromkeys(foreign.NAMES, (0, 2, 4)),
 }
 """Batches of each set that faults are put into."""
 SHIPPED = ("flights", "orders")
@@ -248,7 +253,8 @@ def sets() -> list[str]:
 def left_out(names: Iterable[str]) -> list[str]:
     """Data sets that are not in the folder that `FOLDER` names, each with the reason."""
     reason = f"not in the folder that {FOLDER} names"
-    return [f"{name}: {reason}" for name in names if name not in SHIPPED and not available(name)]
+    own = {*SHIPPED, *foreign.NAMES}
+    return [f"{name}: {reason}" for name in names if name not in own and not available(name)]
 
 
 @lru_cache(maxsize=6)
@@ -257,9 +263,9 @@ def case(key: str) -> Case:
     return MAKERS[name](int(number))
 
 
-def keys() -> Iterator[str]:
-    """Keys of all cases, the data sets in turn, so that a few trials cover many sets."""
-    names = sets()
+def keys(names: Sequence[str] = ()) -> Iterator[str]:
+    """Keys of all cases of some sets, by default of `sets`, in turn: a few trials cover many."""
+    names = names or sets()
     for k in range(max(len(NUMBERS[name]) for name in names)):
         for name in names:
             yield f"{name}/{NUMBERS[name][k % len(NUMBERS[name])]}"

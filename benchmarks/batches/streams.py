@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.batches import draws, histories, natural
+from benchmarks.batches import draws, foreign, histories, natural
 from benchmarks.batches.histories import CHANGE, fit, report_on, table
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
@@ -120,6 +120,13 @@ def sine() -> Batches:
     yield from pieces(table("sine_abrupt").drop(columns=["seq", "class"]), 10_000, 1_000, 1_000)
 
 
+def foreign_set(name: str) -> Batches:
+    before, after, block = foreign.batches(name)
+    reference = fit(before, None, block)
+    for number, rows in enumerate(after):
+        yield f"batch {number}", reference, rows
+
+
 def year(kind: str, seed: int, weeks: int) -> Batches:
     """The first weeks of a simulated year, 2,000 rows each."""
     random = np.random.default_rng([seed, 2])
@@ -183,7 +190,8 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
     recent: list[Summary] = []
     standing: list[Cause] = []
     last: Reference | None = None
-    for label, reference, frame in streams(seed, quick=quick)[name]():
+    own = {} if name in foreign.NAMES else streams(seed, quick=quick)
+    for label, reference, frame in own[name]() if own else foreign_set(name):
         if reference is not last:
             recent, standing, last = [], [], reference
         for given in ([], recent) if recent else ([],):
@@ -200,6 +208,8 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
                     ],
                 }
             )
-        recent = [*recent, reference.summarise(frame)]
-        standing = [*standing, *report.causes] if report.causes else []
+        if report.causes:
+            standing = [*standing, *report.causes]
+        else:
+            recent, standing = [*recent, histories.observed(reference, frame)], []
     return verdicts

@@ -80,14 +80,14 @@ class Trial:
         return f"{self.name} {what} [{self.how}]{' recent' if self.with_recent else ''}"
 
 
-def trial(name: str) -> Trial | None:
-    """The trial of a name; None if no fault of its kind can be seen anywhere."""
+def trial(name: str, sets: Names = ()) -> Trial | None:
+    """The trial of a name on some sets; None if no fault of its kind can be seen anywhere."""
     cause, fraction, number, seed = name.split(":")
     share, k = float(fraction), int(number)
     random = np.random.default_rng([zlib.crc32(cause.encode()), round(share * 10), k, int(seed)])
     variants = [one for one in VARIANTS if one.cause == cause]
     variants = [one for one in variants if share == 1 or not one.all_rows]
-    keys = list(histories.keys())
+    keys = list(histories.keys(sets))
     invisible = 0
     for attempt in range(ATTEMPTS if variants else 0):
         place = k % len(variants) if attempt == 0 else int(random.integers(len(variants)))
@@ -367,7 +367,7 @@ def _near(causes: list[Cause], share: float) -> bool:
 
 
 @cache
-def prepared(name: str) -> str | None:
+def prepared(name: str, sets: Names = ()) -> str | None:
     """Key of the case a trial is built on, so that trials of one reference run together."""
-    built = trial(name)
+    built = trial(name, sets)
     return built.case.key if built else None

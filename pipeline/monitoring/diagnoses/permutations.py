@@ -30,7 +30,7 @@ They are the least distance in a part of the rows, its least ratio to that of an
 and the largest distance of the shares put back, relative to their distance as they arrived."""
 _TOO_NOISY = 0.5
 """Largest part of the distance of shares that may be sampling error."""
-_REVERSED = 0.5
+_REVERSED = 0.3
 """Distance of shares from which drift does not end at the shares of two labels exchanged."""
 _CONFIRMS = 10.0
 """Least nats over all rows by which other columns confirm an exchange found by shares."""
