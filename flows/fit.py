@@ -1,6 +1,7 @@
 """Read and validate the rows of a training window, fit a version on them, and register it."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def _bundle(
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
-        reference=_reference(settings, valid, predictions),
+        reference=_reference(settings, valid, predictions, trained.importance),
         heldout=_heldout(settings, trained),
         manifest={
             "name": settings.name,
@@ -143,7 +144,12 @@ def _bundle(
     )
 
 
-def _reference(settings: Settings, valid: pd.DataFrame, predictions: Predictions) -> Reference:
+def _reference(
+    settings: Settings,
+    valid: pd.DataFrame,
+    predictions: Predictions,
+    importance: Mapping[str, float],
+) -> Reference:
     """The frozen description of the rows, with predictions of models that have not seen them."""
     data = settings.data
     return Reference.fit(
@@ -153,6 +159,7 @@ def _reference(settings: Settings, valid: pd.DataFrame, predictions: Predictions
         block=settings.monitoring.batch,
         seed=settings.training.seed,
         prediction=PREDICTION,
+        importance=importance,
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport,
 from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
 from pipeline.reference import Reference
+from pipeline.reference.pairs import FOLLOWED
 from pipeline.reference.profile import NumericProfile, Profile
 from pipeline.reference.sampling import sketch
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
@@ -123,7 +124,7 @@ def compare(
         batches=len(last),
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
-        notes=(*_notes(tally, note), *_odd_values(rows, came), *doubts),
+        notes=(*_notes(reference, tally, note), *_odd_values(rows, came), *doubts),
         causes=causes,
     )
 
@@ -157,7 +158,7 @@ def _no_verdict(reference: Reference, last: Sequence[Summary], persistence: int)
     return ""
 
 
-def _notes(tally: Tally, note: str) -> Iterator[str]:
+def _notes(reference: Reference, tally: Tally, note: str) -> Iterator[str]:
     if tally.rows == 0:
         yield "No verdict on this batch: it holds no row."
     if note:
@@ -166,6 +167,14 @@ def _notes(tally: Tally, note: str) -> Iterator[str]:
         yield f"Columns of the reference that the batch lacks: {', '.join(tally.absent)}."
     if tally.extra:
         yield f"Columns that the reference does not know: {', '.join(tally.extra)}."
+    if reference.followed is not None:
+        n = len(reference.features)
+        every, followed = n * (n - 1) // 2, len(reference.followed)
+        yield (
+            f"Correlations of {every - followed:,} of {every:,} pairs of columns are left out, "
+            f"because at most {FOLLOWED:,} are followed: first those of the most important "
+            "columns, then the clearest correlations of each column, then neighbours by name."
+        )
 
 
 def _odd_values(rows: pd.DataFrame, came: Tally) -> Iterator[str]:

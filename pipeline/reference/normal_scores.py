@@ -4,7 +4,7 @@ Pairs of columns are compared by the correlations of these scores, and all colum
 the means.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats
+from pipeline.reference.pairs import too_many
 from pipeline.reference.profile import Cells, NumericProfile, Profile
 
 Places = NDArray[np.intp]
@@ -19,6 +20,8 @@ LARGEST_CORRELATION = 0.99
 """Largest correlation; those closer to 1 are replaced by it."""
 _NO_SPREAD = 1e-9
 """Standard deviation below which a score only varies by rounding."""
+_CHUNK = 4_000_000
+"""Most scores that are held in memory at once."""
 RARE_AXES = 20
 """Rows outside of its most frequent value that a column needs to enter the joint test."""
 
@@ -26,6 +29,9 @@ RARE_AXES = 20
 @dataclass(frozen=True)
 class NormalScores:
     """The sample as numbers: normal scores, and one indicator per followed label.
+
+    Where a table has too many columns for all pairs to be followed, a categorical column has a
+    single indicator, that of its most frequent label.
 
     Attributes
     ----------
@@ -46,6 +52,8 @@ class NormalScores:
         Places of the normal scores among all scores.
     covariance : array of float, shape (n_numeric, n_numeric)
         Covariance of the normal scores over all rows, a missing value counting as 0.
+    chosen : tuple of two arrays of int, or None
+        Places in the cells of both columns of the followed pairs; None for all pairs.
     """
 
     columns: list[int]
@@ -57,9 +65,15 @@ class NormalScores:
     variance: Floats
     numeric: list[int]
     covariance: Floats
+    chosen: tuple[Places, Places] | None = None
 
     @classmethod
-    def fit(cls, profiles: Mapping[int, Profile], cells: Cells) -> "NormalScores":
+    def fit(
+        cls,
+        profiles: Mapping[int, Profile],
+        cells: Cells,
+        chosen: tuple[Places, Places] | None = None,
+    ) -> "NormalScores":
         """Compute the scores of a sample and their moments.
 
         Parameters
@@ -68,20 +82,29 @@ class NormalScores:
             Profile of each column, by its place in `cells`.
         cells : array of uint16, shape (n_rows, n_columns)
             Cells of the sample.
+        chosen : tuple of two arrays of int, optional
+            Places in the cells of both columns of the followed pairs; all pairs by default.
         """
         columns, labels, tables, rarest = [], [], [], []
+        wide = too_many(len(profiles))
         for i, profile in profiles.items():
-            for label, table, share in _tables(profile):
+            for label, table, share in _tables(profile)[: 1 if wide else None]:
                 columns.append(i)
                 labels.append(label)
                 tables.append(table)
                 rarest.append(share)
         numeric = [i for i, label in enumerate(labels) if not label]
-        scored = _scored(cells, columns, tables)
-        z, plain = standardised(scored), scored[:, numeric]
-        n = max(len(z), 1)
-        r, squares = z.T @ z / n, z**2
-        both, third = squares.T @ squares / n, (squares * z).T @ z / n
+        n = max(len(cells), 1)
+        r, both, third = (np.zeros((len(columns),) * 2) for _ in range(3))
+        covariance, skewness = np.zeros((len(numeric),) * 2), np.zeros(len(columns))
+        for scored, z in _standardised(cells, columns, tables):
+            plain, squares = scored[:, numeric], z**2
+            r += z.T @ z
+            both += squares.T @ squares
+            third += (squares * z).T @ z
+            covariance += plain.T @ plain
+            skewness += (squares * z).sum(axis=0)
+        r, both, third = r / n, both / n, third / n
         fourth = np.diag(both)
         # Variance of a correlation from its influence function, then that of Fisher's z.
         influence = both - r * (third + third.T) + r**2 * (fourth[:, None] + fourth + 2 * both) / 4
@@ -91,25 +114,44 @@ class NormalScores:
             labels=labels,
             tables=tables,
             rarest=np.asarray(rarest),
-            skewness=(squares * z).mean(axis=0) if len(z) else np.zeros(len(columns)),
+            skewness=skewness / n,
             correlation=r,
             variance=np.maximum(influence, _NO_SPREAD) / (1 - limit**2) ** 2,
             numeric=numeric,
-            covariance=plain.T @ plain / n,
+            covariance=covariance / n,
+            chosen=chosen,
         )
 
     @cached_property
     def leading(self) -> list[int]:
         """Place of the leading score of each column: its numbers, or its most frequent label."""
-        return [i for i, column in enumerate(self.columns) if column not in self.columns[:i]]
+        return [i for i, k in enumerate(self.columns) if i == 0 or k != self.columns[i - 1]]
+
+    @cached_property
+    def followed(self) -> tuple[Places, Places]:
+        """Places of the leading scores of the followed pairs of columns, in their order."""
+        leading = np.asarray(self.leading, dtype=np.intp)
+        if self.chosen is None:
+            one, other = np.triu_indices(len(leading), 1)
+            return leading[one], leading[other]
+        score = {self.columns[i]: i for i in self.leading}
+        kept = [
+            (score[a], score[b])
+            for a, b in zip(*(side.tolist() for side in self.chosen), strict=True)
+            if a in score and b in score
+        ]
+        one, other = np.asarray(kept, dtype=np.intp).reshape(-1, 2).T
+        return one, other
 
     @cached_property
     def pairs(self) -> tuple[Places, Places, Places]:
-        """Pairs of scores of different columns.
+        """Pairs of scores of the followed pairs of columns.
 
         Returns the places of both scores of each pair, ordered by pair of columns, and the place
         at which each pair of columns starts.
         """
+        if self.chosen is not None:  # then each column has a single score
+            return *self.followed, np.arange(len(self.followed[0]))
         column = np.asarray(self.columns, dtype=np.intp)
         i, j = np.triu_indices(len(column), 1)
         different = column[i] != column[j]
@@ -133,16 +175,23 @@ class NormalScores:
         kept = self.rarest[self.numeric] * rows >= RARE_AXES
         if not kept.any():
             return np.empty((len(kept), 0))
-        values, vectors = np.linalg.eigh(self.covariance[np.ix_(kept, kept)])
-        wide = values > values.max() * 1e-3
-        axes = np.zeros((len(kept), int(wide.sum())))
-        axes[kept] = vectors[:, wide] / np.sqrt(values[wide])
-        return axes
+        key = kept.tobytes()
+        if key not in self._axes:
+            values, vectors = np.linalg.eigh(self.covariance[np.ix_(kept, kept)])
+            wide = values > values.max() * 1e-3
+            axes = np.zeros((len(kept), int(wide.sum())))
+            axes[kept] = vectors[:, wide] / np.sqrt(values[wide])
+            self._axes[key] = axes
+        return self._axes[key]
+
+    @cached_property
+    def _axes(self) -> dict[bytes, Floats]:
+        return {}
 
     def of_leading(self, matrix: Floats) -> Floats:
-        """Select the entries of a score-by-score matrix for each pair of leading scores."""
-        values: Floats = matrix[np.ix_(self.leading, self.leading)]
-        return values[np.triu_indices(len(self.leading), 1)]
+        """Select the entries of a score-by-score matrix for each followed pair of columns."""
+        values: Floats = matrix[self.followed]
+        return values
 
     def of(self, cells: Cells) -> Floats:
         """Compute the scores of rows, shape (n_rows, n_scores)."""
@@ -150,7 +199,16 @@ class NormalScores:
 
     def correlations(self, cells: Cells) -> Floats:
         """Correlate every two scores of rows, shape (n_scores, n_scores)."""
-        return correlations(self.of(cells))
+        if len(cells) * len(self.columns) <= _CHUNK:
+            return correlations(self.of(cells))
+        r = np.zeros((len(self.columns),) * 2)
+        varied = np.zeros(len(self.columns), dtype=bool)
+        for _, z in _standardised(cells, self.columns, self.tables):
+            r += z.T @ z
+            varied |= z.any(axis=0)
+        r /= len(cells)
+        r[~varied], r[:, ~varied] = np.nan, np.nan
+        return r
 
 
 def correlations(scores: Floats) -> Floats:
@@ -172,6 +230,25 @@ def standardised(scores: Floats) -> Floats:
     sd = np.sqrt((centred**2).mean(axis=0))
     constant = sd < _NO_SPREAD
     return np.where(constant, 0.0, centred / np.where(constant, 1.0, sd))
+
+
+def _standardised(
+    cells: Cells, columns: Sequence[int], tables: Sequence[Floats]
+) -> Iterator[tuple[Floats, Floats]]:
+    """Scores of rows, plain and scaled to mean 0 and variance 1, a part of the rows at a time."""
+    n, rows = len(cells), max(_CHUNK // max(len(columns), 1), 1)
+    if n <= rows:
+        scored = _scored(cells, columns, tables)
+        yield scored, standardised(scored)
+        return
+    parts = [cells[start : start + rows] for start in range(0, n, rows)]
+    mean = sum(_scored(part, columns, tables).sum(axis=0) for part in parts) / n
+    squares = sum(((_scored(x, columns, tables) - mean) ** 2).sum(axis=0) for x in parts)
+    sd = np.sqrt(squares / n)
+    constant = sd < _NO_SPREAD
+    for part in parts:
+        scored = _scored(part, columns, tables)
+        yield scored, np.where(constant, 0.0, (scored - mean) / np.where(constant, 1.0, sd))
 
 
 def fisher(r: Floats) -> Floats:

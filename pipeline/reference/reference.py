@@ -5,10 +5,9 @@ live batch, which shows how much ordinary batches differ.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from pipeline.reference.classifier import CLASSIFIED, separate
 from pipeline.reference.joint import JointShift, joint_shift
 from pipeline.reference.merging import merged_profiles, merged_sample, rescored
 from pipeline.reference.normal_scores import NormalScores
+from pipeline.reference.pairs import choose, too_many
 from pipeline.reference.profile import (
     CategoricalProfile,
     Cells,
@@ -47,11 +47,11 @@ from pipeline.reference.variation import (
     Units,
     Yardstick,
     chi_square_yardstick,
-    mean_known,
     yardstick,
 )
 
 _LEAST_VARIANCE = 1e-6
+Followed = tuple[tuple[str, str], ...] | None
 _CLASSIFIED_BLOCKS = 12
 """Most blocks that the classifier is tried on, spread over the reference."""
 
@@ -79,6 +79,8 @@ class Reference:
         Block number of each row of the sample, 16 bits each; `NO_BLOCK` for no block.
     prediction : str or None
         The column that holds the model's prediction; classifier and pairs leave it out.
+    followed : tuple of pairs of str, or None
+        The pairs of columns whose correlation is followed; None for all pairs.
     derived : dict
         What others compute from the reference once, by name; not stored.
     seed : int
@@ -93,6 +95,7 @@ class Reference:
     sample: bytes = field(default=b"", repr=False)
     sample_blocks: bytes = field(default=b"", repr=False)
     prediction: str | None = None
+    followed: Followed = None
     derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     seed: int = 0
 
@@ -106,6 +109,7 @@ class Reference:
         block: str | pd.Timedelta | int | None = None,
         seed: int = 0,
         prediction: str | None = None,
+        importance: Mapping[str, float] | None = None,
     ) -> "Reference":
         """Describe training rows.
 
@@ -123,6 +127,9 @@ class Reference:
             Random seed of the stored sample and of the classifier.
         prediction : str, optional
             The declared column that holds the model's prediction.
+        importance : mapping of str to float, optional
+            How much the model relies on each column. With too many columns for all pairs to be
+            followed, those of the most important columns are followed first.
 
         Raises
         ------
@@ -140,7 +147,14 @@ class Reference:
                 part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
             ]
 
-        return cls.describe(frame, columns, blocks=blocks, seed=seed, prediction=prediction)
+        return cls.describe(
+            frame,
+            columns,
+            blocks=blocks,
+            seed=seed,
+            prediction=prediction,
+            importance=importance,
+        )
 
     @classmethod
     def describe(
@@ -152,12 +166,13 @@ class Reference:
         seed: int = 0,
         prediction: str | None = None,
         separated: bool = True,
+        importance: Mapping[str, float] | None = None,
     ) -> "Reference":
         """Describe rows whose blocks are known.
 
         Parameters
         ----------
-        frame, columns, seed, prediction
+        frame, columns, seed, prediction, importance
             As of `fit`.
         blocks : callable
             From the rows' positions in canonical order to the positions of each block's rows.
@@ -190,22 +205,36 @@ class Reference:
             prediction=prediction,
             seed=seed,
         )
-        tallies = [whole.tally(frame.iloc[part]) for part in parts]
+        whole = whole.following(importance or {})
         every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
-        separations = [
-            separate(
-                whole.ranks(whole.cells[~np.isin(chosen, part)][:CLASSIFIED]),
-                whole.ranks(tally.cells[:CLASSIFIED]),
-                seed=seed,
-            ).p_value
-            for part, tally in list(zip(parts, tallies, strict=True))[::every]
-            if separated
-        ]
+        summaries, separations = [], []
+        for number, part in enumerate(parts):  # one by one, as the tally of a wide block is large
+            tally = whole.tally(frame.iloc[part])
+            summaries.append(whole.summarise(tally))
+            if separated and number % every == 0:
+                others = whole.ranks(whole.cells[~np.isin(chosen, part)][:CLASSIFIED])
+                own = whole.ranks(tally.cells[:CLASSIFIED])
+                separations.append(separate(others, own, seed=seed).p_value)
         return replace(
             whole,
-            blocks=tuple(whole.summarise(tally) for tally in tallies),
+            blocks=tuple(summaries),
             separations=tuple(separations),
             novelties={name: novelties(codes[name][0], parts) for name in sorted(codes)},
+        )
+
+    def following(self, importance: Mapping[str, float]) -> "Reference":
+        """The reference with the pairs of columns to follow chosen, if it has too many pairs."""
+        if not too_many(len(self.features)):
+            return self
+        scores = self.normal_scores
+        names = [self.names[scores.columns[i]] for i in scores.leading]
+        one, other = choose(
+            scores.correlation[np.ix_(scores.leading, scores.leading)],
+            np.asarray([max(importance.get(name, 0.0), 0.0) for name in names]),
+            rows=len(self.cells),
+        )
+        return replace(
+            self, followed=tuple((names[i], names[j]) for i, j in zip(one, other, strict=True))
         )
 
     @cached_property
@@ -245,7 +274,12 @@ class Reference:
     def normal_scores(self) -> NormalScores:
         """Normal scores of the sample, from which correlations and joint shifts are computed."""
         profiles = {i: self.columns[self.names[i]] for i in self.features}
-        return NormalScores.fit(profiles, self.cells)
+        if self.followed is None:
+            return NormalScores.fit(profiles, self.cells)
+        place = {name: i for i, name in enumerate(self.names)}
+        pairs = [(place[one], place[other]) for one, other in self.followed]
+        one, other = np.asarray(pairs, dtype=np.intp).reshape(-1, 2).T
+        return NormalScores.fit(profiles, self.cells, (one, other))
 
     @cached_property
     def traits(self) -> Traits:
@@ -266,7 +300,7 @@ class Reference:
         place = self._places.get(Trait("spread", (name,)))
         if place is None or self.observed.count[place] < FEWEST_BLOCKS:
             return 1.0
-        rows = float(mean_known(self.observed.sizes)[place])
+        rows = float(self.observed.usual_size[place])
         excess = float(self.observed.weighted_mean[place])
         return max((1 + excess) * rows / max(rows - 1, 1), _LEAST_VARIANCE)
 
@@ -281,8 +315,7 @@ class Reference:
         kept = self.traits.of_kind("correlation")
         means = np.tanh(self.observed.weighted_mean[kept])
         known = np.isfinite(means) & (self.observed.count[kept] >= FEWEST_BLOCKS)
-        pairs = np.asarray(list(combinations(self.normal_scores.leading, 2)), dtype=np.intp)
-        one, other = pairs.reshape(-1, 2)[known].T
+        one, other = (side[known] for side in self.normal_scores.followed)
         usual[one, other] = usual[other, one] = means[known]
         return usual
 
@@ -440,6 +473,7 @@ class Reference:
             },
             sample=sample.tobytes(),
             sample_blocks=numbers.tobytes(),
+            followed=_in_both(self.followed, other.followed),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -453,13 +487,15 @@ class Reference:
             "sample": base64.b64encode(self.sample).decode(),
             "sample_blocks": base64.b64encode(self.sample_blocks).decode(),
             "prediction": self.prediction,
+            "followed": None if self.followed is None else [list(pair) for pair in self.followed],
             "seed": self.seed,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Reference":
         """Read a reference from the values of `to_dict`, of this or an earlier version."""
-        return cls(
+        followed = values.get("followed")
+        stored = cls(
             rows=values["rows"],
             columns={
                 name: profile_from_dict(profile) for name, profile in values["columns"].items()
@@ -470,8 +506,19 @@ class Reference:
             sample=base64.b64decode(values["sample"]),
             sample_blocks=base64.b64decode(values["sample_blocks"]),
             prediction=values["prediction"],
+            followed=None if followed is None else tuple((one, other) for one, other in followed),
             seed=values["seed"],
         )
+        # References of earlier versions hold all pairs, however many.
+        return stored.following({}) if followed is None else stored
+
+
+def _in_both(one: Followed, other: Followed) -> Followed:
+    """Pairs that two references follow; None for all pairs."""
+    if one is None or other is None:
+        return one if other is None else other
+    known = set(other)
+    return tuple(pair for pair in one if pair in known)
 
 
 def _ruler_of(p_values: Sequence[float]) -> Yardstick:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +52,13 @@ class Traits:
                 traits.append(Trait("location", (name,)))
                 traits.append(Trait("spread", (name,)))
         names = list(self.profiles)
-        leading = [names[self.normal_scores.columns[i]] for i in self.normal_scores.leading]
-        return traits + [Trait("correlation", pair) for pair in combinations(leading, 2)]
+        column = self.normal_scores.columns
+        return traits + [
+            Trait("correlation", (names[column[one]], names[column[other]]))
+            for one, other in zip(
+                *(side.tolist() for side in self.normal_scores.followed), strict=True
+            )
+        ]
 
     def summarise(self, tally: Tally) -> Summary:
         """Describe a batch as one observation.
@@ -113,9 +117,7 @@ class Traits:
         values[:, spreads] = np.log(np.maximum(values[:, spreads], _SMALLEST_SPREAD))
         values = self.vectors_of(values)
         few = np.zeros(values.shape, dtype=bool)
-        rarest = self.normal_scores.of_leading(
-            np.outer(self.normal_scores.rarest, self.normal_scores.rarest)
-        )
+        rarest = self.normal_scores.rarest[list(self.normal_scores.followed)].prod(axis=0)
         few[:, pairs] = self.rows_behind(summaries)[:, pairs] * rarest < RARE_PAIRS
         return np.where(few, np.nan, values)
 
@@ -166,9 +168,7 @@ class Traits:
     def units(self) -> Units:
         """Variance and skewness that a single row contributes to each column of `vectors`."""
         pairs = self.normal_scores.of_leading(self.normal_scores.variance)
-        skews = self.normal_scores.of_leading(
-            np.outer(self.normal_scores.skewness, self.normal_scores.skewness)
-        )
+        skews = self.normal_scores.skewness[list(self.normal_scores.followed)].prod(axis=0)
         correlated = iter(zip(pairs, skews, strict=True))
         found = [
             next(correlated)

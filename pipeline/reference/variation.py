@@ -5,6 +5,7 @@ trait (a mean, a share, a correlation); an entry is NaN where a batch has no val
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,24 +45,29 @@ class Observed:
             np.vstack([self.values, other.values]), np.vstack([self.sizes, other.sizes])
         )
 
-    @property
+    @cached_property
     def count(self) -> NDArray[np.intp]:
         """Number of batches with a value, per trait."""
         there: NDArray[np.intp] = np.isfinite(self.values).sum(axis=0)
         return there
 
-    @property
+    @cached_property
+    def usual_size(self) -> Floats:
+        """Mean number of rows behind a value, per trait."""
+        return mean_known(self.sizes)
+
+    @cached_property
     def rows(self) -> Floats:
         """Number of rows behind all defined values, per trait."""
         rows: Floats = np.where(np.isfinite(self.values), self.sizes, 0.0).sum(axis=0)
         return rows
 
-    @property
+    @cached_property
     def mean(self) -> Floats:
         """Mean over batches, per trait; NaN without values."""
         return mean_known(self.values)
 
-    @property
+    @cached_property
     def weighted_mean(self) -> Floats:
         """Mean over rows, per trait: batches weighted by their rows."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -69,7 +75,7 @@ class Observed:
             mean: Floats = np.nansum(self.values * weights, axis=0) / self.rows
         return mean
 
-    @property
+    @cached_property
     def squares(self) -> Floats:
         """Sum of squared distances from the mean, per trait; exactly 0 where all values agree."""
         low = np.nanmin(self.values, axis=0, initial=np.inf)
@@ -287,7 +293,7 @@ def last_batches_reach(
     b = before.count
     freedom = np.maximum(b - 1, 1)
     spread = np.maximum(before.squares / freedom, _typical(before, units))
-    known, skewness = units.difference(mean_known(before.sizes) * n_now, before.rows)
+    known, skewness = units.difference(before.usual_size * n_now, before.rows)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = floor / np.sqrt(spread * (1 / b + 1 / n_now))
         z = floor / np.sqrt(known * ruler.effect)
@@ -296,7 +302,7 @@ def last_batches_reach(
 
 def _typical(before: Observed, units: Units) -> Floats:
     """Variance between blocks of the usual size if rows were independent, per trait."""
-    variance: Floats = units.variance / np.maximum(mean_known(before.sizes), 1)
+    variance: Floats = units.variance / np.maximum(before.usual_size, 1)
     return variance
 
 
