@@ -193,9 +193,11 @@ class NormalScores:
         values: Floats = matrix[self.followed]
         return values
 
-    def of(self, cells: Cells) -> Floats:
-        """Compute the scores of rows, shape (n_rows, n_scores)."""
-        return _scored(cells, self.columns, self.tables)
+    def of(self, cells: Cells, among: Sequence[int] | None = None) -> Floats:
+        """Compute the scores of rows, or some of them, shape (n_rows, n_scores)."""
+        if among is None:
+            return _scored(cells, self.columns, self.tables)
+        return _scored(cells, [self.columns[k] for k in among], [self.tables[k] for k in among])
 
     def correlations(self, cells: Cells) -> Floats:
         """Correlate every two scores of rows, shape (n_scores, n_scores)."""

@@ -258,10 +258,14 @@ class Reference:
         """Block number of each row of `cells`; `NO_BLOCK` for no block."""
         return np.frombuffer(self.sample_blocks, dtype="<u2")
 
-    def ranks(self, cells: Cells) -> NDArray[np.float32]:
-        """Turn cells into ranks of the features for a classifier, shape (n_rows, n_features)."""
-        ranks = np.empty((len(cells), len(self.features)), dtype=np.float32)
-        for j, i in enumerate(self.features):
+    def ranks(self, cells: Cells, places: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Turn cells into ranks of columns for a classifier, shape (n_rows, n_places).
+
+        The columns are given by their places in `names`; by default they are the features.
+        """
+        places = self.features if places is None else places
+        ranks = np.empty((len(cells), len(places)), dtype=np.float32)
+        for j, i in enumerate(places):
             ranks[:, j] = self.columns[self.names[i]].ranks(cells[:, i])
         return ranks
 

@@ -26,6 +26,8 @@ _IDENTIFY = 4
 """Fewest columns that identify a row, or numbers that identify a batch: fewer agree by chance."""
 _MANY = 5.0
 """Mean number of times a repeated row occurs, from which the source is taken to be frozen."""
+_AT_ONCE = 100
+"""Most columns that are hashed at once."""
 _FEWEST_ROWS = 20
 """Fewest rows of a batch in which repeated rows are looked for."""
 
@@ -52,7 +54,7 @@ def schema(case: Case) -> Iterator[Cause]:
             f"Ask the source for {name!r}"
             + (f", or have {other!r} given its old name." if other else " back."),
         )
-    for name in case.numeric:
+    for name in filter(case.is_number, case.every):
         there = case.drawn[name].notna().to_numpy()
         unreadable = there & np.isnan(as_number(case.drawn[name]).to_numpy(dtype=np.float64))
         share = float(unreadable.mean()) if len(unreadable) else 0.0
@@ -133,7 +135,7 @@ def volume(case: Case) -> Iterator[Cause]:
 
 def duplicate(case: Case) -> Iterator[Cause]:
     """Recognise rows that were loaded twice, and old rows that were sent again."""
-    if len(case.rows) < _FEWEST_ROWS or not case.features:
+    if len(case.rows) < _FEWEST_ROWS or not case.every:
         return
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
@@ -186,13 +188,17 @@ def _repeats(case: Case) -> Places:
     """Count how often each distinct row occurs, by the columns that are not at fault."""
     if not case.blamed:
         return case.tally.repeats
-    codes = read_codes(case.rows[case.features], case.reference.columns)
-    return repeats(case.rows, case.features, codes)
+    codes = read_codes(case.rows, _profiles(case))
+    return repeats(case.rows, case.every, codes)
+
+
+def _profiles(case: Case) -> dict[str, Profile]:
+    return {name: case.reference.columns[name] for name in case.every}
 
 
 def _usual_copies(case: Case) -> float:
     growth = max(1.0, len(case.rows) / case.reference.block_rows) if case.reference.blocks else 1.0
-    known = _distinct(case.reference.cells[:, [case.place(name) for name in case.features]])
+    known = _distinct(case.reference.cells[:, [case.place(name) for name in case.every]])
     n = len(case.reference.cells)
     sampled = (1 - known / n) * len(case.rows) / n if n else 0.0
     return min(1.0, max(case.most(Trait("copies")) * growth, sampled))
@@ -204,8 +210,15 @@ def _distinct(cells: Cells) -> int:
 
 def _hashed(cells: Cells) -> NDArray[np.uint64]:
     """Hash each row of cells to 64 bits."""
-    odd = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
-    return (cells.astype(np.uint64) + np.uint64(1)) @ (odd * np.uint64(2) + np.uint64(1))
+    random = np.random.default_rng(0)
+    odd = random.integers(2**63, size=cells.shape[1], dtype=np.uint64)
+    odd *= np.uint64(2)
+    odd += np.uint64(1)
+    hashes = np.zeros(len(cells), dtype=np.uint64)
+    for start in range(0, cells.shape[1], _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        hashes += (cells[:, part].astype(np.uint64) + np.uint64(1)) @ odd[part]
+    return hashes
 
 
 def _seen_as_a_whole(case: Case) -> bool:
@@ -226,7 +239,7 @@ def _seen_as_a_whole(case: Case) -> bool:
 
 def _seen_at_training(case: Case) -> tuple[float, float]:
     """Share of rows whose cells occur in the training sample, and the share due to chance."""
-    places = [case.place(name) for name in case.features]
+    places = [case.place(name) for name in case.every]
     if not len(case.reference.cells) or len(places) < _IDENTIFY:
         return 0.0, 0.0
     seen = _hashed(case.reference.cells[:, places])
@@ -238,7 +251,7 @@ def _seen_at_training(case: Case) -> tuple[float, float]:
 
 def frozen(case: Case) -> Iterator[Cause]:
     """Recognise a source that repeats one row, or a few rows, over and over."""
-    if len(case.rows) < _FEWEST_ROWS or not case.features:
+    if len(case.rows) < _FEWEST_ROWS or not case.every:
         return
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
@@ -247,8 +260,8 @@ def frozen(case: Case) -> Iterator[Cause]:
     many = _beyond(share, usual) and repeated.mean() >= _MANY
     if not many and not _beyond(most, often):
         return
-    codes = read_codes(case.rows[case.features], case.reference.columns)
-    hashes = row_hashes(case.rows, case.features, codes)
+    codes = read_codes(case.rows, _profiles(case))
+    hashes = row_hashes(case.rows, case.every, codes)
     values, counts = np.unique(hashes, return_counts=True)
     again = float(counts[counts >= _MANY].sum() / len(hashes))
     yield Cause(

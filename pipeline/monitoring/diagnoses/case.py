@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats, as_codes, as_number
+from pipeline.monitoring.diagnoses.attention import most_suspicious
 from pipeline.monitoring.diagnoses.memory import Memory
-from pipeline.monitoring.diagnoses.planes import misfit, planes, strained
+from pipeline.monitoring.diagnoses.planes import strain
 from pipeline.monitoring.diagnoses.predictors import (
     Predictors,
     learn_labels,
@@ -21,6 +22,7 @@ from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
 from pipeline.reference.blocks import NO_BLOCK
+from pipeline.reference.pairs import too_many
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile
 from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
@@ -39,6 +41,11 @@ _FOREIGN = 0.5
 """Share of rows with new labels from which a column is another column than it was."""
 _INSIDE = 2.0
 """Normal score up to which the reference knows a column well."""
+_ALL_PREDICT, _PREDICT = 40, 30
+"""Other columns up to which all predict a column, and how many do where there are more.
+
+These are the columns with the clearest correlations, so that a column costs about as much in a
+wide table as in a narrow table."""
 
 
 @dataclass(frozen=True)
@@ -87,31 +94,64 @@ class Case:
         return replace(self, blamed=self.blamed | names)
 
     @cached_property
-    def features(self) -> list[str]:
+    def every(self) -> list[str]:
         """Columns of both reference and batch, without the prediction and blamed columns."""
-        return [
-            name
-            for name in self.reference.names
-            if name in self.rows.columns
-            and name != self.reference.prediction
-            and name not in self.blamed
-        ]
+        return [name for name in self.known if name not in self.blamed]
+
+    @property
+    def known(self) -> list[str]:
+        """Columns of both reference and batch, blamed columns among them."""
+        return self.memory.recall(
+            "known",
+            lambda: [
+                name
+                for name in self.reference.names
+                if name in self.rows.columns and name != self.reference.prediction
+            ],
+        )
+
+    @cached_property
+    def features(self) -> list[str]:
+        """Columns in which faults are looked for: `every` column, or the most suspicious of many.
+
+        Columns with a fault in the batches right before this batch are among them.
+        """
+        asked = {name for cause in self.standing for name in cause.columns}
+        return [name for name in self.every if name in self.examined or name in asked]
+
+    @property
+    def examined(self) -> frozenset[str]:
+        """Columns in which faults are looked for, whether or not they are blamed by now."""
+        return self.memory.recall("examined", self._chosen)
+
+    def _chosen(self) -> frozenset[str]:
+        if not too_many(len(self.known)):
+            return frozenset(self.known)
+        atoms = {
+            name: self.summary.get(trait, 0.0) - self.most(trait)
+            for name in self.known
+            if (trait := Trait("atom", (name,)))
+        }
+        return most_suspicious(self.known, self.findings, strain=self._strain, atoms=atoms)
+
+    def is_number(self, name: str) -> bool:
+        """Whether a column is numeric."""
+        return isinstance(self.reference.columns[name], NumericProfile)
 
     @cached_property
     def numeric(self) -> list[str]:
         """Numeric columns among the features."""
-        columns = self.reference.columns
-        return [name for name in self.features if isinstance(columns[name], NumericProfile)]
+        return [name for name in self.features if self.is_number(name)]
 
     @cached_property
     def categorical(self) -> list[str]:
         """Categorical columns among the features."""
-        return [name for name in self.features if name not in self.numeric]
+        return [name for name in self.features if not self.is_number(name)]
 
-    @cached_property
+    @property
     def drawn(self) -> pd.DataFrame:
         """Rows of the batch drawn at random, as they arrived."""
-        return self.rows.iloc[self.tally.chosen[:JUDGED]]
+        return self.memory.recall("drawn", lambda: self.rows.iloc[self.tally.chosen[:JUDGED]])
 
     @cached_property
     def drawn_cells(self) -> Cells:
@@ -144,8 +184,11 @@ class Case:
 
     def foreign(self, name: str) -> bool:
         """Whether most labels of a column are new, so that the column relates to nothing known."""
-        if name not in self.categorical:
+        if self.is_number(name):
             return False
+        return self.memory.recall(("foreign", name), lambda: self._mostly_new(name))
+
+    def _mostly_new(self, name: str) -> bool:
         places, labels = self.labels(name)
         counts = self.counts(name)
         new = np.asarray([label not in counts for label in labels], dtype=bool)
@@ -154,7 +197,7 @@ class Case:
 
     def missing(self, name: str) -> Mask:
         """Mark the drawn rows that have no value."""
-        if name in self.numeric:
+        if self.is_number(name):
             return np.isnan(self.numbers(name))
         return self.labels(name)[0] < 0
 
@@ -171,7 +214,7 @@ class Case:
 
     def correlation(self, left: str, right: str) -> float:
         """Correlation of the leading scores of two columns in the reference; 0 without scores."""
-        return self._entry(self.reference.normal_scores.correlation, left, right)
+        return self._entry(self._correlations, left, right)
 
     def correlation_now(self, left: str, right: str) -> float:
         """Correlation of the leading scores of two columns in the batch; 0 without scores."""
@@ -190,15 +233,22 @@ class Case:
 
     def partners(self, name: str, *, marked: float = _MARKED) -> list[str]:
         """Columns whose correlation with a column is at least `marked` in the reference."""
+        if name not in self.leading:
+            return []
+        size = np.abs(np.nan_to_num(self._correlations[self.leading[name]]))
         return [
             other
-            for other in self.features
-            if other != name and abs(self.correlation(name, other)) >= marked
+            for other in self.every
+            if other != name and other in self.leading and size[self.leading[other]] >= marked
         ]
+
+    @property
+    def _correlations(self) -> Floats:
+        return self.reference.normal_scores.correlation
 
     def suspect(self, name: str) -> bool:
         """Whether a test found drift in the column, or it fits others worse than in any block."""
-        return name in self._drifted or name in self._strained
+        return name in self._drifted or self._strain.get(name, 0.0) > 1
 
     @cached_property
     def _drifted(self) -> set[str]:
@@ -220,17 +270,9 @@ class Case:
             for found in self.findings
         )
 
-    def misfit(self, scores: Floats) -> Floats:
-        """Squared distance of each score from its prediction by the other scores of the row."""
-        return misfit(scores, self._planes)
-
-    @cached_property
-    def _planes(self) -> Floats:
-        return planes(self.reference.normal_scores.correlation)
-
-    @cached_property
-    def _strained(self) -> set[str]:
-        return strained(self.reference, self.drawn_cells, self._planes)
+    @property
+    def _strain(self) -> dict[str, float]:
+        return self.memory.recall("strain", lambda: strain(self.reference, self.drawn_cells))
 
     def usual(self, trait: Trait) -> tuple[float, float]:
         """Mean and standard deviation of a trait over the reference's blocks; 0 if undefined."""
@@ -264,6 +306,9 @@ class Case:
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly shows when a row was made, as an index or a date does."""
+        return self.memory.recall(("names the block", name), lambda: self._orderly(name))
+
+    def _orderly(self, name: str) -> bool:
         spreads = [block.get(Trait("spread", (name,)), np.nan) for block in self.reference.blocks]
         places = [block.get(Trait("location", (name,)), np.nan) for block in self.reference.blocks]
         few = len(places) < 3  # two places have no order
@@ -284,9 +329,10 @@ class Case:
         Each half of the reference is predicted by a fit of the other half, the batch by both fits.
         Columns in `without`, and blamed columns, are not used.
         """
-        left = self._left(name, without)
+        others = self.predicting(name, without)
         return self.memory.recall(
-            ("expected", *left), lambda: learn_scores(self._others(left), name, self.profile(name))
+            ("expected", name, others),
+            lambda: learn_scores(self._predictors(others), name, self.profile(name)),
         )
 
     def loosened(self, name: str, without: Sequence[str] = ()) -> Expected:
@@ -300,39 +346,67 @@ class Case:
 
         In a hot summer a model of winters extrapolates, and its predictions are not evidence.
         """
-        left = self._left(name, without)
-        return self.memory.recall(("supported", *left), lambda: self._inside(name, left))
+        others = self.predicting(name, without)
+        return self.memory.recall(
+            ("supported", name, others), lambda: self._inside(name, frozenset(others))
+        )
 
-    def _inside(self, name: str, left: Sequence[str]) -> Mask:
+    def _inside(self, name: str, others: frozenset[str]) -> Mask:
         inside = np.ones(len(self.drawn), dtype=bool)
         for other in self.partners(name, marked=_TELLING):
-            if other in self.numeric and other not in left:
+            if other in others and self.is_number(other):
                 inside &= np.abs(self.normal_scores(other, self.numbers(other))) < _INSIDE
         return inside
 
     def expected_labels(self, name: str, without: Sequence[str] = ()) -> ExpectedLabels:
         """Predict a categorical column from the other columns, as learnt from the reference."""
-        left = self._left(name, without)
+        others = self.predicting(name, without)
         return self.memory.recall(
-            ("labels expected", *left),
-            lambda: learn_labels(self._others(left), name, list(self.counts(name))),
+            ("labels expected", name, others),
+            lambda: learn_labels(self._predictors(others), name, list(self.counts(name))),
         )
 
     def expected_steps(self, name: str, first: float, step: float, length: int) -> ExpectedLabels:
         """Predict a numeric column of whole steps, by the number of the step."""
-        left = self._left(name, ())
+        others = self.predicting(name)
         return self.memory.recall(
-            ("steps expected", *left),
+            ("steps expected", name, others),
             lambda: learn_steps(
-                self._others(left), name, self.profile(name), first=first, step=step, length=length
+                self._predictors(others),
+                name,
+                self.profile(name),
+                first=first,
+                step=step,
+                length=length,
             ),
         )
 
-    def _left(self, name: str, without: Sequence[str]) -> tuple[str, ...]:
-        """Columns that do not predict a column, itself first."""
-        return name, *sorted({*without, *self.blamed} - {name})
+    def predicting(self, name: str, without: Sequence[str] = ()) -> tuple[str, ...]:
+        """The columns that predict a column, in alphabetical order.
 
-    def _others(self, left: Sequence[str]) -> Predictors:
+        Columns in `without`, and blamed columns, are not used.
+        """
+        left = name, *sorted({*without, *self.blamed} - {name})
+        return self.memory.recall(("predicting", *left), lambda: self._best_of_others(left))
+
+    def _best_of_others(self, left: Sequence[str]) -> tuple[str, ...]:
+        """All columns but some, or those clearest correlated with the first of these some."""
+        kept = [name for name in self.every if name not in left and not self.foreign(name)]
+        if len(kept) <= _ALL_PREDICT:
+            return tuple(kept)
+        clearest = self._clearest(left[0])
+        return tuple(sorted(sorted(kept, key=lambda name: -clearest.get(name, 0.0))[:_PREDICT]))
+
+    def _clearest(self, name: str) -> dict[str, float]:
+        """Largest correlation, in size, of any score of each column with any of a column's."""
+        scores, names = self.reference.normal_scores, self.reference.names
+        own = [k for k, column in enumerate(scores.columns) if names[column] == name]
+        largest = np.abs(np.nan_to_num(self._correlations[own])).max(axis=0, initial=0.0)
+        found: dict[str, float] = {}
+        for column, size in zip(scores.columns, largest.tolist(), strict=True):
+            found[names[column]] = max(size, found.get(names[column], 0.0))
+        return found
+
+    def _predictors(self, others: Sequence[str]) -> Predictors:
         """The reference and the batch, with the columns that predict."""
-        kept = [name for name in self.features if name not in left and not self.foreign(name)]
-        return Predictors(self.reference, self.drawn_cells, kept)
+        return Predictors(self.reference, self.drawn_cells, others)

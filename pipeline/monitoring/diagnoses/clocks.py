@@ -115,16 +115,15 @@ def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> 
 
     It compares the mean scores of the other columns at each step, which is quick but rough.
     """
-    scores = case.reference.normal_scores
-    other = [k for k, i in enumerate(scores.columns) if case.reference.names[i] in case.features]
-    other = [k for k in other if scores.columns[k] != case.place(name)]
+    scores, others = case.reference.normal_scores, set(case.predicting(name))
+    other = [k for k, i in enumerate(scores.columns) if case.reference.names[i] in others]
     before_values = case.profile(name).values(case.reference.cells[:, case.place(name)])
     known = ~np.isnan(before_values)
     before_place = np.round((before_values[known] - found.first) / found.step).astype(np.intp)
     tables = []
     for rows, at in (
-        (scores.of(case.reference.cells[known])[:, other], before_place % found.length),
-        (scores.of(case.drawn_cells[there])[:, other], place[there]),
+        (scores.of(case.reference.cells[known], other), before_place % found.length),
+        (scores.of(case.drawn_cells[there], other), place[there]),
     ):
         counts = np.bincount(at, minlength=found.length).astype(np.float64)
         sums = np.zeros((found.length, len(other)))

@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats
-from pipeline.reference.profile import NumericProfile
+from pipeline.reference.profile import ATOM, NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
-_ATOM = 0.01
-"""Share of the reference from which a single value counts as an atom."""
 _FEWEST = 30
 """Fewest rows of a block that is taken into account."""
 
@@ -42,23 +40,16 @@ def log_mass(profile: NumericProfile, values: Floats, scale: float = 1.0) -> tup
             np.isclose(values, points[0]) if len(points) else np.zeros(len(values), dtype=bool)
         )
         return np.where(constant, 0.0, -14.0), constant
-    weight = np.asarray(profile.upto) - np.asarray(profile.below)
-    atoms = weight >= _ATOM
-    low, high = points[0], points[-1]
-    step = (high - low) / 512
+    masses, low, high = profile.masses, points[0], points[-1]
     nearest = _nearest(points, values)
-    hit = atoms[nearest] & (np.abs(values - points[nearest]) <= 1e-6 * (high - low) / max(scale, 1))
-    edges = np.unique(np.append(np.arange(0, len(points), 8), len(points) - 1))
-    rest = np.where(atoms, 0.0, weight).cumsum()
-    gaps = np.append(0.0, np.asarray(profile.below)[1:] - np.asarray(profile.upto)[:-1]).cumsum()
-    mass = np.diff((rest + gaps)[edges])
-    wide = np.maximum(np.diff(points[edges]), step)
-    density = np.maximum(mass / wide * step, np.exp(-12.0))
-    inside = np.clip(np.searchsorted(points[edges], values, side="right") - 1, 0, len(mass) - 1)
+    close = np.abs(values - points[nearest]) <= 1e-6 * (high - low) / max(scale, 1)
+    hit = masses.atoms[nearest] & close
+    last = len(masses.density) - 1
+    inside = np.clip(np.searchsorted(masses.edges, values, side="right") - 1, 0, last)
     beyond = np.maximum(np.maximum(low - values, values - high), 0.0) / (high - low)
     tail = -8.0 - 2 * np.log1p(20 * beyond)
-    logs = np.where(beyond > 0, tail, np.log(density)[inside])
-    logs = np.where(hit, np.log(np.maximum(weight[nearest], 1e-9)), logs)
+    logs = np.where(beyond > 0, tail, masses.density[inside])
+    logs = np.where(hit, masses.logs[nearest], logs)
     return np.where(np.isnan(values), 0.0, logs), hit
 
 
@@ -104,7 +95,7 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     furthest = (1.5 + 3 * wander) * profile.sd
     points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
     # Whether most values are steps, as whole years are, in the reference and in the batch.
-    counted = weight[weight >= _ATOM].sum() > 0.5
+    counted = weight[weight >= ATOM].sum() > 0.5
     step = float(np.median(np.diff(points))) if counted else 0.0
     if counted:
         steps = (values[~np.isnan(values)] - points[0]) / step

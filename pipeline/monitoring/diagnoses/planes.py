@@ -1,5 +1,7 @@
 """Find columns that fit the other columns of their rows worse than in any block."""
 
+from typing import cast
+
 import numpy as np
 
 from pipeline.columns import Floats
@@ -10,13 +12,22 @@ _UNLIKE = 0.1
 """Relative excess over every block's misfit, beyond chance, of a suspect column."""
 _FEWEST = 30
 """Fewest rows of a block from which its misfit is taken."""
+_AT_ONCE = 2_000
+"""Most rows whose misfit is held in memory at once."""
 _RIDGE = 1e-3
 """Added to the variance of each score, so that the correlation can be inverted."""
 _FAR = 25.0
 """Largest squared misfit of one row, in standard deviations."""
 
 
-def planes(correlation: Floats) -> Floats:
+def planes(reference: Reference) -> Floats:
+    """Planes of a reference, as `fit_planes` computes them; computed once."""
+    if "planes" not in reference.derived:
+        reference.derived["planes"] = fit_planes(reference.normal_scores.correlation)
+    return cast("Floats", reference.derived["planes"])
+
+
+def fit_planes(correlation: Floats) -> Floats:
     """Coefficients of the plane that predicts each score from the others, as columns.
 
     Each column is divided by the standard deviation of its residuals, so that scores times
@@ -37,11 +48,16 @@ def misfit(scores: Floats, predicting: Floats) -> Floats:
     predicting : array of float, shape (n_scores, n_scores)
         The planes.
     """
-    return np.minimum((scores @ predicting) ** 2, _FAR)
+    return squared(scores @ predicting)
 
 
-def strained(reference: Reference, drawn: Cells, predicting: Floats) -> set[str]:
-    """Find columns of a batch that lie further from their plane than in any block.
+def squared(residuals: Floats) -> Floats:
+    """Squares of standardised residuals, each at most `_FAR`."""
+    return np.minimum(residuals**2, _FAR)
+
+
+def strain(reference: Reference, drawn: Cells) -> dict[str, float]:
+    """How much further columns of a batch lie from their plane than in any block.
 
     Parameters
     ----------
@@ -49,18 +65,40 @@ def strained(reference: Reference, drawn: Cells, predicting: Floats) -> set[str]
         The training rows.
     drawn : array of uint16, shape (n_drawn, n_columns)
         Cells of rows of the batch.
-    predicting : array of float, shape (n_scores, n_scores)
-        The planes.
+
+    Returns
+    -------
+    dict of str to float
+        Ratio of the misfit of each column that has scores to the largest that is usual; a column
+        above 1 is strained.
     """
     scores = reference.normal_scores
-    before, now = (misfit(scores.of(x), predicting) for x in (reference.cells, drawn))
-    numbers = reference.cell_blocks
-    usual = [
-        before[numbers == number].mean(axis=0)
-        for number in np.unique(numbers)
-        if (numbers == number).sum() >= _FEWEST
-    ]
-    most = np.max([*usual, before.mean(axis=0)], axis=0)
-    margin = 1 + _UNLIKE + 3 / np.sqrt(max(len(now), 1))
-    worse = now.mean(axis=0) > most * margin if len(now) else np.zeros(len(most), bool)
-    return {reference.names[scores.columns[k]] for k in np.flatnonzero(worse)}
+    if not len(drawn):
+        return {}
+    margin = 1 + _UNLIKE + 3 / np.sqrt(len(drawn))
+    ratio = _mean_misfit(reference, drawn) / (_most_usual(reference) * margin)
+    found: dict[str, float] = {}
+    for k, value in zip(scores.columns, ratio.tolist(), strict=True):
+        name = reference.names[k]
+        found[name] = max(value, found.get(name, 0.0))
+    return found
+
+
+def _mean_misfit(reference: Reference, cells: Cells) -> Floats:
+    """Mean squared misfit of each score over rows, shape (n_scores,)."""
+    scores, predicting = reference.normal_scores, planes(reference)
+    total = np.zeros(len(predicting))
+    for start in range(0, len(cells), _AT_ONCE):
+        total += misfit(scores.of(cells[start : start + _AT_ONCE]), predicting).sum(axis=0)
+    return total / max(len(cells), 1)
+
+
+def _most_usual(reference: Reference) -> Floats:
+    """Largest mean misfit of each score in any block, and over all rows; computed once."""
+    key = "usual misfit"
+    if key not in reference.derived:
+        cells, numbers = reference.cells, reference.cell_blocks
+        parts = [cells[numbers == number] for number in np.unique(numbers)]
+        usual = [_mean_misfit(reference, part) for part in parts if len(part) >= _FEWEST]
+        reference.derived[key] = np.max([*usual, _mean_misfit(reference, cells)], axis=0)
+    return cast("Floats", reference.derived[key])

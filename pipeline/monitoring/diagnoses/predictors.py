@@ -1,6 +1,6 @@
 """Predict a column of a batch from its other columns, as learnt from the reference's rows."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,29 +34,29 @@ class Predictors:
         Whose first sampled rows the relations are learnt from.
     drawn : array of uint16, shape (n_drawn, n_columns)
         Cells of rows of the batch.
-    among : collection of str
-        The columns that may predict.
+    among : sequence of str
+        The columns that may predict, in alphabetical order.
     """
 
     reference: Reference
     drawn: Cells
-    among: Collection[str]
+    among: Sequence[str]
 
     @cached_property
     def _places(self) -> list[int]:
-        """Places of the predicting columns among the features of the reference."""
-        names = [self.reference.names[i] for i in self.reference.features]
-        return [j for j, name in enumerate(names) if name in self.among]
+        """Places of the predicting columns in the cells."""
+        place = {name: i for i, name in enumerate(self.reference.names)}
+        return [place[name] for name in self.among]
 
     @cached_property
     def before(self) -> NDArray[np.float32]:
         """Ranks of the predicting columns in the reference, shape (n_rows, n_predicting)."""
-        return self.reference.ranks(self.reference.cells[: 2 * FITTED])[:, self._places]
+        return self.reference.ranks(self.reference.cells[: 2 * FITTED], self._places)
 
     @cached_property
     def now(self) -> NDArray[np.float32]:
         """Ranks of the predicting columns in the batch, shape (n_drawn, n_predicting)."""
-        return self.reference.ranks(self.drawn)[:, self._places]
+        return self.reference.ranks(self.drawn, self._places)
 
     def cells(self, name: str) -> Cells:
         """Cells of a column in the reference."""
@@ -77,8 +77,7 @@ class Predictors:
 
     def named(self, sources: Places) -> frozenset[str]:
         """Names of predicting columns, by their place among these."""
-        names = [self.reference.names[i] for i in self.reference.features]
-        return frozenset(names[self._places[j]] for j in sources)
+        return frozenset(self.among[j] for j in sources)
 
 
 def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expected:

@@ -69,6 +69,17 @@ class Expected:
         nats: Floats = np.clip(proved, -_LARGEST, _LARGEST)
         return nats
 
+    @property
+    def most_nats(self) -> Floats:
+        """Largest `log_ratio` that any score could have in each drawn row."""
+        # The ratio is a parabola in the score, open below where the variance is less than 1.
+        if self.variance < 1:
+            likeliest = np.clip(self.now / (1 - self.variance), -_OUTERMOST, _OUTERMOST)
+        else:
+            likeliest = np.copysign(_OUTERMOST, self.now)
+        most: Floats = np.maximum(self.log_ratio(likeliest), 0.0)
+        return most
+
     def loosened(self, scores: Floats, there: Mask) -> "Expected":
         """Adjust the prediction to the relation that most rows of the batch show.
 

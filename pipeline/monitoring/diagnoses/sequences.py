@@ -31,13 +31,21 @@ def strayed(case: Case, name: str) -> Mask | None:
     """
     if not (_is_steady(case, name) and _is_raised(case, name)):
         return None
-    steady = [other for other in case.numeric if _is_steady(case, other)]
+    steady = [name for name in _steady(case) if name not in case.blamed]
     raised = [other for other in steady if _is_raised(case, other)]
     as_ever = [other for other in steady if other not in raised and _walks_as_ever(case, other)]
     if 2 * len(raised) > len(steady) or not as_ever:
         return None
     odd = sticking_out(_values(case, name), case.profile(name))
     return odd[case.tally.chosen[: len(case.drawn)]]
+
+
+def _steady(case: Case) -> list[str]:
+    """Numeric columns that continue from row to row, with those that are blamed."""
+    return case.memory.recall(
+        "steady",
+        lambda: [x for x in case.known if case.is_number(x) and _is_steady(case, x)],
+    )
 
 
 def usual_share(case: Case, name: str) -> float:
@@ -74,7 +82,7 @@ def out_of_step(
     now = case.tally.order[name].even
     if len(even) < 2 or min(even) < _REGULAR or now > min(even) - _FELL:
         return None
-    others = (other for other in case.numeric if other != name and _is_steady(case, other))
+    others = (x for x in _steady(case) if x != name and x not in case.blamed)
     if not any(_walks_as_ever(case, other) for other in others):
         return None
     values = _values(case, name)

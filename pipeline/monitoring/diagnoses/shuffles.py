@@ -66,7 +66,7 @@ def with_rival(case: Case, cause: Cause) -> Cause:
     name = cause.columns[0]
     misplaced = _misplaced(case, name)
     sources = (case.expected(name) if name in case.numeric else case.expected_labels(name)).sources
-    for other in filter(sources.__contains__, case.features):
+    for other in filter(sources.__contains__, case.every):
         rest = replace(case, blamed=case.blamed | {other})
         if _found(rest, name):
             continue

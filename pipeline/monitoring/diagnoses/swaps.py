@@ -1,14 +1,15 @@
 """Swaps: two columns that hold each other's values."""
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.columns import Floats
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
+from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
 from pipeline.monitoring.diagnoses.likelihood import drift_gain, log_mass, mixture, touched_rows
+from pipeline.monitoring.diagnoses.planes import planes, squared
+from pipeline.monitoring.diagnoses.resemblance import likeliest_pairs
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.summaries import Trait
@@ -29,6 +30,8 @@ _CANDIDATES = 4
 """Most pairs of columns that are examined closely."""
 _SUPPORTED = 0.3
 """Least share of rows for which the other columns can predict."""
+_TOUCHED = 150
+"""Most scores whose relation to the pair is looked at, in the preselection."""
 _GLANCE = 1_000
 """Rows by which pairs of columns are preselected."""
 _BOTH = 0.7
@@ -41,7 +44,7 @@ def swapped_numbers(case: Case) -> Iterator[Cause]:
     """Recognise two numeric columns that hold each other's values."""
     varied = [
         name
-        for name in case.numeric
+        for name in filter(case.is_number, case.every)
         if len(case.profile(name).grid) > 2 and not case.names_the_block(name)
     ]
     for left, right in _candidates(case, varied):
@@ -70,19 +73,23 @@ def _two_kinds(case: Case, left: str, right: str, touched: Mask) -> bool:
 
 def swapped_labels(case: Case) -> Iterator[Cause]:
     """Recognise two categorical columns that hold each other's labels."""
-    for left, right in _candidates(case, case.categorical):
+    for left, right in _candidates(case, [name for name in case.every if not case.is_number(name)]):
         yield from _exchanged(case, (left, right), _labels_gain(case, left, right))
 
 
 def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     """Preselect pairs of columns that look exchanged, the likeliest first."""
-    scores = case.reference.normal_scores.of(case.drawn_cells[:_GLANCE])
-    pairs = list(combinations(names, 2))
-    standing = [pair for pair in pairs if case.stood("swapped", *pair) > _ALL]
+    suspects = {name for name in names if name in case.features and case.suspect(name)}
+    stood = {
+        (min(one.columns), max(one.columns))
+        for one in case.standing
+        if one.cause == "swapped" and set(one.columns) <= set(names) and one.share > _ALL
+    }
+    standing = sorted(stood)
     scored = sorted(
         (-likely, pair)
-        for pair in pairs
-        if any(map(case.suspect, pair)) and (likely := _quick(case, scores, *pair)) > 0
+        for pair in likeliest_pairs(case, names, suspects)
+        if (likely := _quick(case, *pair)) > 0
     )
     likeliest = [pair for _, pair in scored[:_CANDIDATES] if pair not in standing]
     return standing + likeliest
@@ -149,9 +156,13 @@ def _cause(case: Case, pair: tuple[str, str], share: float, total: float, touche
     )
 
 
-def _quick(case: Case, scores: Floats, left: str, right: str) -> float:
+def _quick(case: Case, left: str, right: str) -> float:
     """How much better two columns fit in each other's place, by quick tests; 0 if not better."""
-    if left in case.categorical:
+    return case.memory.recall(("quick", left, right), lambda: _quickly(case, left, right))
+
+
+def _quickly(case: Case, left: str, right: str) -> float:
+    if not case.is_number(left):
         shares = []
         for name, instead in ((left, right), (right, left)):
             places, labels = case.labels(name)
@@ -161,18 +172,42 @@ def _quick(case: Case, scores: Floats, left: str, right: str) -> float:
             shares.append(float(fits[known].mean()) if len(known) else 0.0)
         return max(min(shares) - 0.02, 0.0)
     values = {name: case.numbers(name)[:_GLANCE] for name in (left, right)}
-    exchanged, plain = scores.copy(), np.zeros(len(scores))
+    scores, residuals = case.memory.recall("residuals", lambda: _residuals(case))
+    predicting = planes(case.reference)
+    plain, moves = np.zeros(len(scores)), []
     for name, instead in ((left, right), (right, left)):
         belongs = values[instead]
         if name in case.leading:
-            exchanged[:, case.leading[name]] = case.normal_scores(name, belongs)
-        profile = case.profile(name)
+            k = case.leading[name]
+            moves.append((k, case.normal_scores(name, belongs) - scores[:, k]))
         there = ~np.isnan(belongs) & ~np.isnan(values[name])
-        gain = log_mass(profile, belongs)[0] - log_mass(profile, values[name])[0]
+        gain = log_mass(case.profile(name), belongs)[0] - _mass(case, name)
         plain += np.where(there, gain, 0.0)
-    related = (case.misfit(scores) - case.misfit(exchanged)).sum(axis=1) / 2
+    touched = _most_touched(predicting, [k for k, _ in moves])
+    before = residuals[:, touched]
+    after = before + sum(move[:, None] * predicting[k, touched] for k, move in moves)
+    related = (squared(before) - squared(after)).sum(axis=1) / 2
     share, total = mixture(plain + related)
     return total if share > 0.04 and total > _TOTAL / 2 else 0.0
+
+
+def _residuals(case: Case) -> tuple[Floats, Floats]:
+    """Scores of the first drawn rows, and their standardised distances from their planes."""
+    scores = case.reference.normal_scores.of(case.drawn_cells[:_GLANCE])
+    return scores, scores @ planes(case.reference)
+
+
+def _mass(case: Case, name: str) -> Floats:
+    """Logarithm of the mass of the values of the first drawn rows."""
+    return case.memory.recall(
+        ("mass", name), lambda: log_mass(case.profile(name), case.numbers(name)[:_GLANCE])[0]
+    )
+
+
+def _most_touched(predicting: Floats, moved: Sequence[int]) -> Places:
+    """Scores whose distance from their plane depends most on some scores."""
+    weight = np.abs(predicting[moved]).max(axis=0, initial=0.0)
+    return np.sort(np.argsort(-weight, kind="stable")[:_TOUCHED])
 
 
 def _numbers_gain(

@@ -120,6 +120,15 @@ class Column:
         """The relation to the other columns that most rows of the batch show."""
         return self._relation(self.case.loosened(self.name))
 
+    @cached_property
+    def most_related(self) -> Floats:
+        """Most nats per row that any change gains in the relation to the other columns."""
+        most = [
+            np.where(np.isnan(self.values), 0.0, one.expected.most_nats - one.arrived)
+            for one in (self.related, self.loosened)
+        ]
+        return np.where(self.supported, np.maximum(*most), 0.0)
+
     def _relation(self, expected: Expected) -> Relation:
         expected = replace(expected, now=expected.now[: len(self.values)])
         scores = self.case.normal_scores(self.name, self.values)
@@ -132,6 +141,8 @@ def fit_change(column: Column, change: Change) -> Fit | None:
     plain = plain_gain(case.profile(name), values, change, mass=column.mass)
     share, total = mixture(plain)
     if (share < _SHARE or total < TOTAL / 2) and not case.suspect(name):
+        return None
+    if np.maximum(plain + column.most_related, 0.0).sum() < TOTAL:  # whatever the others say
         return None
     undone = case.normal_scores(name, change.undone(values))
     related = column.supported * _related_gain(values, undone, column.related)
