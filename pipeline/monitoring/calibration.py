@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.monitoring.diagnoses.case import NATS
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
-from pipeline.reference.sketches import as_reference, own_blocks
+from pipeline.reference.sketches import as_reference, own_blocks, panel
 from pipeline.reference.summaries import ROWS, Summary
 
 TRIALS = 8
@@ -33,7 +33,13 @@ Judge = Callable[..., Collection[Cause]]
 """Finds the causes in `current`, compared with `reference`; both are keyword arguments."""
 
 
-def limits(reference: Reference, judge: Judge, *, alpha: float) -> Limits:
+def limits(
+    reference: Reference,
+    judge: Judge,
+    *,
+    alpha: float,
+    columns: Collection[str] | None = None,
+) -> Limits:
     """Evidence that sound blocks show of each cause of a column, as a limit that a fault exceeds.
 
     Blocks of the first half are judged by all other blocks, those of the second half by the
@@ -51,6 +57,9 @@ def limits(reference: Reference, judge: Judge, *, alpha: float) -> Limits:
         Finds causes, without asking for limits.
     alpha : float
         Largest share of sound batches in which what was seen is said again.
+    columns : collection of str, optional
+        The columns whose limits are asked for, with their relations; all by default. A limit that
+        was found once is kept.
 
     Returns
     -------
@@ -59,9 +68,14 @@ def limits(reference: Reference, judge: Judge, *, alpha: float) -> Limits:
         without nats; empty with fewer than `_FEWEST` + 1 blocks.
     """
     key = "limits of causes", alpha
-    if key not in reference.derived:
-        reference.derived[key] = _limits(reference, judge, alpha)
-    return cast("Limits", reference.derived[key])
+    found, known = reference.derived.setdefault(key, ({}, set()))
+    new = set(reference.names if columns is None else columns) - known
+    if new:
+        among = panel(reference, new)
+        for pair, limit in _limits(reference, judge, alpha, among).items():
+            found.setdefault(pair, limit)
+        known |= among | new
+    return cast("Limits", found)
 
 
 def strength(cause: Cause) -> float:
@@ -69,10 +83,10 @@ def strength(cause: Cause) -> float:
     return float(cause.evidence.get(NATS, cause.share))
 
 
-def _limits(reference: Reference, judge: Judge, alpha: float) -> Limits:
+def _limits(reference: Reference, judge: Judge, alpha: float, among: Collection[str]) -> Limits:
     if alpha >= 1:
         return {}
-    said, tried = _said_of_sound_blocks(reference, judge)
+    said, tried = _said_of_sound_blocks(reference, judge, among)
     found = {}
     for pair, seen in said.items():
         rate = (len(seen) + _STRENGTH * _ELSEWHERE) / (tried + _STRENGTH)
@@ -83,15 +97,16 @@ def _limits(reference: Reference, judge: Judge, alpha: float) -> Limits:
 
 
 def _said_of_sound_blocks(
-    reference: Reference, judge: Judge
+    reference: Reference, judge: Judge, among: Collection[str]
 ) -> tuple[dict[tuple[str, str], list[float]], int]:
     """Strength of what is said of each cause and column, and the number of blocks judged."""
-    blocks = [_of_its_rows(block) for block in own_blocks(reference, last=len(reference.blocks))]
+    every = own_blocks(reference, last=len(reference.blocks), among=among)
+    blocks = [_of_its_rows(block) for block in every]
     said, tried = defaultdict[tuple[str, str], list[float]](list), 0
     for k in np.unique(np.linspace(0, len(blocks) - 1, TRIALS).astype(int)) if blocks else []:
         forward = k >= len(blocks) // 2
         others = blocks[:k] if forward else [*blocks[:k], *blocks[k + 1 :]]
-        known = as_reference(reference, others) if len(others) >= _FEWEST else None
+        known = as_reference(reference, others, among=among) if len(others) >= _FEWEST else None
         if known is None or blocks[k].sketch is None:
             continue
         tried += 1

@@ -79,7 +79,7 @@ def diagnose(
     recent: Sequence[Summary],
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
-    find_limits: Callable[[], Limits] = dict,
+    find_limits: Callable[..., Limits] = dict,
 ) -> tuple[tuple[Cause, ...], list[str]]:
     """Find the faults of a batch: what breaks with the reference and with the last sound batches.
 
@@ -105,14 +105,15 @@ def diagnose(
     standing : sequence of Cause
         Faults of the batches right before this batch, if these are in quarantine.
     find_limits : callable
-        Finds the evidence that sound blocks show of a cause; asked only if something is found.
+        Finds the evidence that sound blocks show of a cause; asked only if something is found,
+        in a table with many columns for the examined columns, by `columns`.
 
     Returns
     -------
     tuple of Cause
         What is believed.
     list of str
-        A sentence about each cause that is not.
+        Sentences about each cause that is not, and about columns that were not examined.
     """
     if reference.rows < _FEWEST:
         return (), []
@@ -120,7 +121,17 @@ def diagnose(
     doubt = Doubt(case, find_limits)
     with np.errstate(all="ignore"):  # extreme values overflow, and stay extreme
         causes = tuple(_causes(case, doubt))
-    return causes, doubt.notes(causes)
+    return causes, [*_left_out(case), *doubt.notes(causes)]
+
+
+def _left_out(case: Case) -> Iterator[str]:
+    """Say in how many columns faults were not looked for."""
+    if case.wide:
+        yield (
+            f"Faults are looked for in {len(case.examined)} of {len(case.known):,} columns, "
+            "because all would take too long: the columns that drifted and matter most to the "
+            "model, and those that changed most."
+        )
 
 
 def _rank(case: Case, cause: Cause) -> tuple[bool, bool, float]:

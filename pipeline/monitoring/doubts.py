@@ -15,7 +15,7 @@ from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
-from pipeline.reference.sketches import KEPT, as_reference, own_blocks
+from pipeline.reference.sketches import KEPT, as_reference, own_blocks, panel
 
 Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
@@ -38,7 +38,7 @@ class Doubt:
         Finds the evidence that sound blocks show; asked only if something is found.
     """
 
-    def __init__(self, case: Case, find_limits: Callable[[], Limits]) -> None:
+    def __init__(self, case: Case, find_limits: Callable[..., Limits]) -> None:
         self._case = case
         self._find_limits = find_limits
         self._reasons: dict[str, str] = {}
@@ -62,7 +62,8 @@ class Doubt:
     def _reason(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> str:
         if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
             return "the column tells the time of its rows"
-        limit = max((self._limits.get((cause.cause, x), 0.0) for x in cause.columns), default=0.0)
+        limits = self._limits
+        limit = max((limits.get((cause.cause, x), 0.0) for x in cause.columns), default=0.0)
         if strength(cause) < limit:
             return (
                 f"sound blocks of the reference show it as well; its evidence is "
@@ -74,7 +75,8 @@ class Doubt:
 
     @cached_property
     def _limits(self) -> Limits:
-        return self._find_limits()
+        case = self._case
+        return self._find_limits(columns=case.examined) if case.wide else self._find_limits()
 
     def _breaks_with_nearby(
         self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]
@@ -88,6 +90,8 @@ class Doubt:
         if key not in self._said:
             # What was found already is asked for as a fault that continues.
             asked = replace(nearby, standing=(*nearby.standing, cause))
+            if self._case.wide:
+                asked = replace(asked, asked=frozenset(cause.columns))
             self._said[key] = list(diagnosis(asked.without_columns(blamed)))
         return any(
             one.cause == cause.cause
@@ -130,8 +134,9 @@ class Doubt:
         case = self._case
         if not case.recent and len(case.reference.blocks) <= KEPT:
             return None  # it would be the reference again, by fewer rows
-        before = [*own_blocks(case.reference), *case.recent][-KEPT:]
-        reference = as_reference(case.reference, before)
+        among = panel(case.reference, case.examined)
+        before = [*own_blocks(case.reference, among=among), *case.recent][-KEPT:]
+        reference = as_reference(case.reference, before, among=among)
         if reference is None:
             return None
         rows = case.rows

@@ -4,7 +4,7 @@ A reference describes long ago; a season or growth moves away from it step by st
 of a batch against its neighbours needs rows of these: each batch leaves a small random sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.reference.order import interquartile
+from pipeline.reference.pairs import too_many
 from pipeline.reference.profile import MISSING, NumericProfile, Profile
 from pipeline.reference.reference import Reference
 from pipeline.reference.sampling import SKETCHED
@@ -19,12 +20,19 @@ from pipeline.reference.summaries import ROWS, Summary, Trait
 
 KEPT = 8
 """Batches that form a reference."""
+_PANEL = 100
+"""Columns by which faults are judged, where there are too many columns for all."""
 _AS_RECORDED = ("rows", "copies", "repeats", "strays", "even")
 """Numbers that a sample of the rows does not tell: those of the whole batch stay."""
 
 
-def own_blocks(reference: Reference, last: int = KEPT) -> list[Summary]:
-    """The last blocks of a reference, each with its rows of the stored sample as its sketch."""
+def own_blocks(
+    reference: Reference, last: int = KEPT, *, among: Collection[str] | None = None
+) -> list[Summary]:
+    """The last blocks of a reference, each with its rows of the stored sample as its sketch.
+
+    The sketches hold the columns in `among`; by default they hold all.
+    """
     first = max(len(reference.blocks) - last, 0)
     found = []
     for number, block in enumerate(reference.blocks[first:], start=first):
@@ -32,6 +40,7 @@ def own_blocks(reference: Reference, last: int = KEPT) -> list[Summary]:
         columns = {
             name: _decoded(reference.columns[name], cells[:, i])
             for i, name in enumerate(reference.names)
+            if among is None or name in among
         }
         found.append(Summary(block, sketch=pd.DataFrame(columns)))
     return found
@@ -49,7 +58,28 @@ def _decoded(profile: Profile, cells: np.ndarray) -> np.ndarray:
     return np.where(there, profile.points[place], np.nan)
 
 
-def as_reference(reference: Reference, batches: Sequence[Summary]) -> Reference | None:
+def panel(reference: Reference, names: Collection[str]) -> frozenset[str]:
+    """Columns by which faults of some columns are judged.
+
+    All columns; in a table with too many for all pairs to be followed, `names` and the columns
+    clearest correlated with them, `_PANEL` in all.
+    """
+    if not too_many(len(reference.features)):
+        return frozenset(reference.names)
+    scores = reference.normal_scores
+    own = [k for k, i in enumerate(scores.columns) if reference.names[i] in names]
+    size = np.abs(np.nan_to_num(scores.correlation[own])).max(axis=0, initial=0.0)
+    others = [reference.names[scores.columns[k]] for k in np.argsort(-size, kind="stable")]
+    kept = dict.fromkeys([*sorted(set(names) & set(reference.names)), *others])
+    return frozenset(list(kept)[: max(_PANEL, len(names))])
+
+
+def as_reference(
+    reference: Reference,
+    batches: Sequence[Summary],
+    *,
+    among: Collection[str] | None = None,
+) -> Reference | None:
     """A reference of some batches, each a block, by the rows that they left.
 
     Parameters
@@ -58,6 +88,8 @@ def as_reference(reference: Reference, batches: Sequence[Summary]) -> Reference 
         Whose columns they hold.
     batches : sequence of Summary
         With sketches; others are left out.
+    among : collection of str, optional
+        The columns to describe; all by default.
 
     Returns
     -------
@@ -68,7 +100,8 @@ def as_reference(reference: Reference, batches: Sequence[Summary]) -> Reference 
     if not kept:
         return None
     sketches = [one.sketch for one in kept if one.sketch is not None]
-    names = [name for name in reference.names if all(name in one for one in sketches)]
+    asked = reference.names if among is None else [x for x in reference.names if x in among]
+    names = [name for name in asked if all(name in one for one in sketches)]
     columns: Columns = {
         name: Numeric(nullable=True)
         if isinstance(reference.columns[name], NumericProfile)

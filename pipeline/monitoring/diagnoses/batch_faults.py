@@ -210,10 +210,8 @@ def _distinct(cells: Cells) -> int:
 
 def _hashed(cells: Cells) -> NDArray[np.uint64]:
     """Hash each row of cells to 64 bits."""
-    random = np.random.default_rng(0)
-    odd = random.integers(2**63, size=cells.shape[1], dtype=np.uint64)
-    odd *= np.uint64(2)
-    odd += np.uint64(1)
+    drawn = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
+    odd = np.asarray([drawn * np.uint64(2) + np.uint64(1)])[0]
     hashes = np.zeros(len(cells), dtype=np.uint64)
     for start in range(0, cells.shape[1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE)

@@ -71,6 +71,8 @@ class Case:
         Faults of the batches right before this batch, if these are in quarantine.
     blamed : frozenset of str
         Columns whose fault is known; nothing is concluded from them.
+    asked : frozenset of str or None
+        The only columns in which faults are looked for; None for no such limit.
     memory : Memory
         What was computed about the batch; its copies share it.
     """
@@ -83,6 +85,7 @@ class Case:
     findings: Sequence[Finding]
     standing: Sequence[Cause] = ()
     blamed: frozenset[str] = frozenset()
+    asked: frozenset[str] | None = None
     memory: Memory = field(default_factory=Memory, repr=False)
 
     def without(self, cause: Cause) -> "Case":
@@ -116,8 +119,15 @@ class Case:
 
         Columns with a fault in the batches right before this batch are among them.
         """
-        asked = {name for cause in self.standing for name in cause.columns}
-        return [name for name in self.every if name in self.examined or name in asked]
+        if self.asked is not None:
+            return [name for name in self.every if name in self.asked]
+        stood = {name for cause in self.standing for name in cause.columns}
+        return [name for name in self.every if name in self.examined or name in stood]
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are too many columns for faults to be looked for in all."""
+        return too_many(len(self.known))
 
     @property
     def examined(self) -> frozenset[str]:
@@ -125,7 +135,7 @@ class Case:
         return self.memory.recall("examined", self._chosen)
 
     def _chosen(self) -> frozenset[str]:
-        if not too_many(len(self.known)):
+        if not self.wide:
             return frozenset(self.known)
         atoms = {
             name: self.summary.get(trait, 0.0) - self.most(trait)
