@@ -280,7 +280,7 @@ def _correlations(
 ) -> tuple[Floats, Floats, Floats]:
     """Change of the correlation of pairs of scores; textbook chances of it and of the floor."""
     scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
-    before, now = batch.reference.usual_correlation[i, j], batch.tally.correlation[i, j]
+    before, now = batch.reference.usual_correlation(i, j), batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
     skewness = scores.skewness[i] * scores.skewness[j] * difference_skewness(n, m)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,5 +1,6 @@
 """Classifier two-sample test: finds differences that no column and no pair shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +76,9 @@ def separate(reference: Ranks, current: Ranks, *, seed: int) -> Separation:
     sides = [side[:CLASSIFIED] for side in (reference, current)]
     if min(len(side) for side in sides) < FEWEST or not reference.shape[1]:
         return Separation(0.5, float("nan"), (), (0, 0))
-    matrix = np.vstack(sides)
-    live = np.arange(len(matrix)) >= len(sides[0])
-    half = np.concatenate([np.arange(len(side)) % 2 == 1 for side in sides])
+    halves = [[side[start::2] for side in sides] for start in (0, 1)]
     areas, p_values, gains = zip(
-        *(_judged(matrix, live, judged, seed) for judged in (half, ~half)), strict=True
+        *(_judged(known, judged, seed) for known, judged in (halves, halves[::-1])), strict=True
     )
     gain = np.sum(gains, axis=0)
     most = [int(j) for j in np.argsort(-gain, kind="stable")[:3] if gain[j] > 0]
@@ -88,16 +87,25 @@ def separate(reference: Ranks, current: Ranks, *, seed: int) -> Separation:
 
 
 def _judged(
-    matrix: Ranks, live: NDArray[np.bool_], judged: NDArray[np.bool_], seed: int
+    known: Sequence[Ranks], judged: Sequence[Ranks], seed: int
 ) -> tuple[float, float, Floats]:
-    """Area and p-value of the judged rows by trees of the others, and gain of each column."""
-    labels = live[~judged]
+    """Area and p-value of the judged rows by trees of the known rows, and gain of each column.
+
+    Both have the rows of the reference and those of the current side.
+    """
+    labels = _current(known)
     share = labels.mean()
     weights = np.where(labels, 0.5 / share, 0.5 / (1 - share))
-    train = xgb.DMatrix(matrix[~judged], labels, weight=weights)
+    train = xgb.DMatrix(np.vstack(known), labels, weight=weights)
     booster = xgb.train(_SETTINGS | {"seed": seed}, train, _TREES)
-    area, p_value = separation(live[judged], booster.inplace_predict(matrix[judged]))
-    gains = np.zeros(matrix.shape[1])
+    scores = booster.inplace_predict(np.vstack(judged))
+    area, p_value = separation(_current(judged), scores)
+    gains = np.zeros(known[0].shape[1])
     for name, gain in booster.get_score(importance_type="total_gain").items():
         gains[int(name[1:])] = float(np.sum(gain))
     return area, p_value, gains
+
+
+def _current(sides: Sequence[Ranks]) -> NDArray[np.bool_]:
+    """Mark the rows of the second of two sides."""
+    return np.repeat([False, True], [len(side) for side in sides])

@@ -5,7 +5,7 @@ the means.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,8 +20,10 @@ LARGEST_CORRELATION = 0.99
 """Largest correlation; those closer to 1 are replaced by it."""
 _NO_SPREAD = 1e-9
 """Standard deviation below which a score only varies by rounding."""
-_CHUNK = 4_000_000
+_CHUNK = 2_000_000
 """Most scores that are held in memory at once."""
+_PAIRED = 250
+"""Rows whose followed pairs are held in memory at once."""
 RARE_AXES = 20
 """Rows outside of its most frequent value that a column needs to enter the joint test."""
 
@@ -47,7 +49,7 @@ class NormalScores:
         Third standardised moment of each score.
     correlation, variance : array of float, shape (n_scores, n_scores)
         Correlations over the sample, and the variance of Fisher's z for one row, which holds
-        for any distribution.
+        for any distribution; the variance is 0 where only some pairs are followed, and not this.
     numeric : list of int
         Places of the normal scores among all scores.
     covariance : array of float, shape (n_numeric, n_numeric)
@@ -95,32 +97,27 @@ class NormalScores:
                 rarest.append(share)
         numeric = [i for i, label in enumerate(labels) if not label]
         n = max(len(cells), 1)
-        r, both, third = (np.zeros((len(columns),) * 2) for _ in range(3))
-        covariance, skewness = np.zeros((len(numeric),) * 2), np.zeros(len(columns))
+        r, covariance = np.zeros((len(columns),) * 2), np.zeros((len(numeric),) * 2)
+        skewness = np.zeros(len(columns))
         for scored, z in _standardised(cells, columns, tables):
-            plain, squares = scored[:, numeric], z**2
+            plain = scored[:, numeric]
             r += z.T @ z
-            both += squares.T @ squares
-            third += (squares * z).T @ z
             covariance += plain.T @ plain
-            skewness += (squares * z).sum(axis=0)
-        r, both, third = r / n, both / n, third / n
-        fourth = np.diag(both)
-        # Variance of a correlation from its influence function, then that of Fisher's z.
-        influence = both - r * (third + third.T) + r**2 * (fourth[:, None] + fourth + 2 * both) / 4
-        limit = np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION)
-        return cls(
+            skewness += (z**2 * z).sum(axis=0)
+        scores = cls(
             columns=columns,
             labels=labels,
             tables=tables,
             rarest=np.asarray(rarest),
             skewness=skewness / n,
-            correlation=r,
-            variance=np.maximum(influence, _NO_SPREAD) / (1 - limit**2) ** 2,
+            correlation=r / n,
+            variance=np.zeros_like(r),
             numeric=numeric,
             covariance=covariance / n,
             chosen=chosen,
         )
+        variance = _variance if chosen is None else _variance_of_followed
+        return replace(scores, variance=variance(scores, cells))
 
     @cached_property
     def leading(self) -> list[int]:
@@ -211,6 +208,52 @@ class NormalScores:
         r /= len(cells)
         r[~varied], r[:, ~varied] = np.nan, np.nan
         return r
+
+
+def _variance(scores: NormalScores, cells: Cells) -> Floats:
+    """Variance of Fisher's z for one row of all pairs of scores, shape (n_scores, n_scores)."""
+    n, size = max(len(cells), 1), len(scores.columns)
+    both, third = np.zeros((size, size)), np.zeros((size, size))
+    for _, z in _standardised(cells, scores.columns, scores.tables):
+        squares = z**2
+        both += squares.T @ squares
+        third += (squares * z).T @ z
+    both, third = both / n, third / n
+    fourth = np.diag(both)
+    return _of_fisher(scores.correlation, both, third + third.T, fourth[:, None] + fourth)
+
+
+def _variance_of_followed(scores: NormalScores, cells: Cells) -> Floats:
+    """Variance as `_variance` gives it, but of the followed pairs alone; else 0."""
+    n, (one, other) = max(len(cells), 1), scores.followed
+    both, third, fourth = (np.zeros(len(one)) for _ in range(3))
+    for _, many in _standardised(cells, scores.columns, scores.tables):
+        for z in np.array_split(many, max(len(many) // _PAIRED, 1)):
+            a, b = z[:, one], z[:, other]
+            both += ((a * b) ** 2).sum(axis=0)
+            third += (a * b * (a**2 + b**2)).sum(axis=0)
+            fourth += (a**4 + b**4).sum(axis=0)
+    variance = np.zeros_like(scores.correlation)
+    variance[one, other] = _of_fisher(
+        scores.correlation[one, other], both / n, third / n, fourth / n
+    )
+    return variance
+
+
+def _of_fisher(r: Floats, both: Floats, third: Floats, fourth: Floats) -> Floats:
+    """Variance of a correlation from its influence function, and then that of Fisher's z.
+
+    Parameters
+    ----------
+    r : array of float
+        Correlations.
+    both, third, fourth : array of float
+        Means of a^2 b^2, of a^3 b + a b^3, and of a^4 + b^4, of standardised scores a and b.
+    """
+    influence = both - r * third + r**2 * (fourth + 2 * both) / 4
+    limit = np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION)
+    variance: Floats = np.maximum(influence, _NO_SPREAD) / (1 - limit**2) ** 2
+    return variance
 
 
 def correlations(scores: Floats) -> Floats:

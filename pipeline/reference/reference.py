@@ -226,7 +226,7 @@ class Reference:
         """The reference with the pairs of columns to follow chosen, if it has too many pairs."""
         if not too_many(len(self.features)):
             return self
-        scores = self.normal_scores
+        scores = replace(self, followed=()).normal_scores
         names = [self.names[scores.columns[i]] for i in scores.leading]
         one, other = choose(
             scores.correlation[np.ix_(scores.leading, scores.leading)],
@@ -308,20 +308,22 @@ class Reference:
         excess = float(self.observed.weighted_mean[place])
         return max((1 + excess) * rows / max(rows - 1, 1), _LEAST_VARIANCE)
 
-    @cached_property
-    def usual_correlation(self) -> Floats:
-        """Correlation of scores within a block, shape (n_scores, n_scores).
+    def usual_correlation(self, one: NDArray[np.intp], other: NDArray[np.intp]) -> Floats:
+        """Correlation of pairs of scores within a block, shape (n_pairs,), by their places.
 
         The mean of the blocks in Fisher's z, for pairs that blocks hold; that of all rows for
         other labels of the two columns, and without `FEWEST_BLOCKS` blocks.
         """
-        usual = self.normal_scores.correlation.copy()
+        usual: Floats = self.normal_scores.correlation[one, other]
         kept = self.traits.of_kind("correlation")
         means = np.tanh(self.observed.weighted_mean[kept])
         known = np.isfinite(means) & (self.observed.count[kept] >= FEWEST_BLOCKS)
-        one, other = (side[known] for side in self.normal_scores.followed)
-        usual[one, other] = usual[other, one] = means[known]
-        return usual
+        left, right = (side[known] for side in self.normal_scores.followed)
+        mean = dict(
+            zip(zip(left.tolist(), right.tolist(), strict=True), means[known].tolist(), strict=True)
+        )
+        pairs = zip(one.tolist(), other.tolist(), usual.tolist(), strict=True)
+        return np.asarray([mean.get((a, b), value) for a, b, value in pairs])
 
     @cached_property
     def _places(self) -> dict[Trait, int]:

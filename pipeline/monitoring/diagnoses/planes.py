@@ -12,7 +12,7 @@ _UNLIKE = 0.1
 """Relative excess over every block's misfit, beyond chance, of a suspect column."""
 _FEWEST = 30
 """Fewest rows of a block from which its misfit is taken."""
-_AT_ONCE = 2_000
+_AT_ONCE = 500
 """Most rows whose misfit is held in memory at once."""
 _RIDGE = 1e-3
 """Added to the variance of each score, so that the correlation can be inverted."""
