@@ -1,6 +1,6 @@
 """What the comparison of a batch found: tests, drift per column and pair, and causes."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -8,6 +8,8 @@ import pandas as pd
 
 from pipeline.reference.summaries import Summary, summary_to_json
 
+LISTED = 5_000
+"""Most findings that are stored of a batch; a table of 50 columns has fewer."""
 Level = Literal["rows", "batches", "decay"]
 
 FLOORS: dict[Level, dict[str, float]] = {
@@ -314,8 +316,13 @@ class DriftReport:
         return tuple(dict.fromkeys(found))
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to JSON-able values; undefined numbers become None."""
-        values = asdict(self) | {
+        """Convert the report to JSON-able values; undefined numbers become None.
+
+        At most `LISTED` findings are listed, the most significant, and the others are counted.
+        """
+        listed = replace(self, findings=self.findings[:LISTED])
+        values = asdict(listed) | {
+            "findings_not_listed": max(len(self.findings) - LISTED, 0),
             "summary": summary_to_json(self.summary),
             "alarm": self.alarm,
             "outcome": self.outcome,
