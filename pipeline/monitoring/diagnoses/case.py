@@ -1,8 +1,9 @@
 """The case that diagnoses look at: a batch as it arrived, and the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, Numer
 from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
 
+T = TypeVar("T")
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
 JUDGED = 4_000
@@ -39,6 +41,10 @@ _TELLING = 0.3
 """Correlation from which a column counts among those that predict another column."""
 _FOREIGN = 0.5
 """Share of rows with new labels from which a column is another column than it was."""
+_NAMING = 100
+"""Most columns that may name a segment in a wide table, the first by name."""
+DISTINCT = 40
+"""Most distinct values of a numeric column that may name segments."""
 _INSIDE = 2.0
 """Normal score up to which the reference knows a column well."""
 _ALL_PREDICT, _PREDICT = 40, 30
@@ -143,6 +149,34 @@ class Case:
             if (trait := Trait("atom", (name,)))
         }
         return most_suspicious(self.known, self.findings, strain=self._strain, atoms=atoms)
+
+    @cached_property
+    def naming(self) -> list[str]:
+        """Columns by whose values segments are named; in a wide table those with few values."""
+        if not self.wide:
+            return self.every
+        return [name for name in self._few_valued if name not in self.blamed]
+
+    @property
+    def _few_valued(self) -> list[str]:
+        return self.memory.recall(
+            "few values",
+            lambda: [
+                name
+                for name in self.known
+                if not self.is_number(name) or len(self.profile(name).grid) <= DISTINCT
+            ][:_NAMING],
+        )
+
+    def once(self, what: str, name: str, compute: Callable[[], T]) -> T:
+        """A result about a column, computed anew where what it depends on has changed.
+
+        These are the columns that predict it, those that name segments, and its faults in the
+        batches right before this batch.
+        """
+        stood = tuple((one.cause, one.share) for one in self.standing if name in one.columns)
+        key = what, name, self.predicting(name), tuple(self.naming), stood
+        return self.memory.recall(key, compute)
 
     def is_number(self, name: str) -> bool:
         """Whether a column is numeric."""

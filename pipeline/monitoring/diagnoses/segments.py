@@ -5,16 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.diagnoses.case import Case, Mask
+from pipeline.monitoring.diagnoses.case import DISTINCT, Case, Mask
 
 _FEWEST = 10
 """Fewest rows of a value that may name a segment."""
 _VALUES = 4
 """Most values that are listed for a segment."""
-_NAMING = 100
-"""Most columns that may name a segment, the first by name."""
-_DISTINCT = 40
-"""Most distinct values of a numeric column that may name segments."""
 
 
 def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None = None) -> str:
@@ -42,7 +38,7 @@ def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None
         return ""
     found = [
         (f_score, name, values)
-        for name in _naming(case)
+        for name in case.naming
         if name not in columns
         for f_score, values in _rule(case, name, touched, able)
     ]
@@ -52,23 +48,10 @@ def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None
     return f"{name} = {_listed(values)}"
 
 
-def _naming(case: Case) -> list[str]:
-    """Columns that may name a segment: with few distinct values, if there are many columns."""
-    if len(case.every) <= _NAMING:
-        return case.every
-    few = case.memory.recall("few values", lambda: [x for x in case.known if _few_values(case, x)])
-    blamed = case.blamed
-    return [name for name in few if name not in blamed][:_NAMING]
-
-
-def _few_values(case: Case, name: str) -> bool:
-    return not case.is_number(name) or len(case.profile(name).grid) <= _DISTINCT
-
-
 def _rule(case: Case, name: str, touched: Mask, able: Mask) -> list[tuple[float, list[str]]]:
     if case.is_number(name):
         numbers = pd.Series(case.numbers(name)[able])
-        if numbers.nunique() > _DISTINCT:
+        if numbers.nunique() > DISTINCT:
             return []
         values = numbers.map("{:g}".format).where(numbers.notna())
     else:

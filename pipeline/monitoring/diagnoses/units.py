@@ -5,6 +5,7 @@ value then is under the reference's distribution and given the other columns.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from scipy.stats import ks_2samp, theilslopes
@@ -64,52 +65,58 @@ _LEAST_FACTOR = 1.7
 def unit(case: Case) -> Iterator[Cause]:
     """Recognise a column in another unit: multiplied by a factor, with an offset added."""
     for name in case.numeric:
-        if not _transformable(case, name) or cycle(case.profile(name)):
-            continue
-        column = Column(case, name, case.numbers(name)[:ROWS])
-        values = column.values
-        fits = [
-            fit
-            for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
-            if (fit := fit_change(column, change))
-        ]
-        likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
-        sound = [settled(case, name, values, fit) for fit in likeliest]
-        kept = [fit for fit in sound if _explains(case, name, values, fit)]
-        if kept:
-            # A known unit is preferred to a line that explains hardly more.
-            best = max(
-                kept,
-                key=lambda fit: (
-                    _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1)
-                ),
-            )
-            yield _cause(case, name, values, best)
+        if _transformable(case, name) and not cycle(case.profile(name)):
+            cause = case.once("unit", name, partial(_unit_of, case, name))
+            yield from [cause] if cause else []
+
+
+def _unit_of(case: Case, name: str) -> Cause | None:
+    column = Column(case, name, case.numbers(name)[:ROWS])
+    values = column.values
+    fits = [
+        fit
+        for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))
+        if (fit := fit_change(column, change))
+    ]
+    likeliest = sorted(fits, key=lambda fit: -_even(values, fit) * fit.total)[:_SETTLED]
+    sound = [settled(case, name, values, fit) for fit in likeliest]
+    kept = [fit for fit in sound if _explains(case, name, values, fit)]
+    if not kept:
+        return None
+    # A known unit is preferred to a line that explains hardly more.
+    best = max(
+        kept,
+        key=lambda fit: _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1),
+    )
+    return _cause(case, name, values, best)
 
 
 def sign(case: Case) -> Iterator[Cause]:
     """Recognise a column whose sign was turned."""
     for name in case.numeric:
-        if not _transformable(case, name):
-            continue
-        values = case.numbers(name)[:ROWS]
-        fit = fit_change(Column(case, name, values), Change(-1.0, 0.0, "a turned sign"))
-        if fit is None:
-            continue
-        fit = settled(case, name, values, fit)
-        if not _turned(case, name, fit) or _even(values, fit) < _ALIKE:
-            continue
-        touched = touched_rows(fit.gain, fit.share)
-        where = _segment(case, name, touched)
-        yield Cause(
-            "sign",
-            (name,),
-            f"{name!r} looks multiplied by -1 in {fit.share:.0%} of rows{clause(where)}.",
-            _evidence(fit) | {"share below zero now": round(float(np.mean(values < 0)), 4)},
-            f"Ask the source which sign {name!r} has, and load the window again.",
-            share=round(fit.share, 4),
-            segment=where,
-        )
+        if _transformable(case, name):
+            cause = case.once("sign", name, partial(_sign_of, case, name))
+            yield from [cause] if cause else []
+
+
+def _sign_of(case: Case, name: str) -> Cause | None:
+    values = case.numbers(name)[:ROWS]
+    fit = fit_change(Column(case, name, values), Change(-1.0, 0.0, "a turned sign"))
+    if fit is None:
+        return None
+    fit = settled(case, name, values, fit)
+    if not _turned(case, name, fit) or _even(values, fit) < _ALIKE:
+        return None
+    where = _segment(case, name, touched_rows(fit.gain, fit.share))
+    return Cause(
+        "sign",
+        (name,),
+        f"{name!r} looks multiplied by -1 in {fit.share:.0%} of rows{clause(where)}.",
+        _evidence(fit) | {"share below zero now": round(float(np.mean(values < 0)), 4)},
+        f"Ask the source which sign {name!r} has, and load the window again.",
+        share=round(fit.share, 4),
+        segment=where,
+    )
 
 
 def _transformable(case: Case, name: str) -> bool:
