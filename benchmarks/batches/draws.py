@@ -53,6 +53,24 @@ DEPENDENCE = {
 }
 
 
+def sensors(random: Random, columns: int) -> Callable[[int, float], pd.DataFrame]:
+    """Sensors that see the same six sources, and whose gain and offset wander as they age.
+
+    The result draws as many rows as it is asked for, at an age from 0 for new sensors.
+    """
+    load = random.normal(size=(6, columns))
+    load /= np.sqrt((load**2).sum(axis=0))
+    gain, offset = random.normal(0, 0.25, columns), random.normal(0, 0.8, columns)
+    scale, base = np.exp(random.normal(0, 2, columns)), random.normal(0, 3, columns)
+
+    def draw(n: int, age: float) -> pd.DataFrame:
+        seen = random.normal(size=(n, 6)) @ load * 0.95 + random.normal(0, 0.3, (n, columns))
+        values = (seen * (1 + gain * age) + offset * age + base) * scale
+        return pd.DataFrame(values, columns=[f"x{i:04d}" for i in range(columns)])
+
+    return draw
+
+
 def plain(random: Random, n: int, columns: int, rows: Rows) -> pd.DataFrame:
     """Normal columns only."""
     return pd.DataFrame({f"x{i:03d}": rows(random, n) for i in range(columns)})
