@@ -15,6 +15,8 @@ the others, a batch would seem to have lost a correlation that never was."""
 _STEPS = 10.0
 """Number of classes of clear correlations. Within a class size does not count, as chance does."""
 Ints = NDArray[np.intp]
+Followed = tuple[tuple[str, str], ...] | None
+"""The pairs of columns that are followed; None for all pairs."""
 
 
 def too_many(columns: int) -> bool:
@@ -69,3 +71,11 @@ def _leading(importance: Floats) -> NDArray[np.bool_]:
     leading = np.zeros(len(importance), dtype=bool)
     leading[np.argsort(-importance, kind="stable")[:most]] = True
     return leading & (importance > 0)
+
+
+def in_both(one: Followed, other: Followed) -> Followed:
+    """Pairs that two references follow; None for all pairs."""
+    if one is None or other is None:
+        return one if other is None else other
+    known = set(other)
+    return tuple(pair for pair in one if pair in known)

@@ -7,13 +7,14 @@ them, or the labels of a categorical column. All comparisons are sums over cells
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from pipeline.columns import Floats
+from pipeline.reference.masses import Masses, masses_of
 
 Cells = NDArray[np.uint16]
 
@@ -21,8 +22,6 @@ GRID = 512
 """Quantiles kept of a numeric column; its distance is then exact to about 1/512."""
 LABELS = 5
 """Number of most frequent labels of a column whose shares and correlations are followed."""
-ATOM = 0.01
-"""Share of rows from which a single value counts as an atom."""
 RARE = 20
 """Rows below which the classifier sees a label as one of the rare labels."""
 _TWO_VALUED = 1e-3
@@ -51,27 +50,6 @@ class Moments:
     def square_variance(self) -> float:
         """Variance of the squared scores; above zero for any column."""
         return max(self.kurtosis - 1, _TWO_VALUED)
-
-
-class Masses(NamedTuple):
-    """Where the values of a numeric column lie.
-
-    Attributes
-    ----------
-    atoms : array of bool, shape (n_points,)
-        Points of the grid that hold a share of `ATOM` or more by themselves.
-    logs : array of float, shape (n_points,)
-        Logarithm of the share of each point.
-    edges : array of float, shape (n_edges,)
-        Every eighth point.
-    density : array of float, shape (n_edges - 1,)
-        Logarithm of the share, without atoms, of a 512th of the range between two edges.
-    """
-
-    atoms: NDArray[np.bool_]
-    logs: Floats
-    edges: Floats
-    density: Floats
 
 
 @dataclass(frozen=True)
@@ -161,18 +139,8 @@ class NumericProfile:
 
     @cached_property
     def masses(self) -> Masses:
-        """Mass of the column along its range; it needs at least two points in the grid."""
-        points = self.points
-        weight = np.asarray(self.upto) - np.asarray(self.below)
-        atoms = weight >= ATOM
-        edges = np.unique(np.append(np.arange(0, len(points), 8), len(points) - 1))
-        step = float(points[-1] - points[0]) / 512
-        rest = np.where(atoms, 0.0, weight).cumsum()
-        gaps = np.append(0.0, np.asarray(self.below)[1:] - np.asarray(self.upto)[:-1]).cumsum()
-        mass = np.diff((rest + gaps)[edges])
-        wide = np.maximum(np.diff(points[edges]), step)
-        density = np.log(np.maximum(mass / wide * step, np.exp(-12.0)))
-        return Masses(atoms, np.log(np.maximum(weight, 1e-9)), points[edges], density)
+        """Where the values lie along the range; it needs at least two points in the grid."""
+        return masses_of(self.points, np.asarray(self.below), np.asarray(self.upto))
 
     @property
     def rarest(self) -> float:

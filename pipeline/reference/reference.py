@@ -22,7 +22,7 @@ from pipeline.reference.classifier import CLASSIFIED, separate
 from pipeline.reference.joint import JointShift, joint_shift
 from pipeline.reference.merging import merged_profiles, merged_sample, rescored
 from pipeline.reference.normal_scores import NormalScores
-from pipeline.reference.pairs import choose, too_many
+from pipeline.reference.pairs import Followed, choose, in_both, too_many
 from pipeline.reference.profile import (
     CategoricalProfile,
     Cells,
@@ -51,7 +51,6 @@ from pipeline.reference.variation import (
 )
 
 _LEAST_VARIANCE = 1e-6
-Followed = tuple[tuple[str, str], ...] | None
 _CLASSIFIED_BLOCKS = 12
 """Most blocks that the classifier is tried on, spread over the reference."""
 
@@ -479,7 +478,7 @@ class Reference:
             },
             sample=sample.tobytes(),
             sample_blocks=numbers.tobytes(),
-            followed=_in_both(self.followed, other.followed),
+            followed=in_both(self.followed, other.followed),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -517,14 +516,6 @@ class Reference:
         )
         # References of earlier versions hold all pairs, however many.
         return stored.following({}) if followed is None else stored
-
-
-def _in_both(one: Followed, other: Followed) -> Followed:
-    """Pairs that two references follow; None for all pairs."""
-    if one is None or other is None:
-        return one if other is None else other
-    known = set(other)
-    return tuple(pair for pair in one if pair in known)
 
 
 def _ruler_of(p_values: Sequence[float]) -> Yardstick:

@@ -5,9 +5,26 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from pipeline.monitoring.findings import Finding
+from pipeline.reference import Reference
+from pipeline.reference.profile import NumericProfile
 
+DISTINCT = 40
+"""Most distinct values of a numeric column that may name segments."""
+_NAMING = 100
+"""Most columns that may name segments, where a table has more than 100 columns."""
 EXAMINED = 50
 """Most columns in which faults are looked for, where a table has more than 100 columns."""
+
+
+def few_valued(reference: Reference, names: Sequence[str]) -> list[str]:
+    """The first `_NAMING` columns with few values, by which segments may be named."""
+    few = [
+        name
+        for name in names
+        if not isinstance(profile := reference.columns[name], NumericProfile)
+        or len(profile.grid) <= DISTINCT
+    ]
+    return few[:_NAMING]
 
 
 def most_suspicious(

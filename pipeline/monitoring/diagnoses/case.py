@@ -10,11 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats, as_codes, as_number
-from pipeline.monitoring.diagnoses.attention import most_suspicious
+from pipeline.monitoring.diagnoses import blocks
+from pipeline.monitoring.diagnoses.attention import few_valued, most_suspicious
 from pipeline.monitoring.diagnoses.memory import Memory
 from pipeline.monitoring.diagnoses.planes import strain
 from pipeline.monitoring.diagnoses.predictors import (
     Predictors,
+    best_predictors,
     learn_labels,
     learn_scores,
     learn_steps,
@@ -22,7 +24,6 @@ from pipeline.monitoring.diagnoses.predictors import (
 from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
-from pipeline.reference.blocks import NO_BLOCK
 from pipeline.reference.pairs import too_many
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile
 from pipeline.reference.summaries import Summary, Trait
@@ -41,17 +42,8 @@ _TELLING = 0.3
 """Correlation from which a column counts among those that predict another column."""
 _FOREIGN = 0.5
 """Share of rows with new labels from which a column is another column than it was."""
-_NAMING = 100
-"""Most columns that may name a segment in a wide table, the first by name."""
-DISTINCT = 40
-"""Most distinct values of a numeric column that may name segments."""
 _INSIDE = 2.0
 """Normal score up to which the reference knows a column well."""
-_ALL_PREDICT, _PREDICT = 40, 30
-"""Other columns up to which all predict a column, and how many do where there are more.
-
-These are the columns with the clearest correlations, so that a column costs about as much in a
-wide table as in a narrow table."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +102,8 @@ class Case:
     @property
     def known(self) -> list[str]:
         """Columns of both reference and batch, blamed columns among them."""
-        return self.memory.recall(
-            "known",
-            lambda: [
-                name
-                for name in self.reference.names
-                if name in self.rows.columns and name != self.reference.prediction
-            ],
-        )
+        names, came, model = self.reference.names, self.rows.columns, self.reference.prediction
+        return self.memory.recall("known", lambda: [x for x in names if x in came and x != model])
 
     @cached_property
     def features(self) -> list[str]:
@@ -143,11 +129,8 @@ class Case:
     def _chosen(self) -> frozenset[str]:
         if not self.wide:
             return frozenset(self.known)
-        atoms = {
-            name: self.summary.get(trait, 0.0) - self.most(trait)
-            for name in self.known
-            if (trait := Trait("atom", (name,)))
-        }
+        traits = {name: Trait("atom", (name,)) for name in self.known}
+        atoms = {name: self.summary.get(x, 0.0) - self.most(x) for name, x in traits.items()}
         return most_suspicious(self.known, self.findings, strain=self._strain, atoms=atoms)
 
     @cached_property
@@ -155,18 +138,8 @@ class Case:
         """Columns by whose values segments are named; in a wide table those with few values."""
         if not self.wide:
             return self.every
-        return [name for name in self._few_valued if name not in self.blamed]
-
-    @property
-    def _few_valued(self) -> list[str]:
-        return self.memory.recall(
-            "few values",
-            lambda: [
-                name
-                for name in self.known
-                if not self.is_number(name) or len(self.profile(name).grid) <= DISTINCT
-            ][:_NAMING],
-        )
+        few = self.memory.recall("few values", lambda: few_valued(self.reference, self.known))
+        return [name for name in few if name not in self.blamed]
 
     def once(self, what: str, name: str, compute: Callable[[], T]) -> T:
         """A result about a column, computed anew where what it depends on has changed.
@@ -333,34 +306,17 @@ class Case:
         return max(finite, default=0.0)
 
     def block_cells(self, name: str) -> Floats:
-        """Count the sampled rows of each block by their cell of a numeric column.
-
-        The shape is (n_blocks, 2 * n_points + 1); cell 2k + 1 is point k of the grid.
-        """
-        return self.memory.recall(("cells", name), lambda: self._counted(name))
-
-    def _counted(self, name: str) -> Floats:
-        own = self.reference.cells[:, self.place(name)]
-        blocks = self.reference.cell_blocks
-        known, n = (own != MISSING) & (blocks != NO_BLOCK), len(self.reference.blocks)
-        size = 2 * len(self.profile(name).points) + 1
-        cells = blocks[known].astype(np.intp) * size + own[known]
-        counts: Floats = np.bincount(cells, minlength=n * size).astype(np.float64)
-        return counts.reshape(n, size)
+        """Count the sampled rows of each block by their cell, as `blocks.count_cells` does."""
+        profile = self.profile(name)
+        return self.memory.recall(
+            ("cells", name), lambda: blocks.count_cells(self.reference, name, profile)
+        )
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly shows when a row was made, as an index or a date does."""
-        return self.memory.recall(("names the block", name), lambda: self._orderly(name))
-
-    def _orderly(self, name: str) -> bool:
-        spreads = [block.get(Trait("spread", (name,)), np.nan) for block in self.reference.blocks]
-        places = [block.get(Trait("location", (name,)), np.nan) for block in self.reference.blocks]
-        few = len(places) < 3  # two places have no order
-        if few or not np.isfinite([*spreads, *places]).all():
-            return False
-        orderly = abs(np.sign(np.diff(places)).mean()) == 1
-        inside = float(np.mean(spreads))  # in standard deviations of the reference
-        return bool(inside < 0.05 or (orderly and inside < 0.5))
+        return self.memory.recall(
+            ("names the block", name), lambda: blocks.names_the_block(self.reference, name)
+        )
 
     def run(self, name: str) -> float:
         """Mean number of consecutive rows with equal values, which are not independent."""
@@ -434,22 +390,8 @@ class Case:
         return self.memory.recall(("predicting", *left), lambda: self._best_of_others(left))
 
     def _best_of_others(self, left: Sequence[str]) -> tuple[str, ...]:
-        """All columns but some, or those clearest correlated with the first of these some."""
         kept = [name for name in self.every if name not in left and not self.foreign(name)]
-        if len(kept) <= _ALL_PREDICT:
-            return tuple(kept)
-        clearest = self._clearest(left[0])
-        return tuple(sorted(sorted(kept, key=lambda name: -clearest.get(name, 0.0))[:_PREDICT]))
-
-    def _clearest(self, name: str) -> dict[str, float]:
-        """Largest correlation, in size, of any score of each column with any of a column's."""
-        scores, names = self.reference.normal_scores, self.reference.names
-        own = [k for k, column in enumerate(scores.columns) if names[column] == name]
-        largest = np.abs(np.nan_to_num(self._correlations[own])).max(axis=0, initial=0.0)
-        found: dict[str, float] = {}
-        for column, size in zip(scores.columns, largest.tolist(), strict=True):
-            found[names[column]] = max(size, found.get(names[column], 0.0))
-        return found
+        return best_predictors(self.reference, left[0], kept)
 
     def _predictors(self, others: Sequence[str]) -> Predictors:
         """The reference and the batch, with the columns that predict."""

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats
-from pipeline.reference.profile import ATOM, NumericProfile
+from pipeline.reference.masses import ATOM
+from pipeline.reference.profile import NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]

@@ -20,6 +20,10 @@ from pipeline.reference.profile import MISSING, Cells, NumericProfile
 
 FITTED = 2_500
 """Half of the most rows that the relations of columns are learnt from."""
+_ALL_PREDICT, _PREDICT = 40, 30
+"""Other columns up to which all predict a column, and how many do where there are more.
+
+A column then costs about as much in a wide table as in a narrow table."""
 _CLASSES = 12
 """Most labels that are predicted; all rarer labels are one class."""
 
@@ -78,6 +82,19 @@ class Predictors:
     def named(self, sources: Places) -> frozenset[str]:
         """Names of predicting columns, by their place among these."""
         return frozenset(self.among[j] for j in sources)
+
+
+def best_predictors(reference: Reference, name: str, others: Sequence[str]) -> tuple[str, ...]:
+    """The other columns, or those of many that are clearest correlated with a column."""
+    if len(others) <= _ALL_PREDICT:
+        return tuple(others)
+    scores, names = reference.normal_scores, reference.names
+    own = [k for k, column in enumerate(scores.columns) if names[column] == name]
+    largest = np.abs(np.nan_to_num(scores.correlation[own])).max(axis=0, initial=0.0)
+    size: dict[str, float] = {}
+    for column, value in zip(scores.columns, largest.tolist(), strict=True):
+        size[names[column]] = max(value, size.get(names[column], 0.0))
+    return tuple(sorted(sorted(others, key=lambda other: -size.get(other, 0.0))[:_PREDICT]))
 
 
 def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expected:

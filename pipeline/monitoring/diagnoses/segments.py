@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.diagnoses.case import DISTINCT, Case, Mask
+from pipeline.monitoring.diagnoses.attention import DISTINCT
+from pipeline.monitoring.diagnoses.case import Case, Mask
 
 _FEWEST = 10
 """Fewest rows of a value that may name a segment."""
