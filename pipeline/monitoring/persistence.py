@@ -17,7 +17,7 @@ def changes_since(reference: Reference, observed: Sequence[Summary]) -> Since:
     """Count the batches that the change of each trait covers, the last batch included."""
     if len(observed) < 2:  # noqa: PLR2004 -- a single batch has no earlier start
         return {}
-    start = batches_since(reference.observed, reference.traits.observed(observed))
+    start = batches_since(reference.usual.observed, reference.traits.observed(observed))
     return {trait: int(n) for trait, n in zip(reference.traits.all, start, strict=True)}
 
 
@@ -33,8 +33,8 @@ def batch_tests(reference: Reference, last: Sequence[Summary], since: Since) -> 
     since : mapping of Trait to int
         Number of batches that the change of each trait covers.
     """
-    traits, before, now = reference.traits, reference.observed, reference.traits.observed(last)
-    units, ruler = reference.units, reference.ruler
+    traits, usual = reference.traits, reference.usual
+    before, now, units, ruler = usual.observed, traits.observed(last), usual.units, usual.ruler
     p_values = last_batches_p(before, now, units, ruler)
     floors = np.asarray([FLOORS["batches"][trait.kind] for trait in traits.all])
     centre = traits.effects(before.mean[None])
@@ -80,12 +80,12 @@ def decay_tests(reference: Reference, observed: Sequence[Summary], since: Since)
     with all batches since the reference.
     """
     traits, now = reference.traits, reference.traits.observed(observed)
-    evidence = gathered(reference.observed, now, reference.units, reference.ruler)
+    evidence = gathered(reference.usual.observed, now, reference.usual.units, reference.usual.ruler)
     pairs = traits.of_kind("correlation")
     weights = np.where(pairs, 1 / max(pairs.sum(), 1), 1 / max((~pairs).sum(), 1))
     weights = weights / 2 if pairs.any() and not pairs.all() else weights
     p_values = np.minimum(1 / np.maximum(weights * evidence, 1e-300), 1.0)
-    change = traits.effects(now.values[-1:]) - traits.effects(reference.observed.mean[None])
+    change = traits.effects(now.values[-1:]) - traits.effects(reference.usual.observed.mean[None])
     return [
         Finding(
             columns=trait.columns,

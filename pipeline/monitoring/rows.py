@@ -72,7 +72,7 @@ class Judged:
 
     def scale(self, *traits: Trait, rows: float) -> Scale:
         """Largest design effect of some traits, scaled to a batch of `rows` rows."""
-        ruler = self.reference.ruler
+        ruler = self.reference.usual.ruler
         places = [self._places[trait] for trait in traits if trait in self._places]
         if not places:
             return Scale(1.0, np.inf)
@@ -151,7 +151,7 @@ def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     n, m, trait = batch.tally.known(name), profile.n, Trait("spread", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
     error = np.sqrt(profile.moments.square_variance * noise)
-    usual = batch.reference.usual_variance(name)
+    usual = batch.reference.usual.variance(name)
     excess = profile.variance(batch.tally.counts[name]) * n / (n - 1) / usual - 1
     floor = -np.expm1(-2 * _FLOORS["spread"])
     levels = mean_p(np.asarray([excess, floor]) / error, skewness=skewness)
@@ -208,7 +208,7 @@ def _unseen_test(batch: Judged, name: str, profile: CategoricalProfile) -> Findi
         novelty_p(unseen=count, n_current=n, singletons=singletons, n_reference=profile.n)
         for count in (unseen, int(np.ceil((expected + floor) * n)))
     ]
-    ruler = batch.reference.novelty_rulers[name]
+    ruler = batch.reference.usual.novelty_rulers[name]
     levels = _scaled(chances, ruler, n, batch.reference.block_rows)
     size = max(unseen / max(n, 1) - expected, 0.0)
     return Finding((name,), "rows", "unseen", size, levels[0], floor, levels[1])
@@ -250,7 +250,8 @@ def _pair_tests(batch: Judged) -> Iterator[Finding]:
     ]
     # Pairs of columns are in the order of their traits.
     kept = reference.traits.of_kind("correlation")
-    ruler, traits = reference.ruler, [t for t in reference.traits.all if t.kind == "correlation"]
+    ruler = reference.usual.ruler
+    traits = [trait for trait in reference.traits.all if trait.kind == "correlation"]
     scale = {
         "effect": grown(ruler.effect[kept], n=n, n_block=min(reference.block_rows, SAMPLE)),
         "freedom": ruler.freedom[kept],
@@ -280,7 +281,7 @@ def _correlations(
 ) -> tuple[Floats, Floats, Floats]:
     """Change of the correlation of pairs of scores; textbook chances of it and of the floor."""
     scores, n, m = batch.reference.normal_scores, len(batch.tally.cells), len(batch.reference.cells)
-    before, now = batch.reference.usual_correlation(i, j), batch.tally.correlation[i, j]
+    before, now = batch.reference.usual.correlation(i, j), batch.tally.correlation[i, j]
     error = np.sqrt(scores.variance[i, j] * (1 / (n - 3) + 1 / (m - 3)))
     skewness = scores.skewness[i] * scores.skewness[j] * difference_skewness(n, m)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -295,11 +296,11 @@ def _correlations(
 
 def _joint_test(batch: Judged) -> Finding:
     reference, rows, floor = batch.reference, batch.tally.rows, _FLOORS["joint"]
-    mean = reference.locations(batch.summary)
-    size, *chances = reference.joint(mean, rows, floor=floor)
-    levels = _scaled(chances, reference.joint_ruler, rows, reference.block_rows)
+    mean = reference.usual.locations(batch.summary)
+    size, *chances = reference.usual.joint(mean, rows, floor=floor)
+    levels = _scaled(chances, reference.usual.joint_ruler, rows, reference.block_rows)
     order = np.argsort(-np.abs(mean), kind="stable")[:3]
-    most = tuple(reference.numeric[i] for i in order)
+    most = tuple(reference.usual.numeric[i] for i in order)
     return Finding(most, "rows", "joint", size, levels[0], floor, levels[1])
 
 
@@ -309,7 +310,7 @@ def _classifier_test(batch: Judged) -> Finding:
     found = separate(reference.ranked, ranks, seed=reference.seed)
     chances = [found.p_value, found.chance(floor)]
     block = min(reference.block_rows, SAMPLE)
-    levels = _scaled(chances, reference.classifier_ruler, len(cells), block)
+    levels = _scaled(chances, reference.usual.classifier_ruler, len(cells), block)
     columns = tuple(reference.names[reference.features[i]] for i in found.columns)
     return Finding(columns, "rows", "classifier", found.area - 0.5, levels[0], floor, levels[1])
 

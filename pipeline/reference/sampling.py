@@ -99,3 +99,10 @@ def sketch(rows: pd.DataFrame, columns: Mapping[str, Profile], seed: int) -> pd.
             if name in some.columns
         }
     )
+
+
+def label_counts(values: pd.Series) -> tuple[dict[str, int], int]:
+    """Count rows per label, and rows without a label."""
+    codes, labels = as_codes(values)
+    counts = np.bincount(codes + 1, minlength=len(labels) + 1)
+    return dict(zip(labels, counts[1:].tolist(), strict=True)), int(counts[0])

@@ -111,8 +111,8 @@ def test_blocks_with_shocks_of_their_own_are_called_dependent():
     place = reference.traits.all.index(LOCATION)
     means = [block[LOCATION] for block in reference.blocks]
     expected = 400 * np.var(means, ddof=1)
-    assert reference.ruler.effect[place] == pytest.approx(expected, rel=1e-6)
-    assert reference.ruler.dependent[place]
+    assert reference.usual.ruler.effect[place] == pytest.approx(expected, rel=1e-6)
+    assert reference.usual.ruler.dependent[place]
 
 
 def test_labels_are_counted_most_frequent_first():
