@@ -53,7 +53,10 @@ def describe_target(
 def target_faults(
     reference: Reference, target: pd.Series, predictions: ArrayLike, *, broken_alpha: float
 ) -> tuple[Cause, ...]:
-    """Faults of the labels of a batch.
+    """Faults of the labels of a batch, which the labels themselves have to show.
+
+    Where only their relation to the predictions is lost, the world may have changed; that is lost
+    performance.
 
     Parameters
     ----------
@@ -73,7 +76,8 @@ def target_faults(
         current=_beside(target, predictions, labels=labels),
         broken_alpha=broken_alpha,
     )
-    return tuple(cause for cause in report.causes if name in cause.columns)
+    moved = any(found.drifted and found.columns == (name,) for found in report.findings)
+    return tuple(cause for cause in report.causes if moved and cause.columns == (name,))
 
 
 def _beside(target: pd.Series, predictions: ArrayLike, *, labels: bool) -> pd.DataFrame:

@@ -142,11 +142,12 @@ def _outliers(profile: NumericProfile, known: Floats) -> int:
         return 0
     low, high = profile.points[[0, -1]]
     median = profile.points[np.searchsorted(profile.upto, 0.5)]
-    above, below = high - median, median - low
-    if not above + below:  # a constant has no spread to compare with
-        return 0
-    far = OUTLYING * (above or below), OUTLYING * (below or above)
-    return int(np.count_nonzero((known > median + far[0]) | (known < median - far[1])))
+    with np.errstate(over="ignore"):
+        above, below = high - median, median - low
+        if not above + below:  # a constant has no spread to compare with
+            return 0
+        far = OUTLYING * (above or below), OUTLYING * (below or above)
+        return int(np.count_nonzero((known > median + far[0]) | (known < median - far[1])))
 
 
 def _beyond(profile: NumericProfile, known: Floats) -> float:

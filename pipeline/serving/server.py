@@ -83,7 +83,9 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     settings = Settings.load(conf)
     registry = Registry(settings.name, settings.tracking, settings.conf)
     number = registry.champion().number
-    kept = shutil.ignore_patterns("heldout.parquet", "sample.parquet", "reference.json", "halves")
+    kept = shutil.ignore_patterns(
+        "heldout.parquet", "sample.parquet", "reference.json", "targets.json", "halves"
+    )
     shutil.copytree(registry.folder_of(number), folder, dirs_exist_ok=True, ignore=kept)
     return {"version": number, "folder": folder}
 

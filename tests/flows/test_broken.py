@@ -328,13 +328,14 @@ def test_a_replay_of_nothing_but_a_broken_batch_has_no_mean(spoilt):
     assert np.isnan(story[0]["maintained"].get("log_loss", np.nan))
 
 
-def test_flipped_classes_are_broken_and_not_lost_performance(tmp_path, trained, make_shop_rows):
+def test_labels_that_are_all_one_class_are_a_fault_and_not_lost_performance(
+    tmp_path, trained, make_shop_rows
+):
     rows = make_shop_rows()
-    flipped = within(rows, FIRST)
-    rows.loc[flipped, "churned"] = 1 - rows.loc[flipped, "churned"]
+    rows.loc[within(rows, FIRST), "churned"] = 0.0
     rows.to_parquet(tmp_path / "rows.parquet")
 
     result = monitor(trained)
 
     assert result["action"] == "page"
-    assert result["reason"].startswith("Broken: permuted (churned).")
+    assert result["reason"].startswith("Broken: stuck (churned).")

@@ -46,7 +46,6 @@ def references():
         ),
         (numbers, lambda target: -target, "sign (price)"),
         (numbers, lambda target: target * 0 + 101.5, "stuck (price)"),
-        (numbers, lambda target: target.sample(frac=1, random_state=0), "shuffled (price"),
         (classes, lambda target: 1 - target, "permuted (late)"),
         (classes, lambda target: target * 0, "stuck (late)"),
         (classes, lambda target: target * 5 + 5, "recode (late)"),
@@ -68,4 +67,14 @@ def test_sound_labels_and_labels_that_moved_have_no_fault(references, draw):
     moved = target + 5 if draw is numbers else target.where(random.random(WEEK) > 0.2, 1.0)
 
     for labels in (target, moved):
+        assert target_faults(references[draw], labels, predictions, broken_alpha=0.01) == ()
+
+
+@pytest.mark.parametrize("draw", [numbers, classes])
+def test_labels_that_the_predictions_no_longer_tell_have_no_fault(references, draw):
+    target, predictions = draw(np.random.default_rng(3), WEEK)
+    shuffled = target.sample(frac=1, random_state=0).reset_index(drop=True)
+    turned = pd.Series(target.to_numpy()[np.argsort(np.argsort(-predictions))], name=target.name)
+
+    for labels in (shuffled, turned):
         assert target_faults(references[draw], labels, predictions, broken_alpha=0.01) == ()
