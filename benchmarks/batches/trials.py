@@ -185,10 +185,13 @@ def _label_segment(
     for name in random.permutation(np.asarray(pool, dtype=object)).tolist():
         counts = frame[name].value_counts(normalize=True)
         chosen: list[Any] = []
+        taken = 0.0
         for label in random.permutation(np.asarray(counts.index, dtype=object)).tolist():
-            if counts[chosen].sum() + counts[label] <= 1.4 * share:
+            of_label = float(counts.to_numpy()[counts.index == label].sum())
+            if taken + of_label <= 1.4 * share:
                 chosen.append(label)
-            if counts[chosen].sum() >= 0.6 * share:
+                taken += of_label
+            if taken >= 0.6 * share:
                 mask = frame[name].isin(chosen).to_numpy()
                 few = ",".join(map(str, chosen[:3]))
                 return mask, f"{name}={few}", str(name)

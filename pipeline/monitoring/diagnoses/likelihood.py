@@ -1,5 +1,6 @@
 """How likely rows are under the reference, and mixtures of sound and faulty rows."""
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,21 @@ _FEWEST = 30
 """Fewest rows of a block that is taken into account."""
 
 
+class Origin(Enum):
+    """Where a transformation comes from; a line fits more easily than a known unit."""
+
+    KNOWN = "a known conversion"
+    QUARTILES = "a line through the quartiles"
+    RELATION = "a line through rows that contradict the other columns"
+
+
 class Change(NamedTuple):
     """A transformation: the value that arrives is factor * true value + offset."""
 
     factor: float
     offset: float
     words: str
+    origin: Origin = Origin.KNOWN
 
     def undone(self, values: Floats) -> Floats:
         """Undo the transformation: the true values."""

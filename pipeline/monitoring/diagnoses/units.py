@@ -16,6 +16,7 @@ from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
+    Origin,
     mixture,
     touched_rows,
 )
@@ -34,7 +35,6 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
-_LINE, _DRAWN = "an affine change", "another scale"
 _SETTLED = 3
 """Number of likeliest candidates that are compared with ordinary drift."""
 _OVERWHELMING = 6.0
@@ -86,7 +86,9 @@ def _unit_of(case: Case, name: str) -> Cause | None:
     # A known unit is preferred to a line that explains hardly more.
     best = max(
         kept,
-        key=lambda fit: _even(values, fit) * fit.total * (0.9 if fit.change.words == _DRAWN else 1),
+        key=lambda fit: (
+            _even(values, fit) * fit.total * (0.9 if fit.change.origin is Origin.RELATION else 1)
+        ),
     )
     return _cause(case, name, values, best)
 
@@ -147,7 +149,7 @@ def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
         offset = float(middle - factor * before[1])
         scaled = abs(offset) < 0.1 * abs(middle)  # a calm week is narrow, with any median
         if factor > _FAR_FACTOR or (factor < 1 / _FAR_FACTOR and scaled):
-            yield Change(factor, offset, _LINE)
+            yield Change(factor, offset, "an affine change", Origin.QUARTILES)
 
 
 def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
@@ -166,7 +168,7 @@ def _line(case: Case, name: str, values: Floats) -> Iterator[Change]:
         return
     line = theilslopes(values[off][:_PAIRED], meant)
     if line.slope > 0:
-        yield Change(float(line.slope), float(line.intercept), _DRAWN)
+        yield Change(float(line.slope), float(line.intercept), "another scale", Origin.RELATION)
 
 
 def _explains(case: Case, name: str, values: Floats, fit: Fit) -> bool:
@@ -193,11 +195,11 @@ def _explains(case: Case, name: str, values: Floats, fit: Fit) -> bool:
         touched = touched_rows(fit.gain, fit.share)
         # Rows of a segment may differ from the others by themselves, but not that far.
         alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
-        if fit.change.words == _DRAWN:  # a line fits more easily than a known unit
+        if fit.change.origin is Origin.RELATION:  # a line fits more easily than a known unit
             sure_enough = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
-        return fit.change.words != _LINE and alike and sure_enough
+        return fit.change.origin is not Origin.QUARTILES and alike and sure_enough
     narrow = fit.related < 2 * CONVINCING and not _as_wide(case, name, values, fit)
-    if narrow or fit.change.words == _DRAWN:
+    if narrow or fit.change.origin is Origin.RELATION:
         return False
     profile = case.profile(name)
     if fit.change.factor == 1:
