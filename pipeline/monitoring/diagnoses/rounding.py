@@ -1,6 +1,9 @@
 """Rounding: values that lost their last digits."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +28,15 @@ _BLOCKS, _MUCH = 4, 0.15
 """Fewest blocks that show how much a grid's share varies.
 
 They are looked at from a growth of `_MUCH` on."""
-_NOVEL = 0.95
-"""Share of the values new to the column that have to lie on the coarser grid."""
+_NOVEL, _NEW = 0.95, 0.05
+"""Share of the values new to the column that have to lie on the coarser grid, and of all rows that
+new values have to be."""
+_FEWEST, _FEWEST_POINTS, _DIGITS = 20, 8, 3
+"""Fewest rows, grid points and distinct values by which digits are compared."""
+_FEW_POINTS = 60
+"""Grid points below which known values on a grid may be a few that grew."""
+_MOSTLY, _NEARLY_ALL = 0.5, 0.98
+"""Shares of rows that count as most and as nearly all."""
 _QUANTILES = 300
 """About how many quantiles a share of the reference is estimated from."""
 
@@ -57,64 +67,155 @@ def rounded(case: Case) -> Iterator[Cause]:
         )
 
 
-def _coarser(case: Case, name: str) -> tuple[str, float, float, Mask] | None:
+class _Found(NamedTuple):
+    """A coarser grid: its name, its shares now and before, and the rows on it."""
+
+    what: str
+    share: float
+    before: float
+    touched: Mask
+
+
+@dataclass(frozen=True)
+class _Digits:
+    """Values of a column whose digits are compared.
+
+    Attributes
+    ----------
+    case : Case
+        The batch.
+    name : str
+        The column.
+    values : array of float, shape (n_drawn,)
+        Its values in the drawn rows.
+    there : array of bool, shape (n_drawn,)
+        Rows with a value that says something about the grid: frequent values do not.
+    atoms : array of bool, shape (n_points,)
+        Grid points of the reference that are frequent values.
+    """
+
+    case: Case
+    name: str
+    values: Floats
+    there: Mask
+    atoms: Mask
+
+    @property
+    def profile(self) -> NumericProfile:
+        return self.case.profile(self.name)
+
+    @cached_property
+    def own(self) -> Floats:
+        """Share of the reference at each of its points."""
+        own: Floats = np.asarray(self.profile.upto) - np.asarray(self.profile.below)
+        return own
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Share of the reference at each of its points, with half of the gaps beside it."""
+        return np.where(self.atoms, 0.0, _mass(self.profile))
+
+    @cached_property
+    def apart(self) -> float:
+        """Effective number of values: repeated values are not independent."""
+        _, counts = np.unique(self.values[self.there], return_counts=True)
+        return float(counts.sum() ** 2 / (counts**2).sum())
+
+    @cached_property
+    def new(self) -> Mask:
+        """Rows with values that are no points of the reference."""
+        return self.there & np.isin(self.values, self.profile.points, invert=True)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the points of the reference are nearly all of its values."""
+        return bool(self.own.sum() > _COUNTED)
+
+    def rest_as_before(self, on: Mask) -> bool:
+        """Whether the values beside a grid keep their shares among themselves."""
+        return _rest_as_before(self.profile.points, self.own, on, self.values)
+
+
+def _coarser(case: Case, name: str) -> _Found | None:
+    """The grid on which more values lie than before by most nats; None without such a grid."""
+    digits = _digits(case, name)
+    if digits is None:
+        return None
+    found = [
+        one
+        for what, step, on in _grids(digits.profile.points, digits.values)
+        if (one := _on_grid(digits, what, step, on))
+    ]
+    return max(found, key=lambda one: surprise(one.share, one.before), default=None)
+
+
+def _digits(case: Case, name: str) -> _Digits | None:
+    """The values whose digits are compared; None where there are too few."""
     values, profile = case.numbers(name), case.profile(name)
     top = top_value(case, name)
-    weight, own = _mass(profile), np.asarray(profile.upto) - np.asarray(profile.below)
+    own = np.asarray(profile.upto) - np.asarray(profile.below)
     atoms = own > FREQUENT
-    if own[atoms].sum() > 0.5:  # frequent values are most of the column
+    if own[atoms].sum() > _MOSTLY:  # frequent values are most of the column
         atoms[:] = False
-    # A frequent value says nothing about the grid.
     alone = np.append(profile.points[atoms], [] if top is None else top[0])
     there = ~np.isnan(values) & ~np.isin(values, alone)
-    weight = np.where(atoms, 0.0, weight)
-    counted = own.sum() > _COUNTED and len(profile.grid) > _DISTINCT
-    few = there.sum() < 20 or len(profile.grid) < 8  # too few values to compare digits
+    few = there.sum() < _FEWEST or len(profile.grid) < _FEWEST_POINTS
     if few or not _same_size(profile, values[there]):
         return None
-    # Repeated values are not independent, so rows count by the effective number of values.
-    _, counts = np.unique(values[there], return_counts=True)
-    apart = counts.sum() ** 2 / (counts**2).sum()
-    new = there & np.isin(values, profile.points, invert=True)
-    steps = own.sum() > _COUNTED and new.sum() > _BESIDE
-    best: tuple[float, tuple[str, float, float, Mask]] | None = None
-    for what, step, on in _grids(profile.points, values):
-        before = float(weight @ on[: len(weight)] / weight.sum())
-        touched = on[len(weight) :]
-        share = float(touched[there].mean())
-        if before > 0.5 or share <= before:  # the reference is as coarse
-            continue
-        distinct = len(np.unique(values[touched & ~np.isnan(values)]))
-        # Known values may be few and come in runs; new values do not.
-        strange = np.isin(values[there & touched], profile.points, invert=True).mean() >= 0.5
-        # No block had as large an excess on all these values together.
-        leap = (
-            counted
-            and _rest_as_before(profile.points, own, on, values)
-            and share - before > on[: len(weight)].sum() * case.most(Trait("atom", (name,)))
-        )
-        few = len(profile.grid) < 60 and share < 0.98 and not leap
-        error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / apart))
-        least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
-        if _MUCH <= share - before < least:
-            usual = _most_in_a_block(case, name, on[: len(weight)] & ~atoms)
-            least = min(least, max(_MUCH, 0.05 + 3 * (usual - before), 2 * error))
-        # In a column of steps, new values that all lie on another grid are proof.
-        novel = (
-            steps
-            and touched[new].mean() > _NOVEL
-            and len(np.unique(values[new])) > 2  # two values are no grid
-            and _rest_as_before(profile.points, own, on, values)
-        )
-        enough = share - before >= least and not (few and not strange)
-        if distinct < 3 or not (enough or (novel and new.mean() > 0.05)):
-            continue
-        if share < 0.98 and not _as_before(profile.points, weight, values[there], step):
-            continue
-        nats = surprise(share, before)
-        if best is None or nats > best[0]:
-            best = nats, (what, share, before, touched & there)
-    return None if best is None else best[1]
+    return _Digits(case, name, values, there, atoms)
+
+
+def _on_grid(digits: _Digits, what: str, step: float, on: Mask) -> _Found | None:
+    """Judge whether values lie on a grid that the reference's values do not lie on."""
+    size, values, there = len(digits.weight), digits.values, digits.there
+    before = float(digits.weight @ on[:size] / digits.weight.sum())
+    touched = on[size:]
+    share = float(touched[there].mean())
+    if before > _MOSTLY or share <= before:  # the reference is as coarse
+        return None
+    distinct = len(np.unique(values[touched & ~np.isnan(values)]))
+    shown = _grown(digits, share, before, on) or _novel(digits, on)
+    if distinct < _DIGITS or not shown:
+        return None
+    partly = share < _NEARLY_ALL
+    if partly and not _as_before(digits.profile.points, digits.weight, values[there], step):
+        return None
+    return _Found(what, share, before, touched & there)
+
+
+def _grown(digits: _Digits, share: float, before: float, on: Mask) -> bool:
+    """Whether the share of a grid grew by more than chance and ordinary blocks explain."""
+    size, there = len(digits.weight), digits.there
+    profile, growth = digits.profile, share - before
+    # Known values may be few and come in runs; new values do not.
+    came = digits.values[there & on[size:]]
+    strange = np.isin(came, profile.points, invert=True).mean() >= 0.5
+    # No block had as large an excess on all these values together.
+    leap = (
+        digits.stepped
+        and len(profile.grid) > _DISTINCT
+        and digits.rest_as_before(on)
+        and growth > on[:size].sum() * digits.case.most(Trait("atom", (digits.name,)))
+    )
+    few = len(profile.grid) < _FEW_POINTS and share < _NEARLY_ALL and not leap
+    if few and not strange:
+        return False
+    error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / digits.apart))
+    least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
+    if _MUCH <= growth < least:
+        usual = _most_in_a_block(digits.case, digits.name, on[:size] & ~digits.atoms)
+        least = min(least, max(_MUCH, 0.05 + 3 * (usual - before), 2 * error))
+    return bool(growth >= least)
+
+
+def _novel(digits: _Digits, on: Mask) -> bool:
+    """Whether, in a column of steps, new values all lie on another grid, which is proof."""
+    new, touched = digits.new, on[len(digits.weight) :]
+    enough = digits.stepped and new.sum() > _BESIDE and new.mean() > _NEW
+    if not enough or touched[new].mean() <= _NOVEL:
+        return False
+    several = len(np.unique(digits.values[new])) >= _DIGITS  # two values are no grid
+    return several and digits.rest_as_before(on)
 
 
 def _most_in_a_block(case: Case, name: str, on: Mask) -> float:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,12 @@ _NEW = 0.03
 """Least share of rows with labels that the reference never held."""
 _RESPELLED = 10
 """Fewest rows with labels that differ from known labels in their spelling alone."""
+_SEEN = 5
+"""Expected rows of a label from which it would be seen."""
+_LEFT, _NEAR = 0.1, 0.25
+"""Largest share of known labels, and distance of sorted shares, where all were replaced."""
+_AS_FREQUENT = 0.4
+"""Largest difference of the logarithms of the shares of new labels and of labels that are gone."""
 _FEW = 3
 """Fewest labels, or rows of a label, that count as several."""
 
@@ -120,38 +127,92 @@ def _ever_new(case: Case, name: str) -> bool:
     return bool(p_values) and float(np.median(p_values)) < 0.01  # as a rule
 
 
+class _Newcomers(NamedTuple):
+    """Labels that the reference never held, beside those it held.
+
+    Attributes
+    ----------
+    fresh : list of (int, str)
+        Rows and name of each new label, most frequent first.
+    gone : list of str
+        Known labels of which hardly a row is left.
+    before : dict of str to int
+        Rows of each known label in the reference.
+    total : int
+        Rows of the reference.
+    mass, rows : float
+        Rows of the batch with a new label, and with any.
+    """
+
+    fresh: list[tuple[int, str]]
+    gone: list[str]
+    before: dict[str, int]
+    total: int
+    mass: float
+    rows: float
+
+    @property
+    def several(self) -> int:
+        """Number of new labels that are not single rows."""
+        return len([n for n, _ in self.fresh if n >= _FEW])
+
+    def expected(self, rows: float) -> int:
+        """Number of known labels of which so many rows would hold enough to be seen."""
+        return len([n for n in self.before.values() if n / self.total * rows >= _SEEN])
+
+
 def _replaced(
     labels: list[str], new: Mask, counts: Places, before: dict[str, int], total: int
 ) -> tuple[dict[str, str], str] | None:
     """Match new labels with known labels by frequency; also says how they compare."""
-    mass = float(counts[new].sum())
     fresh = sorted(
         ((int(n), x) for n, x, is_new in zip(counts, labels, new, strict=True) if is_new),
         reverse=True,
     )
-    rest = max(float(counts.sum()) - mass, 0.0)
     gone = [x for x, n in before.items() if _vanished(x, n / total, labels, counts)]
-    gone_share = sum(before[x] for x in gone) / total
-    share = mass / counts.sum()
-    if rest < 0.1 * counts.sum():  # hardly a known label is left
-        expected = [x for x, n in before.items() if n / total * mass >= 5]
-        alike = 0.4 * len(expected) <= len([n for n, _ in fresh if n >= _FEW]) <= 2.5 * len(before)
-        if alike and _sorted_distance(fresh, before, mass, total) < 0.25:
-            return _by_rank(fresh, before), "every label was replaced by another label"
-    # Where all labels are gone, the new labels are as frequent in any case: they would have to
-    # be about as many.
-    listed = [x for x in gone if before[x] / total * counts.sum() >= 5]
-    as_many = len([n for n, _ in fresh if n >= _FEW]) >= 0.4 * len(listed)
-    as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < 0.4
-    if gone and as_frequent and as_many and len(fresh) <= 2 * len(gone):
+    rows = float(counts.sum())
+    came = _Newcomers(fresh, gone, before, total, float(counts[new].sum()), rows)
+    if _for_all(came):
+        return _by_rank(fresh, before), "every label was replaced by another label"
+    if _for_the_gone(came):
         kept = {x: before[x] for x in gone}
         return _by_rank(fresh, kept), "they are as frequent as labels that are gone"
-    many = [n for n, _ in fresh if n >= _FEW]
-    expected_labels = [x for x, n in before.items() if n / total * mass >= 5]
-    alike = len(expected_labels) > 1 and 0.5 <= len(many) / len(expected_labels) <= 2
-    if alike and _sorted_distance(fresh, before, mass, total) < 0.15 + 0.5 / np.sqrt(mass):
+    if _one_by_one(came):
         return _by_rank(fresh, before), "they are as frequent, one by one, as the known labels"
     return None
+
+
+def _for_all(came: _Newcomers) -> bool:
+    """Whether hardly a known label is left, and the new ones are as frequent."""
+    if came.rows - came.mass >= _LEFT * came.rows:
+        return False
+    least, most = 0.4 * came.expected(came.mass), 2.5 * len(came.before)
+    near = _sorted_distance(came.fresh, came.before, came.mass, came.total) < _NEAR
+    return least <= came.several <= most and near
+
+
+def _for_the_gone(came: _Newcomers) -> bool:
+    """Whether new labels are as frequent together as the labels that are gone.
+
+    Where all labels are gone, the new labels are as frequent in any case: they would have to be
+    about as many.
+    """
+    if not came.gone or len(came.fresh) > 2 * len(came.gone):
+        return False
+    listed = [x for x in came.gone if came.before[x] / came.total * came.rows >= _SEEN]
+    gone_share = sum(came.before[x] for x in came.gone) / came.total
+    share = came.mass / came.rows
+    as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < _AS_FREQUENT
+    return bool(as_frequent and came.several >= 0.4 * len(listed))
+
+
+def _one_by_one(came: _Newcomers) -> bool:
+    """Whether new labels are as many and, in order, as frequent as the known labels."""
+    expected = came.expected(came.mass)
+    if expected < 2 or not expected / 2 <= came.several <= 2 * expected:
+        return False
+    distance = _sorted_distance(came.fresh, came.before, came.mass, came.total)
+    return bool(distance < 0.15 + 0.5 / np.sqrt(came.mass))
 
 
 def _vanished(label: str, share: float, labels: list[str], counts: Places) -> bool:

@@ -56,6 +56,10 @@ _NEARLY = 0.9
 """Share of rows that a small factor has to affect."""
 _SUPPORTED = 0.3
 """Least share of rows for which the other columns can predict."""
+_LARGE_PART = 0.15
+"""Share of rows from which a part needs no large factor."""
+_SURE_FACTOR, _FAR_PART = 5.0, 9.0
+"""Factors that are plain in a part of the rows: by themselves, and in rows of a segment."""
 _FAR_FACTOR = 3.0
 """Factor that drift is taken never to reach."""
 _LEAST_FACTOR = 1.7
@@ -175,39 +179,56 @@ def _explains(case: Case, name: str, values: Floats, fit: Fit) -> bool:
     """Whether a fit explains the column and neither chance nor drift does."""
     if not fit.convincing:
         return False
-    size = abs(np.log(fit.change.factor))
-    if fit.share < MOST:
-        even = _even(values, fit)
-        # A few odd rows of one day fit many small factors, and shrunk values lie near zero, where
-        # other values lie as well.
-        sure = fit.change.factor > 1 or fit.each > 3 * CONVINCING
-        sure_enough = (sure and size > np.log(5)) or (
-            fit.share > 0.15
-            and fit.related > 2 * CONVINCING
-            and (even > _MUCH_ALIKE or fit.each > _OVERWHELMING)
-        )
-        sure_enough |= (
-            fit.share > 0.15
-            and even * fit.each > _ALONE
-            and fit.related > -CONVINCING / 2
-            and _straight(case, name, values, fit) > _STRAIGHT
-        )
+    explains = _explains_a_part if fit.share < MOST else _explains_the_whole
+    return explains(case, name, values, fit)
+
+
+def _explains_a_part(case: Case, name: str, values: Floats, fit: Fit) -> bool:
+    """Whether a change explains a part of the rows, which have to fit the others once put back."""
+    if fit.change.origin is Origin.QUARTILES:
+        return False
+    size, even = abs(np.log(fit.change.factor)), _even(values, fit)
+    # Rows of a segment may differ from the others by themselves, but not that far.
+    if even <= _ALIKE:
         touched = touched_rows(fit.gain, fit.share)
-        # Rows of a segment may differ from the others by themselves, but not that far.
-        alike = even > _ALIKE or (size > np.log(9) and _segment(case, name, touched) != "")
-        if fit.change.origin is Origin.RELATION:  # a line fits more easily than a known unit
-            sure_enough = min(fit.each, fit.related) > _OVERWHELMING and fit.share > 0.15
-        return fit.change.origin is not Origin.QUARTILES and alike and sure_enough
+        if size <= np.log(_FAR_PART) or _segment(case, name, touched) == "":
+            return False
+    large = fit.share > _LARGE_PART
+    if fit.change.origin is Origin.RELATION:  # a line fits more easily than a known unit
+        return large and min(fit.each, fit.related) > _OVERWHELMING
+    # A few odd rows of one day fit many small factors, and shrunk values lie near zero, where
+    # other values lie as well.
+    sure = fit.change.factor > 1 or fit.each > 3 * CONVINCING
+    if sure and size > np.log(_SURE_FACTOR):
+        return True
+    return large and (_related(even, fit) or _alone(case, name, values, even=even, fit=fit))
+
+
+def _related(even: float, fit: Fit) -> bool:
+    """Whether the other columns confirm a change of a part of the rows."""
+    clear = even > _MUCH_ALIKE or fit.each > _OVERWHELMING
+    return clear and fit.related > 2 * CONVINCING
+
+
+def _alone(case: Case, name: str, values: Floats, *, even: float, fit: Fit) -> bool:
+    """Whether a change of a part of the rows is plain without the other columns."""
+    enough = even * fit.each > _ALONE and fit.related > -CONVINCING / 2
+    return enough and _straight(case, name, values, fit) > _STRAIGHT
+
+
+def _explains_the_whole(case: Case, name: str, values: Floats, fit: Fit) -> bool:
+    """Whether a change explains all rows, and growth or drift does not."""
     narrow = fit.related < 2 * CONVINCING and not _as_wide(case, name, values, fit)
     if narrow or fit.change.origin is Origin.RELATION:
         return False
-    profile = case.profile(name)
+    profile, size = case.profile(name), abs(np.log(fit.change.factor))
     if fit.change.factor == 1:
         return abs(fit.change.offset) > 2 * float(profile.points[-1] - profile.points[0])
+    far = size > np.log(_FAR_FACTOR)
     # Where the predicting columns moved as well, the factor has to be larger than their move.
-    alone = case.supported(name).mean() > _SUPPORTED or size > np.log(_FAR_FACTOR)
-    small = size < np.log(_FAR_FACTOR) and fit.share < _NEARLY
-    return alone and not small and (size > np.log(_LEAST_FACTOR) or fit.related > CONVINCING)
+    if not far and (case.supported(name).mean() <= _SUPPORTED or fit.share < _NEARLY):
+        return False
+    return bool(size > np.log(_LEAST_FACTOR) or fit.related > CONVINCING)
 
 
 def _as_wide(case: Case, name: str, values: Floats, fit: Fit) -> bool:
