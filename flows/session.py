@@ -91,6 +91,8 @@ def _ended_by_interrupt() -> Iterator[None]:
 
 def _end(*_: object) -> None:
     Console(stderr=True).show_cursor()
+    with suppress(OSError, RuntimeError, ValueError):  # closed, or interrupted while it was written
+        sys.stdout.flush()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.terminate()
