@@ -21,6 +21,8 @@ _SPIKE = 0.07
 """Least excess of the share of missing values over that of any ordinary batch."""
 _ODDS = 3.0
 """Least ratio of the odds of a missing value to the usual odds."""
+_AT_THE_END = 0.02
+"""Distance from the range, relative to its width, at which a value may lie by rounding."""
 _OFTEN = 0.02
 """Share of rows from which a code counts as frequent."""
 _OF_A_LABEL = 5
@@ -136,7 +138,9 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     beyond = (strange < low).sum() * (min(odd, default=low) < low)
     beyond += (strange > high).sum() * (max(odd, default=high) > high)
     others = counts[~np.isin(distinct, odd)].max(initial=0)
-    inside = [value for value in odd if low <= value <= high]
+    # Rounding puts as many values at the ends of the range as elsewhere.
+    near = _AT_THE_END * (high - low)
+    inside = [value for value in odd if low - near <= value <= high + near]
     usual = any(counts[distinct == value][0] < 3 * others for value in inside)
     codes = len(odd) <= _SEVERAL or _CODES.issuperset(odd)
     if not odd or not codes or usual or beyond > 0.1 * touched.sum():

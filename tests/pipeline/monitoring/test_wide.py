@@ -9,13 +9,13 @@ from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import LISTED
 from pipeline.reference import Reference
 
-COLUMNS, BLOCK, BLOCKS = 300, 500, 8
+COLUMNS, BLOCK, BLOCKS = 150, 500, 8
 
 
 def rows(seed, n=BLOCK):
     """Independent columns, but for `x007`, which three far columns determine."""
     values = np.random.default_rng(seed).normal(size=(n, COLUMNS))
-    values[:, 7] = 0.3 * values[:, 7] + values[:, [60, 150, 250]].sum(axis=1) * 0.55
+    values[:, 7] = 0.3 * values[:, 7] + values[:, [60, 100, 140]].sum(axis=1) * 0.55
     return pd.DataFrame(values, columns=[f"x{i:03}" for i in range(COLUMNS)])
 
 
@@ -30,7 +30,7 @@ def test_what_is_left_out_of_a_wide_table_is_stated(reference):
 
     assert len(report.pairs) == len(reference.followed)
     assert any(
-        note.startswith("Correlations of 39,850 of 44,850 pairs of columns are left out")
+        note.startswith("Correlations of 6,175 of 11,175 pairs of columns are left out")
         for note in report.notes
     )
     assert any(
@@ -51,25 +51,26 @@ def test_faults_of_single_columns_are_recognised(reference):
     now = rows(22)
     faulty = now.assign(
         x100=now["x100"] * 25.4 + 32,
-        x200=now["x200"].where(now["x200"] > 0),
-        x270=-999.0 * (now["x270"] > 1) + now["x270"] * (now["x270"] <= 1),
+        x110=now["x110"].where(now["x110"] > 0),
+        x120=-999.0 * (now["x120"] > 1) + now["x120"] * (now["x120"] <= 1),
     )
     report = compare(reference=reference, current=faulty)
 
     assert {(cause.cause, cause.columns) for cause in report.causes} == {
         ("unit", ("x100",)),
-        ("nulls", ("x200",)),
-        ("sentinel", ("x270",)),
+        ("nulls", ("x110",)),
+        ("sentinel", ("x120",)),
     }
 
 
 def test_two_columns_that_were_exchanged_are_recognised(reference):
     now = rows(23)
-    report = compare(reference=reference, current=now.assign(x007=now["x222"], x222=now["x007"]))
+    report = compare(reference=reference, current=now.assign(x007=now["x122"], x122=now["x007"]))
 
-    assert any(cause.name == "swapped (x007, x222)" for cause in report.causes)
+    assert any(cause.name == "swapped (x007, x122)" for cause in report.causes)
 
 
+@pytest.mark.statistics  # it takes a minute, as each fault is looked for anew
 def test_a_fault_of_all_columns_is_reported_of_as_many_as_are_examined(reference):
     report = compare(reference=reference, current=rows(24) * 100 + 5_000)
 
@@ -90,20 +91,20 @@ def test_a_stored_report_lists_the_most_significant_findings(reference):
 def test_examined_columns_are_important_drifted_strained_and_piled_up(reference):
     names = [f"x{i:03}" for i in range(COLUMNS)]
     now = rows(33)
-    importance = dict.fromkeys(names, 0.0) | {"x299": 1.0}
+    importance = dict.fromkeys(names, 0.0) | {"x149": 1.0}
     report = compare(
         reference=reference,
-        current=now.assign(x299=now["x299"] + 0.6, x298=now["x298"] + 3),
+        current=now.assign(x149=now["x149"] + 0.6, x148=now["x148"] + 3),
         importance=importance,
         diagnosis=False,
     )
-    chosen = most_suspicious(names, report.findings, strain={"x297": 9.0}, atoms={"x296": 0.5})
+    chosen = most_suspicious(names, report.findings, strain={"x147": 9.0}, atoms={"x146": 0.5})
 
     assert len(chosen) == EXAMINED
-    assert {"x296", "x297", "x298", "x299"} <= chosen
+    assert {"x146", "x147", "x148", "x149"} <= chosen
 
 
-@pytest.mark.slow
+@pytest.mark.statistics
 def test_a_wide_batch_with_nothing_wrong_alarms_at_most_at_alpha(reference):
     trials, alpha = 60, 0.05
     alarms = sum(
