@@ -17,7 +17,6 @@ from pipeline.config import Settings
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
-from pipeline.reference.sampling import sketch
 from pipeline.reference.summaries import Summary
 
 FOLDER = "HOLDFAST_BENCH_DATA"
@@ -72,7 +71,7 @@ class Case:
 
     @cached_property
     def recent(self) -> list[Summary]:
-        return [observed(self.reference, frame) for frame in self.earlier]
+        return [self.reference.summarise(frame) for frame in self.earlier]
 
     @cached_property
     def labels(self) -> list[str]:
@@ -82,12 +81,6 @@ class Case:
 
 def fit(before: pd.DataFrame, times: pd.Series | None, block: Block) -> Reference:
     return Reference.fit(before, infer_columns(before), time=times, block=block, seed=0)
-
-
-def observed(reference: Reference, frame: pd.DataFrame) -> Summary:
-    """A sound batch as the monitor records it: one observation, and some of its rows."""
-    some = sketch(frame, reference.columns, reference.seed)
-    return Summary(reference.summarise(frame), sketch=some)
 
 
 def report_on(

@@ -211,5 +211,5 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
         if report.causes:
             standing = [*standing, *report.causes]
         else:
-            recent, standing = [*recent, histories.observed(reference, frame)], []
+            recent, standing = [*recent, reference.summarise(frame)], []
     return verdicts

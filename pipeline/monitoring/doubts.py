@@ -106,6 +106,9 @@ class Doubt:
         of which later blocks bring new ones. However many rows repeat a value, it is one
         observation, and a value that was never seen before is what the next block brings.
         """
+        return self._case.memory.recall(("held", name), lambda: self._is_held(name))
+
+    def _is_held(self, name: str) -> bool:
         reference = self._case.reference
         if name not in reference.columns:
             return False
