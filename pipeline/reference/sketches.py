@@ -100,15 +100,8 @@ def as_reference(
     if not kept:
         return None
     sketches = [one.sketch for one in kept if one.sketch is not None]
-    asked = reference.names if among is None else [x for x in reference.names if x in among]
-    names = [name for name in asked if all(name in one for one in sketches)]
-    columns: Columns = {
-        name: Numeric(nullable=True)
-        if isinstance(reference.columns[name], NumericProfile)
-        else Categorical(nullable=True)
-        for name in names
-    }
-    rows = pd.concat([one[names] for one in sketches], ignore_index=True)
+    columns = _shared_columns(reference, sketches, among)
+    rows = pd.concat([one[list(columns)] for one in sketches], ignore_index=True)
     number = np.repeat(np.arange(len(sketches)), [len(one) for one in sketches])
     found = Reference.describe(
         rows,
@@ -123,6 +116,20 @@ def as_reference(
         for block, one in zip(found.blocks, kept, strict=True)
     )
     return replace(found, blocks=blocks)
+
+
+def _shared_columns(
+    reference: Reference, sketches: Sequence[pd.DataFrame], among: Collection[str] | None
+) -> Columns:
+    """The columns that all sketches hold, of those in `among`, by their types in a reference."""
+    asked = reference.names if among is None else [x for x in reference.names if x in among]
+    return {
+        name: Numeric(nullable=True)
+        if isinstance(reference.columns[name], NumericProfile)
+        else Categorical(nullable=True)
+        for name in asked
+        if all(name in one for one in sketches)
+    }
 
 
 def _completed(found: Reference, block: Summary, *, of: Reference, recorded: Summary) -> Summary:
