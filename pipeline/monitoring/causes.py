@@ -161,24 +161,34 @@ def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:
         for cause in diagnosis(case):
             if case.blamed & set(cause.columns) or doubt(diagnosis, cause, case.blamed):
                 continue
-            doubted = cause.cause in _EXCHANGED and not _stood(case, cause)
-            pairs = swapped_numbers(case) if doubted else ()
-            likelier = next((pair for pair in pairs if _explains(pair, cause)), cause)
+            likelier = _likelier(case, cause)
             yield likelier
             case = case.without(likelier)
             if cause.cause in {"volume", "frozen"}:
                 return
-    while found := [
-        cause
-        for diagnosis in TOGETHER
-        for cause in diagnosis(case)
-        if not doubt(diagnosis, cause, case.blamed)
-    ]:
+    while found := _competing(case, doubt):
         most = max(found, key=partial(_rank, case))
         if most.cause == "shuffled":
             most = next(_behind(case, found, most), None) or with_rival(case, most)
         yield most
         case = case.without(most)
+
+
+def _likelier(case: Case, cause: Cause) -> Cause:
+    """The exchange of two columns that explains odd or missing values better, or else the cause."""
+    doubted = cause.cause in _EXCHANGED and not _stood(case, cause)
+    pairs = swapped_numbers(case) if doubted else ()
+    return next((pair for pair in pairs if _explains(pair, cause)), cause)
+
+
+def _competing(case: Case, doubt: Doubt) -> list[Cause]:
+    """Causes that diagnoses of columns in relation to others find and that are believed."""
+    return [
+        cause
+        for diagnosis in TOGETHER
+        for cause in diagnosis(case)
+        if not doubt(diagnosis, cause, case.blamed)
+    ]
 
 
 def _behind(case: Case, found: Sequence[Cause], lost: Cause) -> Iterator[Cause]:
