@@ -6,6 +6,7 @@ diagnosed again. To add a diagnosis, write the function and put it into a list b
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,15 +15,17 @@ import pandas as pd
 from pipeline.monitoring.calibration import Limits
 from pipeline.monitoring.diagnoses.batch_faults import duplicate, frozen, schema, volume
 from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.clipped import clipped
 from pipeline.monitoring.diagnoses.clocks import shifted
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.permutations import permuted
-from pipeline.monitoring.diagnoses.pile_ups import clipped, stuck
 from pipeline.monitoring.diagnoses.rounding import rounded
 from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
+from pipeline.monitoring.diagnoses.signs import sign
 from pipeline.monitoring.diagnoses.spellings import recode
+from pipeline.monitoring.diagnoses.stuck import stuck
 from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
-from pipeline.monitoring.diagnoses.units import sign, unit
+from pipeline.monitoring.diagnoses.units import unit
 from pipeline.monitoring.doubts import Doubt
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
@@ -31,12 +34,28 @@ from pipeline.reference.tally import Tally
 
 _EXCHANGED = {"join", "nulls", "sentinel"}
 """Causes that a column may also show when it holds the values of another column."""
-_ALL = 0.9
-"""Share of affected rows above which the column does not hold another column's values."""
-_FEWEST = 50
-"""Rows of a reference below which it does not tell what is usual."""
-_CERTAIN = 3.0
-"""Nats that each row with an odd or missing value counts for."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """When a batch is judged, and when an exchange explains odd values.
+
+    Attributes
+    ----------
+    fewest : int
+        Rows of a reference below which it does not tell what is usual.
+    most : float
+        Share of affected rows above which the column does not hold another column's values.
+    certain : float
+        Nats that each row with an odd or missing value counts for.
+    """
+
+    fewest: int = 50
+    most: float = 0.9
+    certain: float = 3.0
+
+
+PARAMS = Parameters()
 
 Diagnosis = Callable[[Case], Iterator[Cause]]
 PLAIN: tuple[Diagnosis, ...] = (
@@ -115,7 +134,7 @@ def diagnose(
     list of str
         Sentences about each cause that is not, and about columns that were not examined.
     """
-    if reference.rows < _FEWEST:
+    if reference.rows < PARAMS.fewest:
         return (), []
     case = Case(reference, rows, tally, summary, recent, findings, standing)
     doubt = Doubt(case, find_limits)
@@ -151,9 +170,9 @@ def _stood(case: Case, cause: Cause) -> bool:
 
 def _explains(pair: Cause, cause: Cause) -> bool:
     """Whether an exchange of two columns explains far more than odd or missing values do."""
-    if cause.share > _ALL or not set(cause.columns) <= set(pair.columns):
+    if cause.share > PARAMS.most or not set(cause.columns) <= set(pair.columns):
         return False
-    return float(pair.evidence[NATS]) > cause.share * _CERTAIN
+    return float(pair.evidence[NATS]) > cause.share * PARAMS.certain
 
 
 def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:

@@ -1,6 +1,7 @@
 """Faults of a whole batch: its columns, its number of rows, repeated rows."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -8,28 +9,58 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.columns import as_number, as_text
-from pipeline.monitoring.diagnoses.case import Case, Places
+from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.likelihood import Places
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import CategoricalProfile, Cells, Profile
 from pipeline.reference.sampling import read_codes, repeats, row_hashes
 from pipeline.reference.summaries import ROWS, Trait
 
-UNREADABLE = 0.03
-"""Share of present values that are not numbers above which a column has another type."""
-TIMES = 6.0
-"""Factor by which the number of rows has to lie outside the usual range."""
-COPIES = 0.05
-"""Share of repeated rows, beyond the usual share, that is a fault."""
-_ODDS = 3.0
-"""Least ratio of the odds of a repeated row to the usual odds."""
-_IDENTIFY = 4
-"""Fewest columns that identify a row, or numbers that identify a batch: fewer agree by chance."""
-_MANY = 5.0
-"""Mean number of times a repeated row occurs, from which the source is taken to be frozen."""
-_AT_ONCE = 100
-"""Most columns that are hashed at once."""
-_FEWEST_ROWS = 20
-"""Fewest rows of a batch in which repeated rows are looked for."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """What shows a fault of a whole batch.
+
+    Attributes
+    ----------
+    unreadable : float
+        Share of present values that are not numbers above which a column has another type.
+    likeness : float
+        Likeness from which an unknown column is taken for a missing column: the same name or
+        nearly equal values.
+    spelling : float
+        Weight of the names, beside the values, in the likeness of two columns.
+    times : float
+        Factor by which the number of rows has to lie outside the usual range.
+    blocks : int
+        Fewest batches that show a usual range of the number of rows.
+    copies : float
+        Share of repeated rows, beyond the usual share, that is a fault.
+    identify : int
+        Fewest columns that identify a row, or numbers that identify a batch: fewer agree by
+        chance.
+    rounding : float
+        Largest difference of two equal figures, by rounding.
+    many : float
+        Mean number of times a repeated row occurs, from which the source is taken to be frozen.
+    at_once : int
+        Most columns that are hashed at once.
+    """
+
+    unreadable: float = 0.03
+    likeness: float = 0.85
+    spelling: float = 0.3
+    times: float = 6.0
+    blocks: int = 3
+    copies: float = 0.05
+    identify: int = 4
+    rounding: float = 1e-9
+    many: float = 5.0
+    at_once: int = 100
+
+
+PARAMS = Parameters()
 
 
 def schema(case: Case) -> Iterator[Cause]:
@@ -66,7 +97,7 @@ def schema(case: Case) -> Iterator[Cause]:
                 {"distinct values before": float(len(case.profile(name).grid))},
                 f"Ask the source to send {name!r} as numbers again.",
             )
-        if share > UNREADABLE:
+        if share > PARAMS.unreadable:
             yield Cause(
                 "schema",
                 (name,),
@@ -93,11 +124,14 @@ def _namesake(case: Case, name: str, strangers: list[str]) -> tuple[str, float]:
     """The unknown column that looks most like a missing column, and its likeness from 0 to 1."""
     profile = case.reference.columns[name]
     scored = [
-        (_likeness(profile, case.drawn[other]) + 0.3 * _spelling(name, str(other)), str(other))
+        (
+            _likeness(profile, case.drawn[other]) + PARAMS.spelling * _spelling(name, str(other)),
+            str(other),
+        )
         for other in strangers
     ]
     score, best = max(scored, default=(0.0, ""))
-    return (best, min(score, 1.0)) if score > 0.85 else ("", 0.0)  # or nearly equal values
+    return (best, min(score, 1.0)) if score > PARAMS.likeness else ("", 0.0)
 
 
 def _spelling(name: str, other: str) -> float:
@@ -119,8 +153,8 @@ def volume(case: Case) -> Iterator[Cause]:
     """Recognise far fewer or far more rows than in any ordinary batch."""
     usual = [batch[ROWS] for batch in (*case.reference.blocks, *case.recent)]
     rows = len(case.rows)
-    few_blocks = len(usual) < 3 or max(usual) < _FEWEST_ROWS  # these show no usual range
-    if few_blocks or min(usual) / TIMES < rows < max(usual) * TIMES:
+    few_blocks = len(usual) < PARAMS.blocks or max(usual) < SHARED.fewest
+    if few_blocks or min(usual) / PARAMS.times < rows < max(usual) * PARAMS.times:
         return
     few = rows < min(usual)
     yield Cause(
@@ -135,14 +169,14 @@ def volume(case: Case) -> Iterator[Cause]:
 
 def duplicate(case: Case) -> Iterator[Cause]:
     """Recognise rows that were loaded twice, and old rows that were sent again."""
-    if len(case.rows) < _FEWEST_ROWS or not case.every:
+    if len(case.rows) < SHARED.fewest or not case.every:
         return
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual = _usual_copies(case)
     # Where rows repeat by themselves, they do so more often where values concentrate.
-    concentrated = usual > COPIES and any(case.changed(name) for name in case.features)
-    if _beyond(share, usual) and repeated.mean() < _MANY and not concentrated:
+    concentrated = usual > PARAMS.copies and any(case.changed(name) for name in case.features)
+    if _beyond(share, usual) and repeated.mean() < PARAMS.many and not concentrated:
         yield Cause(
             "duplicate",
             (),
@@ -169,9 +203,9 @@ def duplicate(case: Case) -> Iterator[Cause]:
 
 
 def _beyond(share: float, usual: float) -> bool:
-    """Whether a share is beyond the largest usual share, by `COPIES` and by `_ODDS`-fold odds."""
+    """Whether a share is beyond the largest usual share, by `copies` and by `odds`-fold odds."""
     odds = share * (1 - usual) / max((1 - share) * usual, 1e-9)
-    return share > usual + COPIES and odds > _ODDS
+    return share > usual + PARAMS.copies and odds > SHARED.odds
 
 
 def _sent_again(seen: str, evidence: dict[str, float | str]) -> Cause:
@@ -213,8 +247,8 @@ def _hashed(cells: Cells) -> NDArray[np.uint64]:
     drawn = np.random.default_rng(0).integers(2**63, size=cells.shape[1], dtype=np.uint64)
     odd = np.asarray([drawn * np.uint64(2) + np.uint64(1)])[0]
     hashes = np.zeros(len(cells), dtype=np.uint64)
-    for start in range(0, cells.shape[1], _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for start in range(0, cells.shape[1], PARAMS.at_once):
+        part = slice(start, start + PARAMS.at_once)
         hashes += (cells[:, part].astype(np.uint64) + np.uint64(1)) @ odd[part]
     return hashes
 
@@ -226,11 +260,11 @@ def _seen_as_a_whole(case: Case) -> bool:
         for trait in summary
         if trait.kind in {"location", "spread", "correlation"} and summary[trait] != 0
     ]
-    return len(traits) >= _IDENTIFY and any(
+    return len(traits) >= PARAMS.identify and any(
         earlier[ROWS] == summary[ROWS]
         and all(
-            abs(earlier.get(trait, np.inf) - summary[trait]) < 1e-9 for trait in traits
-        )  # rounding
+            abs(earlier.get(trait, np.inf) - summary[trait]) < PARAMS.rounding for trait in traits
+        )
         for earlier in (*case.reference.blocks, *case.recent)
     )
 
@@ -238,7 +272,7 @@ def _seen_as_a_whole(case: Case) -> bool:
 def _seen_at_training(case: Case) -> tuple[float, float]:
     """Share of rows whose cells occur in the training sample, and the share due to chance."""
     places = [case.place(name) for name in case.every]
-    if not len(case.reference.cells) or len(places) < _IDENTIFY:
+    if not len(case.reference.cells) or len(places) < PARAMS.identify:
         return 0.0, 0.0
     seen = _hashed(case.reference.cells[:, places])
     rows = _hashed(case.drawn_cells[:, places])
@@ -249,19 +283,19 @@ def _seen_at_training(case: Case) -> tuple[float, float]:
 
 def frozen(case: Case) -> Iterator[Cause]:
     """Recognise a source that repeats one row, or a few rows, over and over."""
-    if len(case.rows) < _FEWEST_ROWS or not case.every:
+    if len(case.rows) < SHARED.fewest or not case.every:
         return
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual, most = _usual_copies(case), repeats[0] / len(case.rows)
     often = case.most(Trait("repeats"))
-    many = _beyond(share, usual) and repeated.mean() >= _MANY
+    many = _beyond(share, usual) and repeated.mean() >= PARAMS.many
     if not many and not _beyond(most, often):
         return
     codes = read_codes(case.rows, _profiles(case))
     hashes = row_hashes(case.rows, case.every, codes)
     values, counts = np.unique(hashes, return_counts=True)
-    again = float(counts[counts >= _MANY].sum() / len(hashes))
+    again = float(counts[counts >= PARAMS.many].sum() / len(hashes))
     yield Cause(
         "frozen",
         (),

@@ -1,5 +1,7 @@
 """What the blocks of a reference show of a column."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipeline.columns import Floats
@@ -8,12 +10,26 @@ from pipeline.reference.blocks import NO_BLOCK
 from pipeline.reference.profile import MISSING, NumericProfile
 from pipeline.reference.summaries import Trait
 
-_FEWEST = 3
-"""Fewest blocks that show an order."""
-_CONSTANT, _NARROW = 0.05, 0.5
-"""Spread within blocks, in standard deviations of the column, below which the column names them.
 
-The second counts where the blocks also rise or fall throughout."""
+@dataclass(frozen=True)
+class Parameters:
+    """When a column shows the block of a row.
+
+    Attributes
+    ----------
+    fewest : int
+        Fewest blocks that show an order.
+    constant, narrow : float
+        Spread within blocks, in standard deviations of the column, below which the column names
+        them. The second counts where the blocks also rise or fall throughout.
+    """
+
+    fewest: int = 3
+    constant: float = 0.05
+    narrow: float = 0.5
+
+
+PARAMS = Parameters()
 
 
 def count_cells(reference: Reference, name: str, profile: NumericProfile) -> Floats:
@@ -30,12 +46,21 @@ def count_cells(reference: Reference, name: str, profile: NumericProfile) -> Flo
     return counts.reshape(n, size)
 
 
+def usual(reference: Reference, trait: Trait) -> tuple[float, float]:
+    """Mean and standard deviation of a trait over the blocks; 0 if undefined."""
+    values = np.asarray([block.get(trait, np.nan) for block in reference.blocks])
+    values = values[np.isfinite(values)]
+    if len(values) < 2:  # a single value has no spread
+        return float(values.mean()) if len(values) else 0.0, 0.0
+    return float(values.mean()), float(values.std(ddof=1))
+
+
 def names_the_block(reference: Reference, name: str) -> bool:
     """Whether a column mostly shows when a row was made, as an index or a date does."""
     spreads = [block.get(Trait("spread", (name,)), np.nan) for block in reference.blocks]
     places = [block.get(Trait("location", (name,)), np.nan) for block in reference.blocks]
-    if len(places) < _FEWEST or not np.isfinite([*spreads, *places]).all():
+    if len(places) < PARAMS.fewest or not np.isfinite([*spreads, *places]).all():
         return False
     orderly = abs(np.sign(np.diff(places)).mean()) == 1
     inside = float(np.mean(spreads))
-    return bool(inside < _CONSTANT or (orderly and inside < _NARROW))
+    return bool(inside < PARAMS.constant or (orderly and inside < PARAMS.narrow))

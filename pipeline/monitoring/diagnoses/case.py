@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.columns import Floats, as_codes, as_number
 from pipeline.monitoring.diagnoses import blocks
 from pipeline.monitoring.diagnoses.attention import few_valued, most_suspicious
-from pipeline.monitoring.diagnoses.memory import Memory
+from pipeline.monitoring.diagnoses.likelihood import Mask, Places
+from pipeline.monitoring.diagnoses.memory import Memory, T
 from pipeline.monitoring.diagnoses.planes import strain
 from pipeline.monitoring.diagnoses.predictors import (
     Predictors,
@@ -29,21 +28,36 @@ from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, Numer
 from pipeline.reference.summaries import Summary, Trait
 from pipeline.reference.tally import Tally
 
-T = TypeVar("T")
-Mask = NDArray[np.bool_]
-Places = NDArray[np.intp]
-JUDGED = 4_000
-"""Most rows of a batch that are judged one by one."""
 NATS = "nats a row"
 """Name of the evidence by which causes compete: mean log-likelihood ratio over all rows."""
-_MARKED = 0.4
-"""Correlation from which two columns say something about each other in a single row."""
-_TELLING = 0.3
-"""Correlation from which a column counts among those that predict another column."""
-_FOREIGN = 0.5
-"""Share of rows with new labels from which a column is another column than it was."""
-_INSIDE = 2.0
-"""Normal score up to which the reference knows a column well."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is looked at, and which columns say something about one another.
+
+    Attributes
+    ----------
+    judged : int
+        Most rows of a batch that are judged one by one.
+    marked : float
+        Correlation from which two columns say something about each other in a single row.
+    telling : float
+        Correlation from which a column counts among those that predict another column.
+    foreign : float
+        Share of rows with new labels from which a column is another column than it was.
+    inside : float
+        Normal score up to which the reference knows a column well.
+    """
+
+    judged: int = 4_000
+    marked: float = 0.4
+    telling: float = 0.3
+    foreign: float = 0.5
+    inside: float = 2.0
+
+
+PARAMS = Parameters()
 
 
 @dataclass(frozen=True)
@@ -168,12 +182,14 @@ class Case:
     @property
     def drawn(self) -> pd.DataFrame:
         """Rows of the batch drawn at random, as they arrived."""
-        return self.memory.recall("drawn", lambda: self.rows.iloc[self.tally.chosen[:JUDGED]])
+        return self.memory.recall(
+            "drawn", lambda: self.rows.iloc[self.tally.chosen[: PARAMS.judged]]
+        )
 
     @cached_property
     def drawn_cells(self) -> Cells:
         """Cells of the drawn rows, columns in alphabetical order."""
-        return self.tally.cells[:JUDGED]
+        return self.tally.cells[: PARAMS.judged]
 
     def profile(self, name: str) -> NumericProfile:
         """Profile of a numeric column."""
@@ -210,7 +226,7 @@ class Case:
         counts = self.counts(name)
         new = np.asarray([label not in counts for label in labels], dtype=bool)
         known = places[places >= 0]
-        return bool(len(known) and new[known].mean() > _FOREIGN)
+        return bool(len(known) and new[known].mean() > PARAMS.foreign)
 
     def missing(self, name: str) -> Mask:
         """Mark the drawn rows that have no value."""
@@ -231,7 +247,7 @@ class Case:
 
     def correlation(self, left: str, right: str) -> float:
         """Correlation of the leading scores of two columns in the reference; 0 without scores."""
-        return self._entry(self._correlations, left, right)
+        return self._entry(self.reference.normal_scores.correlation, left, right)
 
     def correlation_now(self, left: str, right: str) -> float:
         """Correlation of the leading scores of two columns in the batch; 0 without scores."""
@@ -248,20 +264,17 @@ class Case:
             return 0.0
         return float(np.nan_to_num(matrix[self.leading[left], self.leading[right]]))
 
-    def partners(self, name: str, *, marked: float = _MARKED) -> list[str]:
+    def partners(self, name: str, *, marked: float = PARAMS.marked) -> list[str]:
         """Columns whose correlation with a column is at least `marked` in the reference."""
         if name not in self.leading:
             return []
-        size = np.abs(np.nan_to_num(self._correlations[self.leading[name]]))
+        correlation = self.reference.normal_scores.correlation
+        size = np.abs(np.nan_to_num(correlation[self.leading[name]]))
         return [
             other
             for other in self.every
             if other != name and other in self.leading and size[self.leading[other]] >= marked
         ]
-
-    @property
-    def _correlations(self) -> Floats:
-        return self.reference.normal_scores.correlation
 
     def suspect(self, name: str) -> bool:
         """Whether a test found drift in the column, or it fits others worse than in any block."""
@@ -291,14 +304,6 @@ class Case:
     def _strain(self) -> dict[str, float]:
         return self.memory.recall("strain", lambda: strain(self.reference, self.drawn_cells))
 
-    def usual(self, trait: Trait) -> tuple[float, float]:
-        """Mean and standard deviation of a trait over the reference's blocks; 0 if undefined."""
-        values = np.asarray([block.get(trait, np.nan) for block in self.reference.blocks])
-        values = values[np.isfinite(values)]
-        if len(values) < 2:  # a single value has no spread
-            return float(values.mean()) if len(values) else 0.0, 0.0
-        return float(values.mean()), float(values.std(ddof=1))
-
     def most(self, trait: Trait) -> float:
         """Largest value of a trait over the reference's blocks and the recent batches; else 0."""
         values = [batch.get(trait, np.nan) for batch in (*self.reference.blocks, *self.recent)]
@@ -317,11 +322,6 @@ class Case:
         return self.memory.recall(
             ("names the block", name), lambda: blocks.names_the_block(self.reference, name)
         )
-
-    def run(self, name: str) -> float:
-        """Mean number of consecutive rows with equal values, which are not independent."""
-        values = as_number(self.rows[name]).to_numpy(dtype=np.float64)
-        return len(values) / (1 + np.count_nonzero(np.diff(values)))
 
     def expected(self, name: str, without: Sequence[str] = ()) -> Expected:
         """Predict a numeric column from the other columns, as learnt from the reference.
@@ -353,9 +353,9 @@ class Case:
 
     def _inside(self, name: str, others: frozenset[str]) -> Mask:
         inside = np.ones(len(self.drawn), dtype=bool)
-        for other in self.partners(name, marked=_TELLING):
+        for other in self.partners(name, marked=PARAMS.telling):
             if other in others and self.is_number(other):
-                inside &= np.abs(self.normal_scores(other, self.numbers(other))) < _INSIDE
+                inside &= np.abs(self.normal_scores(other, self.numbers(other))) < PARAMS.inside
         return inside
 
     def expected_labels(self, name: str, without: Sequence[str] = ()) -> ExpectedLabels:

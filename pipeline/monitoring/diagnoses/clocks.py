@@ -1,41 +1,90 @@
 """Clocks that were moved: hours, days or months, by whole steps round their cycle."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import (
+    Mask,
+    Places,
+    mixture,
+    of_chance,
+    surprise,
+    touched_rows,
+)
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause, segment
-from pipeline.monitoring.diagnoses.sequences import OutOfStep, out_of_step
+from pipeline.monitoring.diagnoses.sequences import OutOfStep, mean_run, out_of_step
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
-_MOST = 0.7
-"""Share of rows from which a move is taken to affect all rows."""
-_TOTAL = 25.0
-"""Least nats over all rows; consecutive rows with equal values count as one row."""
-_EACH, _EACH_PART = 0.18, 0.22
-"""Least nats per affected row, where most rows are affected and where a part is."""
-_HALF = 0.45
-"""Share of rows above which, up to `_MOST`, a change of shape looks much like a move."""
-_SURE = 0.3
-"""Nats per affected row that are enough even for rows that depend on one another."""
-_OUT = 0.02
-"""Share of values outside the cycle that is enough even for dependent rows."""
-_SHARE = 0.15
-"""Smallest share of affected rows that is looked for."""
-_TELLS = 0.03
-"""Least nats per row that the other columns must contribute to a prediction of the clock."""
-_GLANCE, _GLANCE_PART = 0.2, 0.1
-"""Least share of the change that a move explains, and least share of rows it affects."""
 _NONE = np.iinfo(np.intp).min
 """Step number of a missing value."""
-_OUTSIDE = 5.0
-"""Nats that count against a value outside the cycle."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is a clock, and what shows that it was moved.
+
+    Attributes
+    ----------
+    fewest_steps, most_steps : int
+        Fewest and most distinct values of a clock.
+    stepped : float
+        Least share of rows with values on the steps: a clock has no values between them.
+    even : float
+        Relative tolerance of even steps that are not whole numbers.
+    round, filled : float
+        Share of the cycle that the largest value has to reach, and share of its steps that the
+        column has to hold.
+    each, each_part : float
+        Least nats per affected row, where most rows are affected and where a part is.
+    half : float
+        Share of rows above which, up to `SHARED.most`, a change of shape looks much like a move.
+    sure : float
+        Nats per affected row that are enough even for rows that depend on one another. Otherwise
+        consecutive rows with equal values count as one row.
+    out : float
+        Share of values outside the cycle that is enough even for dependent rows.
+    part : float
+        Smallest share of affected rows that is looked for.
+    tells : float
+        Least nats per row that the other columns must contribute to a prediction of the clock.
+    glance, glance_part : float
+        Least share of the change that a move explains, and least share of rows it affects.
+    options : int
+        Likeliest moves that are examined closely.
+    rare : float
+        Least share of a step by which its growth is measured, relative to the mean share.
+    outside : float
+        Nats that count against a value outside the cycle.
+    """
+
+    fewest_steps: int = 5
+    most_steps: int = 60
+    stepped: float = 0.95
+    even: float = 1e-3
+    round: float = 0.9
+    filled: float = 0.6
+    each: float = 0.18
+    each_part: float = 0.22
+    half: float = 0.45
+    sure: float = 0.3
+    out: float = 0.02
+    part: float = 0.15
+    tells: float = 0.03
+    glance: float = 0.2
+    glance_part: float = 0.1
+    options: int = 2
+    rare: float = 0.1
+    outside: float = 5.0
+
+
+PARAMS = Parameters()
 
 
 class Cycle(NamedTuple):
@@ -50,18 +99,19 @@ def cycle(profile: NumericProfile) -> Cycle | None:
     """Recognise the cycle of a column, such as hours of a day; None without a cycle."""
     points = profile.points
     weight = np.asarray(profile.upto) - np.asarray(profile.below)
-    if not 5 <= len(points) <= 60 or weight.sum() < 0.95:  # not single steps
+    few_valued = PARAMS.fewest_steps <= len(points) <= PARAMS.most_steps
+    if not few_valued or weight.sum() < PARAMS.stepped:
         return None
     steps = np.diff(points)
     if not np.allclose(points, np.round(points)):
-        even = len(points) in _CYCLES and np.allclose(steps, steps[0], rtol=1e-3)
+        even = len(points) in _CYCLES and np.allclose(steps, steps[0], rtol=PARAMS.even)
         return Cycle(len(points), float(points[0]), float(steps.mean())) if even else None
     low, high = points[[0, -1]]
     for length in _CYCLES:
         for first in (0.0, 1.0) if length in {7, 12} else (0.0,):
             inside = low >= first and high <= first + length - 1
-            full = high >= first + 0.9 * (length - 1) and len(points) >= 0.6 * length
-            if inside and full:
+            full = high >= first + PARAMS.round * (length - 1)
+            if inside and full and len(points) >= PARAMS.filled * length:
                 return Cycle(length, first, 1.0)
     return None
 
@@ -74,7 +124,7 @@ def shifted(case: Case) -> Iterator[Cause]:
             continue
         values = case.numbers(name)
         there = ~np.isnan(values)
-        if there.sum() < 50:  # too few rows to tell
+        if there.sum() < SHARED.fewest_related:
             continue
         alone = out_of_step(case, name, **found._asdict())
         if alone is not None:
@@ -131,23 +181,24 @@ def _likely(case: Case, name: str, found: Cycle, place: Places, there: Mask) -> 
         tables.append((sums / np.maximum(counts, 1)[:, None], counts / max(counts.sum(), 1)))
     (before, shares), (now, shares_now) = tables
     weight = np.sqrt(shares_now)[:, None]
-    common = np.sqrt(np.maximum(shares, 0.1 / found.length))[:, None]
+    common = np.sqrt(np.maximum(shares, PARAMS.rare / found.length))[:, None]
     apart = np.hstack([weight * (now - before), (shares_now - shares)[:, None] / common])
     explained = np.zeros(found.length)
     for k in range(1, found.length):
         means = weight * (np.roll(before, k, axis=0) - before)
         moved = np.hstack([means, (np.roll(shares, k) - shares)[:, None] / common])
         part = (apart * moved).sum() / max((moved**2).sum(), 1e-12)
-        if part > _GLANCE_PART:
+        if part > PARAMS.glance_part:
             explained[k] = part * (apart * moved).sum() / max((apart**2).sum(), 1e-12)
-    return [int(k) for k in np.argsort(-explained)[:2] if explained[k] > _GLANCE]
+    likeliest = np.argsort(-explained)[: PARAMS.options]
+    return [int(k) for k in likeliest if explained[k] > PARAMS.glance]
 
 
 def _best(
     case: Case, name: str, found: Cycle, place: Places, options: list[int]
 ) -> Iterator[Cause]:
     expected = case.expected_steps(name, found.first, found.step, found.length)
-    if expected.information < _TELLS:  # then only values outside the cycle count
+    if expected.information < PARAMS.tells:  # then only values outside the cycle count
         now, before = (
             np.tile(expected.shares, (len(x), 1)) for x in (expected.now, expected.before)
         )
@@ -155,30 +206,28 @@ def _best(
     there = place != _NONE
     outside = there & ((place < 0) | (place >= found.length))
     rows, inside = np.arange(len(place)), place % found.length
-    raw = expected.now[rows, inside] - np.where(outside, _OUTSIDE, 0.0)
+    raw = expected.now[rows, inside] - np.where(outside, PARAMS.outside, 0.0)
     seen = np.arange(len(expected.classes))
     fits = []
     for k in options or range(1, found.length):
         gain = np.where(there, expected.now[rows, (place - k) % found.length] - raw, 0.0)
         share, total = mixture(gain)
-        usual = of_blocks(
-            expected.blocks,
+        usual = (
             expected.before[seen, (expected.classes - k) % found.length]
-            - expected.before[seen, expected.classes],
+            - expected.before[seen, expected.classes]
         )
-        total -= 2 * max(usual.max(initial=0.0), 0.0) * len(gain)
+        total -= of_chance(expected.blocks, usual) * len(gain)
         fits.append((total, k, share, gain))
     total, k, share, gain = max(fits, key=lambda fit: fit[0])
     each = total / max(share * len(gain), 1.0)
-    alone = each > _SURE or outside.mean() > _OUT
-    independent = total if alone else total / case.run(name)
-    least = _EACH if share >= _MOST else _EACH_PART if share < _HALF else _SURE
-    if independent < _TOTAL or each < least or share < _SHARE:
+    alone = each > PARAMS.sure or outside.mean() > PARAMS.out
+    independent = total if alone else total / mean_run(case, name)
+    if independent < SHARED.total or each < _least_each(share) or share < PARAMS.part:
         return
     by = (k if k <= found.length / 2 else k - found.length) * found.step
     touched = touched_rows(gain, share)
-    where = segment(case, touched, [name]) if share < _MOST else ""
-    part = "" if share >= _MOST else f" in {share:.0%} of rows"
+    where = segment(case, touched, [name]) if share < SHARED.most else ""
+    part = "" if share >= SHARED.most else f" in {share:.0%} of rows"
     yield Cause(
         "shifted",
         (name,),
@@ -193,3 +242,10 @@ def _best(
         share=round(share, 4),
         segment=where,
     )
+
+
+def _least_each(share: float) -> float:
+    """Least nats per affected row of a move that affects a share of the rows."""
+    if share >= SHARED.most:
+        return PARAMS.each
+    return PARAMS.each_part if share < PARAMS.half else PARAMS.sure

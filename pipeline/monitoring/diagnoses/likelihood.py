@@ -1,5 +1,6 @@
 """How likely rows are under the reference, and mixtures of sound and faulty rows."""
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -7,13 +8,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.columns import Floats
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.reference.masses import ATOM
 from pipeline.reference.profile import NumericProfile
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
-_FEWEST = 30
-"""Fewest rows of a block that is taken into account."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How likely values count that the reference hardly holds, and how drift and shares are fitted.
+
+    Attributes
+    ----------
+    off_constant : float
+        Logarithm of the mass at any value but that of a constant column.
+    close : float
+        Distance from an atom, relative to the range, up to which a value hits it.
+    tail, tail_power, tail_scale : float
+        Logarithm of the mass at the ends of the range; the power with which it falls off beyond
+        them, and how many of its units the range is wide.
+    narrowest, widest : float
+        Factors up to which ordinary drift changes the width of a column.
+    furthest, wanders : float
+        Furthest move by ordinary drift: standard deviations of the column, and of the means of
+        batches, which are added.
+    mostly, nearly_all : float
+        Shares of the reference and of the batch that have to lie on steps, such as whole years, in
+        a column of steps.
+    on_step : float
+        Distance from a step, in steps, up to which a value lies on it.
+    block_factor : float
+        Factor by which a gain has to exceed that on the block of the reference that gains most.
+    largest : float
+        Most nats that a row counts for or against a hypothesis when its share is estimated.
+    rounds : int
+        Most rounds in which the share of affected rows is estimated.
+    converged : float
+        Change of the share in a round below which it is estimated.
+    least_share : float
+        Share that a value without rows in the reference counts as.
+    """
+
+    off_constant: float = -14.0
+    close: float = 1e-6
+    tail: float = -8.0
+    tail_power: float = 2.0
+    tail_scale: float = 20.0
+    narrowest: float = 0.6
+    widest: float = 1.7
+    furthest: float = 1.5
+    wanders: float = 3.0
+    mostly: float = 0.5
+    nearly_all: float = 0.9
+    on_step: float = 1e-6
+    block_factor: float = 2.0
+    largest: float = 30.0
+    rounds: int = 30
+    converged: float = 1e-4
+    least_share: float = 1e-4
+
+
+PARAMS = Parameters()
 
 
 class Origin(Enum):
@@ -50,15 +107,15 @@ def log_mass(profile: NumericProfile, values: Floats, scale: float = 1.0) -> tup
         constant = (
             np.isclose(values, points[0]) if len(points) else np.zeros(len(values), dtype=bool)
         )
-        return np.where(constant, 0.0, -14.0), constant
+        return np.where(constant, 0.0, PARAMS.off_constant), constant
     masses, low, high = profile.masses, points[0], points[-1]
     nearest = _nearest(points, values)
-    close = np.abs(values - points[nearest]) <= 1e-6 * (high - low) / max(scale, 1)
+    close = np.abs(values - points[nearest]) <= PARAMS.close * (high - low) / max(scale, 1)
     hit = masses.atoms[nearest] & close
     last = len(masses.density) - 1
     inside = np.clip(np.searchsorted(masses.edges, values, side="right") - 1, 0, last)
     beyond = np.maximum(np.maximum(low - values, values - high), 0.0) / (high - low)
-    tail = -8.0 - 2 * np.log1p(20 * beyond)
+    tail = PARAMS.tail - PARAMS.tail_power * np.log1p(PARAMS.tail_scale * beyond)
     logs = np.where(beyond > 0, tail, masses.density[inside])
     logs = np.where(hit, masses.logs[nearest], logs)
     return np.where(np.isnan(values), 0.0, logs), hit
@@ -102,15 +159,17 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
     before = np.interp([0.25, 0.5, 0.75], np.asarray(profile.upto), profile.points)
     scale = (high - low) / (before[2] - before[0]) if before[2] > before[0] else 1.0
-    scale = float(np.clip(scale, 0.6, 1.7))
-    furthest = (1.5 + 3 * wander) * profile.sd
+    scale = float(np.clip(scale, PARAMS.narrowest, PARAMS.widest))
+    furthest = (PARAMS.furthest + PARAMS.wanders * wander) * profile.sd
     points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
     # Whether most values are steps, as whole years are, in the reference and in the batch.
-    counted = weight[weight >= ATOM].sum() > 0.5
+    counted = weight[weight >= ATOM].sum() > PARAMS.mostly
     step = float(np.median(np.diff(points))) if counted else 0.0
     if counted:
         steps = (values[~np.isnan(values)] - points[0]) / step
-        counted = bool((np.abs(steps - np.round(steps)) < 1e-6).mean() > 0.9)
+        counted = bool(
+            (np.abs(steps - np.round(steps)) < PARAMS.on_step).mean() > PARAMS.nearly_all
+        )
     best = 0.0
     for factor in (1.0, scale):
         offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
@@ -138,7 +197,18 @@ def of_blocks(blocks: Places, gain: Floats) -> Floats:
         Nats by which each row is likelier under the hypothesis.
     """
     parts = [gain[blocks == number] for number in np.unique(blocks)]
-    return np.asarray([mixture(part)[1] / len(part) for part in parts if len(part) >= _FEWEST])
+    return np.asarray(
+        [mixture(part)[1] / len(part) for part in parts if len(part) >= SHARED.fewest_of_a_block]
+    )
+
+
+def of_chance(blocks: Places, gain: Floats) -> float:
+    """Nats per row that a hypothesis has to exceed: a multiple of the most that any block gains.
+
+    Parameters are as in `of_blocks`; 0 where no block gains, or none is large enough.
+    """
+    nats: float = PARAMS.block_factor * max(of_blocks(blocks, gain).max(initial=0.0), 0.0)
+    return nats
 
 
 def mixture(gain: Floats) -> tuple[float, float]:
@@ -155,11 +225,11 @@ def mixture(gain: Floats) -> tuple[float, float]:
     expectation and maximisation (Dempster, Laird & Rubin 1977, J. R. Stat. Soc. B 39: 1-38). The
     gain is that of the mixture over all rows.
     """
-    odds = np.exp(np.clip(gain, -30, 30))
+    odds = np.exp(np.clip(gain, -PARAMS.largest, PARAMS.largest))
     share = 0.5
-    for _ in range(30):
+    for _ in range(PARAMS.rounds):
         new = float((share * odds / (1 - share + share * odds)).mean())
-        if abs(new - share) < 1e-4:  # converged
+        if abs(new - share) < PARAMS.converged:
             break
         share = new
     return share, float(np.log(1 - share + share * odds).sum())
@@ -167,7 +237,7 @@ def mixture(gain: Floats) -> tuple[float, float]:
 
 def touched_rows(gain: Floats, share: float) -> Mask:
     """Mark the rows for which a hypothesis is more likely true than false."""
-    odds = np.exp(np.clip(gain, -30, 30))
+    odds = np.exp(np.clip(gain, -PARAMS.largest, PARAMS.largest))
     likely: Mask = share * odds > 1 - share
     return likely
 
@@ -185,7 +255,7 @@ def surprise(share: float, before: float) -> float:
     It is the share times the logarithm of its ratio to the share before: the contribution of these
     rows to the divergence of Kullback & Leibler (1951, Ann. Math. Stat. 22: 79-86).
     """
-    return round(share * float(np.log(share / max(before, 1e-4))), 3)
+    return round(share * float(np.log(share / max(before, PARAMS.least_share))), 3)
 
 
 def sampling_distance(shares: Floats, *rows: float) -> float:

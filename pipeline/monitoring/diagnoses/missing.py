@@ -1,11 +1,14 @@
 """Missing values, and codes that stand for missing values."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.monitoring.diagnoses.case import Case, Mask
-from pipeline.monitoring.diagnoses.likelihood import shares_at
+from pipeline.monitoring.diagnoses.blocks import usual
+from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.likelihood import Mask, shares_at
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.summaries import Trait
@@ -15,20 +18,51 @@ _CODES |= {999999.0, -999999.0, 32767.0, -32768.0, 65535.0, 2147483647.0, -21474
 _NO_LABELS = {"", "?", "-", "--", ".", "n/a", "na", "nan", "null", "none", "nil", "unknown", "unk"}
 _NO_LABELS |= {"missing", "undefined", "unspecified", "not available", "#n/a", "-1", "-999", "999"}
 _NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set", "(none)", "<na>"}
-_SEVERAL = 3
-"""Most distinct sentinels in one column, where they are not among the usual codes."""
-_SPIKE = 0.07
-"""Least excess of the share of missing values over that of any ordinary batch."""
-_ODDS = 3.0
-"""Least ratio of the odds of a missing value to the usual odds."""
-_AT_THE_END = 0.02
-"""Distance from the range, relative to its width, at which a value may lie by rounding."""
-_OFTEN = 0.02
-"""Share of rows from which a code counts as frequent."""
-_OF_A_LABEL = 5
-"""Least expected rows of a label that new labels may stand for."""
-_TOGETHER = 0.8
-"""Share of their missing rows that columns of a failed join have in common."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What shows that values are missing, and which values are codes for it.
+
+    Attributes
+    ----------
+    spike : float
+        Least excess of the share of missing values over that of any ordinary batch.
+    spreads : float
+        Least excess of that share in its standard deviations over ordinary batches.
+    together : float
+        Share of their missing rows that columns of a failed join have in common.
+    several : int
+        Most distinct sentinels in one column, where they are not among the usual codes.
+    rows : int
+        Fewest rows of a frequent code.
+    hardly_ever, hardly_ever_label : float
+        Share of the reference below which a number, and a label, was hardly ever there.
+    far : float
+        Distance from the range, relative to its width, that is far from all earlier values.
+    at_the_end : float
+        Distance from the range, relative to its width, at which a value may lie by rounding.
+    more : float
+        Least ratio of the frequency of a code near the range to that of any other value.
+    beyond : float
+        Most other values outside the range, relative to the rows with a code: where there are
+        more, the column was changed as a whole.
+    """
+
+    spike: float = 0.07
+    spreads: float = 2.0
+    together: float = 0.8
+    several: int = 3
+    rows: int = 10
+    hardly_ever: float = 0.001
+    hardly_ever_label: float = 0.002
+    far: float = 0.5
+    at_the_end: float = 0.02
+    more: float = 3.0
+    beyond: float = 0.1
+
+
+PARAMS = Parameters()
 
 
 def join(case: Case) -> Iterator[Cause]:
@@ -84,16 +118,16 @@ def _usual_missing(case: Case, name: str) -> float:
 
 def _null_spike(case: Case, name: str) -> bool:
     missing = case.missing(name)
-    if len(missing) < 20:  # too few rows for a share
+    if len(missing) < SHARED.fewest:
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
-    _, sd = case.usual(Trait("missing", (name,)))
+    _, sd = usual(case.reference, Trait("missing", (name,)))
     odds = share / max(1 - share, 1e-9) / (most / max(1 - most, 1e-9) + 1e-9)
-    return share - most > max(_SPIKE, 2 * sd) and odds > _ODDS
+    return share - most > max(PARAMS.spike, PARAMS.spreads * sd) and odds > SHARED.odds
 
 
 def _overlap(left: Mask, right: Mask) -> bool:
-    return bool((left & right).sum() >= _TOGETHER * max(left.sum(), right.sum()))
+    return bool((left & right).sum() >= PARAMS.together * max(left.sum(), right.sum()))
 
 
 def sentinel(case: Case) -> Iterator[Cause]:
@@ -124,13 +158,13 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     if len(known) == 0 or profile.n == 0:
         return None
     distinct, counts = np.unique(known, return_counts=True)
-    often = counts >= max(10, _OFTEN * len(values))
+    often = counts >= max(PARAMS.rows, SHARED.frequent * len(values))
     low, high = profile.points[0], profile.points[-1]
     before = dict(zip(distinct, shares_at(profile, distinct), strict=True))
     odd = [
         value
         for value in distinct[often]
-        if before[value] < 0.001 and _is_odd(value, low, high)  # hardly ever
+        if before[value] < PARAMS.hardly_ever and _is_odd(value, low, high)
     ]
     touched = np.isin(values, odd)
     # Where many other values lie outside on that side, the column was changed as a whole.
@@ -139,11 +173,11 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     beyond += (strange > high).sum() * (max(odd, default=high) > high)
     others = counts[~np.isin(distinct, odd)].max(initial=0)
     # Rounding puts as many values at the ends of the range as elsewhere.
-    near = _AT_THE_END * (high - low)
+    near = PARAMS.at_the_end * (high - low)
     inside = [value for value in odd if low - near <= value <= high + near]
-    usual = any(counts[distinct == value][0] < 3 * others for value in inside)
-    codes = len(odd) <= _SEVERAL or _CODES.issuperset(odd)
-    if not odd or not codes or usual or beyond > 0.1 * touched.sum():
+    usual = any(counts[distinct == value][0] < PARAMS.more * others for value in inside)
+    codes = len(odd) <= PARAMS.several or _CODES.issuperset(odd)
+    if not odd or not codes or usual or beyond > PARAMS.beyond * touched.sum():
         return None
     return [f"{value:g}" for value in odd], touched
 
@@ -154,7 +188,7 @@ def _is_odd(value: float, low: float, high: float) -> bool:
         return value in _CODES and abs(value) > 1 and outside > 0
     if value in _CODES:
         return True
-    return bool(outside > 0.5 * (high - low))  # far from all earlier values
+    return bool(outside > PARAMS.far * (high - low))
 
 
 def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
@@ -164,14 +198,15 @@ def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
     new = [
         label
         for label, count in zip(labels, n, strict=True)
-        if counts.get(label, 0) / total < 0.002  # hardly ever
-        and count >= max(10, _OFTEN * len(places))
+        if counts.get(label, 0) / total < PARAMS.hardly_ever_label
+        and count >= max(PARAMS.rows, SHARED.frequent * len(places))
     ]
     odd = [label for label in new if label.strip().casefold() in _NO_LABELS]
     expected = sum(
-        x / total * n[np.isin(labels, new)].sum() >= _OF_A_LABEL for x in counts.values()
+        x / total * n[np.isin(labels, new)].sum() >= SHARED.seen for x in counts.values()
     )
-    as_many = len(new) > 1 and expected / 2 <= len(new) <= 2 * expected
+    factor = SHARED.as_many
+    as_many = len(new) > 1 and expected / factor <= len(new) <= factor * expected
     if not odd or len(odd) > 1 or as_many:  # several new labels are a recode
         return None
     return odd, np.isin(np.asarray([*labels, None], dtype=object)[places], odd)

@@ -1,23 +1,42 @@
 """Find columns that fit the other columns of their rows worse than in any block."""
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from pipeline.columns import Floats
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.reference import Reference
 from pipeline.reference.profile import Cells
 
-_UNLIKE = 0.1
-"""Relative excess over every block's misfit, beyond chance, of a suspect column."""
-_FEWEST = 30
-"""Fewest rows of a block from which its misfit is taken."""
-_AT_ONCE = 500
-"""Most rows whose misfit is held in memory at once."""
-_RIDGE = 1e-3
-"""Added to the variance of each score, so that the correlation can be inverted."""
-_FAR = 25.0
-"""Largest squared misfit of one row, in standard deviations."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """How misfit is measured, and what is more than usual.
+
+    Attributes
+    ----------
+    unlike : float
+        Relative excess over every block's misfit, beyond chance, of a suspect column.
+    errors : float
+        Standard errors of the misfit that count as chance.
+    at_once : int
+        Most rows whose misfit is held in memory at once.
+    ridge : float
+        Added to the variance of each score, so that the correlation can be inverted.
+    far : float
+        Largest squared misfit of one row, in standard deviations.
+    """
+
+    unlike: float = 0.1
+    errors: float = 3.0
+    at_once: int = 500
+    ridge: float = 1e-3
+    far: float = 25.0
+
+
+PARAMS = Parameters()
 
 
 def planes(reference: Reference) -> Floats:
@@ -33,13 +52,13 @@ def fit_planes(correlation: Floats) -> Floats:
     Each column is divided by the standard deviation of its residuals, so that scores times
     planes are standardised residuals. `correlation` has shape (n_scores, n_scores).
     """
-    precision = np.linalg.inv(correlation + _RIDGE * np.eye(len(correlation)))
+    precision = np.linalg.inv(correlation + PARAMS.ridge * np.eye(len(correlation)))
     scaled: Floats = precision / np.sqrt(np.diag(precision))
     return scaled
 
 
 def misfit(scores: Floats, predicting: Floats) -> Floats:
-    """Squared standardised distance of each score from its plane, at most `_FAR`.
+    """Squared standardised distance of each score from its plane, at most `PARAMS.far`.
 
     Parameters
     ----------
@@ -52,8 +71,8 @@ def misfit(scores: Floats, predicting: Floats) -> Floats:
 
 
 def squared(residuals: Floats) -> Floats:
-    """Squares of standardised residuals, each at most `_FAR`."""
-    return np.minimum(residuals**2, _FAR)
+    """Squares of standardised residuals, each at most `PARAMS.far`."""
+    return np.minimum(residuals**2, PARAMS.far)
 
 
 def strain(reference: Reference, drawn: Cells) -> dict[str, float]:
@@ -75,7 +94,7 @@ def strain(reference: Reference, drawn: Cells) -> dict[str, float]:
     scores = reference.normal_scores
     if not len(drawn):
         return {}
-    margin = 1 + _UNLIKE + 3 / np.sqrt(len(drawn))
+    margin = 1 + PARAMS.unlike + PARAMS.errors / np.sqrt(len(drawn))
     ratio = _mean_misfit(reference, drawn) / (_most_usual(reference) * margin)
     found: dict[str, float] = {}
     for k, value in zip(scores.columns, ratio.tolist(), strict=True):
@@ -88,8 +107,8 @@ def _mean_misfit(reference: Reference, cells: Cells) -> Floats:
     """Mean squared misfit of each score over rows, shape (n_scores,)."""
     scores, predicting = reference.normal_scores, planes(reference)
     total = np.zeros(len(predicting))
-    for start in range(0, len(cells), _AT_ONCE):
-        total += misfit(scores.of(cells[start : start + _AT_ONCE]), predicting).sum(axis=0)
+    for start in range(0, len(cells), PARAMS.at_once):
+        total += misfit(scores.of(cells[start : start + PARAMS.at_once]), predicting).sum(axis=0)
     return total / max(len(cells), 1)
 
 
@@ -99,6 +118,8 @@ def _most_usual(reference: Reference) -> Floats:
     if key not in reference.derived:
         cells, numbers = reference.cells, reference.cell_blocks
         parts = [cells[numbers == number] for number in np.unique(numbers)]
-        usual = [_mean_misfit(reference, part) for part in parts if len(part) >= _FEWEST]
+        usual = [
+            _mean_misfit(reference, part) for part in parts if len(part) >= SHARED.fewest_of_a_block
+        ]
         reference.derived[key] = np.max([*usual, _mean_misfit(reference, cells)], axis=0)
     return cast("Floats", reference.derived[key])

@@ -18,14 +18,32 @@ from pipeline.monitoring.diagnoses.relations import (
 from pipeline.reference import Reference
 from pipeline.reference.profile import MISSING, Cells, NumericProfile
 
-FITTED = 2_500
-"""Half of the most rows that the relations of columns are learnt from."""
-_ALL_PREDICT, _PREDICT = 40, 30
-"""Other columns up to which all predict a column, and how many do where there are more.
 
-A column then costs about as much in a wide table as in a narrow table."""
-_CLASSES = 12
-"""Most labels that are predicted; all rarer labels are one class."""
+@dataclass(frozen=True)
+class Parameters:
+    """How much is learnt from, and what is predicted.
+
+    Attributes
+    ----------
+    fitted : int
+        Half of the most rows that the relations of columns are learnt from.
+    all_predict, predict : int
+        Other columns up to which all predict a column, and how many do where there are more. A
+        column then costs about as much in a wide table as in a narrow table.
+    classes : int
+        Most labels that are predicted; all rarer labels are one class.
+    least_variance : float
+        Least variance about a prediction: no column is predicted exactly.
+    """
+
+    fitted: int = 2_500
+    all_predict: int = 40
+    predict: int = 30
+    classes: int = 12
+    least_variance: float = 0.01
+
+
+PARAMS = Parameters()
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ class Predictors:
     @cached_property
     def before(self) -> NDArray[np.float32]:
         """Ranks of the predicting columns in the reference, shape (n_rows, n_predicting)."""
-        return self.reference.ranks(self.reference.cells[: 2 * FITTED], self._places)
+        return self.reference.ranks(self.reference.cells[: 2 * PARAMS.fitted], self._places)
 
     @cached_property
     def now(self) -> NDArray[np.float32]:
@@ -64,12 +82,12 @@ class Predictors:
 
     def cells(self, name: str) -> Cells:
         """Cells of a column in the reference."""
-        return self.reference.cells[: 2 * FITTED, self.reference.names.index(name)]
+        return self.reference.cells[: 2 * PARAMS.fitted, self.reference.names.index(name)]
 
     @cached_property
     def blocks(self) -> Places:
         """Number of the block of each row of the reference."""
-        return self.reference.cell_blocks[: 2 * FITTED].astype(np.intp)
+        return self.reference.cell_blocks[: 2 * PARAMS.fitted].astype(np.intp)
 
     @cached_property
     def halves(self) -> Mask:
@@ -86,7 +104,7 @@ class Predictors:
 
 def best_predictors(reference: Reference, name: str, others: Sequence[str]) -> tuple[str, ...]:
     """The other columns, or those of many that are clearest correlated with a column."""
-    if len(others) <= _ALL_PREDICT:
+    if len(others) <= PARAMS.all_predict:
         return tuple(others)
     scores, names = reference.normal_scores, reference.names
     own = [k for k, column in enumerate(scores.columns) if names[column] == name]
@@ -94,7 +112,7 @@ def best_predictors(reference: Reference, name: str, others: Sequence[str]) -> t
     size: dict[str, float] = {}
     for column, value in zip(scores.columns, largest.tolist(), strict=True):
         size[names[column]] = max(value, size.get(names[column], 0.0))
-    return tuple(sorted(sorted(others, key=lambda other: -size.get(other, 0.0))[:_PREDICT]))
+    return tuple(sorted(sorted(others, key=lambda other: -size.get(other, 0.0))[: PARAMS.predict]))
 
 
 def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expected:
@@ -104,7 +122,9 @@ def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expe
     scores = np.where(there, profile.normal_scores[np.where(there, own, 0)], 0.0)
     before, now, sources = fit_scores(others.before, others.now, scores, there, others.halves)
     residual = (scores - before)[there]
-    variance = float(np.clip((residual**2).mean() if len(residual) else 1.0, 0.01, 1.0))
+    variance = float(
+        np.clip((residual**2).mean() if len(residual) else 1.0, PARAMS.least_variance, 1.0)
+    )
     return Expected(
         before=before[there],
         now=now,
@@ -118,7 +138,7 @@ def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expe
 
 def learn_labels(others: Predictors, name: str, labels: list[str]) -> ExpectedLabels:
     """Predict the labels of a categorical column; `labels` are in the order of their cells."""
-    own, labels = others.cells(name), labels[:_CLASSES]
+    own, labels = others.cells(name), labels[: PARAMS.classes]
     classes = np.minimum(own.astype(np.intp), len(labels))
     return _learn_classes(others, labels, classes, own != MISSING, length=len(labels) + 1)
 

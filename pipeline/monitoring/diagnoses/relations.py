@@ -9,26 +9,56 @@ from numpy.typing import NDArray
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places, mixture
 
+
+@dataclass(frozen=True)
+class Parameters:
+    """How trees are boosted, and how far their predictions count.
+
+    Attributes
+    ----------
+    bins : int
+        Bins of the ranks of a column.
+    depth, leaf_rows : int
+        Largest depth of a tree, and fewest rows of a leaf.
+    rate : float
+        Share of each tree that is added to the prediction.
+    rounds, label_rounds : int
+        Trees of a fit to scores, and of a fit to labels, for each class.
+    outermost : float
+        Normal score beyond which a match of value and prediction proves no relation.
+    least_doubt, most_doubt : float
+        Least and largest share of rows for which a prediction of labels may be wrong.
+    largest : float
+        Most nats that the relation of a single row to the other columns may count for.
+    fewest : int
+        Rows of a half of the reference below which nothing is learnt.
+    source : float
+        Share of the total gain from which a predicting column counts as a source.
+    """
+
+    bins: int = 32
+    depth: int = 5
+    leaf_rows: int = 20
+    rate: float = 0.25
+    rounds: int = 30
+    label_rounds: int = 12
+    outermost: float = 2.5
+    least_doubt: float = 0.005
+    most_doubt: float = 0.2
+    largest: float = 8.0
+    fewest: int = 50
+    source: float = 0.1
+
+
+PARAMS = Parameters()
 _TREES = {
     "tree_method": "hist",
-    "max_bin": 32,
-    "max_depth": 5,
-    "eta": 0.25,
+    "max_bin": PARAMS.bins,
+    "max_depth": PARAMS.depth,
+    "eta": PARAMS.rate,
     "nthread": 1,
-    "min_child_weight": 20,
+    "min_child_weight": PARAMS.leaf_rows,
 }
-_ROUNDS = 30
-_LABEL_ROUNDS = 12
-_OUTERMOST = 2.5
-"""Normal score beyond which a match of value and prediction proves no relation."""
-_DOUBT = 0.005, 0.2
-"""Least and largest share of rows for which a prediction of labels may be wrong."""
-_LARGEST = 8.0
-"""Most nats that the relation of a single row to the other columns may count for."""
-_FEWEST = 50
-"""Rows of a half of the reference below which nothing is learnt."""
-_SOURCE = 0.1
-"""Share of the total gain from which a predicting column counts as a source."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +95,8 @@ class Expected:
         predicted = self.now if predicted is None else predicted
         ratio = (scores**2 - (scores - predicted) ** 2 / self.variance - np.log(self.variance)) / 2
         # An outermost score stands for all values beyond it, so it proves no relation.
-        proved = np.where(np.abs(scores) > _OUTERMOST, np.minimum(ratio, 0.0), ratio)
-        nats: Floats = np.clip(proved, -_LARGEST, _LARGEST)
+        proved = np.where(np.abs(scores) > PARAMS.outermost, np.minimum(ratio, 0.0), ratio)
+        nats: Floats = np.clip(proved, -PARAMS.largest, PARAMS.largest)
         return nats
 
     @property
@@ -74,9 +104,9 @@ class Expected:
         """Largest `log_ratio` that any score could have in each drawn row."""
         # The ratio is a parabola in the score, open below where the variance is less than 1.
         if self.variance < 1:
-            likeliest = np.clip(self.now / (1 - self.variance), -_OUTERMOST, _OUTERMOST)
+            likeliest = np.clip(self.now / (1 - self.variance), -PARAMS.outermost, PARAMS.outermost)
         else:
-            likeliest = np.copysign(_OUTERMOST, self.now)
+            likeliest = np.copysign(PARAMS.outermost, self.now)
         most: Floats = np.maximum(self.log_ratio(likeliest), 0.0)
         return most
 
@@ -165,10 +195,10 @@ def fit_scores(
     """
     predicted_before, predicted_now = np.zeros(len(before)), np.zeros(len(now))
     gains = np.zeros(before.shape[1])
-    if before.shape[1] and min(there[half].sum(), there[~half].sum()) > _FEWEST:
+    if before.shape[1] and min(there[half].sum(), there[~half].sum()) > PARAMS.fewest:
         for part in (half, ~half):
             data = xgb.DMatrix(before[part & there], scores[part & there])
-            fitted = xgb.train(_TREES, data, num_boost_round=_ROUNDS)
+            fitted = xgb.train(_TREES, data, num_boost_round=PARAMS.rounds)
             predicted_before[~part] = fitted.predict(xgb.DMatrix(before[~part]))
             predicted_now += fitted.predict(xgb.DMatrix(now)) / 2
             gains += _gains(fitted, len(gains))
@@ -182,7 +212,7 @@ def _gains(fitted: xgb.Booster, count: int) -> Floats:
 
 
 def _sources(gains: Floats) -> Places:
-    return np.flatnonzero(gains > _SOURCE * gains.sum())
+    return np.flatnonzero(gains > PARAMS.source * gains.sum())
 
 
 def fit_classes(
@@ -197,19 +227,20 @@ def fit_classes(
     """
     flat = np.log(shares)
     logs_before, logs_now = np.tile(flat, (len(before), 1)), np.tile(flat, (len(now), 1))
-    if not before.shape[1] or min(there[half].sum(), there[~half].sum()) <= _FEWEST:
+    if not before.shape[1] or min(there[half].sum(), there[~half].sum()) <= PARAMS.fewest:
         return logs_before, logs_now, np.empty(0, dtype=np.intp)
     settings = _TREES | {"objective": "multi:softprob", "num_class": len(shares)}
     ahead, chances = np.zeros(logs_before.shape), np.zeros(logs_now.shape)
     gains = np.zeros(before.shape[1])
     for part in (half, ~half):
         data = xgb.DMatrix(before[part & there], classes[part & there])
-        fitted = xgb.train(settings, data, num_boost_round=_LABEL_ROUNDS)
+        fitted = xgb.train(settings, data, num_boost_round=PARAMS.label_rounds)
         ahead[~part] = fitted.predict(xgb.DMatrix(before[~part]))
         chances += fitted.predict(xgb.DMatrix(now)) / 2
         gains += _gains(fitted, len(gains))
     right = ahead[np.flatnonzero(there), classes[there]]
-    doubt = float(np.clip(mixture(flat[classes[there]] - np.log(right))[0], *_DOUBT))
+    wrong, _ = mixture(flat[classes[there]] - np.log(right))
+    doubt = float(np.clip(wrong, PARAMS.least_doubt, PARAMS.most_doubt))
     return (
         np.log((1 - doubt) * ahead + doubt * shares),
         np.log((1 - doubt) * chances + doubt * shares),

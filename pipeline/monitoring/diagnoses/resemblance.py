@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -9,14 +10,28 @@ import numpy as np
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import Case
 
-_MOST = 780
-"""Most pairs that are looked at one by one: all pairs of 40 columns."""
+Pair = tuple[str, str]
 _LEVELS = np.arange(1, 10) / 10
 """Shares of rows at whose quantiles distributions are compared."""
-_FAR = 5.0
-"""Largest distance of two quantiles that counts, in interquartile ranges."""
 
-Pair = tuple[str, str]
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many pairs are looked at, and how far they may differ.
+
+    Attributes
+    ----------
+    most : int
+        Most pairs that are looked at one by one: all pairs of 40 columns.
+    far : float
+        Largest distance of two quantiles that counts, in interquartile ranges.
+    """
+
+    most: int = 780
+    far: float = 5.0
+
+
+PARAMS = Parameters()
 
 
 def likeliest_pairs(case: Case, names: Sequence[str], suspects: AbstractSet[str]) -> list[Pair]:
@@ -32,7 +47,10 @@ def likeliest_pairs(case: Case, names: Sequence[str], suspects: AbstractSet[str]
         The suspects among them.
     """
     n = len(names)
-    if not suspects or len(suspects) * (n - 1) - len(suspects) * (len(suspects) - 1) / 2 <= _MOST:
+    if (
+        not suspects
+        or len(suspects) * (n - 1) - len(suspects) * (len(suspects) - 1) / 2 <= PARAMS.most
+    ):
         return [pair for pair in combinations(names, 2) if not suspects.isdisjoint(pair)]
     gain = _relations(case, names)
     gain += _quantiles(case, names) if case.is_number(names[0]) else _unknown(case, names)
@@ -41,7 +59,7 @@ def likeliest_pairs(case: Case, names: Sequence[str], suspects: AbstractSet[str]
     i, j = np.triu_indices(n, 1)
     kept = asked[i] | asked[j]
     i, j = i[kept], j[kept]
-    best = np.sort(np.argsort(-both[i, j], kind="stable")[:_MOST])
+    best = np.sort(np.argsort(-both[i, j], kind="stable")[: PARAMS.most])
     return [(names[a], names[b]) for a, b in zip(i[best].tolist(), j[best].tolist(), strict=True)]
 
 
@@ -76,7 +94,7 @@ def _quantiles(case: Case, names: Sequence[str]) -> Floats:
         profile = case.profile(name)
         before = np.interp(_LEVELS, np.asarray(profile.upto), profile.points)
         wide = before[-1] - before[0] or profile.sd or 1.0
-        far = np.minimum(np.abs(np.nan_to_num(now - before, nan=np.inf)) / wide, _FAR) ** 2
+        far = np.minimum(np.abs(np.nan_to_num(now - before, nan=np.inf)) / wide, PARAMS.far) ** 2
         gain[k] = (far[k] - far).mean(axis=1)
     return gain * len(case.drawn) / 2
 

@@ -8,37 +8,99 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.columns import Floats
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask
-from pipeline.monitoring.diagnoses.likelihood import surprise
-from pipeline.monitoring.diagnoses.pile_ups import FREQUENT, top_value
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import Mask, surprise
+from pipeline.monitoring.diagnoses.parameters import SHARED
+from pipeline.monitoring.diagnoses.pile_ups import top_value
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
-_BESIDE = 50
-"""Fewest values beside a grid by which digits are compared."""
-_OTHER_DIGITS = 0.5
-"""Largest distance of the last digits of the unrounded values from those of the reference."""
-_REST = 0.2
-"""Largest distance at which the values beside a grid count as unchanged."""
-_COUNTED, _DISTINCT = 0.9, 30
-"""A column of steps: share of rows that its grid points hold, and its fewest grid points."""
-_BLOCKS, _MUCH = 4, 0.15
-"""Fewest blocks that show how much a grid's share varies.
 
-They are looked at from a growth of `_MUCH` on."""
-_NOVEL, _NEW = 0.95, 0.05
-"""Share of the values new to the column that have to lie on the coarser grid, and of all rows that
-new values have to be."""
-_FEWEST, _FEWEST_POINTS, _DIGITS = 20, 8, 3
-"""Fewest rows, grid points and distinct values by which digits are compared."""
-_FEW_POINTS = 60
-"""Grid points below which known values on a grid may be a few that grew."""
-_MOSTLY, _NEARLY_ALL = 0.5, 0.98
-"""Shares of rows that count as most and as nearly all."""
-_QUANTILES = 300
-"""About how many quantiles a share of the reference is estimated from."""
+@dataclass(frozen=True)
+class Parameters:
+    """Which grids are looked at, and what shows that values were rounded to one.
+
+    Attributes
+    ----------
+    fewest_points, digits : int
+        Fewest grid points and distinct values by which digits are compared.
+    mostly, nearly_all : float
+        Shares of rows that count as most and as nearly all.
+    counted, distinct : float, int
+        A column of steps: share of rows that its grid points hold, and its fewest grid points.
+    few_points : int
+        Grid points below which known values on a grid may be a few that grew.
+    strange : float
+        Share of the values on a grid that have to be new to a column of few points.
+    rare, grown_rare, grown : float
+        Share up to which hardly a value was on a grid, and least growth of a grid: of a rare grid
+        by new values, and of any other grid.
+    errors : float
+        Standard errors that the growth has to exceed as well.
+    quantiles : int
+        About how many quantiles a share of the reference is estimated from.
+    least_variance : float
+        Least variance of a share from which its error is estimated.
+    blocks, much : int, float
+        Fewest blocks that show how much a grid's share varies. They are looked at from a growth of
+        `much` on.
+    beyond_blocks, varies, errors_beyond : float
+        Least growth where blocks are looked at: a constant, the factor of the growth in any block,
+        and standard errors.
+    novel, new : float
+        Share of the values new to the column that have to lie on the coarser grid, and of all rows
+        that new values have to be.
+    beside : int
+        Fewest values beside a grid by which digits are compared.
+    bins : int
+        Equal ranges of last digits that are compared.
+    other_digits : float
+        Largest distance of the last digits of the unrounded values from those of the reference.
+    rest : float
+        Largest distance at which the values beside a grid count as unchanged.
+    width : float
+        Factor up to which the width of a column is about the same: another unit changes it.
+    float_error : float
+        Distance from a grid, in steps, up to which a value lies on it.
+    finest, powers : int
+        Powers of ten that the finest grid is smaller than the largest value, and how many are
+        tried.
+    """
+
+    fewest_points: int = 8
+    digits: int = 3
+    mostly: float = 0.5
+    nearly_all: float = 0.98
+    counted: float = 0.9
+    distinct: int = 30
+    few_points: int = 60
+    strange: float = 0.5
+    rare: float = 0.05
+    grown_rare: float = 0.05
+    grown: float = 0.1
+    errors: float = 3.0
+    quantiles: int = 300
+    least_variance: float = 0.01
+    blocks: int = 4
+    much: float = 0.15
+    beyond_blocks: float = 0.05
+    varies: float = 3.0
+    errors_beyond: float = 2.0
+    novel: float = 0.95
+    new: float = 0.05
+    beside: int = 50
+    bins: int = 20
+    other_digits: float = 0.5
+    rest: float = 0.2
+    width: float = 4.0
+    float_error: float = 1e-6
+    finest: int = 6
+    powers: int = 8
+
+
+PARAMS = Parameters()
 
 
 def rounded(case: Case) -> Iterator[Cause]:
@@ -49,7 +111,7 @@ def rounded(case: Case) -> Iterator[Cause]:
             continue
         what, share, before, touched = found
         grown = (share - before) / (1 - before)
-        where = segment(case, touched, [name]) if grown < 0.9 else ""  # nearly all rows
+        where = segment(case, touched, [name]) if grown < SHARED.nearly_all else ""
         yield Cause(
             "rounded",
             (name,),
@@ -129,7 +191,7 @@ class _Digits:
     @property
     def stepped(self) -> bool:
         """Whether the points of the reference are nearly all of its values."""
-        return bool(self.own.sum() > _COUNTED)
+        return bool(self.own.sum() > PARAMS.counted)
 
     def rest_as_before(self, on: Mask) -> bool:
         """Whether the values beside a grid keep their shares among themselves."""
@@ -154,12 +216,12 @@ def _digits(case: Case, name: str) -> _Digits | None:
     values, profile = case.numbers(name), case.profile(name)
     top = top_value(case, name)
     own = np.asarray(profile.upto) - np.asarray(profile.below)
-    atoms = own > FREQUENT
-    if own[atoms].sum() > _MOSTLY:  # frequent values are most of the column
+    atoms = own > SHARED.frequent
+    if own[atoms].sum() > PARAMS.mostly:  # frequent values are most of the column
         atoms[:] = False
     alone = np.append(profile.points[atoms], [] if top is None else top[0])
     there = ~np.isnan(values) & ~np.isin(values, alone)
-    few = there.sum() < _FEWEST or len(profile.grid) < _FEWEST_POINTS
+    few = there.sum() < SHARED.fewest or len(profile.grid) < PARAMS.fewest_points
     if few or not _same_size(profile, values[there]):
         return None
     return _Digits(case, name, values, there, atoms)
@@ -171,13 +233,13 @@ def _on_grid(digits: _Digits, what: str, step: float, on: Mask) -> _Found | None
     before = float(digits.weight @ on[:size] / digits.weight.sum())
     touched = on[size:]
     share = float(touched[there].mean())
-    if before > _MOSTLY or share <= before:  # the reference is as coarse
+    if before > PARAMS.mostly or share <= before:  # the reference is as coarse
         return None
     distinct = len(np.unique(values[touched & ~np.isnan(values)]))
     shown = _grown(digits, share, before, on) or _novel(digits, on)
-    if distinct < _DIGITS or not shown:
+    if distinct < PARAMS.digits or not shown:
         return None
-    partly = share < _NEARLY_ALL
+    partly = share < PARAMS.nearly_all
     if partly and not _as_before(digits.profile.points, digits.weight, values[there], step):
         return None
     return _Found(what, share, before, touched & there)
@@ -189,41 +251,46 @@ def _grown(digits: _Digits, share: float, before: float, on: Mask) -> bool:
     profile, growth = digits.profile, share - before
     # Known values may be few and come in runs; new values do not.
     came = digits.values[there & on[size:]]
-    strange = np.isin(came, profile.points, invert=True).mean() >= 0.5
+    strange = np.isin(came, profile.points, invert=True).mean() >= PARAMS.strange
     # No block had as large an excess on all these values together.
     leap = (
         digits.stepped
-        and len(profile.grid) > _DISTINCT
+        and len(profile.grid) > PARAMS.distinct
         and digits.rest_as_before(on)
         and growth > on[:size].sum() * digits.case.most(Trait("atom", (digits.name,)))
     )
-    few = len(profile.grid) < _FEW_POINTS and share < _NEARLY_ALL and not leap
+    few = len(profile.grid) < PARAMS.few_points and share < PARAMS.nearly_all and not leap
     if few and not strange:
         return False
-    error = np.sqrt(max(before * (1 - before), 0.01) * (1 / _QUANTILES + 1 / digits.apart))
-    least = 0.05 + error if strange and before < 0.05 else 0.1 + (0 if leap else 3 * error)
-    if _MUCH <= growth < least:
+    variance = max(before * (1 - before), PARAMS.least_variance)
+    error = np.sqrt(variance * (1 / PARAMS.quantiles + 1 / digits.apart))
+    if strange and before < PARAMS.rare:
+        least = PARAMS.grown_rare + error
+    else:
+        least = PARAMS.grown + (0 if leap else PARAMS.errors * error)
+    if PARAMS.much <= growth < least:
         usual = _most_in_a_block(digits.case, digits.name, on[:size] & ~digits.atoms)
-        least = min(least, max(_MUCH, 0.05 + 3 * (usual - before), 2 * error))
+        beyond = PARAMS.beyond_blocks + PARAMS.varies * (usual - before)
+        least = min(least, max(PARAMS.much, beyond, PARAMS.errors_beyond * error))
     return bool(growth >= least)
 
 
 def _novel(digits: _Digits, on: Mask) -> bool:
     """Whether, in a column of steps, new values all lie on another grid, which is proof."""
     new, touched = digits.new, on[len(digits.weight) :]
-    enough = digits.stepped and new.sum() > _BESIDE and new.mean() > _NEW
-    if not enough or touched[new].mean() <= _NOVEL:
+    enough = digits.stepped and new.sum() > PARAMS.beside and new.mean() > PARAMS.new
+    if not enough or touched[new].mean() <= PARAMS.novel:
         return False
-    several = len(np.unique(digits.values[new])) >= _DIGITS  # two values are no grid
+    several = len(np.unique(digits.values[new])) >= PARAMS.digits  # two values are no grid
     return several and digits.rest_as_before(on)
 
 
 def _most_in_a_block(case: Case, name: str, on: Mask) -> float:
     """Largest share of some grid points in any block of the reference; 1 with too few blocks."""
     points = case.block_cells(name)[:, 1::2]
-    counted = points[points.sum(axis=1) >= _BESIDE]
+    counted = points[points.sum(axis=1) >= PARAMS.beside]
     shares = counted @ on / counted.sum(axis=1)
-    return float(shares.max()) if len(shares) >= _BLOCKS else 1.0
+    return float(shares.max()) if len(shares) >= PARAMS.blocks else 1.0
 
 
 def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bool:
@@ -238,11 +305,14 @@ def _as_before(points: Floats, weight: Floats, known: Floats, step: float) -> bo
     for turn in (1.0, 10.0):  # the digits after the grid's last digit, and that digit
         counts = []
         for x, w in zip((points / step, known / step), weights, strict=True):
-            beside = np.abs(x - np.round(x)) > 1e-6
+            beside = np.abs(x - np.round(x)) > PARAMS.float_error
             ends = np.mod(x[beside], turn)
-            counts.append(np.histogram(ends, bins=20, range=(0.0, turn), weights=w[beside])[0])
+            counts.append(
+                np.histogram(ends, bins=PARAMS.bins, range=(0.0, turn), weights=w[beside])[0]
+            )
         shares = [count / max(count.sum(), 1e-12) for count in counts]
-        if counts[1].sum() > _BESIDE and np.abs(shares[0] - shares[1]).sum() / 2 > _OTHER_DIGITS:
+        apart = np.abs(shares[0] - shares[1]).sum() / 2
+        if counts[1].sum() > PARAMS.beside and apart > PARAMS.other_digits:
             return False
     return True
 
@@ -256,7 +326,7 @@ def _rest_as_before(points: Floats, own: Floats, on: Mask, values: Floats) -> bo
     now = np.bincount(place[known], minlength=len(points))
     shares = [side / max(side.sum(), 1e-12) for side in (before, now)]
     new = 1 - known.mean() if len(rest) else 1.0
-    return bool(new + np.abs(shares[0] - shares[1]).sum() / 2 < _REST)
+    return bool(new + np.abs(shares[0] - shares[1]).sum() / 2 < PARAMS.rest)
 
 
 def _mass(profile: NumericProfile) -> Floats:
@@ -273,7 +343,7 @@ def _same_size(profile: NumericProfile, known: Floats) -> bool:
     before = np.interp([0.1, 0.9], np.asarray(profile.upto), profile.points)
     wide = before[1] - before[0]
     near = profile.points[0] - wide <= middle <= profile.points[-1] + wide
-    return bool(near and wide / 4 <= high - low <= 4 * wide)
+    return bool(near and wide / PARAMS.width <= high - low <= PARAMS.width * wide)
 
 
 def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
@@ -282,13 +352,11 @@ def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
     known = np.zeros(len(both), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):
         largest = np.abs(points).max()
-        start = int(np.floor(np.log10(max(largest, 1e-12)))) - 6
-        for power in range(start, start + 8):
+        start = int(np.floor(np.log10(max(largest, 1e-12)))) - PARAMS.finest
+        for power in range(start, start + PARAMS.powers):
             for factor in (1, 2, 5):
                 step = factor * 10.0**power
-                on = (
-                    np.abs(both / step - np.round(both / step)) < 1e-6
-                )  # up to floating-point error
+                on = np.abs(both / step - np.round(both / step)) < PARAMS.float_error
                 yield f"multiples of {step:g}", step, on
                 known |= on & on[: len(points)].all()
         # A cast to 16 bits leaves digits that are on no decimal grid.

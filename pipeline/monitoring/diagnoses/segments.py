@@ -1,17 +1,42 @@
 """Describe which rows a fault affects, by values of another column."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.diagnoses.attention import DISTINCT
-from pipeline.monitoring.diagnoses.case import Case, Mask
+from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.likelihood import Mask
+from pipeline.monitoring.diagnoses.parameters import SHARED
 
-_FEWEST = 10
-"""Fewest rows of a value that may name a segment."""
-_VALUES = 4
-"""Most values that are listed for a segment."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """When values name the affected rows well enough.
+
+    Attributes
+    ----------
+    fewest : int
+        Fewest rows of a value that may name a segment.
+    values : int
+        Most values that are listed for a segment.
+    mostly : float
+        Share of the rows with a value that have to be affected.
+    precise : float
+        Least F score of a segment: a lower score is too vague a rule.
+    outside : float
+        Largest share of affected rows outside of a segment, relative to the share inside.
+    """
+
+    fewest: int = 10
+    values: int = 4
+    mostly: float = 0.5
+    precise: float = 0.8
+    outside: float = 0.25
+
+
+PARAMS = Parameters()
 
 
 def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None = None) -> str:
@@ -35,7 +60,7 @@ def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None
         separates the affected rows.
     """
     able = np.ones(len(touched), dtype=bool) if able is None else able
-    if not touched.any() or touched[able].mean() > 0.9:  # nearly all rows
+    if not touched.any() or touched[able].mean() > SHARED.nearly_all:
         return ""
     found = [
         (f_score, name, values)
@@ -52,22 +77,22 @@ def segment(case: Case, touched: Mask, columns: Sequence[str], able: Mask | None
 def _rule(case: Case, name: str, touched: Mask, able: Mask) -> list[tuple[float, list[str]]]:
     if case.is_number(name):
         numbers = pd.Series(case.numbers(name)[able])
-        if numbers.nunique() > DISTINCT:
+        if numbers.nunique() > SHARED.naming:
             return []
         values = numbers.map("{:g}".format).where(numbers.notna())
     else:
         places, labels = case.labels(name)
         values = pd.Series(np.asarray([*labels, None], dtype=object)[places][able])
     rates = pd.Series(touched[able]).groupby(values).agg(["mean", "size"])
-    often = rates[(rates["size"] >= _FEWEST) & (rates["mean"] >= 0.5)]  # most of its rows
-    if often.empty or len(often) > max(_VALUES, len(rates) / 2) or len(often) == len(rates):
+    often = rates[(rates["size"] >= PARAMS.fewest) & (rates["mean"] >= PARAMS.mostly)]
+    if often.empty or len(often) > max(PARAMS.values, len(rates) / 2) or len(often) == len(rates):
         return []
     chosen = values.isin(often.index).to_numpy()
     precision = touched[able][chosen].mean()
     coverage = touched[able][chosen].sum() / touched[able].sum()
     outside = touched[able][~chosen].mean() if (~chosen).any() else 0.0
     f_score = 2 * precision * coverage / (precision + coverage)
-    if f_score < 0.8 or outside > precision / 4:  # too vague a rule
+    if f_score < PARAMS.precise or outside > PARAMS.outside * precision:
         return []
     return [(float(f_score), [str(value) for value in often.index])]
 
@@ -82,6 +107,7 @@ def _listed(values: Sequence[str]) -> str:
         values = [f"{value:g}" for value in sorted(float(value) for value in values)]
     except ValueError:
         values = sorted(values)
-    if len(values) > _VALUES:
-        return f"{', '.join(values[:_VALUES])} and {len(values) - _VALUES} more"
+    if len(values) > PARAMS.values:
+        shown = ", ".join(values[: PARAMS.values])
+        return f"{shown} and {len(values) - PARAMS.values} more"
     return ", ".join(values)

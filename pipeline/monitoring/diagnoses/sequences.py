@@ -1,26 +1,51 @@
 """Rows in their order: which values break a column that continues from row to row."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.columns import Floats, as_number
-from pipeline.monitoring.diagnoses.case import Case, Mask
+from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.likelihood import Mask
 from pipeline.reference.order import ORDERED, sticking_out
 from pipeline.reference.summaries import Kind, Trait
 
-_SMOOTH, _REGULAR = 0.02, 0.85
-"""Limits in all blocks: rows that stick out of a smooth column, even steps of a clock."""
-_VARIES = 0.3
-"""Least spread within a block, in standard deviations of the column."""
-_WALK = 1.5
-"""Factor by which a mean step may lie outside the range of the blocks and still be usual."""
-_RAISED, _TIMES, _FEWEST = 0.05, 3.0, 25
-"""Least growth of the share of rows that stick out, least ratio, and fewest such rows."""
-_FELL = 0.1
-"""Least loss of the share of even steps of a clock, against any block."""
-_MOSTLY = 0.6
-"""Least share of the rows out of step that one move explains, there and back."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is usual from row to row, and what breaks with it.
+
+    Attributes
+    ----------
+    smooth, regular : float
+        Limits in all blocks: rows that stick out of a smooth column, even steps of a clock.
+    varies : float
+        Least spread within a block, in standard deviations of the column.
+    walk : float
+        Factor by which a mean step may lie outside the range of the blocks and still be usual.
+    raised, times : float
+        Least growth of the share of rows that stick out, and least ratio.
+    fewest : int
+        Fewest rows that stick out.
+    fell : float
+        Least loss of the share of even steps of a clock, against any block.
+    mostly : float
+        Least share of the rows out of step that one move explains, there and back.
+    """
+
+    smooth: float = 0.02
+    regular: float = 0.85
+    varies: float = 0.3
+    walk: float = 1.5
+    raised: float = 0.05
+    times: float = 3.0
+    fewest: int = 25
+    fell: float = 0.1
+    mostly: float = 0.6
+
+
+PARAMS = Parameters()
 
 
 def strayed(case: Case, name: str) -> Mask | None:
@@ -53,6 +78,12 @@ def usual_share(case: Case, name: str) -> float:
     return case.most(Trait("strays", (name,)))
 
 
+def mean_run(case: Case, name: str) -> float:
+    """Mean number of consecutive rows with equal values, which are not independent."""
+    values = _values(case, name)
+    return len(values) / (1 + np.count_nonzero(np.diff(values)))
+
+
 class OutOfStep(NamedTuple):
     """A clock in which some rows are out of step with the rows before and after.
 
@@ -80,7 +111,7 @@ def out_of_step(
     """Find rows of a regular clock that were all moved by equally many steps; None if none."""
     even = _of_blocks(case, name, "even")
     now = case.tally.order[name].even
-    if len(even) < 2 or min(even) < _REGULAR or now > min(even) - _FELL:
+    if len(even) < 2 or min(even) < PARAMS.regular or now > min(even) - PARAMS.fell:
         return None
     others = (x for x in _steady(case) if x != name and x not in case.blamed)
     if not any(_walks_as_ever(case, other) for other in others):
@@ -96,13 +127,13 @@ def out_of_step(
     # A single moved row goes ahead, and the next row back by as many steps.
     into, out = ahead[:-1], ahead[1:]
     lonely = (into > 0) & (np.mod(into + out, length) == 0)
-    if lonely.sum() < _FEWEST:
+    if lonely.sum() < PARAMS.fewest:
         return None
     counts = np.bincount(into[lonely], minlength=length)
     by = int(counts.argmax())
     back = int(counts[-by % length]) if 2 * by != length else 0
     seen = counts[by] / len(values)
-    if counts[by] + back < _MOSTLY * lonely.sum() or seen < _RAISED / 2:
+    if counts[by] + back < PARAMS.mostly * lonely.sum() or seen < PARAMS.raised / 2:
         return None
     touched = np.zeros(len(values), dtype=bool)
     touched[1:-1] = lonely & (into == by)
@@ -119,8 +150,8 @@ def _values(case: Case, name: str) -> Floats:
 
 def _is_raised(case: Case, name: str) -> bool:
     share, most = case.tally.order[name].strays, usual_share(case, name)
-    several = share * min(len(case.rows), ORDERED) >= _FEWEST
-    return share - most > _RAISED and share > _TIMES * most and several
+    several = share * min(len(case.rows), ORDERED) >= PARAMS.fewest
+    return share - most > PARAMS.raised and share > PARAMS.times * most and several
 
 
 def _of_blocks(case: Case, name: str, kind: Kind) -> list[float]:
@@ -135,11 +166,11 @@ def _walks_as_ever(case: Case, name: str) -> bool:
         *(batch.get(Trait("step", (name,)), np.nan) for batch in case.recent),
     ]
     now = case.tally.order[name].step
-    return bool(np.nanmin(steps) / _WALK <= now <= _WALK * np.nanmax(steps))
+    return bool(np.nanmin(steps) / PARAMS.walk <= now <= PARAMS.walk * np.nanmax(steps))
 
 
 def _is_steady(case: Case, name: str) -> bool:
     strays, spreads = _of_blocks(case, name, "strays"), _of_blocks(case, name, "spread")
     if min(len(strays), len(spreads)) < 2:  # a single block shows no habit
         return False
-    return bool(max(strays) <= _SMOOTH and np.median(spreads) >= _VARIES)
+    return bool(max(strays) <= PARAMS.smooth and np.median(spreads) >= PARAMS.varies)

@@ -1,46 +1,61 @@
 """Shuffles: values in other rows than their own, in a column that looks sound by itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.columns import Floats
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import mixture, of_blocks, surprise, touched_rows
-from pipeline.monitoring.diagnoses.relations import ExpectedLabels
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import (
+    Mask,
+    Places,
+    mixture,
+    of_chance,
+    surprise,
+    touched_rows,
+)
+from pipeline.monitoring.diagnoses.lost_relations import classes_of, lost_label, lost_number
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import strayed, usual_share
 from pipeline.monitoring.findings import Cause
 
-_SUPPORTED = 0.3
-"""Least share of rows for which the other columns can predict."""
-_MARKED = 0.2
-"""Least correlation whose loss is noticed."""
-_FEWEST = 50
-"""Fewest rows by which a relation is judged."""
-_TELLS = 0.2
-"""Least nats per row from the other columns, where a part of the rows is judged."""
-_TOTAL = 25.0
-"""Least nats over all rows."""
-_EACH, _EACH_LABEL = 0.8, 0.1
-"""Least nats per affected row, of a numeric column and of labels, which carry less."""
-_PART, _MOST = 0.05, 0.45
-"""Least and largest share of affected rows where only a part is affected."""
-_AS_EVER = 1.3
-"""Factor of the usual distance from the prediction up to which the other rows still fit."""
-_BLOCKS, _STEADY = 3, 6.0
-"""Fewest blocks that show how steady a relation is, and its least fall in their sd."""
-_OTHER_SHARES = 0.12
-"""Largest distance at which the shares of labels count as unchanged."""
-_SAYS, _SOUND = 0.05, 0.5
-"""Least nats per row by which columns are related, and the share of them that counts.
 
-A sound column keeps that share; for a shuffled column it turns into evidence against it."""
-_ALIKE = 0.35
-"""Largest distance of the distribution of misplaced values from that of all values."""
+@dataclass(frozen=True)
+class Parameters:
+    """What shows that values are in the wrong rows.
+
+    Attributes
+    ----------
+    each, each_label : float
+        Least nats per affected row, of a numeric column and of labels, which carry less.
+    part, most : float
+        Least and largest share of affected rows where only a part is affected.
+    fewest : int
+        Fewest affected rows.
+    as_ever : float
+        Factor of the usual distance from the prediction up to which the other rows still fit.
+    sound : float
+        Share that counts of the nats per row by which columns are related. A sound column keeps
+        that share; for a shuffled column it turns into evidence against it.
+    alike : float
+        Largest distance of the distribution of misplaced values from that of all values.
+    """
+
+    each: float = 0.8
+    each_label: float = 0.1
+    part: float = 0.05
+    most: float = 0.45
+    fewest: int = 25
+    as_ever: float = 1.3
+    sound: float = 0.5
+    alike: float = 0.35
+
+
+PARAMS = Parameters()
 
 
 def shuffled(case: Case) -> Iterator[Cause]:
@@ -75,10 +90,10 @@ def with_rival(case: Case, cause: Cause) -> Cause:
         before = -rows_left.before.mean()
         now = -rows_left.gain[touched].mean() if touched.any() else 0.0
         # Rows chosen because they contradict the other column look odd to the rest as well.
-        least = 0.0 if misplaced is None else -_SOUND * before
-        if before > _SAYS and now < least:  # the rest contradict the column, too
+        least = 0.0 if misplaced is None else -PARAMS.sound * before
+        if before > SHARED.says and now < least:  # the rest contradict the column, too
             continue
-        sound = misplaced is not None and before > _SAYS and now > _SOUND * before
+        sound = misplaced is not None and before > SHARED.says and now > PARAMS.sound * before
         columns = (other,) if sound else (name, other)
         rows = f" in {cause.share:.0%} of rows{clause(cause.segment)}" if cause.share < 1 else ""
         fits, lost = (repr(name), repr(other)) if sound else ("each", "one of them")
@@ -107,7 +122,7 @@ def _in_order(case: Case, name: str) -> Cause | None:
     values = case.numbers(name)
     known = ~np.isnan(values)
     apart = ks_2samp(values[touched & known], values[known], method="asymp").statistic
-    if apart > _ALIKE:
+    if apart > PARAMS.alike:
         return None
     share, before = float(touched.mean()), usual_share(case, name)
     where = segment(case, touched, [name])
@@ -131,7 +146,7 @@ def _in_order(case: Case, name: str) -> Cause | None:
 def _related(case: Case, name: str) -> Cause | None:
     if not case.suspect(name) or case.foreign(name):
         return None
-    lost = _lost_number(case, name) if name in case.numeric else _lost_label(case, name)
+    lost = lost_number(case, name) if name in case.numeric else lost_label(case, name)
     if lost is not None:
         return _all_rows(name, *lost)
     misplaced = _misplaced(case, name)
@@ -203,7 +218,7 @@ def _number_rows(case: Case, name: str) -> _Rows:
 
 def _label_rows(case: Case, name: str) -> _Rows:
     expected = case.expected_labels(name)
-    classes, judged = _classes(case, name, expected)
+    classes, judged = classes_of(case, name, expected)
     gain = np.where(
         judged, expected.shares[classes] - expected.now[np.arange(len(classes)), classes], 0.0
     )
@@ -220,17 +235,18 @@ def _misplaced(case: Case, name: str) -> tuple[Mask, float, float] | None:
     number = name in case.numeric
     rows = _number_rows(case, name) if number else _label_rows(case, name)
     n, known = int(rows.judged.sum()), -rows.before.sum()
-    if n < max(_FEWEST, _SUPPORTED * len(rows.judged)) or known <= _TELLS * len(rows.before):
+    few = n < max(SHARED.fewest_related, SHARED.supported * len(rows.judged))
+    if few or known <= SHARED.tells * len(rows.before):
         return None
     share, total = mixture(rows.gain[rows.judged])
-    usual = 2 * max(of_blocks(rows.blocks, rows.before).max(initial=0.0), 0.0) * n
+    usual = of_chance(rows.blocks, rows.before) * n
     touched = touched_rows(rows.gain, share) & rows.judged
-    least = _EACH if number else _EACH_LABEL
-    enough = total - usual > _TOTAL and total > least * share * n
-    if not enough or not _PART < share < _MOST or touched.sum() < _FEWEST / 2:
+    least = PARAMS.each if number else PARAMS.each_label
+    enough = total - usual > SHARED.total and total > least * share * n
+    if not enough or not PARAMS.part < share < PARAMS.most or touched.sum() < PARAMS.fewest:
         return None
     apart = ks_2samp(rows.values[touched], rows.values[rows.judged], method="asymp").statistic
-    if apart > _ALIKE or (number and not _as_ever(case, name, rows, share)):
+    if apart > PARAMS.alike or (number and not _as_ever(case, name, rows, share)):
         return None
     return touched, share, total / n
 
@@ -240,107 +256,4 @@ def _as_ever(case: Case, name: str, rows: _Rows, share: float) -> bool:
     expected = case.expected(name)
     left = np.abs(rows.values - case.loosened(name).now)[rows.judged]
     before = np.median(np.abs(expected.scores - expected.before))
-    return bool(np.quantile(left, 0.5 * (1 - share)) < _AS_EVER * before)
-
-
-def _lost_number(case: Case, name: str) -> tuple[float, float, float] | None:
-    """Nats per row that a numeric column lost, and its relation to the others before and now.
-
-    None unless hardly any relation is left.
-    """
-    expected = case.expected(name)
-    values = case.numbers(name)
-    there = ~np.isnan(values) & case.supported(name)
-    few = there.sum() < max(_FEWEST, _SUPPORTED * len(values))
-    if few or not expected.before.any():  # too few rows to tell
-        return None
-    before = float(np.corrcoef(expected.before, expected.scores)[0, 1])
-    scores = case.normal_scores(name, values)[there]
-    predicted = expected.now[there]
-    if scores.std() < 0.2 or predicted.std() < 1e-6 or before < 0.3:  # nothing to lose
-        return None
-    now = float(np.corrcoef(predicted, scores)[0, 1])
-    gone = abs(now) <= 2.5 / np.sqrt(there.sum()) + 0.1 * before
-    if not gone:
-        return None
-    usual = [
-        np.corrcoef(expected.before[rows], expected.scores[rows])[0, 1]
-        for number in np.unique(expected.blocks)
-        if (rows := expected.blocks == number).sum() >= 30  # too few to tell
-        and expected.scores[rows].std() > 0.1  # constant in the block
-    ]
-    least = min(usual, default=before)
-    if least < 0.3 or now > 0.5 * least:
-        return None
-    error = np.sqrt(case.run(name) / there.sum())
-    if not _several_lost(case, name) and not _at_once(case, name, usual, now, error):
-        return None
-    return -float(expected.log_ratio(scores, predicted=predicted).mean()), before, now
-
-
-def _lost_label(case: Case, name: str) -> tuple[float, float, float] | None:
-    expected = case.expected_labels(name)
-    before = expected.information
-    classes, there = _classes(case, name, expected)
-    if before < 0.05 or there.sum() < _FEWEST:  # nothing to lose
-        return None
-    gains = (expected.now[np.arange(len(classes)), classes] - expected.shares[classes])[there]
-    now = float(gains.mean())
-    if now > 0.15 * before:
-        return None
-    shares = np.bincount(classes[there], minlength=len(expected.shares)) / there.sum()
-    if float(np.abs(shares - np.exp(expected.shares)).sum() / 2) > _OTHER_SHARES:
-        return None
-    seen = (
-        expected.before[np.arange(len(expected.classes)), expected.classes]
-        - expected.shares[expected.classes]
-    )
-    usual = [
-        seen[rows].mean()
-        for number in np.unique(expected.blocks)
-        if (rows := expected.blocks == number).sum() >= 30  # too few to tell
-    ]
-    error = float(gains.std()) / np.sqrt(len(gains))
-    if before < _TELLS and not _at_once(case, name, usual, now, error):
-        return None
-    return -now, before, now
-
-
-def _at_once(case: Case, name: str, usual: Sequence[float], now: float, error: float) -> bool:
-    """Whether a relation that was steady in all blocks vanished between two batches."""
-    if len(usual) < _BLOCKS or not _abrupt(case, name):
-        return False
-    return bool(np.mean(usual) - now > _STEADY * np.hypot(np.std(usual, ddof=1), error))
-
-
-def _classes(case: Case, name: str, expected: ExpectedLabels) -> tuple[Places, Mask]:
-    """Class of each drawn row, and which rows have a label."""
-    places, labels = case.labels(name)
-    rank = {label: i for i, label in enumerate(expected.labels)}
-    return np.asarray([*(rank.get(x, len(rank)) for x in labels), 0])[places], places >= 0
-
-
-def _several_lost(case: Case, name: str) -> bool:
-    """Whether clear correlations with several columns vanished; a single one may drift."""
-    partners = case.partners(name, marked=_MARKED)
-    lost = [
-        other
-        for other in partners
-        if abs(case.correlation_now(name, other)) < 0.35 * abs(case.correlation(name, other))
-    ]
-    if not partners:
-        return case.expected(name).variance < 0.75  # a relation that no pair of columns shows
-    near = case.expected(name).variance < 0.4  # drift hardly undoes such a relation
-    return len(lost) > 1 or near
-
-
-def _abrupt(case: Case, name: str) -> bool:
-    """Whether the previous batch, or else the reference, still had the relation."""
-    if not case.recent:
-        return True
-    for trait, value in case.recent[-1].items():
-        if trait.kind == "correlation" and name in trait.columns:
-            before = case.correlation(*trait.columns)
-            if abs(before) >= _MARKED:
-                return abs(value - before) < 0.4 * abs(before)  # most of the relation
-    return False
+    return bool(np.quantile(left, 0.5 * (1 - share)) < PARAMS.as_ever * before)

@@ -1,27 +1,74 @@
 """Recoded labels: labels in another spelling, or replaced by new labels."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import Mask, Places
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 
-_NEW = 0.03
-"""Least share of rows with labels that the reference never held."""
-_RESPELLED = 10
-"""Fewest rows with labels that differ from known labels in their spelling alone."""
-_SEEN = 5
-"""Expected rows of a label from which it would be seen."""
-_LEFT, _NEAR = 0.1, 0.25
-"""Largest share of known labels, and distance of sorted shares, where all were replaced."""
-_AS_FREQUENT = 0.4
-"""Largest difference of the logarithms of the shares of new labels and of labels that are gone."""
-_FEW = 3
-"""Fewest labels, or rows of a label, that count as several."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """What shows that new labels stand for known labels.
+
+    Attributes
+    ----------
+    new : float
+        Least share of rows with labels that the reference never held.
+    usually_new : float
+        Median chance of the new labels of a block, below which new labels are the rule.
+    respelled : int
+        Fewest rows with labels that differ from known labels in their spelling alone.
+    matched : float
+        Share of the rows with new labels above which nearly all match known labels.
+    halved : float
+        Share of its rows below which a known label that others match is missed.
+    few : int
+        Fewest labels, or rows of a label, that count as several.
+    left, near : float
+        Largest share of known labels, and distance of sorted shares, where all were replaced.
+    least_several, most_several : float
+        Least and largest number of new labels, relative to the labels that they may replace.
+    most_for_gone : float
+        Most new labels, rare ones too, for each label that is gone.
+    as_frequent : float
+        Largest difference of the logarithms of the shares of new labels and of labels that are
+        gone.
+    one_by_one, by_chance : float
+        Largest distance of the sorted shares of new labels from those of known labels, and how
+        much larger it may be by chance, times the root of the rows with new labels.
+    missed : float
+        Expected rows of a known label that are enough to be missed.
+    gone : float
+        Share of its expected rows below which a known label is gone.
+    """
+
+    new: float = 0.03
+    usually_new: float = 0.01
+    respelled: int = 10
+    matched: float = 0.8
+    halved: float = 0.5
+    few: int = 3
+    left: float = 0.1
+    near: float = 0.25
+    least_several: float = 0.4
+    most_several: float = 2.5
+    most_for_gone: float = 2.0
+    as_frequent: float = 0.4
+    one_by_one: float = 0.15
+    by_chance: float = 0.5
+    missed: float = 20.0
+    gone: float = 0.1
+
+
+PARAMS = Parameters()
 
 
 def recode(case: Case) -> Iterator[Cause]:
@@ -33,19 +80,17 @@ def recode(case: Case) -> Iterator[Cause]:
         total = max(sum(before.values()), 1)
         new = np.asarray([label not in before for label in labels], dtype=bool)
         touched = np.append(new, False)[places] & known
-        if known.sum() < 20 or len(before) == 0 or touched.sum() < _RESPELLED:
+        if known.sum() < SHARED.fewest or len(before) == 0 or touched.sum() < PARAMS.respelled:
             continue
         counts = np.bincount(places[known], minlength=len(labels))
         found = _respelled(labels, new, counts, before)
-        many = touched[known].mean() >= _NEW
+        many = touched[known].mean() >= PARAMS.new
         if many and found is None:
             found = _rewritten(labels, new, counts, before, float(known.sum()))
             if found is None and not _ever_new(case, name):
                 found = _replaced(labels, new, counts, before, total)
-        elif not many and _ever_new(
-            case, name
-        ):  # among names that people type, other spellings are usual
-            found = None
+        elif not many and _ever_new(case, name):
+            found = None  # among names that people type, other spellings are usual
         if found is None:
             continue
         pairs, words = found
@@ -81,7 +126,7 @@ def _respelled(
     strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
     weight = dict(zip(labels, counts.tolist(), strict=True))
     respelled = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
-    if sum(weight[x] for x in respelled) > 0.8 * counts[new].sum():  # nearly all rows
+    if sum(weight[x] for x in respelled) > PARAMS.matched * counts[new].sum():
         return respelled, "in another case, or with other spaces or punctuation"
     return None
 
@@ -95,36 +140,36 @@ def _rewritten(
     weight = dict(zip(labels, counts.tolist(), strict=True))
     parts: dict[str, str] = {}
     for x in strange:
-        short = _plain(x)
-        matches = [
-            label
-            for label in before
-            if short
-            and _plain(label)
-            and (
-                _plain(label).startswith(short)
-                or short.endswith(_plain(label))
-                or short.startswith(_plain(label))
-            )
-        ]
-        if matches:
+        if matches := _longer_or_shorter(x, before):
             parts[x] = max(matches, key=lambda label: before[label])
     total = max(sum(before.values()), 1)
     gone = [
         label
         for label in set(parts.values())
-        if weight.get(label, 0) / rows < 0.5 * before[label] / total  # half of its rows are gone
+        if weight.get(label, 0) / rows < PARAMS.halved * before[label] / total
     ]
     covered = sum(weight[x] for x in parts)
-    if covered > 0.8 * mass and (gone or len(set(parts.values())) >= _FEW):
+    if covered > PARAMS.matched * mass and (gone or len(set(parts.values())) >= PARAMS.few):
         return parts, "cut off, or with something before or after them"
     return None
+
+
+def _longer_or_shorter(label: str, known: Iterable[str]) -> list[str]:
+    """Known labels of which a label is the beginning, or which it begins or ends with."""
+    short = _plain(label)
+    found = []
+    for other in known if short else ():
+        plain = _plain(other)
+        extended = plain.startswith(short) or short.endswith(plain) or short.startswith(plain)
+        if plain and extended:
+            found.append(other)
+    return found
 
 
 def _ever_new(case: Case, name: str) -> bool:
     """Whether new labels are usual: most blocks of the reference hold labels of their own."""
     p_values = case.reference.novelties.get(name, ())
-    return bool(p_values) and float(np.median(p_values)) < 0.01  # as a rule
+    return bool(p_values) and float(np.median(p_values)) < PARAMS.usually_new
 
 
 class _Newcomers(NamedTuple):
@@ -154,11 +199,11 @@ class _Newcomers(NamedTuple):
     @property
     def several(self) -> int:
         """Number of new labels that are not single rows."""
-        return len([n for n, _ in self.fresh if n >= _FEW])
+        return len([n for n, _ in self.fresh if n >= PARAMS.few])
 
     def expected(self, rows: float) -> int:
         """Number of known labels of which so many rows would hold enough to be seen."""
-        return len([n for n in self.before.values() if n / self.total * rows >= _SEEN])
+        return len([n for n in self.before.values() if n / self.total * rows >= SHARED.seen])
 
 
 def _replaced(
@@ -184,10 +229,11 @@ def _replaced(
 
 def _for_all(came: _Newcomers) -> bool:
     """Whether hardly a known label is left, and the new ones are as frequent."""
-    if came.rows - came.mass >= _LEFT * came.rows:
+    if came.rows - came.mass >= PARAMS.left * came.rows:
         return False
-    least, most = 0.4 * came.expected(came.mass), 2.5 * len(came.before)
-    near = _sorted_distance(came.fresh, came.before, came.mass, came.total) < _NEAR
+    least = PARAMS.least_several * came.expected(came.mass)
+    most = PARAMS.most_several * len(came.before)
+    near = _sorted_distance(came.fresh, came.before, came.mass, came.total) < PARAMS.near
     return least <= came.several <= most and near
 
 
@@ -197,28 +243,29 @@ def _for_the_gone(came: _Newcomers) -> bool:
     Where all labels are gone, the new labels are as frequent in any case: they would have to be
     about as many.
     """
-    if not came.gone or len(came.fresh) > 2 * len(came.gone):
+    if not came.gone or len(came.fresh) > PARAMS.most_for_gone * len(came.gone):
         return False
-    listed = [x for x in came.gone if came.before[x] / came.total * came.rows >= _SEEN]
+    listed = [x for x in came.gone if came.before[x] / came.total * came.rows >= SHARED.seen]
     gone_share = sum(came.before[x] for x in came.gone) / came.total
     share = came.mass / came.rows
-    as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < _AS_FREQUENT
-    return bool(as_frequent and came.several >= 0.4 * len(listed))
+    as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < PARAMS.as_frequent
+    return bool(as_frequent and came.several >= PARAMS.least_several * len(listed))
 
 
 def _one_by_one(came: _Newcomers) -> bool:
     """Whether new labels are as many and, in order, as frequent as the known labels."""
     expected = came.expected(came.mass)
-    if expected < 2 or not expected / 2 <= came.several <= 2 * expected:
-        return False
+    factor = SHARED.as_many
+    if expected < 2 or not expected / factor <= came.several <= factor * expected:
+        return False  # a single label has no order
     distance = _sorted_distance(came.fresh, came.before, came.mass, came.total)
-    return bool(distance < 0.15 + 0.5 / np.sqrt(came.mass))
+    return bool(distance < PARAMS.one_by_one + PARAMS.by_chance / np.sqrt(came.mass))
 
 
 def _vanished(label: str, share: float, labels: list[str], counts: Places) -> bool:
     n = counts.sum()
     now = counts[labels.index(label)] if label in labels else 0
-    return bool(share * n >= 20 and now < 0.1 * share * n)  # enough to be missed
+    return bool(share * n >= PARAMS.missed and now < PARAMS.gone * share * n)
 
 
 def _sorted_distance(

@@ -1,43 +1,75 @@
 """Swaps: two columns that hold each other's values."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import ks_2samp
 
 from pipeline.columns import Floats
-from pipeline.monitoring.diagnoses.case import NATS, Case, Mask, Places
-from pipeline.monitoring.diagnoses.likelihood import drift_gain, log_mass, mixture, touched_rows
+from pipeline.monitoring.diagnoses.blocks import usual
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import (
+    Mask,
+    Places,
+    drift_gain,
+    log_mass,
+    mixture,
+    touched_rows,
+)
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.planes import planes, squared
 from pipeline.monitoring.diagnoses.resemblance import likeliest_pairs
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.summaries import Trait
 
-_CONVINCING, _CONVINCING_ALL = 1.0, 0.7
-"""Least nats per affected row, where a part of the rows is affected and where most are."""
-_TOTAL = 25.0
-"""Least nats over all rows."""
-_ALL = 0.9
-"""Share of rows above which a fault of the batches before affected all rows."""
-_MOST = 0.7
-"""Share of rows above which a swap is taken to affect all rows."""
-_PART = 0.08
-"""Smallest share of affected rows that is looked for."""
-_ALIKE = 0.3
-"""Largest Kolmogorov-Smirnov distance of rows put back from the unaffected rows."""
-_CANDIDATES = 4
-"""Most pairs of columns that are examined closely."""
-_SUPPORTED = 0.3
-"""Least share of rows for which the other columns can predict."""
-_TOUCHED = 150
-"""Most scores whose relation to the pair is looked at, in the preselection."""
-_GLANCE = 1_000
-"""Rows by which pairs of columns are preselected."""
-_BOTH = 0.7
-"""Least share of one column's gain that the other column gains, where the gain is small."""
-_LOSS = 0.3
-"""Largest share of one column's gain that the other may lose, because it drifted as well."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """Which pairs are examined, and what shows that two columns were exchanged.
+
+    Attributes
+    ----------
+    candidates : int
+        Most pairs of columns that are examined closely.
+    rows, touched : int
+        Rows by which pairs of columns are preselected, and most scores whose relation to the pair
+        is looked at.
+    glance : float
+        Share of the least nats that a pair has to gain in the preselection.
+    common : float
+        Share of labels that two columns may have in common without looking exchanged.
+    convincing_all : float
+        Least nats per affected row, where most rows are affected.
+    part : float
+        Smallest share of affected rows that is looked for, among rows that differ from the others.
+    alike : float
+        Largest Kolmogorov-Smirnov distance of rows put back from the unaffected rows.
+    both : float
+        Least share of one column's gain that the other column gains, where the gain is small.
+    loss : float
+        Largest share of one column's gain that the other may lose, because it drifted as well.
+    judged, unjudged : float
+        Least gain of either column where a part of the rows is affected, in convincing gains:
+        where the other columns can judge it, and where they cannot.
+    """
+
+    candidates: int = 4
+    rows: int = 1_000
+    touched: int = 150
+    glance: float = 0.5
+    common: float = 0.02
+    convincing_all: float = 0.7
+    part: float = 0.08
+    alike: float = 0.3
+    both: float = 0.7
+    loss: float = 0.3
+    judged: float = 0.5
+    unjudged: float = 3.0
+
+
+PARAMS = Parameters()
 
 
 def swapped_numbers(case: Case) -> Iterator[Cause]:
@@ -51,11 +83,11 @@ def swapped_numbers(case: Case) -> Iterator[Cause]:
         gains = _numbers_gain(case, left, right)
         share, _ = mixture(gains[0] + gains[1])
         # Where a part of the rows is affected, the others show what is usual in this batch.
-        if share < _MOST and not _goes_on(case, (left, right), gains):
+        if share < SHARED.most and not _goes_on(case, (left, right), gains):
             gains = _numbers_gain(case, left, right, loose=True)
             share, _ = mixture(gains[0] + gains[1])
             touched = touched_rows(gains[0] + gains[1], share)
-            if share < _PART or not _two_kinds(case, left, right, touched):
+            if share < PARAMS.part or not _two_kinds(case, left, right, touched):
                 continue
         yield from _exchanged(case, (left, right), gains, _drifted(case, left, right))
 
@@ -65,10 +97,10 @@ def _two_kinds(case: Case, left: str, right: str, touched: Mask) -> bool:
     a, b = case.numbers(left), case.numbers(right)
     there = ~np.isnan(a) & ~np.isnan(b)
     back, rest = touched & there, ~touched & there
-    if min(back.sum(), rest.sum()) < 20:  # too few rows to tell
+    if min(back.sum(), rest.sum()) < SHARED.fewest:
         return False
     far = max(ks_2samp(b[back], a[rest]).statistic, ks_2samp(a[back], b[rest]).statistic)
-    return bool(far < _ALIKE)
+    return bool(far < PARAMS.alike)
 
 
 def swapped_labels(case: Case) -> Iterator[Cause]:
@@ -83,7 +115,9 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
     stood = {
         (min(one.columns), max(one.columns))
         for one in case.standing
-        if one.cause == "swapped" and set(one.columns) <= set(names) and one.share > _ALL
+        if one.cause == "swapped"
+        and set(one.columns) <= set(names)
+        and one.share > SHARED.nearly_all
     }
     standing = sorted(stood)
     scored = sorted(
@@ -91,20 +125,25 @@ def _candidates(case: Case, names: Sequence[str]) -> list[tuple[str, str]]:
         for pair in likeliest_pairs(case, names, suspects)
         if (likely := _quick(case, *pair)) > 0
     )
-    likeliest = [pair for _, pair in scored[:_CANDIDATES] if pair not in standing]
+    likeliest = [pair for _, pair in scored[: PARAMS.candidates] if pair not in standing]
     return standing + likeliest
 
 
 def _goes_on(case: Case, pair: tuple[str, str], gains: tuple[Floats, Floats]) -> bool:
     """Whether columns exchanged in the batches right before still look exchanged."""
-    return case.stood("swapped", *pair) > _ALL and float((gains[0] + gains[1]).sum()) > _TOTAL
+    return (
+        case.stood("swapped", *pair) > SHARED.nearly_all
+        and float((gains[0] + gains[1]).sum()) > SHARED.total
+    )
 
 
 def _drifted(case: Case, left: str, right: str) -> float:
     """Nats that an ordinary drift of both columns would explain as well."""
     return sum(
         drift_gain(
-            case.profile(name), case.numbers(name), case.usual(Trait("location", (name,)))[1]
+            case.profile(name),
+            case.numbers(name),
+            usual(case.reference, Trait("location", (name,)))[1],
         )
         for name in (left, right)
     )
@@ -120,21 +159,22 @@ def _exchanged(
     (left, right), (first, second) = pair, gains
     share, total = mixture(first + second)
     touched = touched_rows(first + second, share)
-    each = _CONVINCING if share < _MOST else _CONVINCING_ALL
-    if share < 0.04 or total - drifted < max(_TOTAL, each * share * len(touched)):
+    each = SHARED.convincing if share < SHARED.most else PARAMS.convincing_all
+    if share < SHARED.part or total - drifted < max(SHARED.total, each * share * len(touched)):
         return
     if not touched.any():
         return
     less, more = sorted((first[touched].mean(), second[touched].mean()))
     # A column that also drifted may lose a little, if other columns can judge it.
     known = min(case.supported(name, without=(left, right)).mean() for name in (left, right))
-    sure = share >= _MOST and known > _SUPPORTED
-    if total < _CONVINCING * share * len(touched):  # then both columns have to gain
-        least = _BOTH * more
+    sure = share >= SHARED.most and known > SHARED.supported
+    if total < SHARED.convincing * share * len(touched):  # then both columns have to gain
+        least = PARAMS.both * more
     elif sure:
-        least = -_LOSS * more
+        least = -PARAMS.loss * more
     else:
-        least = _CONVINCING / 2 if known > _SUPPORTED else 3 * _CONVINCING
+        judged = known > SHARED.supported
+        least = SHARED.convincing * (PARAMS.judged if judged else PARAMS.unjudged)
     if less < least:
         return
     yield _cause(case, pair, share, total, touched)
@@ -142,8 +182,8 @@ def _exchanged(
 
 def _cause(case: Case, pair: tuple[str, str], share: float, total: float, touched: Mask) -> Cause:
     left, right = pair
-    where = segment(case, touched, [left, right]) if share < _MOST else ""
-    rows = "" if share >= _MOST else f" in {share:.0%} of rows"
+    where = segment(case, touched, [left, right]) if share < SHARED.most else ""
+    rows = "" if share >= SHARED.most else f" in {share:.0%} of rows"
     return Cause(
         "swapped",
         (left, right),
@@ -170,8 +210,8 @@ def _quickly(case: Case, left: str, right: str) -> float:
             counts = case.counts(instead)
             fits = np.asarray([label in counts for label in labels], dtype=bool)
             shares.append(float(fits[known].mean()) if len(known) else 0.0)
-        return max(min(shares) - 0.02, 0.0)
-    values = {name: case.numbers(name)[:_GLANCE] for name in (left, right)}
+        return max(min(shares) - PARAMS.common, 0.0)
+    values = {name: case.numbers(name)[: PARAMS.rows] for name in (left, right)}
     scores, residuals = case.memory.recall("residuals", lambda: _residuals(case))
     predicting = planes(case.reference)
     plain, moves = np.zeros(len(scores)), []
@@ -188,26 +228,26 @@ def _quickly(case: Case, left: str, right: str) -> float:
     after = before + sum(move[:, None] * predicting[k, touched] for k, move in moves)
     related = (squared(before) - squared(after)).sum(axis=1) / 2
     share, total = mixture(plain + related)
-    return total if share > 0.04 and total > _TOTAL / 2 else 0.0
+    return total if share > SHARED.part and total > PARAMS.glance * SHARED.total else 0.0
 
 
 def _residuals(case: Case) -> tuple[Floats, Floats]:
     """Scores of the first drawn rows, and their standardised distances from their planes."""
-    scores = case.reference.normal_scores.of(case.drawn_cells[:_GLANCE])
+    scores = case.reference.normal_scores.of(case.drawn_cells[: PARAMS.rows])
     return scores, scores @ planes(case.reference)
 
 
 def _mass(case: Case, name: str) -> Floats:
     """Logarithm of the mass of the values of the first drawn rows."""
     return case.memory.recall(
-        ("mass", name), lambda: log_mass(case.profile(name), case.numbers(name)[:_GLANCE])[0]
+        ("mass", name), lambda: log_mass(case.profile(name), case.numbers(name)[: PARAMS.rows])[0]
     )
 
 
 def _most_touched(predicting: Floats, moved: Sequence[int]) -> Places:
     """Scores whose distance from their plane depends most on some scores."""
     weight = np.abs(predicting[moved]).max(axis=0, initial=0.0)
-    return np.sort(np.argsort(-weight, kind="stable")[:_TOUCHED])
+    return np.sort(np.argsort(-weight, kind="stable")[: PARAMS.touched])
 
 
 def _numbers_gain(

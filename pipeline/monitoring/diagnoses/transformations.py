@@ -4,31 +4,51 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import ks_2samp
 
 from pipeline.columns import Floats
-from pipeline.monitoring.diagnoses.case import Case, Mask
+from pipeline.monitoring.diagnoses import blocks
+from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
+    Mask,
     drift_gain,
     log_mass,
     mixture,
-    of_blocks,
+    of_chance,
     plain_gain,
     touched_rows,
 )
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.relations import Expected
+from pipeline.monitoring.diagnoses.segments import segment
+from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
-CONVINCING = 1.0
-"""Least nats per affected row."""
-TOTAL = 25.0
-"""Least nats over all rows."""
-_SHARE = 0.04
-"""Smallest share of affected rows that is looked for."""
-MOST = 0.7
-"""Share of rows above which a fault is taken to affect all rows."""
-ROWS = 2_000
-"""Number of drawn rows that candidates are tried on."""
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a transformation has to explain.
+
+    Attributes
+    ----------
+    glance : float
+        Share of the least nats that the values alone have to gain, where no test found drift.
+    drifts : float
+        Share of rows above which ordinary drift, which moves all rows, is compared.
+    outside : float
+        Share of values outside the range of the reference from which a column is judged.
+    rows : int
+        Number of drawn rows that candidates are tried on.
+    """
+
+    glance: float = 0.5
+    drifts: float = 0.5
+    outside: float = 0.01
+    rows: int = 2_000
+
+
+PARAMS = Parameters()
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,7 @@ class Fit:
     @property
     def convincing(self) -> bool:
         """Whether the gain is large enough, over all rows and per affected row."""
-        return self.total > TOTAL and self.each > CONVINCING
+        return self.total > SHARED.total and self.each > SHARED.convincing
 
 
 @dataclass(frozen=True)
@@ -135,24 +155,30 @@ class Column:
         return Relation(expected, expected.log_ratio(scores))
 
 
+def column_of(case: Case, name: str) -> Column:
+    """A column in the drawn rows that candidates are tried on."""
+    return Column(case, name, case.numbers(name)[: PARAMS.rows])
+
+
 def fit_change(column: Column, change: Change) -> Fit | None:
     """Fit a transformation: its share of rows and its gain; None where it explains too little."""
     case, name, values = column.case, column.name, column.values
     plain = plain_gain(case.profile(name), values, change, mass=column.mass)
     share, total = mixture(plain)
-    if (share < _SHARE or total < TOTAL / 2) and not case.suspect(name):
+    little = share < SHARED.part or total < PARAMS.glance * SHARED.total
+    if little and not case.suspect(name):
         return None
-    if np.maximum(plain + column.most_related, 0.0).sum() < TOTAL:  # whatever the others say
+    if np.maximum(plain + column.most_related, 0.0).sum() < SHARED.total:  # whatever the others say
         return None
     undone = case.normal_scores(name, change.undone(values))
     related = column.supported * _related_gain(values, undone, column.related)
     share, total = mixture(plain + related)
-    if share < MOST:  # then the other rows show what is usual in this batch
+    if share < SHARED.most:  # then the other rows show what is usual in this batch
         related = column.supported * _related_gain(values, undone, column.loosened)
         share, total = mixture(plain + related)
     gain = plain + related
     touched = touched_rows(gain, share)
-    if share < _SHARE or total < TOTAL or not touched.any():
+    if share < SHARED.part or total < SHARED.total or not touched.any():
         return None
     return Fit(change, share, total, gain, float(related[touched].mean()))
 
@@ -176,18 +202,66 @@ def _related_gain(values: Floats, undone: Floats, relation: Relation) -> Floats:
 def settled(case: Case, name: str, values: Floats, fit: Fit) -> Fit:
     """Reduce the gain of a fit by what ordinary drift, and the worst block, gain as well."""
     expected = case.expected(name)
-    there = expected.values[:ROWS]
+    there = expected.values[: PARAMS.rows]
     before = replace(expected, now=expected.before[: len(there)])
     relation = Relation(before, before.log_ratio(case.normal_scores(name, there)))
     undone = case.normal_scores(name, fit.change.undone(there))
-    usual = of_blocks(
-        expected.blocks[:ROWS],
+    usual = of_chance(
+        expected.blocks[: PARAMS.rows],
         plain_gain(case.profile(name), there, fit.change) + _related_gain(there, undone, relation),
     )
     # Drift moves all rows, not a part of them, and does not begin just as a fault ends.
-    _, wander = case.usual(Trait("location", (name,)))
+    _, wander = blocks.usual(case.reference, Trait("location", (name,)))
     stood = max(case.stood("unit", name), case.stood("sign", name))
-    drifts = fit.share > 0.5 and stood < MOST
+    drifts = fit.share > PARAMS.drifts and stood < SHARED.most
     natural = drift_gain(case.profile(name), values, wander) if drifts else 0.0
-    total = fit.total - natural - 2 * max(usual.max(initial=0.0), 0.0) * len(fit.gain)
-    return replace(fit, total=total)
+    return replace(fit, total=fit.total - natural - usual * len(fit.gain))
+
+
+def transformable(case: Case, name: str) -> bool:
+    """Whether a column can be judged: it varies, is no index, and something about it changed."""
+    profile, values = case.profile(name), case.numbers(name)
+    known = values[~np.isnan(values)]
+    if not (case.suspect(name) or profile.n == 0 or _outside(profile, known) > PARAMS.outside):
+        return False
+    return len(known) >= SHARED.fewest and len(profile.grid) > 2 and not case.names_the_block(name)
+
+
+def _outside(profile: NumericProfile, known: Floats) -> float:
+    """Share of values outside the range of the reference."""
+    if not len(known) or not len(profile.points):
+        return 0.0
+    return float(((known < profile.points[0]) | (known > profile.points[-1])).mean())
+
+
+def even(values: Floats, fit: Fit) -> float:
+    """How well the affected rows, put back, match the other rows, from 0 to 1.
+
+    The warm days of a week, put back from another unit, would be colder than the rest.
+    """
+    if fit.share >= SHARED.most:
+        return 1.0
+    known = ~np.isnan(values)
+    touched = touched_rows(fit.gain, fit.share)
+    undone = fit.change.undone(values[touched & known])
+    others = values[~touched & known]
+    if min(len(undone), len(others)) < SHARED.fewest:
+        return 0.0
+    return 1 - float(ks_2samp(undone, others).statistic)
+
+
+def evidence(fit: Fit) -> dict[str, float | str]:
+    """Figures of a fit, for people."""
+    return {
+        NATS: round(mixture(fit.gain)[1] / len(fit.gain), 3),
+        "share of rows": round(fit.share, 4),
+        "of them from other columns": round(fit.related, 2),
+    }
+
+
+def segment_of(case: Case, name: str, touched: Mask) -> str:
+    """Name the segment of the affected rows among the first drawn rows."""
+    whole = np.zeros(len(case.drawn), dtype=bool)
+    able = whole.copy()
+    whole[: len(touched)], able[: len(touched)] = touched, True
+    return segment(case, whole, [name], able)

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from pipeline.columns import infer_columns
-from pipeline.monitoring.diagnoses.attention import EXAMINED, most_suspicious
+from pipeline.monitoring.diagnoses.attention import PARAMS, most_suspicious
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import LISTED
 from pipeline.reference import Reference
@@ -34,7 +34,7 @@ def test_what_is_left_out_of_a_wide_table_is_stated(reference):
         for note in report.notes
     )
     assert any(
-        note.startswith(f"Faults are looked for in {EXAMINED} of {COLUMNS} columns")
+        note.startswith(f"Faults are looked for in {PARAMS.examined} of {COLUMNS} columns")
         for note in report.notes
     )
 
@@ -75,7 +75,7 @@ def test_a_fault_of_all_columns_is_reported_of_as_many_as_are_examined(reference
     report = compare(reference=reference, current=rows(24) * 100 + 5_000)
 
     assert report.outcome == "broken"
-    assert 1 <= len(report.causes) <= EXAMINED
+    assert 1 <= len(report.causes) <= PARAMS.examined
 
 
 def test_a_stored_report_lists_the_most_significant_findings(reference):
@@ -100,7 +100,7 @@ def test_examined_columns_are_important_drifted_strained_and_piled_up(reference)
     )
     chosen = most_suspicious(names, report.findings, strain={"x147": 9.0}, atoms={"x146": 0.5})
 
-    assert len(chosen) == EXAMINED
+    assert len(chosen) == PARAMS.examined
     assert {"x146", "x147", "x148", "x149"} <= chosen
 
 

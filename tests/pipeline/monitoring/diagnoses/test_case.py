@@ -4,6 +4,7 @@ import pytest
 from scipy import integrate, stats
 
 from pipeline.config import Numeric
+from pipeline.monitoring.diagnoses.blocks import usual
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
 from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
@@ -228,11 +229,11 @@ def test_the_usual_value_is_over_blocks_and_the_largest_over_recent_batches_too(
     recent = [{missing: 0.4}]
     case = shop.case(batch, recent)
 
-    mean, sd = case.usual(missing)
+    mean, sd = usual(case.reference, missing)
     assert mean == pytest.approx(0.02, abs=0.004)
     assert sd == pytest.approx(np.sqrt(0.02 * 0.98 / 2_000), rel=0.6)
     assert case.most(missing) == 0.4
-    assert case.usual(Trait("missing", ("no such column",))) == (0, 0)
+    assert usual(case.reference, Trait("missing", ("no such column",))) == (0, 0)
 
 
 def test_rows_of_a_block_are_counted_at_each_point_of_the_grid():
@@ -256,7 +257,7 @@ def test_a_reference_without_blocks_has_no_usual_values(shop, batch):
     tally = reference.tally(batch)
     case = Case(reference, batch, tally, reference.summarise(tally), (), ())
 
-    assert case.usual(Trait("location", ("temp",))) == (0, 0)
+    assert usual(case.reference, Trait("location", ("temp",))) == (0, 0)
     assert case.most(Trait("missing", ("temp",))) == 0
     assert not case.names_the_block("temp")
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Numeric
-from pipeline.monitoring.diagnoses.units import sign, unit
+from pipeline.monitoring.diagnoses.signs import sign
+from pipeline.monitoring.diagnoses.units import unit
 from pipeline.monitoring.drift import compare
 
 pytestmark = pytest.mark.slow
