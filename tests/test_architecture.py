@@ -37,6 +37,8 @@ LARGEST = 400
 """Lines of a module, less one."""
 DIAGNOSES = "pipeline.monitoring.diagnoses."
 """Their functions may be longer."""
+MOST_PATHS = 15
+"""Largest cyclomatic complexity of a function, its nested functions included."""
 
 
 def module_of(path):
@@ -186,6 +188,52 @@ def test_functions_are_short():
     longest = sorted(lengths.items(), key=lambda one: -one[1])[:15]
     assert np.median(list(lengths.values())) <= 8, longest
     assert np.quantile(list(lengths.values()), 0.9) <= 25, longest
+
+
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert)
+
+
+def complexity_of(function):
+    """Cyclomatic complexity, counting each `and`, `or` and condition of a comprehension."""
+    paths = 1
+    for node in ast.walk(function):
+        if isinstance(node, BRANCHES):
+            paths += 1
+        elif isinstance(node, ast.BoolOp):
+            paths += len(node.values) - 1
+        elif isinstance(node, ast.comprehension):
+            paths += 1 + len(node.ifs)
+        elif isinstance(node, ast.match_case):
+            paths += 1
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("return a", 1),
+        ("if a and b or c:\n        return a", 4),
+        ("return [x for x in a if x]", 3),
+        ("for x in a:\n        while x:\n            x = b if c else d", 4),
+        ("try:\n        a()\n    except b:\n        assert c", 3),
+        ("match a:\n        case 1:\n            pass\n        case _:\n            pass", 3),
+    ],
+)
+def test_complexity_counts_branches_and_boolean_operators(source, expected):
+    function = ast.parse(f"def f():\n    {source}").body[0]
+
+    assert complexity_of(function) == expected
+
+
+def test_no_function_has_too_many_paths():
+    paths = {
+        f"{name}:{node.lineno} {node.name}": complexity_of(node)
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+    assert {name: count for name, count in paths.items() if count > MOST_PATHS} == {}
 
 
 @pytest.mark.slow
