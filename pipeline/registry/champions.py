@@ -73,6 +73,12 @@ def champion_at(registry: Registry, moment: pd.Timestamp) -> int:
     return then[-1].version if then else registry.champion().number
 
 
+def replaced_by(registry: Registry, number: int) -> int | None:
+    """The champion that a version replaced when it was promoted; None: it was the first."""
+    promoted = [c for c in changes(registry) if c.version == number and c.kind == "promoted"]
+    return promoted[-1].before if promoted else None
+
+
 def promote(
     registry: Registry, number: int, *, expected: int | None, since: pd.Timestamp, by: str = ""
 ) -> None:
@@ -142,16 +148,16 @@ def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[i
     """
     with registry.exclusive("champion"):
         now = _reconcile(registry, since)
-        line = _line(changes(registry))
-        if now is None or len(line) < 2:  # noqa: PLR2004 -- this champion and the one before it
+        before = _before(_line(changes(registry)), now)
+        if now is None or before is None:
             message = (
                 f"Model {registry.name!r} has no previous champion to go back to. "
                 f"Name a version: `holdfast register {registry.conf} <version>`."
             )
             raise RegistryError(message)
         registry.tag_model(_HELD, reason[:_LONGEST])
-        _move(registry, _next(registry, line[-2], now, "rolled back", reason=reason, since=since))
-        return now, line[-2]
+        _move(registry, _next(registry, before, now, "rolled back", reason=reason, since=since))
+        return now, before
 
 
 def held(registry: Registry) -> str:
@@ -218,18 +224,27 @@ def _move(registry: Registry, change: Change) -> None:
 
 
 def _finish(registry: Registry, change: Change) -> None:
-    line = _line(changes(registry))
     registry.point(CHAMPION, change.version)
-    registry.point(PREVIOUS, line[-2] if len(line) > 1 else None)
+    registry.point(PREVIOUS, _before(_line(changes(registry)), change.version))
     registry.tag(change.version, {"champion": str(change.place), "waits": ""})
 
 
 def _line(made: list[Change]) -> list[int]:
-    """Champions that one could go back to, the present champion last."""
+    """Champions that one could go back to, the newest last.
+
+    A move by hand is no step: to a version of the line it takes back what came after it, and a
+    version beside the line leaves it as it is.
+    """
     line: list[int] = []
     for change in made:
-        if change.kind == "rolled back":
-            line.pop()
-        else:
+        if change.kind == "promoted" or not line:
             line.append(change.version)
+        elif change.version in line:
+            del line[line.index(change.version) + 1 :]
     return line
+
+
+def _before(line: list[int], now: int | None) -> int | None:
+    """The champion to go back to from the present one; None: there is none."""
+    steps = line[:-1] if line and line[-1] == now else line
+    return steps[-1] if steps else None
