@@ -24,7 +24,7 @@ from pipeline.data import sources, validation
 from pipeline.data.labels import labelled
 from pipeline.training import fitting
 from pipeline.training.fitting import Trained
-from pipeline.training.metrics import LOSS, compute_metrics
+from pipeline.training.metrics import compute_metrics
 from pipeline.training.model import Model, build_estimator
 
 CONF: Final = "conf/flights.yaml"
@@ -183,7 +183,7 @@ class History:
             metrics.append(compute_metrics(self.settings.task, self.y[chosen], predicted))
             if every and (k + 1) % every == 0 and k + 1 < weeks:
                 model, retrains = self.fit(start + self.length, window), retrains + 1
-        loss = LOSS[self.settings.task]
+        loss = self.settings.loss
         return {
             "log_loss": round(float(np.mean([one[loss] for one in metrics])), 4),
             "roc_auc": round(float(np.mean([one["roc_auc"] for one in metrics])), 4),

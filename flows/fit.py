@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ from flows.steps import check, read, without_set_aside
 from pipeline.config import Numeric, Settings
 from pipeline.data.labels import labelled
 from pipeline.errors import DataError
+from pipeline.monitoring.performance import Baseline
 from pipeline.monitoring.targets import describe_target
 from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training
-from pipeline.registry.versions import Registry
+from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.fitting import PREDICTION, Trained
@@ -55,7 +57,11 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         "left_out": ", ".join(left_out),
     }
     tags = {key: value for key, value in tags.items() if value}
-    bundle = _bundle(settings, trained, known=rows, valid=valid, tags=tags)
+    champion = registry.alias(CHAMPION)
+    earlier = rows[:0]
+    if champion is not None:
+        earlier = fitting.forward(rows, data, training, task=settings.task, since=champion.until)
+    bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "bundle"
         bundle.save(folder, sample=_sample(settings, valid))
@@ -77,7 +83,7 @@ def _window(
     """Rows of the training window, and the batches whose rows are left out of it."""
     length = settings.training.window
     since = None if length is None else until - length
-    arrived = read(settings, settings.data.train, since, until)
+    arrived = read(settings, settings.data.train, since, until, as_of=until)
     history = records.read_history(registry)
     kept, left_out = without_set_aside(arrived, history, settings.data.time)
     if left_out and kept.empty:
@@ -99,6 +105,7 @@ def _sample(settings: Settings, valid: pd.DataFrame) -> pd.DataFrame:
 def _bundle(
     settings: Settings,
     trained: Trained,
+    earlier: pd.DataFrame,
     *,
     known: pd.DataFrame,
     valid: pd.DataFrame,
@@ -112,6 +119,8 @@ def _bundle(
         The model's.
     trained : Trained
         What training made.
+    earlier : DataFrame
+        Held-out rows of stretches before, as `forward` predicts them.
     known : DataFrame
         The labelled rows that the model was fitted on.
     valid : DataFrame
@@ -127,11 +136,14 @@ def _bundle(
         settings.training,
         length=settings.monitoring.batch,
     )
+    unseen = pd.Series(predictions, index=valid[settings.data.key])
+    predicted = np.asarray(unseen[known[settings.data.key]], dtype=np.float64)
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
+        holdout=parity.held_out(trained.model, trained.heldout),
         reference=_reference(settings, valid, predictions, trained.importance),
-        heldout=_heldout(settings, trained),
+        heldout=_heldout(settings, trained, earlier),
         manifest={
             "name": settings.name,
             "importance": trained.importance,
@@ -140,7 +152,8 @@ def _bundle(
             **environment.describe(),
         },
         halves=halves,
-        targets=_targets(settings, known, pd.Series(predictions, index=valid[settings.data.key])),
+        targets=_targets(settings, known, predicted),
+        baseline=_baseline(settings, known, predicted) if halves else None,
     )
 
 
@@ -163,12 +176,12 @@ def _reference(
     )
 
 
-def _targets(settings: Settings, known: pd.DataFrame, predictions: pd.Series) -> Reference:
+def _targets(settings: Settings, known: pd.DataFrame, predicted: Predictions) -> Reference:
     """Description of the labels beside predictions of models that have not seen them."""
     data = settings.data
     return describe_target(
         known[data.target],
-        predictions[known[data.key]].to_numpy(),
+        predicted,
         labels=settings.task == "classification",
         time=known[data.time],
         block=settings.monitoring.batch,
@@ -176,13 +189,23 @@ def _targets(settings: Settings, known: pd.DataFrame, predictions: pd.Series) ->
     )
 
 
-def _heldout(settings: Settings, trained: Trained) -> pd.DataFrame:
+def _baseline(settings: Settings, known: pd.DataFrame, predicted: Predictions) -> dict[str, Any]:
+    """Losses on the labelled rows, by models that have not seen them, as the monitor reads them."""
+    target = known[settings.data.target].to_numpy(dtype=np.float64)
+    lost = pd.Series(losses(settings.loss, target, predicted), index=known[settings.data.time])
+    heavy = settings.task == "regression"
+    return Baseline.of(lost, settings.monitoring.batch, heavy=heavy).to_dict()
+
+
+def _heldout(settings: Settings, trained: Trained, earlier: pd.DataFrame) -> pd.DataFrame:
     """Held-out rows with predictions, the trivial baseline, and the loss of the predictions."""
     data = settings.data
-    heldout = trained.heldout[[data.key, data.time, data.target, PREDICTION]]
+    parts = [earlier, trained.heldout.assign(baseline=trained.trivial)]
+    together = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    heldout = together[[data.key, data.time, data.target, PREDICTION, "baseline"]]
     target = heldout[data.target].to_numpy(dtype=np.float64)
     predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
-    return heldout.assign(baseline=trained.trivial, loss=losses(settings.task, target, predicted))
+    return heldout.assign(loss=losses(settings.loss, target, predicted))
 
 
 def _ranges(settings: Settings, valid: pd.DataFrame) -> dict[str, list[float]]:

@@ -5,16 +5,18 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.settle import promises_kept
 from flows.steps import check, read, without_set_aside
 from pipeline.config import Settings, Source
 from pipeline.data.labels import labelled
 from pipeline.errors import RegistryError
 from pipeline.monitoring.performance import PARTS
+from pipeline.monitoring.promises import worth
 from pipeline.registry import records
 from pipeline.registry.champions import held, promote
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
-from pipeline.reporting.events import refused_version, waiting_version
+from pipeline.reporting.events import poor_version, refused_version, waiting_version
 from pipeline.reporting.pages import page
 from pipeline.training.fitting import PREDICTION
 from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
@@ -53,6 +55,9 @@ def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> G
     registry.point(CHALLENGER, number)
     decision = _judged(settings, registry, version, champion)
     if decision.promoted:
+        if decision.warning:
+            event = poor_version(settings.name, registry.conf, number, decision.warning)
+            page(event, settings.alerts.urls)
         registry.record_gate(number, decision)
         _go_on(settings, registry, version, champion, reason=decision.reason, by=by)
     else:
@@ -103,9 +108,11 @@ def next_start(history: History, version: Version) -> pd.Timestamp:
     return version.until if history.last is None else max(history.last.end, version.until)
 
 
-def shadowed(history: History, version: Version) -> list[Batch]:
-    """Batches that a version in shadow has scored, with all their labels."""
-    return history.scored_since(version.until) if version.shadow else []
+def shadowed(settings: Settings, history: History, version: Version) -> list[Batch]:
+    """Batches that a version in shadow has scored, whose labels are all due."""
+    if not version.shadow or history.last is None:
+        return []
+    return history.scored_between(version.until, history.last.end - settings.data.label_delay)
 
 
 def _judged(
@@ -129,6 +136,7 @@ def _judged(
         seed=settings.training.seed,
         slices=compared[[name for name in policy.slices if name in compared]],
         problems=prediction_problems(predicted, chances=settings.task == "classification"),
+        worth=worth(promises_kept(settings, registry, records.read_history(registry))),
     )
 
 
@@ -150,14 +158,14 @@ def _losses(
     rival = registry.bundle(champion.number).model
     unfitted = judged[judged[data.time] >= champion.until]
     parts = [_held_out(settings, history, version, unfitted, times=heldout[data.time], rival=rival)]
-    baseline = heldout["baseline"].iloc[0]
-    for batch in shadowed(history, version):
+    baseline = heldout["baseline"].iloc[-1]
+    for batch in shadowed(settings, history, version):
         rows = _of_batch(settings, history, version, batch).assign(baseline=baseline)
         scored = _scored(settings, rows, bundle.model.predict(rows))
         parts.append(_beside(settings, scored, rows, rival))
     compared = pd.concat(parts, ignore_index=True)
     truth = compared[data.target].to_numpy(dtype=np.float64)
-    return compared.assign(champion=losses(settings.task, truth, compared["rival"].to_numpy()))
+    return compared.assign(champion=losses(settings.loss, truth, compared["rival"].to_numpy()))
 
 
 def _held_out(
@@ -199,8 +207,8 @@ def _scored(settings: Settings, rows: pd.DataFrame, predicted: Predictions) -> p
     truth = rows[data.target].to_numpy(dtype=np.float64)
     trivial = rows["baseline"].to_numpy(dtype=np.float64)
     return rows[[data.key, data.time, data.target]].assign(
-        challenger=losses(settings.task, truth, predicted),
-        baseline=losses(settings.task, truth, trivial),
+        challenger=losses(settings.loss, truth, predicted),
+        baseline=losses(settings.loss, truth, trivial),
     )
 
 
@@ -212,5 +220,6 @@ def _valid(
     version: Version,
 ) -> pd.DataFrame:
     """Valid rows of a window, without rows of batches that are set aside."""
-    rows, _ = without_set_aside(read(settings, source, *window), history, settings.data.time)
+    arrived = read(settings, source, *window, as_of=next_start(history, version))
+    rows, _ = without_set_aside(arrived, history, settings.data.time)
     return check(settings, rows, f"held out for version {version.number}").valid

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows.settle import live_source, performance_of, rows_name, settle, step_of
+from flows.predict import predict
+from flows.settle import (
+    is_harmless,
+    live_source,
+    rows_name,
+    settle,
+    step_of,
+    worse_batch,
+)
 from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
 from pipeline.data import validation
@@ -16,12 +24,11 @@ from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
-from pipeline.registry.history import Batch, History, batch_name
+from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry, attempts
-from pipeline.training.fitting import PREDICTION
+from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 from pipeline.training.model import Predictions
 
 
@@ -117,19 +124,19 @@ class Compared:
     ----------
     report : DriftReport
         The comparison, without faults that people have accepted.
-    predicted : array of float, shape (n_valid_rows,)
-        The champion's predictions.
+    predicted : DataFrame
+        Key, time and the champion's ``prediction`` of each valid row, with its label if known.
     """
 
     report: DriftReport
-    predicted: Predictions
+    predicted: pd.DataFrame
 
 
 def gather(settings: Settings, registry: Registry, start: pd.Timestamp, reading: int) -> Gathered:
     """Read and check the rows of a batch, and find the champion that judges it."""
     name, end = batch_name(start), start + settings.monitoring.batch
     version = champions.champion_at(registry, start)
-    rows = read(settings, live_source(settings), start, end)
+    rows = read(settings, live_source(settings), start, end, as_of=end)
     refusal = None
     try:
         checked = check(settings, rows, rows_name(name, reading))
@@ -147,18 +154,19 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
         If no row is valid and no fault explains it, or the window is not over yet.
     """
     before = history.before(batch.name)
-    predicted = _predicted(registry, batch)
+    predicted = predict(settings, registry, batch.version, batch.checked.valid)
     report = _report(
         settings,
         registry,
         batch,
+        predictions=predicted[HALVED].to_numpy(dtype=np.float64),
         recent=before.recent(batch.version),
         diagnosis=settings.monitoring.diagnosis,
         standing=standing(registry, before),
     )
     if settings.monitoring.diagnosis and not report.causes:
         # A fault of the features would show in the predictions, and these in the labels.
-        report = replace(report, causes=_target_faults(settings, registry, batch))
+        report = replace(report, causes=_target_faults(settings, registry, batch, predicted))
     new = _new(registry, before.of_version(batch.version), report)
     if (
         new or batch.refusal is None
@@ -172,24 +180,19 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     return Compared(report, predicted)
 
 
-def _predicted(registry: Registry, batch: Gathered) -> Predictions:
-    valid = batch.checked.valid
-    return registry.bundle(batch.version).model.predict(valid) if len(valid) else np.empty(0)
-
-
 def _report(
     settings: Settings,
     registry: Registry,
     batch: Gathered,
     *,
+    predictions: Predictions,
     recent: list[Batch],
     diagnosis: bool,
     standing: Sequence[Cause] = (),
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
     bundle, valid = registry.bundle(batch.version), batch.checked.valid
-    predictions = bundle.predict_as_reference(valid, valid[data.key])
-    roles = [data.key, data.time, data.target]
+    roles = [name for name in (data.key, data.time, data.target, data.label_time) if name]
     return drift.compare(
         reference=bundle.reference,
         current=valid[list(data.features)].assign(**{PREDICTION: predictions}),
@@ -204,16 +207,18 @@ def _report(
     )
 
 
-def _target_faults(settings: Settings, registry: Registry, batch: Gathered) -> tuple[Cause, ...]:
+def _target_faults(
+    settings: Settings, registry: Registry, batch: Gathered, predicted: pd.DataFrame
+) -> tuple[Cause, ...]:
     """Faults of the labels that have arrived with the batch."""
-    data, bundle, valid = settings.data, registry.bundle(batch.version), batch.checked.valid
-    known = labelled(valid, data, as_of=batch.end) if data.target in valid else valid[:0]
-    if bundle.targets is None or known.empty:
+    data, bundle = settings.data, registry.bundle(batch.version)
+    known = labelled(predicted, data, as_of=batch.end) if data.target in predicted else None
+    if bundle.targets is None or known is None or known.empty:
         return ()
     return target_faults(
         bundle.targets,
         known[data.target],
-        bundle.predict_as_reference(known, known[data.key]),
+        known[HALVED].to_numpy(),
         broken_alpha=settings.monitoring.broken_alpha,
     )
 
@@ -260,7 +265,7 @@ def reach_verdict(
         What else the decision was made from, to be stored as JSON.
     """
     before, policy = history.before(batch.name), settings.monitoring
-    evidence = _evidence(settings, registry, before, batch, compared.report)
+    evidence = _evidence(settings, registry, before, batch, compared)
     asked: dict[str, Any] = {
         "accepted": [known.name for known in before.accepted],
         "answered": [known.name for known in before.opposed],
@@ -269,7 +274,9 @@ def reach_verdict(
     }
     faults = questions.ask(evidence, history=before.verdicts, **asked).faults
     if faults and batch.refusal is None:
-        other = _without(settings, registry, before, batch, evidence=evidence, faults=faults)
+        other = _without(
+            settings, registry, before, batch, compared, evidence=evidence, faults=faults
+        )
         evidence = replace(evidence, otherwise=other)
     made = attempts(registry.versions())
     given = asked | {
@@ -288,18 +295,34 @@ def _evidence(
     registry: Registry,
     before: History,
     batch: Gathered,
-    report: DriftReport,
+    compared: Compared,
 ) -> Evidence:
-    earlier = before.performances(batch.version)
-    worse = _worse_batch(settings, registry, before, batch, broken=bool(report.causes))
+    report, own = compared.report, before.of_version(batch.version)
+    aside = [known.name for known in own.unanswered] if report.causes else []
+    worse = worse_batch(
+        settings,
+        registry,
+        own,
+        compared.predicted,
+        version=batch.version,
+        name=batch.name,
+        as_of=batch.end,
+        also=aside,
+    )
     return Evidence(
         batch=batch.name,
         version=batch.version,
         alarm=report.alarm,
         persisted=report.persistent[:20],
         worse=worse,
-        harmless=not worse and _is_harmless(settings, earlier),
+        harmless=not worse and is_harmless(settings, before.performances(batch.version)),
         broken=tuple(_name(cause) for cause in report.causes[:20]),
+        labels=tuple(
+            f"{fault} in batch {known.name}"
+            for known in own.batches[-MOST_RECENT:]
+            if known.set_aside and not known.answer
+            for fault in known.label_faults
+        ),
     )
 
 
@@ -308,6 +331,7 @@ def _without(
     registry: Registry,
     before: History,
     batch: Gathered,
+    compared: Compared,
     *,
     evidence: Evidence,
     faults: Sequence[str],
@@ -320,55 +344,16 @@ def _without(
         answered=[known.name for known in before.opposed],
     )
     recent = before.recent(batch.version, also=aside)
-    report = _report(settings, registry, batch, recent=recent, diagnosis=False)
+    halved = compared.predicted[HALVED].to_numpy(dtype=np.float64)
+    report = _report(settings, registry, batch, predictions=halved, recent=recent, diagnosis=False)
     earlier = before.performances(batch.version, also=aside)
     return replace(
         evidence,
         alarm=report.alarm,
         persisted=report.persistent[:10],
-        harmless=not evidence.worse and _is_harmless(settings, earlier),
+        harmless=not evidence.worse and is_harmless(settings, earlier),
         broken=tuple(fault for fault in evidence.broken if fault not in faults),
     )
-
-
-def _worse_batch(
-    settings: Settings, registry: Registry, before: History, batch: Gathered, *, broken: bool
-) -> str:
-    """The batch that shows that too much performance was lost; empty: none does.
-
-    A fault must not hide lost performance. So a broken batch is judged together with the batches
-    before it that nobody answered for, and labels of these batches that arrived since count too.
-    """
-    aside = before.of_version(batch.version).unanswered if broken else []
-    earlier = before.performances(batch.version, also=[known.name for known in aside])
-    if _is_worse(settings, registry, batch, earlier):
-        return batch.name
-    worse = (known.name for known in aside if known.performance and known.performance.worse)
-    return next(worse, "")
-
-
-def _is_worse(
-    settings: Settings, registry: Registry, batch: Gathered, earlier: list[Performance]
-) -> bool:
-    """Whether the champion lost too much on the batch's labels so far and the batches before."""
-    judged = performance_of(
-        settings,
-        registry,
-        batch.version,
-        batch.checked.valid,
-        name=batch.name,
-        as_of=batch.end,
-        earlier=earlier,
-    )
-    return judged is not None and judged.worse
-
-
-def _is_harmless(settings: Settings, earlier: list[Performance]) -> bool:
-    """Whether the champion's loss surely stayed within the limit on its last batches."""
-    needed, allowed = settings.monitoring.persistence, settings.monitoring.performance_loss
-    last = earlier[-needed:]
-    upper_ends = [2 * judged.change - judged.at_least for judged in last]
-    return len(last) == needed and all(end < allowed for end in upper_ends)
 
 
 def record(
@@ -381,16 +366,19 @@ def record(
     given: dict[str, Any],
 ) -> Batch:
     """Record a batch with its verdict."""
-    predicted = compared.predicted
+    data, features = settings.data, settings.data.features
+    names = {data.key: "key", data.time: "time"}
+    models = [name for name in (PREDICTION, HALVED, PREVIOUS) if name in compared.predicted]
+    kept = compared.predicted[[*names, *models]].rename(columns=names)
     return records.record(
         registry,
         verdict=verdict,
         report=compared.report,
         quarantined=len(batch.checked.quarantined),
-        predicted=float(np.mean(predicted)) if len(predicted) else np.nan,
+        predictions=kept,
         window=(batch.start, batch.end),
         step=step_of(settings, registry, batch.start),
         given=given,
         reading=batch.reading,
-        private=[name for name, column in settings.data.features.items() if column.private],
+        private=[name for name, column in features.items() if column.private],
     )

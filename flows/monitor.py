@@ -69,7 +69,8 @@ def next_batch(registry: Registry, history: History) -> pd.Timestamp:
 def page_about(settings: Settings, registry: Registry, history: History, name: str) -> History:
     """Page people about a batch whose decision calls for it, unless they were paged before."""
     batch = history.batch(name)
-    if batch.verdict.decision.action == "none" or batch.paged:
+    decision = batch.verdict.decision
+    if decision.action == "none" or not decision.due or batch.paged:
         return history
     event = _event(settings.name, registry, history, batch)
     page(event, settings.alerts.urls)
@@ -89,5 +90,5 @@ def judge_shadows(settings: Settings, registry: Registry, history: History) -> N
     """Put each challenger before the gate that has scored its batches beside the champion."""
     for version in registry.versions():
         waits = version.closed or version.waits_for or not version.shadow
-        if not waits and len(shadowed(history, version)) >= version.shadow:
+        if not waits and len(shadowed(settings, history, version)) >= version.shadow:
             gate(settings, registry, version.number)

@@ -16,6 +16,8 @@ from pipeline.registry.history import Batch, History
 from pipeline.registry.records import Answer
 from pipeline.registry.versions import Registry
 
+_LABELS = "Mend the source of the labels; they are read again by themselves."
+
 
 @flow(name="review", on_failure=[page_failure])
 def review(
@@ -58,12 +60,13 @@ def _questions(registry: Registry, history: History) -> list[dict[str, Any]]:
     for batch in history.batches:
         if batch.is_open:
             causes = records.causes(registry, batch)
+            labels = {} if batch.performance is None else batch.performance.faults
             found.append(
                 {
                     "batch": batch.name,
-                    "causes": [cause.name for cause in causes],
-                    "sentences": [cause.sentence for cause in causes],
-                    "cures": [cause.cure for cause in causes],
+                    "causes": [*(cause.name for cause in causes), *labels],
+                    "sentences": [*(cause.sentence for cause in causes), *labels.values()],
+                    "cures": [*(cause.cure for cause in causes), *[_LABELS] * len(labels)],
                 }
             )
     return found

@@ -1,55 +1,163 @@
-"""Realised performance of recorded batches, added once their labels have arrived."""
+"""Realised performance of recorded batches, from the labels that are known at a moment."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 
 from flows.steps import check, read
 from pipeline.config import Settings, Source
-from pipeline.data.labels import labelled
-from pipeline.monitoring.performance import Performance, realised
+from pipeline.data import sources
+from pipeline.data.labels import labelled, newest_labels
+from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
+from pipeline.monitoring.promises import Promise, kept
+from pipeline.monitoring.targets import target_faults
 from pipeline.registry import records
-from pipeline.registry.history import Batch, History
+from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.versions import Registry
+from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 from pipeline.training.metrics import compute_metrics, losses
 
 
 def settle(
     settings: Settings, registry: Registry, history: History, as_of: pd.Timestamp
 ) -> History:
-    """Record the realised performance of each batch whose labels have all arrived by `as_of`.
+    """Record what the labels that are known at a moment show of each batch.
+
+    Labels may come in any order, in parts, late, or again with a correction. What they show depends
+    on the labels alone, so a batch is judged anew whenever they have changed. They are looked for
+    as long as `data.label_delay` and 52 batches more; in the live rows, which have to be read again
+    for it, four times `persistence` batches more.
 
     Returns
     -------
     History
         With the performance of these batches.
     """
-    for batch in history.batches:
-        arrived = batch.end + settings.data.label_delay <= as_of
-        if arrived and batch.rows and batch.performance is None:
-            history = _settled(settings, registry, history, batch, as_of)
+    data, policy = settings.data, settings.monitoring
+    more = HORIZON * policy.persistence if data.labels is None else MOST_RECENT
+    reach = data.label_delay + more * policy.batch
+    batches = [b for b in history.batches if b.rows and as_of - reach <= b.end <= as_of]
+    if not batches:
+        return history
+    window = (batches[0].start, max(batch.end for batch in batches))
+    labels = _labels(settings, window, as_of)
+    changed = False  # a batch is judged together with the batches before it
+    for batch in batches:
+        rows = _predicted(settings, registry, batch)
+        rows = pd.concat([rows, labels.reindex(rows[data.key]).set_axis(rows.index)], axis=1)
+        known = labelled(rows, settings.data, as_of=as_of)
+        before = "" if batch.performance is None else batch.performance.digest
+        changed |= digest_of(known, settings) != before
+        if changed and len(known):
+            history = _settled(settings, registry, history, batch, rows=rows, as_of=as_of)
+    if changed:
+        for promise in promises_kept(settings, registry, history):
+            found = f"{promise.realised:.4f} on {promise.rows} rows"
+            registry.tag(promise.version, {"realised_gain": found})
     return history
 
 
+def promises_kept(settings: Settings, registry: Registry, history: History) -> list[Promise]:
+    """What each version that was promoted promised, and what came of it."""
+    promoted = [version for version in registry.versions() if version.promoted]
+    promised = {v.number: v.promised for v in promoted if v.promised is not None}
+    performances = {number: history.performances(number) for number in promised}
+    return kept(promised, performances, settings.loss)
+
+
+def _labels(
+    settings: Settings, window: tuple[pd.Timestamp, pd.Timestamp], as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """The newest label of each key, indexed by it, at least for the rows of a window."""
+    data = settings.data
+    if data.labels is None:
+        rows = read(settings, live_source(settings), *window)
+        rows = rows if data.target in rows else rows.assign(**{data.target: np.nan})
+        return newest_labels(rows, data, as_of=as_of).set_index(data.key)
+    captures = settings.captures
+    found = sources.read(
+        data.labels, time=None, key=data.key, target=data.target, captures=captures
+    )
+    return newest_labels(found, data, as_of=as_of).set_index(data.key)
+
+
 def _settled(
-    settings: Settings, registry: Registry, history: History, batch: Batch, as_of: pd.Timestamp
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    batch: Batch,
+    *,
+    rows: pd.DataFrame,
+    as_of: pd.Timestamp,
 ) -> History:
-    rows = read(settings, live_source(settings), batch.start, batch.end)
-    valid = check(settings, rows, rows_name(batch.name, batch.reading)).valid
+    """The history with a batch's performance, recorded where it is not what is recorded."""
     judged = performance_of(
         settings,
         registry,
         batch.version,
-        valid,
+        rows,
         name=batch.name,
         as_of=as_of,
         earlier=history.before(batch.name).performances(batch.version),
     )
     if judged is None:
         return history
-    step = step_of(settings, registry, batch.start)
-    return history.with_batch(records.record_performance(registry, batch, judged, step=step))
+    if judged.worse and not batch.verdict.evidence.broken:
+        accepted = {fault for other in history.accepted for fault in other.label_faults}
+        faults = _label_faults(settings, registry, batch, rows, accepted=accepted, as_of=as_of)
+        judged = replace(judged, faults=faults)
+    if batch.performance is not None and _text(judged) == _text(batch.performance):
+        return history
+    # A chart has one point for each batch, unless its labels are corrected afterwards.
+    complete = batch.end + settings.data.label_delay <= as_of
+    step = step_of(settings, registry, batch.start) if complete else None
+    return history.with_batch(
+        records.record_performance(registry, batch, judged, as_of=as_of, step=step)
+    )
+
+
+def _text(performance: Performance) -> str:
+    """A performance as it is recorded; unlike numbers, two texts of NaN are equal."""
+    return json.dumps(asdict(performance))
+
+
+def _predicted(settings: Settings, registry: Registry, batch: Batch) -> pd.DataFrame:
+    """Key, time and predictions of a batch's rows, as they were when it was judged."""
+    data = settings.data
+    kept = records.predictions(registry, batch)
+    if kept is not None:
+        return kept.rename(columns={"key": data.key, "time": data.time})
+    # A version of before recorded the batch and kept no predictions.
+    rows = read(settings, live_source(settings), batch.start, batch.end)
+    valid = check(settings, rows, rows_name(batch.name, batch.reading)).valid
+    model = registry.bundle(batch.version).model
+    return valid[[data.key, data.time]].assign(**{PREDICTION: model.predict(valid)})
+
+
+def _label_faults(
+    settings: Settings,
+    registry: Registry,
+    batch: Batch,
+    rows: pd.DataFrame,
+    *,
+    accepted: Collection[str],
+    as_of: pd.Timestamp,
+) -> dict[str, str]:
+    """Faults of labels that came after their batch was judged, each with its sentence."""
+    data, bundle = settings.data, registry.bundle(batch.version)
+    known = labelled(rows, data, as_of=as_of)
+    if bundle.targets is None or not settings.monitoring.diagnosis or HALVED not in known:
+        return {}
+    found = target_faults(
+        bundle.targets,
+        known[data.target],
+        known[HALVED].to_numpy(),
+        broken_alpha=settings.monitoring.broken_alpha,
+    )
+    return {c.name: c.sentence for c in found if c.name not in accepted}
 
 
 def performance_of(
@@ -73,7 +181,7 @@ def performance_of(
     number : int
         The version.
     rows : DataFrame
-        Valid rows of the batch.
+        Valid rows of the batch with their ``prediction``.
     name : str
         Name of the batch.
     as_of : Timestamp
@@ -81,21 +189,105 @@ def performance_of(
     earlier : sequence of Performance
         Of the version's batches before, oldest first.
     """
-    data, bundle = settings.data, registry.bundle(number)
+    data = settings.data
     known = labelled(rows, data, as_of=as_of) if data.target in rows else rows[:0]
     if known.empty:
         return None
     target = known[data.target].to_numpy(dtype=np.float64)
-    predicted = bundle.model.predict(known)
+    baseline, column = _baseline(settings, registry, number, known)
+    lost = losses(settings.loss, target, known[column].to_numpy(dtype=np.float64))
+    predicted = known[PREDICTION].to_numpy(dtype=np.float64)
+    metrics = compute_metrics(settings.task, target, predicted)
+    if PREVIOUS in known:
+        rival = losses(settings.loss, target, known[PREVIOUS].to_numpy(dtype=np.float64))
+        metrics[RIVAL_LOSS] = float(rival.mean())
     return realised(
         batch=name,
-        metrics=compute_metrics(settings.task, target, predicted),
-        current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
-        heldout=bundle.heldout.set_index(data.time)["loss"],
+        metrics=metrics,
+        current=pd.Series(lost, index=known[data.time]),
+        baseline=baseline,
         length=settings.monitoring.batch,
         allowed=settings.monitoring.performance_loss,
-        earlier=earlier[1 - settings.monitoring.persistence :],
+        earlier=earlier,
+        persistence=settings.monitoring.persistence,
+        of=len(rows),
+        digest=digest_of(known, settings),
     )
+
+
+def _baseline(
+    settings: Settings, registry: Registry, number: int, known: pd.DataFrame
+) -> tuple[Baseline, str]:
+    """What losses are compared with, and the predictions whose losses are.
+
+    The half fits predict training rows that they had not seen and live rows alike, so that all rows
+    of training are a baseline. Without half fits it is the held-out rows.
+    """
+    bundle = registry.bundle(number)
+    if bundle.baseline is not None and HALVED in known:
+        return Baseline.from_dict(bundle.baseline), HALVED
+    heldout = bundle.heldout.set_index(settings.data.time)["loss"]
+    heavy = settings.task == "regression"
+    return Baseline.of(heldout, settings.monitoring.batch, heavy=heavy), PREDICTION
+
+
+def worse_batch(
+    settings: Settings,
+    registry: Registry,
+    own: History,
+    predicted: pd.DataFrame,
+    *,
+    version: int,
+    name: str,
+    as_of: pd.Timestamp,
+    also: Collection[str] = (),
+) -> str:
+    """The batch by which too much performance is lost; empty: none shows it.
+
+    It is the newest batch with labels: the batch that is judged, or one before it whose labels came
+    since.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    own : History
+        The champion's batches before the batch that is judged.
+    predicted : DataFrame
+        Valid rows of the batch with their ``prediction``, and with the labels that came with them.
+    version : int
+        The champion.
+    name : str
+        Name of the batch.
+    as_of : Timestamp
+        Its end.
+    also : collection of str
+        Batches that are set aside and count: a fault must not hide lost performance.
+    """
+    earlier = own.performances(version, also=also)
+    judged = performance_of(
+        settings, registry, version, predicted, name=name, as_of=as_of, earlier=earlier
+    )
+    newest = [*earlier, *([judged] if judged else [])][-1:]
+    aside = [known for known in earlier if known.batch in also]
+    return next((known.batch for known in [*newest, *aside] if known.worse), "")
+
+
+def is_harmless(settings: Settings, earlier: Sequence[Performance]) -> bool:
+    """Whether the champion's loss surely stayed within the limit on its last batches."""
+    needed, allowed = settings.monitoring.persistence, settings.monitoring.performance_loss
+    last = earlier[-needed:]
+    upper_ends = [2 * judged.change - judged.at_least for judged in last]
+    return len(last) == needed and all(end < allowed for end in upper_ends)
+
+
+def digest_of(known: pd.DataFrame, settings: Settings) -> str:
+    """A number that tells whether labels are those of before, in whatever order they came."""
+    labels = known[[settings.data.key, settings.data.target]]
+    hashed = pd.util.hash_pandas_object(labels.astype(str), index=False)
+    return f"{int(hashed.to_numpy().sum(dtype=np.uint64)):x}" if len(known) else ""
 
 
 def step_of(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:

@@ -77,9 +77,14 @@ def patient(step: Callable[P, R]) -> Callable[P, R]:
 
 @task(cache_policy=NO_CACHE)
 def read(
-    settings: Settings, source: Source, start: pd.Timestamp | None, end: pd.Timestamp | None
+    settings: Settings,
+    source: Source,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+    *,
+    as_of: pd.Timestamp | None = None,
 ) -> pd.DataFrame:
-    """Rows of a window, with the labels that have arrived for them."""
+    """Rows of a window, with the labels that have arrived for them by a moment, or until now."""
     data, captures = settings.data, settings.captures
     rows = sources.read(
         source, time=data.time, key=data.key, start=start, end=end, captures=captures
@@ -89,7 +94,7 @@ def read(
     labels = sources.read(
         data.labels, time=None, key=data.key, target=data.target, captures=captures
     )
-    return join_labels(rows, labels, data)
+    return join_labels(rows, labels, data, as_of=as_of)
 
 
 @task(cache_policy=NO_CACHE)

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
-from pipeline.training.metrics import LOSS
 
 Result = dict[str, Any]
 WIDTH: Final = 110
@@ -173,7 +172,7 @@ def closing(story: list[Result], settings: Settings) -> str:
     taken = f"{', '.join(accepted)} accepted without an answer, " if accepted else ""
     versions = len({row["version"] for row in story})
     means = {
-        side: pd.Series([row[side].get(LOSS[settings.task], np.nan) for row in story]).mean()
+        side: pd.Series([row[side].get(settings.loss, np.nan) for row in story]).mean()
         for side in ("maintained", "alone")
     }
     return (
@@ -182,7 +181,7 @@ def closing(story: list[Result], settings: Settings) -> str:
         f"{taken}"
         f"{_count(retrains, 'retrain')} asked for, "
         f"{_count(versions, 'champion')} served. "
-        f"Mean {LOSS[settings.task]}: {means['maintained']:.4f} maintained, "
+        f"Mean {settings.loss}: {means['maintained']:.4f} maintained, "
         f"{means['alone']:.4f} left alone."
     )
 

@@ -119,21 +119,25 @@ class Data(Section):
     target: str
     """Column to predict: 0 or 1 for classification, a number for regression."""
     label_delay: Duration = written("0D")
-    """How long after its time the label of a row is known."""
+    """How long after its time the label of a row is known, where `label_time` does not say it."""
+    label_time: str | None = None
+    """Column beside the target that says when a label became known, or was corrected; training and
+    monitoring then use what was known when. Empty: `label_delay` after the time of the row."""
     features: Columns = Field(min_length=1)
     """The columns that the model sees, each declared once."""
 
     @field_validator("features")
     @classmethod
     def _roles(cls, features: Columns, info: ValidationInfo) -> Columns:
-        roles = {role: info.data[role] for role in ("key", "time", "target") if role in info.data}
+        named = {role: info.data.get(role) for role in ("key", "time", "target", "label_time")}
+        roles = {role: name for role, name in named.items() if name is not None}
         problems = [
             f"{role} column {name!r} must not be a feature as well"
             for role, name in roles.items()
             if name in features
         ]
         if len(set(roles.values())) < len(roles):
-            problems.append(f"key, time and target must be three columns. Got {roles}")
+            problems.append(f"{', '.join(roles)} must be different columns. Got {roles}")
         if problems:
             raise ValueError("; ".join(problems))
         return features

@@ -20,13 +20,29 @@ class Training(Section):
     window: Length | None = None
     """Length of the history to train on; empty: all of it."""
     holdout: Length = written("14D")
-    """Newest part of the window, on which a version is judged before it is refitted with it."""
+    """Newest part of the window, on which a version is judged before it is refitted with it; by
+    default two batches where these are longer."""
+    loss: Literal["squared", "absolute", "log"] | None = None
+    """Error by which models of a regression are compared: squared (the default), absolute, or
+    squared after a logarithm, log(1 + y), where errors are relative. The estimator's own objective
+    is one of its `params`."""
     seed: int = 0
     """Seed of everything random."""
+
+    def metric(self, task: str) -> str:
+        """The metric by which models of a task are compared; smaller is better."""
+        if task == "classification":
+            return "log_loss"
+        errors = {"absolute": "mae", "log": "squared_log_error"}
+        return errors.get(self.loss or "", "squared_error")
 
 
 class Promotion(Section):
     """What a challenger has to show to become champion."""
+
+    first: Literal["serve", "refuse"] = "refuse"
+    """What becomes of a first version that is not better than the trivial baseline: it serves all
+    the same, is watched and can be replaced, or it is refused. People are paged either way."""
 
     min_gain: float = Field(default=-0.02, gt=-1, lt=1)
     """Smallest relative gain in the loss over the champion. The fit that is judged lacks the

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,9 +39,9 @@ class Settings(BaseSettings):
     task: Literal["classification", "regression"]
     """What is predicted: the probability of 1, or a number."""
     data: Data
+    monitoring: Monitoring = Monitoring()
     training: Training = Training()
     promotion: Promotion = Promotion()
-    monitoring: Monitoring = Monitoring()
     alerts: Alerts = Alerts()
     serving: Serving = Serving()
     tracking: Tracking = Tracking()
@@ -54,6 +54,28 @@ class Settings(BaseSettings):
             message = f"promotion.slices must name features. Got {', '.join(unknown)}"
             raise ValueError(message)
         return self
+
+    @field_validator("training")
+    @classmethod
+    def _holdout(cls, training: Training, info: ValidationInfo) -> Training:
+        monitoring = info.data.get("monitoring")
+        if monitoring is None or "holdout" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"holdout": max(2 * monitoring.batch, training.holdout)})
+
+    @model_validator(mode="after")
+    def _loss(self) -> Self:
+        if self.task == "classification" and self.training.loss is not None:
+            message = (
+                f"training.loss must be empty unless task is regression. Got {self.training.loss}"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def loss(self) -> str:
+        """The metric by which models are compared; smaller is better."""
+        return self.training.metric(self.task)
 
     @property
     def captures(self) -> Path:

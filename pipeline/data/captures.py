@@ -169,10 +169,17 @@ def _decoded(codes: NDArray[np.float64], labels: Sequence[str]) -> np.ndarray:
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Read the labels that callers sent, oldest first, as columns ``key`` and ``target``."""
+    """Read the labels that callers sent, oldest first.
+
+    Returns
+    -------
+    DataFrame
+        ``key``, ``target`` and ``labelled_at`` (datetime64[us], UTC without zone): when it came.
+    """
     with closing(_reading(path)) as connection:
-        found = connection.execute("SELECT key, target FROM labels ORDER BY rowid").fetchall()
-    return pd.DataFrame(found, columns=["key", "target"])
+        found = connection.execute("SELECT key, target, at FROM labels ORDER BY rowid").fetchall()
+    labels = pd.DataFrame(found, columns=["key", "target", "labelled_at"])
+    return labels.astype({"labelled_at": "datetime64[us]"})
 
 
 def read_refusals(

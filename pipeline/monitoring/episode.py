@@ -7,7 +7,7 @@ asked again, with what would follow if the fault were the world as it is now.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from pipeline.monitoring import questions
@@ -98,9 +98,76 @@ def _about_drift(
 ) -> Decision:
     """Decide about a batch in which no fault counts."""
     trouble = _trouble(evidence)
+    earlier = [v for v in before if _counts(v, accepted)]
     if not trouble:
-        reason = "This batch alarms; not persistent yet." if evidence.alarm else QUIET
-        return Decision("none", reason)
+        return _without_trouble(evidence, earlier)
+    decision = _about_trouble(evidence, trouble, before, accepted, policy)
+    if evidence.labels:
+        decision = replace(decision, reason=f"{decision.reason} {_about_labels(evidence)}")
+    return _paged_at_doublings(decision, evidence, earlier)
+
+
+def _without_trouble(evidence: Evidence, earlier: Sequence[Verdict]) -> Decision:
+    """Decide about a batch without drift that persists and without performance lost by it."""
+    last = earlier[-1] if earlier else None
+    if evidence.labels:
+        new = last is None or not set(evidence.labels) <= set(last.evidence.labels)
+        decision = Decision("page", _about_labels(evidence))
+        return decision if new else _paged_at_doublings(decision, evidence, earlier)
+    reason = "This batch alarms; not persistent yet." if evidence.alarm else QUIET
+    if last is not None and _in_question(last) and not evidence.alarm:
+        return Decision("page", _resolved(last.evidence))
+    return Decision("none", reason)
+
+
+def _in_question(verdict: Verdict) -> bool:
+    """Whether people were left with trouble that no retrain was asked to cure."""
+    asked = verdict.decision.action == "page" and verdict.evidence.worse
+    return verdict.decision.action == "halt" or bool(asked and not verdict.evidence.broken)
+
+
+def _resolved(last: Evidence) -> str:
+    over = []
+    if last.persisted:
+        over.append(f"drift of {', '.join(last.persisted[:3])} no longer persists")
+    if last.worse:
+        over.append(f"the loss is no longer larger, as it was in batch {last.worse}")
+    return f"Resolved: {' and '.join(over)}."
+
+
+def _about_labels(evidence: Evidence) -> str:
+    """Say which labels that came late look faulty."""
+    few = ", ".join(evidence.labels[:3])
+    return (
+        f"Performance was lost, and labels that came late look faulty: {few}. Their batches are "
+        "set aside until someone answers in review."
+    )
+
+
+def _paged_at_doublings(
+    decision: Decision, evidence: Evidence, earlier: Sequence[Verdict]
+) -> Decision:
+    """A decision of which people are paged when it is new, and at each doubling of its batches."""
+
+    def same(verdict: Verdict) -> bool:
+        made = (verdict.decision.action, verdict.decision.episode, verdict.evidence.version)
+        return made == (decision.action, decision.episode, evidence.version)
+
+    run = 1 + sum(1 for _ in takewhile(same, reversed(earlier)))
+    if decision.action == "none" or run.bit_count() == 1:
+        return decision
+    again = f"The next page comes at {1 << run.bit_length()} batches in a row."
+    return replace(decision, reason=f"{decision.reason} {again}", due=False)
+
+
+def _about_trouble(
+    evidence: Evidence,
+    trouble: str,
+    before: Sequence[Verdict],
+    accepted: Collection[str],
+    policy: _Policy,
+) -> Decision:
+    """Decide about a batch with drift that persists, or by which performance was lost."""
     if policy.late:
         reason = f"{trouble}, seen late: later batches were decided on without it."
         return Decision("page" if evidence.worse else "none", reason)

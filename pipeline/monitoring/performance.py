@@ -1,7 +1,8 @@
-"""Realised performance of a batch whose labels have arrived, against the held-out rows."""
+"""Realised performance of a batch whose labels have arrived, against the rows of training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -11,31 +12,52 @@ from pipeline.columns import Floats
 
 PARTS = 7
 """Parts of a batch that count as independent observations of its loss: days of a week."""
+FEWEST_BLOCKS = 5
+"""Blocks of the baseline from which on these, not their parts, count as its observations."""
 CONFIDENCE = 0.95
 """Level of the one-sided interval of the change of the loss."""
+RIVAL_LOSS = "previous_champion_loss"
+"""Metric of a batch: the mean loss of the champion before, on the same rows."""
+LIKELY = 0.8
+"""Confidence with which a loss is larger by more than is allowed."""
+FALSE_A_YEAR = 0.1
+"""Episodes a year, at most, in which the loss of an unchanged model is called larger."""
+HORIZON = 4
+"""The longest stretch that is judged together, in multiples of `persistence`: slow decline."""
+TAIL = 0.99
+"""Losses of a regression beyond this quantile of the baseline's losses count as the quantile."""
 
 
 @dataclass(frozen=True)
 class Performance:
-    """Loss of a batch compared with the loss on the held-out rows.
+    """Loss of a batch compared with the loss on rows of training that the model had not seen.
 
     Attributes
     ----------
     batch : str
         Name of the batch.
     rows : int
-        Number of rows whose label arrived.
+        Number of rows whose label has arrived.
     metrics : dict of str to float
         Realised metrics, by the names used at training.
     parts : tuple of float
         Mean loss of each seventh of the batch; sevenths without rows are left out.
     change : float
-        Relative change of the loss of the last batches together; 0.05 is 5% worse than on the
-        held-out rows.
+        Relative change of the loss of the last batches together; 0.05 is 5% worse than the
+        baseline.
     at_least : float
         Lower end of the one-sided 95% interval of `change`.
     worse : bool
-        Whether even `at_least` is larger than allowed.
+        Whether the loss is surely larger than the baseline, and larger by more than is allowed
+        with 80% confidence.
+    counts : tuple of int
+        Labelled rows of each of the `parts`; empty in stores of before, where all count alike.
+    of : int
+        Rows of the batch that labels can arrive for; 0 in stores of before.
+    faults : dict of str to str
+        Faults of labels that came after their batch was judged, each with a sentence.
+    digest : str
+        Of the labels that it was computed from.
     """
 
     batch: str
@@ -45,6 +67,63 @@ class Performance:
     change: float
     at_least: float
     worse: bool
+    counts: tuple[int, ...] = ()
+    of: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Rows of each of the `parts`, as far as they are known."""
+        return self.counts or (self.rows / max(len(self.parts), 1),) * len(self.parts)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Losses on rows of training by models that had not seen them.
+
+    Attributes
+    ----------
+    parts : DataFrame
+        One row for each seventh of a batch with rows, in time order: its ``block`` (a stretch as
+        long as a batch), sum of the losses (``loss``) and number of ``rows``.
+    cap : float
+        Larger losses count as this; infinite where tails are not heavy.
+    """
+
+    parts: pd.DataFrame
+    cap: float = np.inf
+
+    @classmethod
+    def of(cls, losses: pd.Series, length: pd.Timedelta, *, heavy: bool) -> Self:
+        """Sum the losses of rows by sevenths of a batch.
+
+        Parameters
+        ----------
+        losses : Series of float, indexed by time
+            Loss of each row.
+        length : Timedelta
+            Length of a batch.
+        heavy : bool
+            Whether losses have heavy tails, as squared errors do. Then those beyond the 99%
+            quantile count as that quantile, or one row could decide everything.
+        """
+        cap = float(losses.quantile(TAIL)) if heavy else np.inf
+        part = ((losses.index - losses.index.min()) // (length / PARTS)).to_numpy()
+        summed = losses.clip(upper=cap).groupby(part).agg(["sum", "count"])
+        summed = summed.set_axis(["loss", "rows"], axis=1).reset_index(names="block")
+        return cls(summed.assign(block=summed["block"] // PARTS), cap)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The baseline as it is stored."""
+        cap = self.cap if np.isfinite(self.cap) else None
+        return {"cap": cap, "parts": self.parts.to_dict("list")}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        cap = np.inf if stored["cap"] is None else float(stored["cap"])
+        return cls(pd.DataFrame(stored["parts"]), cap)
 
 
 def realised(
@@ -52,16 +131,29 @@ def realised(
     batch: str,
     metrics: dict[str, float],
     current: pd.Series,
-    heldout: pd.Series,
+    baseline: Baseline,
     length: pd.Timedelta,
     allowed: float,
     earlier: Sequence[Performance] = (),
+    persistence: int = 3,
+    of: int = 0,
+    digest: str = "",
 ) -> Performance:
-    """Compare the losses of a batch and of the batches before it with the held-out losses.
+    """Compare the losses of a batch and of the batches before it with those of training.
 
-    Rows of one day depend on one another, so the mean of each seventh of a batch is one
-    observation, and the two sides are compared by Welch's t. A single bad day proves little, but
-    an equal loss in every batch adds up.
+    Rows of one day depend on one another, so a seventh of a batch is one observation, weighted by
+    its rows: the mean is a ratio of two sums over the sevenths (Cochran 1977, section 6.3). Days of
+    one week depend on one another as well. Where training has at least five blocks as long as a
+    batch, these are the observations of the baseline, and what blocks differ by, beyond their days,
+    is added to the variance of the batches. The two sides are compared by Welch's t.
+
+    A single bad day proves little, but an equal loss in every batch adds up, so three stretches are
+    judged: the batch, the last `persistence` batches, and four times as many. A stretch counts only
+    as long as the batch itself is worse than allowed.
+
+    The loss is called larger if it is so by more than `allowed` with 80% confidence, and if a
+    model that has not changed would show that at most 0.1 times a year: Bonferroni over the
+    stretches, of which a year has the fewer the longer they are.
 
     Parameters
     ----------
@@ -69,45 +161,159 @@ def realised(
         Name of the batch.
     metrics : dict of str to float
         Realised metrics of the batch.
-    current, heldout : Series of float, indexed by time
+    current : Series of float, indexed by time
         Loss of each row.
+    baseline : Baseline
+        Losses of training.
     length : Timedelta
         Length of a batch.
     allowed : float
         Relative increase of the loss that is still accepted.
     earlier : sequence of Performance
-        Performance of the champion's last batches, judged together with this batch.
+        Performance of the champion on the batches before, oldest first.
+    persistence : int
+        Batches that are judged together.
+    of : int
+        Rows of the batch that labels can arrive for.
+    digest : str
+        Of its labels.
+
+    References
+    ----------
+    Cochran (1977), Sampling Techniques, 3rd ed.; Welch (1947), Biometrika 34: 28-35.
     """
-    before, own = part_means(heldout, length / PARTS), part_means(current, length / PARTS)
-    now = np.concatenate([*(judged.parts for judged in earlier), own])
-    base = float(before.mean())
-    difference = float(now.mean()) - base
-    change = difference / base if base > 0 else float("nan")
-    at_least = (difference - _margin(before, now)) / base if base > 0 else float("nan")
+    before, between = _before(baseline)
+    sums, counts = part_sums(current.clip(upper=baseline.cap), _part(current, length))
+    own = _Side.of(sums, counts)
+    level = FALSE_A_YEAR * (length / pd.Timedelta("365D"))
+    spans = sorted({1, persistence, HORIZON * persistence})
+    changes = {
+        span: _change(
+            before,
+            _together(earlier, own, span - 1, between),
+            min(level * span / len(spans), 1 - CONFIDENCE),
+        )
+        for span in spans
+    }
+    now = own.mean / before.mean - 1 if before.mean > 0 else np.nan
+    convinced = [
+        change
+        for change in changes.values()
+        if now > allowed and change.likely > allowed and change.surely > 0
+    ]
+    shown = max(convinced, key=lambda one: one.at_least, default=changes[persistence])
     return Performance(
         batch=batch,
         rows=len(current),
         metrics=metrics,
-        parts=tuple(own.tolist()),
-        change=change,
-        at_least=at_least,
-        worse=bool(at_least > allowed),
+        parts=tuple((sums / counts).tolist()),
+        change=shown.mean,
+        at_least=shown.at_least,
+        worse=bool(convinced),
+        counts=tuple(counts.tolist()),
+        of=of,
+        digest=digest,
     )
 
 
-def part_means(losses: pd.Series, part: pd.Timedelta) -> Floats:
-    """Mean loss of each stretch of length `part`, in time order; empty stretches are left out."""
+class _Change(NamedTuple):
+    """Relative change of a mean loss.
+
+    Attributes
+    ----------
+    mean, at_least : float
+        The change, and the lower end of its 95% interval.
+    likely, surely : float
+        Lower ends at 80%, and at the level that leaves few false decisions a year.
+    """
+
+    mean: float
+    at_least: float
+    likely: float
+    surely: float
+
+
+class _Part(NamedTuple):
+    """A part of a variance, with its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+class _Side(NamedTuple):
+    """Mean loss of some rows, its observations with their sizes, and its variance in parts."""
+
+    means: Floats
+    counts: Floats
+    mean: float
+    parts: tuple[_Part, ...]
+
+    @classmethod
+    def of(cls, sums: Floats, counts: Floats) -> Self:
+        total, k = float(counts.sum()), len(counts)
+        mean = float(sums.sum()) / total
+        if k < 2:  # noqa: PLR2004 -- a variance needs two
+            return cls(sums / counts, counts, mean, (_Part(np.inf, 1.0),))
+        variance = k / (k - 1) * float(np.square(sums - mean * counts).sum()) / total**2
+        # Observations of unequal size tell less than as many of equal size (Kish 1965).
+        freedom = max(total**2 / float(np.square(counts).sum()) - 1, 1.0)
+        return cls(sums / counts, counts, mean, (_Part(variance, freedom),))
+
+
+def _before(baseline: Baseline) -> tuple[_Side, _Part]:
+    """The baseline, and the variance of the mean of a block beyond that of its parts."""
+    parts = baseline.parts
+    by_part = _Side.of(parts["loss"].to_numpy(), parts["rows"].to_numpy(np.float64))
+    blocks = parts.groupby("block")[["loss", "rows"]].sum()
+    k = len(blocks)
+    if k < FEWEST_BLOCKS:
+        return by_part, _Part(0.0, 1.0)
+    by_block = _Side.of(blocks["loss"].to_numpy(), blocks["rows"].to_numpy(np.float64))
+    beyond = k * (by_block.parts[0].variance - by_part.parts[0].variance)
+    return by_block, _Part(max(beyond, 0.0), by_block.parts[0].freedom)
+
+
+def _together(earlier: Sequence[Performance], own: _Side, more: int, between: _Part) -> _Side:
+    """The batch and up to `more` batches before it as one side."""
+    chosen = earlier[len(earlier) - min(more, len(earlier)) :]
+    means = np.concatenate([*(judged.parts for judged in chosen), own.means])
+    counts = np.concatenate([*(judged.weights for judged in chosen), own.counts])
+    side = _Side.of(means * counts, counts)
+    rows = np.array([*(sum(judged.weights) for judged in chosen), own.counts.sum()])
+    shared = between.variance * float(np.square(rows / rows.sum()).sum())
+    return side._replace(parts=(*side.parts, _Part(shared, between.freedom)))
+
+
+def _change(before: _Side, now: _Side, level: float) -> _Change:
+    """Change of the mean with one-sided intervals by Welch's t."""
+    if before.mean <= 0:
+        return _Change(np.nan, np.nan, np.nan, np.nan)
+    difference = now.mean - before.mean
+    variances, freedoms = np.array([*before.parts, *now.parts]).T
+    whole = float(variances.sum())
+    if not np.isfinite(whole):
+        return _Change(difference / before.mean, -np.inf, -np.inf, -np.inf)
+    freedom = whole**2 / float((variances**2 / freedoms).sum()) if whole else 1.0
+    ends = [
+        difference - stats.t.ppf(sure, freedom) * np.sqrt(whole)
+        for sure in (CONFIDENCE, LIKELY, 1 - level)
+    ]
+    return _Change(*(float(value) / before.mean for value in (difference, *ends)))
+
+
+def _part(losses: pd.Series, length: pd.Timedelta) -> pd.Timedelta:
+    """A seventh of a batch, or of what is known of it where that is less than half."""
+    known = losses.index.max() - losses.index.min()
+    part: pd.Timedelta = (length if known >= length / 2 else known) / PARTS
+    return max(part, pd.Timedelta("1us"))
+
+
+def part_sums(losses: pd.Series, part: pd.Timedelta) -> tuple[Floats, Floats]:
+    """Sum of the losses and number of rows of each stretch of length `part`, in time order.
+
+    Stretches without rows are left out.
+    """
     start = losses.index.min()
-    means: Floats = losses.groupby((losses.index - start) // part).mean().to_numpy()
-    return means
-
-
-def _margin(before: Floats, now: Floats) -> float:
-    """Margin of Welch's one-sided interval; infinite when a side has a single value."""
-    if min(len(before), len(now)) < 2:  # noqa: PLR2004 -- a variance needs two
-        return float("inf")
-    parts = np.array([before.var(ddof=1) / len(before), now.var(ddof=1) / len(now)])
-    if parts.sum() == 0:
-        return 0.0
-    freedom = parts.sum() ** 2 / (parts**2 / [len(before) - 1, len(now) - 1]).sum()
-    return float(stats.t.ppf(CONFIDENCE, freedom) * np.sqrt(parts.sum()))
+    grouped = losses.groupby((losses.index - start) // part)
+    sums: Floats = grouped.sum().to_numpy()
+    return sums, grouped.count().to_numpy().astype(np.float64)

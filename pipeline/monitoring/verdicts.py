@@ -29,6 +29,8 @@ class Evidence:
     otherwise : Evidence or None
         What the batch shows if the faults that nobody answers for are the world as it is now; None
         where that was not asked, or no row of the batch is valid.
+    labels : tuple of str
+        Faults of labels that came late, each with its batch, that nobody has answered for.
     """
 
     batch: str
@@ -39,6 +41,7 @@ class Evidence:
     broken: tuple[str, ...] = ()
     harmless: bool = False
     otherwise: "Evidence | None" = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class Decision:
         The episode that the action belongs to; empty when there is none.
     presumed : tuple of str
         Faults that count as accepted from this batch on, because nobody answered for them.
+    due : bool
+        Whether people are paged about the action, or were paged often enough about it before.
     """
 
     action: Action
     reason: str
     episode: str = ""
     presumed: tuple[str, ...] = ()
+    due: bool = True
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,20 @@ class Batch:
         return self.verdict.evidence.version
 
     @property
+    def label_faults(self) -> tuple[str, ...]:
+        """Faults of its labels, where they came after it was judged."""
+        return () if self.performance is None else tuple(self.performance.faults)
+
+    @property
     def broken(self) -> bool:
-        """Whether a fault was recognised in it."""
-        return self.outcome in {"broken", "mixed"}
+        """Whether a fault was recognised in it or in its labels."""
+        return self.outcome in {"broken", "mixed"} or bool(self.label_faults)
 
     @property
     def set_aside(self) -> bool:
         """Whether nothing may be learnt from it or judged by it."""
-        faults = self.verdict.evidence.broken
-        unopposed = bool(self.presumed) and set(faults) <= set(self.presumed)
+        faults = {*self.verdict.evidence.broken, *self.label_faults}
+        unopposed = bool(self.presumed) and faults <= set(self.presumed)
         return self.broken and self.answer != "accept" and not unopposed
 
     @property
@@ -194,12 +199,15 @@ class History:
             if batch.performance and (batch.name in also or not batch.set_aside)
         ]
 
-    def scored_since(self, moment: pd.Timestamp) -> list[Batch]:
-        """Batches from a moment on whose labels have arrived and that are not set aside."""
+    def scored_between(self, moment: pd.Timestamp, end: pd.Timestamp) -> list[Batch]:
+        """Batches with labels between two moments that are not set aside."""
         return [
             batch
             for batch in self.batches
-            if batch.start >= moment and batch.performance and not batch.set_aside
+            if batch.start >= moment
+            and batch.end <= end
+            and batch.performance
+            and not batch.set_aside
         ]
 
     def counts_after(self, name: str) -> bool:

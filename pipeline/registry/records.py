@@ -22,8 +22,9 @@ from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 
 SUMMARY, SKETCH, REPORT, GIVEN = "summary.json", "sketch.parquet", "report.json", "given.json"
+PREDICTIONS = "predictions.parquet"
 """Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
-found, and what the decision was made from."""
+found, what the decision was made from, and what was predicted for which key."""
 Answer = Literal["accept", "drop", "reload"]
 
 
@@ -40,7 +41,7 @@ def record(
     verdict: Verdict,
     report: DriftReport,
     quarantined: int,
-    predicted: float,
+    predictions: pd.DataFrame,
     window: tuple[pd.Timestamp, pd.Timestamp],
     step: int,
     given: Mapping[str, Any],
@@ -59,8 +60,8 @@ def record(
         The comparison.
     quarantined : int
         Refused rows.
-    predicted : float
-        Mean prediction.
+    predictions : DataFrame
+        ``key``, ``time`` and ``prediction`` of each valid row, and other models' predictions.
     window : tuple of Timestamp
         Start and end of the batch.
     step : int
@@ -81,7 +82,7 @@ def record(
     version = verdict.evidence.version
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
-    metrics = notes.batch_metrics(report, quarantined, predicted)
+    metrics = notes.batch_metrics(report, quarantined, float(predictions["prediction"].mean()))
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
     )
@@ -98,6 +99,7 @@ def record(
         if report.summary.sketch is not None:
             public = report.summary.sketch.drop(columns=list(private), errors="ignore")
             tracking.log_frame(run_id, public, SKETCH)
+        tracking.log_frame(run_id, predictions, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
@@ -127,7 +129,12 @@ def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
 
 
 def record_performance(
-    tracking: Tracking, batch: Batch, performance: Performance, *, step: int
+    tracking: Tracking,
+    batch: Batch,
+    performance: Performance,
+    *,
+    as_of: pd.Timestamp,
+    step: int | None,
 ) -> Batch:
     """Add realised performance to a batch and to its champion's time line.
 
@@ -139,8 +146,11 @@ def record_performance(
         The batch.
     performance : Performance
         Its realised performance.
-    step : int
-        Number of the batch since the first champion.
+    as_of : Timestamp
+        The moment whose labels it was computed from; it replaces what earlier labels showed.
+    step : int or None
+        Number of the batch since the first champion; None while more of its labels are awaited,
+        and the time line has no point for it.
 
     Returns
     -------
@@ -149,12 +159,18 @@ def record_performance(
     """
     metrics = {f"realised_{key}": value for key, value in performance.metrics.items()}
     metrics |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
-    timeline = _timeline(tracking, batch.version, batch.end)
+    metrics |= {"labels": float(performance.rows), "labelled_share": _share(performance)}
     with translated():
-        tracking.log(batch.run_id, metrics, batch.end, 0)
-        tracking.log(timeline, metrics, batch.end, step)
+        tracking.log(batch.run_id, metrics, as_of, 0)
+        if step is not None:
+            timeline = _timeline(tracking, batch.version, batch.end)
+            tracking.log(timeline, metrics, as_of, step)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
     return replace(batch, performance=performance)
+
+
+def _share(performance: Performance) -> float:
+    return performance.rows / performance.of if performance.of else float("nan")
 
 
 def record_page(tracking: Tracking, batch: Batch) -> Batch:
@@ -268,6 +284,11 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     return found
 
 
+def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:
+    """What was predicted for the rows of a batch, as `record` stored it; None if it did not."""
+    return tracking.read_frame(batch.run_id, PREDICTIONS)
+
+
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
     tags = {"kind": "timeline", "version": str(version)}
     return tracking.run(tags, f"monitoring of version {version}", start)
@@ -300,7 +321,7 @@ def _batch(run: Run) -> Batch:
 
 def _evidence(values: Mapping[str, Any]) -> Evidence:
     """Evidence as it was stored; older stores lack some of its values."""
-    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken")}
+    lists = {key: tuple(values.get(key, ())) for key in ("persisted", "broken", "labels")}
     other = values.get("otherwise")
     return Evidence(**{**values, **lists, "otherwise": _evidence(other) if other else None})
 
@@ -314,4 +335,5 @@ def _performance(text: str | None) -> Performance | None:
         return None
     values = json.loads(text)
     metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
-    return Performance(**{**values, "metrics": metrics, "parts": tuple(values["parts"])})
+    lists = {key: tuple(values.get(key, ())) for key in ("parts", "counts")}
+    return Performance(**{**values, **lists, "metrics": metrics})

@@ -15,7 +15,6 @@ from pipeline.registry.versions import Registry
 from pipeline.reporting import notes
 from pipeline.training.bundle import sha256_of
 from pipeline.training.fitting import Trained
-from pipeline.training.metrics import LOSS
 
 
 def record_training(
@@ -105,7 +104,7 @@ def _log_results(registry: Registry, run: Run, trained: Trained) -> None:
         now = run.info.start_time
         curve = [Metric(f"curve/{side}", loss, now, step) for step, loss in points]
         registry.client.log_batch(run.info.run_id, curve)
-    for name, figure in notes.figures(trained, LOSS[trained.model.task]).items():
+    for name, figure in notes.figures(trained, trained.loss).items():
         mlflow.log_figure(figure, name)
 
 

@@ -99,6 +99,12 @@ class Version:
         return not (self.closed or self.waits_for or self.shadow)
 
     @property
+    def promised(self) -> float | None:
+        """Relative gain over the champion that it showed at the gate; None: there was none."""
+        gain = self.tags.get("promised_gain")
+        return None if gain is None else float(gain)
+
+    @property
     def left_out(self) -> str:
         """Batches whose rows were set aside and not trained on, separated by commas."""
         return self.tags.get("left_out", "")
@@ -192,7 +198,12 @@ class Registry(Tracking):
             self.log(version.run_id, gains, version.until, 0)
         # A version that was champion stays one that can be gone back to.
         gate = "passed" if decision.promoted or version.promoted else "refused"
-        self.tag(number, {"reason": decision.reason, "gate": gate})
+        promised = [gain.mean for gain in decision.gains if gain.over == CHAMPION]
+        tags = {}
+        if promised and decision.expected is not None:
+            expected = f"{decision.expected:.4f}"
+            tags = {"promised_gain": f"{promised[0]:.4f}", "expected_gain": expected}
+        self.tag(number, {"reason": decision.reason, **tags, "gate": gate})
 
     def hold(self, number: int, waits_for: str) -> None:
         """Let a version that passed wait for people: for their ``approval`` or ``release``."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from pipeline.monitoring.episode import Action, Verdict
+from pipeline.monitoring.episode import Action, Evidence, Verdict
 from pipeline.monitoring.findings import Cause
 from pipeline.reporting.pages import Event, Kind
 from pipeline.reporting.rendering import plain
@@ -94,9 +94,19 @@ def moved_batch(
         since=_first([*alike], verdict),
         drifted=drifted,
     )
-    what = "performance was lost" if verdict.evidence.worse else "drift persists"
-    kind: Kind = "performance" if verdict.evidence.worse else "drift"
+    kind, what = _what(verdict.evidence)
     return Event(kind, f"{model}: {what}, {_DONE[verdict.decision.action]}", body)
+
+
+def _what(evidence: Evidence) -> tuple[Kind, str]:
+    """What a page is about, as a phone shows it."""
+    if evidence.worse:
+        return "performance", "performance was lost"
+    if evidence.persisted:
+        return "drift", "drift persists"
+    if evidence.labels:
+        return "performance", "labels that came late look faulty"
+    return "drift", "resolved"
 
 
 _DONE: dict[Action, str] = {
@@ -127,6 +137,12 @@ def refused_version(
         "refused_version.txt.j2", conf=conf, version=version, reason=reason, champion=champion
     )
     return Event("gate", f"{model}: version {version} was refused", body)
+
+
+def poor_version(model: str, conf: str, version: int, warning: str) -> Event:
+    """Page about a version that passed the gate and is worse than the trivial baseline."""
+    body = plain("poor_version.txt.j2", conf=conf, version=version, warning=warning)
+    return Event("gate", f"{model}: version {version} passed and is worse than trivial", body)
 
 
 def waiting_version(model: str, conf: str, version: int, reason: str, held: str) -> Event:

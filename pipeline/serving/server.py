@@ -84,7 +84,8 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     registry = Registry(settings.name, settings.tracking, settings.conf)
     number = registry.champion().number
     kept = shutil.ignore_patterns(
-        "heldout.parquet", "sample.parquet", "reference.json", "targets.json", "halves"
+        *("heldout.parquet", "sample.parquet", "reference.json"),
+        *("targets.json", "baseline.json", "halves", "holdout"),
     )
     shutil.copytree(registry.folder_of(number), folder, dirs_exist_ok=True, ignore=kept)
     return {"version": number, "folder": folder}

@@ -18,7 +18,7 @@ from pipeline.training.parity import Golden
 MANIFEST = "manifest.json"
 HALVES = "halves"
 """Folder of the half fits in that of a bundle."""
-TARGETS = "targets.json"
+TARGETS, BASELINE, HOLDOUT = "targets.json", "baseline.json", "holdout"
 
 
 def sha256_of(folder: Path) -> str:
@@ -52,6 +52,12 @@ class Bundle:
         empty where `model` itself did.
     targets : Reference or None
         Description of the labels beside their predictions; None in a version of before.
+    baseline : dict or None
+        Losses of the half fits on the rows that they had not seen, as the monitor stores them;
+        None without half fits, and in a version of before.
+    holdout : Golden or None
+        The newest held-out rows with the predictions of the model; None where a column is private,
+        and in a version of before.
     """
 
     model: Model
@@ -61,6 +67,8 @@ class Bundle:
     manifest: dict[str, Any]
     halves: tuple[Model, ...] = ()
     targets: Reference | None = None
+    baseline: dict[str, Any] | None = None
+    holdout: Golden | None = None
 
     def predict_as_reference(self, rows: pd.DataFrame, keys: pd.Series) -> Predictions:
         """Predict rows as the rows of the reference were predicted, for a comparison with these.
@@ -86,9 +94,13 @@ class Bundle:
         for place, half in enumerate(self.halves):
             half.save(folder / HALVES / str(place))
         self.golden.save(folder / "golden")
+        if self.holdout is not None:
+            self.holdout.save(folder / HOLDOUT)
         (folder / "reference.json").write_text(json.dumps(self.reference.to_dict()))
         if self.targets is not None:
             (folder / TARGETS).write_text(json.dumps(self.targets.to_dict()))
+        if self.baseline is not None:
+            (folder / BASELINE).write_text(json.dumps(self.baseline))
         self.heldout.to_parquet(folder / "heldout.parquet")
         sample.to_parquet(folder / "sample.parquet")
         (folder / MANIFEST).write_text(json.dumps(self.manifest, indent=1))
@@ -107,6 +119,8 @@ class Bundle:
             reference = _read_reference(folder / "reference.json")
             known = (folder / TARGETS).is_file()
             targets = _read_reference(folder / TARGETS) if known else None
+            known = (folder / BASELINE).is_file()
+            baseline = json.loads((folder / BASELINE).read_text()) if known else None
             heldout = pd.read_parquet(folder / "heldout.parquet")
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -116,7 +130,9 @@ class Bundle:
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         halves = tuple(Model.load(path) for path in sorted((folder / HALVES).glob("*")))
-        return cls(model, golden, reference, heldout, manifest, halves, targets)
+        kept = folder / HOLDOUT
+        holdout = Golden.load(kept) if kept.is_dir() else None
+        return cls(model, golden, reference, heldout, manifest, halves, targets, baseline, holdout)
 
 
 def _read_reference(path: Path) -> Reference:

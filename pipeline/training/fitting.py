@@ -22,6 +22,22 @@ from pipeline.training.model import Model, Predictions, build_estimator
 
 PREDICTION = "prediction"
 """Name of the column of predictions."""
+PREVIOUS = "previous"
+"""Name of the column of predictions by the champion before."""
+HALVED = "halved"
+"""Name of the column of predictions by the two half fits, as the reference's were made."""
+
+_FEWEST_HELDOUT = 20
+"""Rows that a version is judged on at least: `promotion.min_rows` cannot be set lower."""
+_FORWARD = 2
+"""Stretches before the held-out rows that a version is judged on as well, at most."""
+_EVALUATED = {
+    "log_loss": ("logloss", 1),
+    "squared_error": ("rmse", 2),
+    "mae": ("mae", 1),
+    "squared_log_error": ("rmsle", 2),
+}
+"""XGBoost's metric of each loss, and the power of it that is the loss."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class Trained:
         Loss added on held-out rows when a column is shuffled, largest first.
     fitted_rows : int
         Number of rows that `model` was fitted on.
+    loss : str
+        The metric by which models are compared.
     """
 
     model: Model
@@ -77,6 +95,7 @@ class Trained:
     curve: Curve
     importance: dict[str, float]
     fitted_rows: int
+    loss: str
 
 
 def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:
@@ -101,18 +120,26 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         If the estimator or its parameters are wrong.
     """
     require(rows, [data.time, data.target])
-    _check_target(rows, data, task)
-    newest = rows[data.time] >= rows[data.time].max() - training.holdout
+    loss, holdout = training.metric(task), training.holdout
+    _check_target(rows, data, task, loss)
+    newest = rows[data.time] >= rows[data.time].max() - holdout
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
         message = (
-            "The training window must be longer than training.holdout "
-            f"({spelled(training.holdout)}). Got {len(older)} rows before it and "
-            f"{len(heldout)} in it. Give more history."
+            f"The training window must be longer than training.holdout ({spelled(holdout)}). "
+            f"Got {len(older)} rows before it and {len(heldout)} in it. Give more history."
+        )
+        raise DataError(message)
+    if len(heldout) < _FEWEST_HELDOUT:
+        newest_times = ", ".join(f"{at:%Y-%m-%d %H:%M}" for at in heldout[data.time].head(3))
+        message = (
+            f"training.holdout ({spelled(holdout)}) must hold at least {_FEWEST_HELDOUT} rows. Got "
+            f"{len(heldout)}, at {newest_times}, after {older[data.time].max():%Y-%m-%d %H:%M}. "
+            "If these times are wrong, correct them; else hold out a longer part."
         )
         raise DataError(message)
     _check_variety(older, data, "before training.holdout")
-    judged, curve = _fit_judged(older, heldout, data, training, task)
+    judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
     trivial = float(older[data.target].mean())
@@ -124,12 +151,54 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         baseline=compute_metrics(task, target, np.full(len(heldout), trivial)),
         trivial=trivial,
         curve=curve,
-        importance=importance(judged, heldout, data.target, seed=training.seed),
+        importance=importance(judged, heldout, data.target, loss=loss, seed=training.seed),
         fitted_rows=len(rows),
+        loss=loss,
     )
 
 
-def _check_target(rows: pd.DataFrame, data: Data, task: str) -> None:
+def forward(
+    rows: pd.DataFrame, data: Data, training: Training, *, task: str, since: pd.Timestamp
+) -> pd.DataFrame:
+    """Predict earlier stretches too, each by a model that is fitted on the rows before it.
+
+    A version is asked for where the champion did badly. On these rows alone any other model looks
+    better than it is (regression to the mean), so it is judged on the stretches before as well.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Valid labelled rows of the window.
+    data : Data
+        Declared columns and their roles.
+    training : Training
+        Estimator, parameters, length of the holdout, seed.
+    task : str
+        ``classification`` or ``regression``.
+    since : Timestamp
+        The stretches, as long as the holdout, end before it and start then or later.
+
+    Returns
+    -------
+    DataFrame
+        Rows of up to two stretches, oldest first, with the ``prediction`` and the trivial
+        ``baseline`` of each; it is empty where there is no such stretch.
+    """
+    length, end = training.holdout, rows[data.time].max() - training.holdout
+    found: list[pd.DataFrame] = []
+    while len(found) < _FORWARD and end - length >= since:
+        older = rows[rows[data.time] < end - length]
+        block = rows[(rows[data.time] >= end - length) & (rows[data.time] < end)]
+        if len(block) < _FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
+            break
+        predictions = _fit(older, data, training, task).predict(block)
+        trivial = float(older[data.target].mean())
+        found.insert(0, block.assign(**{PREDICTION: predictions, "baseline": trivial}))
+        end -= length
+    return pd.concat(found, ignore_index=True) if found else rows[:0]
+
+
+def _check_target(rows: pd.DataFrame, data: Data, task: str, loss: str) -> None:
     if rows.empty:
         message = "The training window has no labelled rows. Check data.label_delay."
         raise DataError(message)
@@ -140,6 +209,8 @@ def _check_target(rows: pd.DataFrame, data: Data, task: str) -> None:
     else:
         numbers = pd.to_numeric(target, errors="coerce").to_numpy("float64", na_value=np.nan)
         rule, right = "finite numbers only", np.isfinite(numbers) & (not text)
+        if loss == "squared_log_error":
+            rule, right = "numbers above -1, as training.loss is log", right & (numbers > -1)
     wrong = [repr(value) for value in target[~right].drop_duplicates()[:5].tolist()]
     if wrong:
         message = (
@@ -277,7 +348,13 @@ def predict_by_halves(
 
 
 def _fit_judged(
-    older: pd.DataFrame, heldout: pd.DataFrame, data: Data, training: Training, task: str
+    older: pd.DataFrame,
+    heldout: pd.DataFrame,
+    data: Data,
+    training: Training,
+    *,
+    task: str,
+    loss: str,
 ) -> tuple[Model, Curve]:
     estimator = _unfitted(data, training, task)
     model = Model(task, data.features, known_categories(older, data.features), estimator)
@@ -285,8 +362,8 @@ def _fit_judged(
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):
         with _fitting(training):
-            return model, _sizes(model, (x, y), (ahead, truth))
-    metric, power = ("rmse", 2) if task == "regression" else ("logloss", 1)
+            return model, _sizes(model, (x, y), (ahead, truth), loss)
+    metric, power = _EVALUATED[loss]
     estimator.set_params(eval_metric=metric)
     with _fitting(training):
         estimator.fit(x, y, eval_set=[(x, y), (ahead, truth)], verbose=False)
@@ -297,7 +374,9 @@ def _fit_judged(
     return model, Curve("boosting rounds", list(range(1, len(fitted) + 1)), fitted, tested)
 
 
-def _sizes(model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Floats]) -> Curve:
+def _sizes(
+    model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Floats], loss: str
+) -> Curve:
     """Fit the newest quarter, the newest half and all of the rows; the last fit stays."""
     x, y = rows
     steps, fitted, tested = [], [], []
@@ -307,6 +386,6 @@ def _sizes(model: Model, rows: tuple[Matrix, Floats], heldout: tuple[Matrix, Flo
             continue
         model.estimator.fit(x[-n:], y[-n:])
         steps.append(n)
-        fitted.append(mean_loss(model, x[-n:], y[-n:]))
-        tested.append(mean_loss(model, *heldout))
+        fitted.append(mean_loss(model, x[-n:], y[-n:], loss))
+        tested.append(mean_loss(model, *heldout, loss))
     return Curve("rows fitted", steps, fitted, tested)

@@ -50,6 +50,11 @@ class GateResult:
         Gains over the trivial baseline and, if there is one, over the champion.
     slices : tuple of Gain
         Gains over the champion on each slice with enough rows, the worst first.
+    warning : str
+        What people have to know although it passed; empty: nothing.
+    expected : float or None
+        Gain over the champion to expect in service: the mean gain, times what earlier promises were
+        worth; None without a champion.
     """
 
     promoted: bool
@@ -57,6 +62,8 @@ class GateResult:
     rows: int
     gains: tuple[Gain, ...] = ()
     slices: tuple[Gain, ...] = ()
+    warning: str = ""
+    expected: float | None = None
 
 
 def judge_challenger(
@@ -68,6 +75,7 @@ def judge_challenger(
     seed: int,
     slices: pd.DataFrame | None = None,
     problems: Sequence[str] = (),
+    worth: float = 1.0,
 ) -> GateResult:
     """Judge a challenger by its losses beside the losses of other models.
 
@@ -88,6 +96,9 @@ def judge_challenger(
         Values of each row that define slices, one column for each kind of slice.
     problems : sequence of str
         Problems of the challenger that are known already.
+    worth : float
+        Share of earlier promised gains that was realised, from 0 to 1. Gains over the champion
+        count for so much.
 
     References
     ----------
@@ -100,13 +111,54 @@ def judge_challenger(
     others = [name for name in ("baseline", "champion") if name in losses]
     gains = tuple(_gain(losses[["challenger", name]], group, policy, seed) for name in others)
     parts = _by_slice(losses, group, slices, policy, seed) if "champion" in losses else ()
+    *_, last = gains = _as_realised(gains, worth)
+    expected = _worth(last.mean, worth) if len(gains) > 1 else None
     found = [_problem(gain, policy, first=len(gains) == 1) for gain in gains]
+    warning = ""
+    if found[0] and _serves_all_the_same(losses, policy):
+        warning, found[0] = f"{found[0]} {_ALL_THE_SAME[len(gains) == 1]}", ""
     found += [_slice_problem(gain, policy) for gain in parts]
     found.append(_loss_problem(float(losses["challenger"].mean()), policy))
-    last = gains[-1]
-    reason = f"The gain over the {last.over} is {last.mean:+.2%}, at least {last.low:+.2%}."
-    reason = " ".join(filter(None, found)) or reason
-    return GateResult(not any(found), reason, len(losses), gains, parts)
+    passed = not any(found)
+    reason = " ".join(
+        filter(None, [_sentence(last, expected, worth), warning] if passed else found)
+    )
+    return GateResult(
+        passed, reason, len(losses), gains, parts, warning if passed else "", expected
+    )
+
+
+def _sentence(gain: Gain, expected: float | None, worth: float) -> str:
+    reason = f"The gain over the {gain.over} is {gain.mean:+.2%}, at least {gain.low:+.2%}."
+    if worth == 1 or expected is None:
+        return reason
+    return f"{reason} Earlier gains were worth {worth:.0%} in service: expect {expected:+.2%}."
+
+
+def _as_realised(gains: tuple[Gain, ...], worth: float) -> tuple[Gain, ...]:
+    """Gains whose lower end over the champion counts as far as earlier gains were realised."""
+    return tuple(
+        replace(gain, low=_worth(gain.low, worth)) if gain.over == "champion" else gain
+        for gain in gains
+    )
+
+
+def _worth(gain: float, worth: float) -> float:
+    """A gain as far as gains were realised; a loss stays as it is."""
+    return gain * worth if gain > 0 else gain
+
+
+_ALL_THE_SAME = {
+    True: "It serves all the same (promotion.first: serve).",
+    False: "The champion is worse still, so the better of the two serves.",
+}
+
+
+def _serves_all_the_same(losses: pd.DataFrame, policy: Promotion) -> bool:
+    """Whether a version that does not beat the trivial baseline is the best there is."""
+    if "champion" not in losses:
+        return policy.first == "serve"
+    return bool(losses["champion"].mean() > losses["challenger"].mean())
 
 
 def _too_few(

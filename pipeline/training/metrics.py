@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import (
+    accuracy_score,
     brier_score_loss,
     log_loss,
     mean_absolute_error,
@@ -17,22 +18,35 @@ from sklearn.metrics import (
 from pipeline.columns import Floats, Matrix
 from pipeline.training.model import Model, Predictions
 
-LOSS = {"classification": "log_loss", "regression": "squared_error"}
-"""The metric by which models are compared, for each task; smaller is better."""
 _EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1, or a single row could decide everything."""
 _IMPORTANCE_ROWS = 4_000
 
 
-def mean_loss(model: Model, x: Matrix, y: Floats) -> float:
+def mean_loss(model: Model, x: Matrix, y: Floats, loss: str) -> float:
     """Compute the mean loss of a model on encoded rows and their targets."""
-    return float(losses(model.task, y, model.predict_encoded(x)).mean())
+    return float(losses(loss, y, model.predict_encoded(x)).mean())
 
 
-def losses(task: str, target: Floats, predictions: Predictions) -> Floats:
-    """Compute the loss of each row, shape (n_rows,): log-loss in nats, or squared error."""
-    if task == "regression":
+def losses(loss: str, target: Floats, predictions: Predictions) -> Floats:
+    """Compute the loss of each row, shape (n_rows,).
+
+    Parameters
+    ----------
+    loss : str
+        ``log_loss`` in nats, ``squared_error``, ``mae`` (the absolute error), or
+        ``squared_log_error``: the squared error of log(1 + y), for targets above -1.
+    target, predictions : array of float, shape (n_rows,)
+        The truth, and what was predicted.
+    """
+    if loss == "squared_error":
         return np.square(target - predictions)
+    if loss == "mae":
+        return np.abs(target - predictions)
+    if loss == "squared_log_error":
+        logs: Floats = np.log1p(np.maximum([target, predictions], _EDGE - 1))
+        squares: Floats = np.square(logs[0] - logs[1])
+        return squares
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     return -np.where(target == 1, np.log(chance), np.log1p(-chance))
 
@@ -43,8 +57,15 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
     Returns
     -------
     dict of str to float
-        Classification: log_loss, roc_auc (NaN if the target has one class only), brier.
-        Regression: squared_error, rmse, mae, r2 (NaN for a single row).
+        Classification: log_loss, roc_auc (NaN if the target has one class only), brier, accuracy
+        (a probability of 0.5 and more counts as 1), and calibration_error (mean distance of
+        predicted and seen shares over ten classes of the prediction, weighted by rows).
+        Regression: squared_error, rmse, mae, r2 (NaN for a single row), and squared_log_error
+        (NaN unless all targets are above -1).
+
+    References
+    ----------
+    Naeini, Cooper and Hauskrecht (2015), AAAI, for the calibration error.
     """
     if task == "regression":
         rmse = float(root_mean_squared_error(target, predictions))
@@ -53,6 +74,11 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
             "rmse": rmse,
             "mae": float(mean_absolute_error(target, predictions)),
             "r2": float(r2_score(target, predictions)) if len(target) > 1 else float("nan"),
+            "squared_log_error": (
+                float(losses("squared_log_error", target, predictions).mean())
+                if target.min() > -1
+                else float("nan")
+            ),
         }
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     both = len(np.unique(target)) > 1
@@ -60,10 +86,20 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
         "log_loss": float(log_loss(target, chance, labels=[0, 1])),
         "roc_auc": float(roc_auc_score(target, predictions)) if both else float("nan"),
         "brier": float(brier_score_loss(target, chance, labels=[0, 1])),
+        "accuracy": float(accuracy_score(target == 1, predictions >= 0.5)),  # noqa: PLR2004 -- even
+        "calibration_error": _calibration_error(target, predictions),
     }
 
 
-def importance(model: Model, rows: pd.DataFrame, target: str, *, seed: int) -> dict[str, float]:
+def _calibration_error(target: Floats, predictions: Predictions) -> float:
+    tenth = np.minimum((predictions * 10).astype(int), 9)
+    gaps = np.bincount(tenth, weights=predictions - target, minlength=10)
+    return float(np.abs(gaps).sum() / len(target))
+
+
+def importance(
+    model: Model, rows: pd.DataFrame, target: str, *, loss: str, seed: int
+) -> dict[str, float]:
     """Compute how much loss is added when a column is shuffled (permutation importance).
 
     Parameters
@@ -74,6 +110,8 @@ def importance(model: Model, rows: pd.DataFrame, target: str, *, seed: int) -> d
         Labelled rows that it was not fitted on; at most 4,000 of them are used.
     target : str
         Name of the target column.
+    loss : str
+        The loss, as of `losses`.
     seed : int
         Seed of the sample and the shuffles.
 
@@ -90,7 +128,7 @@ def importance(model: Model, rows: pd.DataFrame, target: str, *, seed: int) -> d
 
     def negative_loss(fitted: Any, x: Matrix, y: Floats) -> float:
         del fitted
-        return -mean_loss(model, x, y)
+        return -mean_loss(model, x, y, loss)
 
     found = permutation_importance(
         model.estimator,

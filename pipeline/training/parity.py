@@ -22,6 +22,7 @@ EXACT = 1e-7
 """Relative tolerance of encoded values: allows float32 rounding, but not a shifted hour."""
 UNSEEN = "holdfast-unseen"
 _PREDICTION = "holdfast-prediction"
+_HELD_OUT = 4_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,22 @@ def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Gol
     return Golden(golden, model.encode(golden), model.predict(golden))
 
 
+def held_out(model: Model, rows: pd.DataFrame) -> Golden | None:
+    """Held-out rows as they are, encoded and predicted; None if they hold private columns.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    rows : DataFrame
+        The rows; the newest 4,000 are kept.
+    """
+    if any(column.private for column in model.columns.values()):
+        return None
+    kept = conform(rows.tail(_HELD_OUT), model.columns).reset_index(drop=True)
+    return Golden(kept, model.encode(kept), model.predict(kept))
+
+
 def _without_private(rows: pd.DataFrame, model: Model, seed: int) -> pd.DataFrame:
     """Invent the values of private columns, so that no value of a person is stored.
 
@@ -133,8 +150,17 @@ def _awkward_values(rows: pd.DataFrame, model: Model) -> list[tuple[str, float |
     return values
 
 
-def replay(model: Model, golden: Golden) -> None:
+def replay(model: Model, golden: Golden, what: str = "golden") -> None:
     """Check that a model encodes and predicts its golden rows as it did at training.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    golden : Golden
+        The rows.
+    what : str
+        What rows they are, in the words of a message.
 
     Raises
     ------
@@ -148,11 +174,11 @@ def replay(model: Model, golden: Golden) -> None:
             f"instead of {', '.join(golden.rows.columns)}. Register the model again."
         )
         raise RegistryError(message)
-    _check_encoding(model, golden)
-    _check_predictions(model, golden)
+    _check_encoding(model, golden, what)
+    _check_predictions(model, golden, what)
 
 
-def _check_encoding(model: Model, golden: Golden) -> None:
+def _check_encoding(model: Model, golden: Golden, what: str) -> None:
     encoded = model.encode(golden.rows)
     close = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
     differ = [
@@ -162,19 +188,19 @@ def _check_encoding(model: Model, golden: Golden) -> None:
     ]
     if differ:
         message = (
-            f"The model encodes its golden rows differently than at training, in "
+            f"The model encodes its {what} rows differently than at training, in "
             f"{', '.join(differ)}. Install the locked environment."
         )
         raise RegistryError(message)
 
 
-def _check_predictions(model: Model, golden: Golden) -> None:
+def _check_predictions(model: Model, golden: Golden, what: str) -> None:
     predictions = model.predict_encoded(golden.encoded)
     close = np.isclose(predictions, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
     if not close.all():
         largest = np.abs(predictions - golden.predictions).max()
         message = (
-            f"The model predicts {int((~close).sum())} of {len(close)} golden rows differently "
+            f"The model predicts {int((~close).sum())} of {len(close)} {what} rows differently "
             f"than at training, by up to {largest:.3g}, from equal inputs. "
             "Install the locked environment or register the model again."
         )

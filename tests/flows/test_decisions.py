@@ -87,7 +87,8 @@ def test_labels_that_turn_random_end_in_a_halt_and_not_in_endless_retrains(
     rows["amount"] += np.where(late, 15.0 * (week - 7), 0)
     rows["amount"] = rows["amount"].clip(-99, 199)
     rows.to_parquet(tmp_path / "rows.parquet")
-    conf = make_conf(monitoring={"cooldown": 0, "diagnosis": False})
+    refusing = {"min_gain": 0.9}
+    conf = make_conf(monitoring={"cooldown": 0, "diagnosis": False}, promotion=refusing)
 
     replay(conf)
 
@@ -184,7 +185,8 @@ def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(train
 
     assert k == 2  # the labels of two batches are there with the third
     gate = registry.read(registry.version(2).run_id, "gate.json")
-    assert gate["rows"] == 337 + 2 * 336
+    # Two stretches before its held-out rows, and two live batches.
+    assert gate["rows"] == 337 + 2 * 336 + 2 * 336
     assert registry.champion().number == 2
 
 

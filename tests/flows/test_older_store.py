@@ -66,11 +66,13 @@ def test_recorded_batches_causes_and_performance_are_read_as_they_were(conf, exp
         assert list(batch.drifted) == before["drifted"]
         verdict = before["verdict"]
         assert as_json(batch.verdict) == {
-            "evidence": verdict["evidence"] | {"otherwise": None},
-            "decision": verdict["decision"] | {"presumed": []},
+            "evidence": verdict["evidence"] | {"otherwise": None, "labels": []},
+            "decision": verdict["decision"] | {"presumed": [], "due": True},
         }
         performance = dict(before["performance"])
-        assert as_json(batch.performance) == performance | {"metrics": performance.pop("scores")}
+        added = {"counts": [], "of": 0, "faults": {}, "digest": ""}
+        performance |= {"metrics": performance.pop("scores")} | added
+        assert as_json(batch.performance) == performance
         causes = [as_json(cause) for cause in records.causes(registry, batch)]
         assert causes == before["causes"]
     assert [bool(before["causes"]) for before in expected["batches"]] == [False, True, *[False] * 4]

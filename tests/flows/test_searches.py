@@ -1,4 +1,3 @@
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -38,6 +37,9 @@ def count_searches(trained, monkeypatch):
     return counted
 
 
+NOTHING = pd.DataFrame({"key": [], "time": [], "prediction": []})
+
+
 def record_weeks(registry, count):
     """Record batches of the weeks before the shop opened, judged by another version."""
     report = DriftReport(0, 0.05, (), (), (), Summary({ROWS: 0.0}), 1, 400.0, 0.01, (), ())
@@ -48,7 +50,7 @@ def record_weeks(registry, count):
             verdict=Verdict(Evidence(batch_name(start), 99), Decision("none", "Quiet.")),
             report=report,
             quarantined=0,
-            predicted=np.nan,
+            predictions=NOTHING,
             window=(start, start + pd.Timedelta("7D")),
             step=-k,
             given={},

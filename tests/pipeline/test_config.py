@@ -73,8 +73,8 @@ def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
         "data.train.pth",
         "data.label_delay",
         "data.features.age.max",
-        "training.sed",
         "monitoring.alpha",
+        "training.sed",
     ]
 
 
@@ -228,7 +228,7 @@ def test_something_that_cannot_be_called_is_no_function(write):
         ({"data__key": "age"}, "key column 'age'"),
         ({"data__time": "age"}, "time column 'age'"),
         ({"data__target": "age"}, "target column 'age'"),
-        ({"data__key": "at"}, "three columns"),
+        ({"data__key": "at"}, "must be different columns"),
         ({"monitoring__batch": "0D"}, "longer than zero"),
         ({"monitoring__batch": "-7D"}, "not be negative"),
         ({"monitoring__batch": "month"}, "such as 7D or 12h. Got 'month'"),

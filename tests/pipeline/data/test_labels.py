@@ -51,5 +51,52 @@ def test_rows_without_a_label_are_left_out(rows, data):
 
 
 def test_rows_without_the_target_column_are_refused(rows, data):
-    with pytest.raises(DataError, match="lack the target column 'churned'"):
+    with pytest.raises(DataError, match=r"must hold the column 'churned' \(data.target\)"):
         labelled(rows.drop(columns="churned"), data, as_of=rows["at"].max())
+
+
+@pytest.fixture
+def dated(rows, data):
+    """Declared columns with a time of labels, and labels that were corrected after ten days."""
+    with_time = data.model_copy(update={"label_time": "known_at"})
+    first = pd.DataFrame(
+        {
+            "id": rows["id"],
+            "churned": rows["churned"],
+            "known_at": rows["at"] + pd.Timedelta("2D"),
+        }
+    )
+    again = first.iloc[:3].assign(
+        churned=1 - first["churned"].iloc[:3], known_at=first["known_at"].iloc[:3] + WEEK
+    )
+    return with_time, pd.concat([first, again, again])
+
+
+WEEK = pd.Timedelta("7D")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_that_carry_their_time_count_from_then_on_in_whatever_order_they_come(
+    rows, dated, seed
+):
+    data, labels = dated
+    mixed = labels.sample(frac=1, random_state=seed)
+    first_day = rows["at"].min()
+
+    def known(days):
+        as_of = first_day + pd.Timedelta(days=days)
+        joined = join_labels(rows, mixed, data, as_of=as_of)
+        return labelled(joined, data, as_of=as_of).set_index("id")["churned"]
+
+    truth = rows.set_index("id")["churned"]
+    early = truth[(rows["at"] <= first_day + pd.Timedelta("2D")).to_numpy()]
+    pd.testing.assert_series_equal(known(4), early, check_dtype=False)
+    late = truth.where(~truth.index.isin(rows["id"].iloc[:3]), 1 - truth)
+    pd.testing.assert_series_equal(known(400), late, check_dtype=False)
+
+
+def test_labels_without_the_column_of_their_time_are_refused(rows, data):
+    with_time = data.model_copy(update={"label_time": "known_at"})
+
+    with pytest.raises(DataError, match=r"'known_at' \(data.label_time\)"):
+        labelled(rows, with_time, as_of=rows["at"].max())

@@ -599,7 +599,8 @@ class World(RuleBasedStateMachine):
 
     def check(self, decision, evidence):
         if not (evidence.persisted or evidence.worse):
-            assert decision.action == "none"
+            assert decision.action in {"none", "page"}
+            assert decision.reason.startswith("Resolved: ") == (decision.action == "page")
         elif self.in_a_row >= REFUSALS or self.uncleared(evidence) >= UNCLEARED:
             assert decision.action == "halt"
         elif self.open:
@@ -640,3 +641,80 @@ class World(RuleBasedStateMachine):
 
 World.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestWorld = World.TestCase
+
+
+def halted(count):
+    """Verdicts of batches in a row that ended in a halt, and the decisions about them."""
+    attempts = [Attempt("v1-0000", promoted=False), Attempt("v1-0001", promoted=False)]
+    history = [
+        Verdict(Evidence(name, 1, persisted=("age",)), Decision("retrain", "", f"v1-{name}"))
+        for name in ("0000", "0001")
+    ]
+    for place in range(2, count + 2):
+        found = Evidence(f"{place:04d}", 1, persisted=("age",))
+        history.append(
+            Verdict(found, decide(found, history=history, attempts=attempts, cooldown=0))
+        )
+    return history, attempts
+
+
+def test_people_are_paged_about_a_halt_at_each_doubling():
+    history, _ = halted(9)
+
+    decisions = [verdict.decision for verdict in history[2:]]
+    assert {decision.action for decision in decisions} == {"halt"}
+    due = [place for place, decision in enumerate(decisions, 1) if decision.due]
+    assert due == [1, 2, 4, 8]
+    assert decisions[2].reason.endswith("The next page comes at 4 batches in a row.")
+
+
+def test_the_end_of_a_halt_is_paged_once():
+    history, attempts = halted(3)
+    for name in ("1000", "1001"):
+        quiet = Evidence(name, 1)
+        decision = decide(quiet, history=history, attempts=attempts, cooldown=0)
+        history.append(Verdict(quiet, decision))
+
+    resolved, after = (verdict.decision for verdict in history[-2:])
+    assert (resolved.action, resolved.due) == ("page", True)
+    assert resolved.reason == "Resolved: drift of age no longer persists."
+    assert after.action == "none"
+
+
+def test_a_request_that_is_not_answered_pages_at_each_doubling():
+    history = []
+    for place in range(5):
+        found = Evidence(f"{place:04d}", 1, worse="0000")
+        decision = decide(found, history=history, attempts=[], cooldown=4)
+        history.append(Verdict(found, decision))
+
+    assert {verdict.decision.action for verdict in history} == {"retrain"}
+    assert {verdict.decision.episode for verdict in history} == {"v1-0000"}
+    assert [verdict.decision.due for verdict in history] == [True, True, False, True, False]
+
+
+LATE = ("permuted (late) in batch 0001",)
+
+
+def test_labels_that_came_late_and_look_faulty_page_and_ask_for_no_retrain():
+    history = []
+    for place, labels in enumerate(
+        [(), LATE, LATE, LATE, (*LATE, "permuted (late) in batch 0002")]
+    ):
+        found = Evidence(f"{place + 5:04d}", 1, labels=labels)
+        decision = decide(found, history=history, attempts=[], cooldown=4)
+        history.append(Verdict(found, decision))
+
+    decisions = [verdict.decision for verdict in history]
+    assert [decision.action for decision in decisions] == ["none", *["page"] * 4]
+    assert [decision.due for decision in decisions[1:]] == [True, True, False, True]
+    assert decisions[1].reason.startswith("Performance was lost, and labels that came late")
+
+
+def test_drift_that_persists_beside_faulty_labels_is_cured():
+    found = Evidence("0005", 1, persisted=("age",), labels=LATE)
+
+    decision = decide(found, history=[], attempts=[], cooldown=4)
+
+    assert decision.action == "retrain"
+    assert LATE[0] in decision.reason

@@ -142,17 +142,20 @@ def test_standing_batches_are_a_limited_number():
     assert len(history.standing) == MOST_RECENT
 
 
-def test_batches_scored_since_a_moment_start_then_or_later():
+def test_batches_scored_between_two_moments_lie_between_them():
     history = History(
         (
             batch(1, scored=True),
             batch(2, scored=True),
             batch(3),
             batch(4, scored=True, **BROKEN),
+            batch(5, scored=True),
         )
     )
 
-    assert days(history.scored_since(pd.Timestamp("2026-01-02"))) == [2]
+    assert days(history.scored_between(pd.Timestamp("2026-01-02"), pd.Timestamp("2026-01-05"))) == [
+        2
+    ]
 
 
 @pytest.mark.parametrize(("later", "counts"), [({}, True), (BROKEN, False)])

@@ -46,13 +46,16 @@ def record(registry, causes=(UNIT,), *, reading=1, sketch=None, private=(), verd
         verdict=verdict or Verdict(found, decision),
         report=report,
         quarantined=3,
-        predicted=np.nan,
+        predictions=PREDICTED,
         window=(moment, moment + pd.Timedelta("7D")),
         step=0,
         given={},
         reading=reading,
         private=private,
     )
+
+
+PREDICTED = pd.DataFrame({"key": ["a"], "time": [pd.Timestamp(NAME)], "prediction": [0.25]})
 
 
 def answer(registry, name, answer, reason="a test"):
@@ -108,7 +111,9 @@ def test_performance_and_notes_are_read_back_as_they_were_recorded(registry):
     batch = record(registry, causes=())
     performance = Performance(NAME, 9, {"log_loss": 0.5}, (0.4, 0.6), 0.1, -0.1, worse=False)
 
-    batch = records.record_performance(registry, batch, performance, step=0)
+    batch = records.record_performance(
+        registry, batch, performance, as_of=pd.Timestamp("2026-02-01"), step=0
+    )
     batch = records.record_page(registry, batch)
     batch = records.record_announcement(registry, batch, "a key")
 

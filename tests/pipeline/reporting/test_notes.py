@@ -113,6 +113,7 @@ def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, 
         curve=Curve("rows fitted", [1], [0.5], [0.6]),
         importance={"age": 0.2, "plan": 0.1},
         fitted_rows=1_234,
+        loss="log_loss",
     )
 
     lines = training_note(trained, {"since": "2026-01-01", "until": "2026-02-01"}).split("\n")

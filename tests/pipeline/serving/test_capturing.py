@@ -266,7 +266,11 @@ def test_labels_are_on_disk_when_the_call_returns(path):
     with Captures(path) as captures:
         captures.label([("a", 1.0), ("b", 0.0)], at=0)
 
-        assert read_labels(path).to_dict("list") == {"key": ["a", "b"], "target": [1.0, 0.0]}
+        assert read_labels(path).to_dict("list") == {
+            "key": ["a", "b"],
+            "target": [1.0, 0.0],
+            "labelled_at": [pd.Timestamp(0)] * 2,
+        }
 
 
 def test_only_the_owner_can_read_the_store(path):

@@ -18,6 +18,7 @@ FILES = [
     "model/estimator.ubj",
     "golden/golden.parquet",
     "golden/expected.parquet",
+    "holdout/expected.parquet",
 ]
 
 
@@ -31,6 +32,8 @@ def bundle(rows, data, model, fit):
         heldout=heldout.reset_index(drop=True),
         manifest={"name": "churn", "until": "2026-02-20"},
         halves=(fit(n_estimators=3), fit(n_estimators=4)),
+        baseline={"cap": None, "parts": {"block": [0], "loss": [1.5], "rows": [3]}},
+        holdout=parity.held_out(model, rows.tail(50)),
     )
 
 
@@ -47,6 +50,8 @@ def test_a_bundle_comes_back_as_it_was_saved(folder, bundle, rows):
     assert loaded.reference.to_dict() == bundle.reference.to_dict()
     assert loaded.manifest == bundle.manifest
     pd.testing.assert_frame_equal(loaded.heldout, bundle.heldout)
+    assert loaded.baseline == bundle.baseline
+    pd.testing.assert_frame_equal(loaded.holdout.rows, bundle.holdout.rows)
     for half, saved in zip(loaded.halves, bundle.halves, strict=True):
         np.testing.assert_allclose(half.predict(rows), saved.predict(rows))
 

@@ -22,9 +22,9 @@ def compared(*, challenger, champion=None, baseline=1.0, n=1400, days=14, seed=0
     return pd.DataFrame(losses), times
 
 
-def gate(losses, times, *, seed=0, min_gain=0.0, **policy):
+def gate(losses, times, *, seed=0, min_gain=0.0, worth=1.0, **policy):
     policy = Promotion(min_gain=min_gain, **policy)
-    return judge_challenger(losses, times=times, part=DAY, policy=policy, seed=seed)
+    return judge_challenger(losses, times=times, part=DAY, policy=policy, seed=seed, worth=worth)
 
 
 def test_a_clear_winner_is_promoted():
@@ -71,11 +71,28 @@ def test_the_first_version_only_has_to_beat_the_baseline():
     assert "first version" in gate(*compared(challenger=1.1)).reason
 
 
-def test_a_challenger_worse_than_the_baseline_is_refused_even_if_the_champion_is_worse():
+def test_of_two_versions_worse_than_the_baseline_the_better_serves_and_people_are_warned():
     decision = gate(*compared(challenger=1.2, champion=2.0))
+
+    assert decision.promoted
+    assert "must not be worse than the trivial baseline" in decision.warning
+    assert decision.warning.endswith("so the better of the two serves.")
+    assert decision.warning in decision.reason
+
+
+def test_a_challenger_worse_than_the_baseline_is_refused_where_the_champion_is_better():
+    decision = gate(*compared(challenger=1.2, champion=1.19), min_gain=-0.05)
 
     assert not decision.promoted
     assert "trivial baseline" in decision.reason
+
+
+def test_a_first_version_no_better_than_the_baseline_serves_if_the_settings_say_so():
+    decision = gate(*compared(challenger=1.1), first="serve")
+
+    assert decision.promoted
+    assert decision.warning.endswith("It serves all the same (promotion.first: serve).")
+    assert not gate(*compared(challenger=0.5), first="serve").warning
 
 
 def test_a_challenger_with_too_few_rows_is_refused_in_one_sentence():
@@ -159,3 +176,13 @@ def test_the_lower_end_of_a_gain_has_the_stated_confidence(share_band, confidenc
 
     low, high = share_band(trials, confidence - 0.03, confidence)
     assert low <= below / trials <= high
+
+
+def test_a_gain_counts_as_far_as_earlier_gains_were_realised():
+    losses, times = compared(challenger=0.7, champion=0.8)
+    policy = {"min_gain": 0.05}
+    believed, doubted = gate(losses, times, **policy), gate(losses, times, worth=0.2, **policy)
+
+    assert (believed.promoted, doubted.promoted) == (True, False)
+    assert doubted.expected == pytest.approx(0.2 * believed.expected)
+    assert "Earlier gains were worth 50%" in gate(losses, times, worth=0.5).reason

@@ -16,6 +16,8 @@ def test_the_metrics_equal_those_of_scikit_learn():
             "log_loss": metrics.log_loss(truth, chance),
             "roc_auc": metrics.roc_auc_score(truth, chance),
             "brier": metrics.brier_score_loss(truth, chance),
+            "accuracy": metrics.accuracy_score(truth, chance >= 0.5),
+            "calibration_error": calibration_error(truth, chance),
         }
     )
     assert estimated == pytest.approx(
@@ -24,21 +26,47 @@ def test_the_metrics_equal_those_of_scikit_learn():
             "rmse": metrics.root_mean_squared_error(number, chance),
             "mae": metrics.mean_absolute_error(number, chance),
             "r2": metrics.r2_score(number, chance),
-        }
+            "squared_log_error": np.nan,
+        },
+        nan_ok=True,
     )
+
+
+def calibration_error(truth, chance):
+    """By hand, class by class of the prediction."""
+    whole = 0.0
+    for lower in np.arange(10) / 10:
+        inside = (chance >= lower) & (chance < lower + 0.1)
+        if inside.any():
+            whole += abs(chance[inside].mean() - truth[inside].mean()) * inside.mean()
+    return whole
 
 
 def test_the_mean_loss_equals_the_metric_of_its_name():
     random = np.random.default_rng(1)
     truth, chance = random.integers(0, 2, 200).astype(float), random.random(200)
 
-    for task, name in (("classification", "log_loss"), ("regression", "squared_error")):
-        mean = losses(task, truth, chance).mean()
+    for task, name in (
+        ("classification", "log_loss"),
+        ("regression", "squared_error"),
+        ("regression", "mae"),
+        ("regression", "squared_log_error"),
+    ):
+        mean = losses(name, truth, chance).mean()
         assert mean == pytest.approx(compute_metrics(task, truth, chance)[name])
 
 
+def test_the_logarithmic_error_is_that_of_scikit_learn():
+    random = np.random.default_rng(2)
+    truth, guess = random.lognormal(size=200), random.lognormal(size=200)
+
+    assert losses("squared_log_error", truth, guess).mean() == pytest.approx(
+        metrics.mean_squared_log_error(truth, guess)
+    )
+
+
 def test_a_certain_but_wrong_prediction_has_a_finite_loss():
-    assert losses("classification", np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(
+    assert losses("log_loss", np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(
         -np.log(1e-7), rel=1e-6
     )
 

@@ -8,7 +8,7 @@ from pipeline.columns import conform
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import RegistryError
 from pipeline.training.model import Model
-from pipeline.training.parity import UNSEEN, Golden, make, replay
+from pipeline.training.parity import UNSEEN, Golden, held_out, make, replay
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +162,20 @@ def test_a_golden_batch_can_be_made_of_one_row(rows, model):
 
     assert not pd.isna(golden.predictions).any()
     replay(model, golden)
+
+
+def test_held_out_rows_that_a_model_predicts_otherwise_are_named(rows, fit):
+    kept = held_out(fit(n_estimators=9), rows.tail(50))
+
+    assert len(kept.rows) == 50
+    with pytest.raises(RegistryError, match=r"predicts \d+ of 50 held-out rows differently"):
+        replay(fit(n_estimators=2), kept, "held-out")
+
+
+def test_held_out_rows_with_a_private_column_are_not_kept(rows, data, fit):
+    model = fit()
+    private = {
+        name: column.model_copy(update={"private": True}) for name, column in data.features.items()
+    }
+
+    assert held_out(replace(model, columns=private), rows) is None

@@ -1,0 +1,64 @@
+"""What models predict for the rows of a batch."""
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Settings
+from pipeline.errors import RegistryError
+from pipeline.registry import champions
+from pipeline.registry.versions import Registry
+from pipeline.training import parity
+from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
+from pipeline.training.model import Predictions
+
+
+def predict(
+    settings: Settings, registry: Registry, number: int, valid: pd.DataFrame
+) -> pd.DataFrame:
+    """Predict rows by a version, by the half fits of its reference, and by its predecessor.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    number : int
+        The version.
+    valid : DataFrame
+        Valid rows of a batch.
+
+    Returns
+    -------
+    DataFrame
+        Key and time, the label as far as it came with the row, and the columns ``prediction``,
+        ``halved`` and, where there is a predecessor that can be loaded, ``previous``.
+
+    Raises
+    ------
+    RegistryError
+        If the version does not predict the held-out rows of its training as it did then: that is
+        a fault of the environment, not drift.
+    """
+    bundle = registry.bundle(number)
+    if bundle.holdout is not None:
+        parity.replay(bundle.model, bundle.holdout, "held-out")
+    rival = champions.replaced_by(registry, number)
+    roles = [settings.data.key, settings.data.time, settings.data.target, settings.data.label_time]
+    return valid[[name for name in roles if name in valid]].assign(
+        **{
+            PREDICTION: bundle.model.predict(valid) if len(valid) else np.empty(0),
+            HALVED: bundle.predict_as_reference(valid, valid[settings.data.key]),
+        },
+        **_of_rival(registry, rival, valid),
+    )
+
+
+def _of_rival(registry: Registry, rival: int | None, valid: pd.DataFrame) -> dict[str, Predictions]:
+    """What the champion before predicts: it shows what the promotion was worth."""
+    if rival is None or valid.empty:
+        return {}
+    try:
+        return {PREVIOUS: registry.bundle(rival).model.predict(valid)}
+    except RegistryError:  # its files are gone, or another environment predicts otherwise
+        return {}
