@@ -81,14 +81,13 @@ def read(
 ) -> pd.DataFrame:
     """Rows of a window, with the labels that have arrived for them."""
     data, captures = settings.data, settings.captures
+    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
     rows = sources.read(
-        source, time=data.time, key=data.key, start=start, end=end, captures=captures
+        source, time=data.time, columns=data.features, start=start, end=end, **roles
     )
     if data.labels is None:
         return rows
-    labels = sources.read(
-        data.labels, time=None, key=data.key, target=data.target, captures=captures
-    )
+    labels = sources.read(data.labels, time=None, **roles)
     return join_labels(rows, labels, data)
 
 

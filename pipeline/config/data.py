@@ -1,5 +1,6 @@
 """The section `data`: where rows come from, and what each column holds."""
 
+import codecs
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
@@ -62,12 +63,53 @@ Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
 
+Sign = Annotated[str, Field(min_length=1, max_length=1)]
+
+
 class FileSource(Section):
-    """Rows from CSV or Parquet files."""
+    """Rows from CSV or Parquet files. Options other than `path` are named as in pandas."""
 
     kind: Literal["file"]
     path: str
-    """A path, glob or fsspec URL; the file extension tells the format."""
+    """A path, a glob, a folder, or an fsspec URL of these. Parts of it such as `month=2013-02`
+    below a folder or a wildcard are columns."""
+    format: Literal["csv", "parquet"] | None = None
+    """Format of the files; empty: as their endings tell."""
+    compression: Literal["infer", "gzip", "bz2", "xz", "zip"] | None = "infer"
+    """Compression of the files; `infer`: as their endings tell."""
+    sep: Sign = ","
+    """CSV: what separates two values."""
+    decimal: Sign = "."
+    """CSV: the decimal point."""
+    quotechar: Sign = '"'
+    """CSV: what encloses a value that holds a separator."""
+    encoding: str = "utf-8"
+    """CSV: the encoding of the text."""
+    na_values: tuple[str, ...] = ()
+    """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
+    times the usual ones, such as NA and null, count as well; in other columns these are labels."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            codecs.lookup(encoding)
+        except (LookupError, ValueError):
+            rule = f"must be an encoding that Python knows, such as utf-8. Got {encoding!r}"
+            raise ValueError(rule) from None
+        return encoding
+
+    @model_validator(mode="after")
+    def _csv(self) -> Self:
+        signs = {"sep": self.sep, "decimal": self.decimal, "quotechar": self.quotechar}
+        if len(set(signs.values())) < len(signs):
+            rule = f"sep, decimal and quotechar must differ. Got {signs}"
+            raise ValueError(rule)
+        given = sorted({*signs, "encoding", "na_values"} & self.model_fields_set)
+        if given and self.format == "parquet":
+            rule = f"{', '.join(given)} must only be set for CSV files. Got the format parquet"
+            raise ValueError(rule)
+        return self
 
 
 class SqlSource(Section):

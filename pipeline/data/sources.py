@@ -8,8 +8,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from pipeline.columns import as_time, require
-from pipeline.config import CaptureSource, FileSource, FunctionSource, Source, SqlSource
+from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import read_captures, read_labels
+from pipeline.data.declared import Declared, declare, with_texts
 from pipeline.data.files import Window, first_line, read_files
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
 
@@ -20,6 +21,7 @@ def read(
     time: str | None,
     key: str | None = None,
     target: str | None = None,
+    columns: Columns | None = None,
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -36,7 +38,9 @@ def read(
     time : str
         Name of the time column; None for rows without one, such as labels.
     key, target : str, optional
-        Names that captured rows and labels get for their key and their label.
+        Names of the key, which is text, and of the target.
+    columns : dict of str to Column, optional
+        The declared columns: categorical ones are read as text and numeric ones as numbers.
     start, end : Timestamp, optional
         The window; None leaves a side open.
     captures : Path, optional
@@ -52,17 +56,19 @@ def read(
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
+    declared = declare(columns or {}, key=key, time=time, target=target)
     partial = False
     match source:
         case FileSource():
-            frame, partial = read_files(source.path, window)
+            frame, partial = read_files(source, window, declared)
         case SqlSource():
-            frame = _query(source, window)
+            frame = _query(source, window, declared)
         case FunctionSource():
             frame = _call(source, window)
         case CaptureSource():
             frame = _captured(captures, window)
-            frame = frame.rename(columns={"captured_at": time, "key": key, "target": target})
+            label = {"target": target} if time is None else {"captured_at": time}
+            frame = frame.rename(columns={"key": key, **label})
     if time is None:
         return frame
     if time not in frame.columns:
@@ -110,7 +116,7 @@ def _utc(moment: pd.Timestamp | None) -> pd.Timestamp | None:
     return moment.tz_convert("UTC").tz_localize(None)
 
 
-def _query(source: SqlSource, window: Window) -> pd.DataFrame:
+def _query(source: SqlSource, window: Window, declared: Declared) -> pd.DataFrame:
     query = sa.text(source.query)
     try:
         engine = sa.create_engine(source.url.get_secret_value())
@@ -124,11 +130,15 @@ def _query(source: SqlSource, window: Window) -> pd.DataFrame:
     named = {name: value for name, value in bounds.items() if name in query.compile().params}
     try:
         with engine.connect() as connection:
-            return pd.read_sql_query(query, connection, params=named)
-    except (sa.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
+            result = connection.execute(query, named)
+            # Numbers stay as the database gave them: pandas would round identifiers beside a null.
+            rows = pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
+    except sa.exc.SQLAlchemyError as error:
         raise _sql_error(error) from error
     finally:
         engine.dispose()
+    require(rows, [])
+    return with_texts(rows, declared).infer_objects()
 
 
 def _bounds(window: Window, *, text: bool) -> dict[str, datetime | str]:
@@ -147,15 +157,14 @@ def _bounds(window: Window, *, text: bool) -> dict[str, datetime | str]:
 
 
 def _sql_error(error: Exception) -> PipelineError:
-    origin = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
-    cause = getattr(origin, "orig", None) or origin
+    cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlite_errorcode", None)
     got = first_line(cause)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
         return DataError(message)
     # Which of the two a driver raises when nobody answers, is its own choice.
-    no_answer = isinstance(origin, sa.exc.OperationalError | sa.exc.InterfaceError)
+    no_answer = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
     if no_answer and code != sqlite3.SQLITE_ERROR:
         return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
     return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from pipeline.config import CaptureSource, FileSource, FunctionSource, SqlSource
+from pipeline.config import CaptureSource, FileSource, FunctionSource, Numeric, SqlSource
 from pipeline.data.captures import Layout
 from pipeline.data.sources import read
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
@@ -33,6 +33,13 @@ def days(frame, start, end):
 
 
 @pytest.fixture
+def declared(data):
+    """The roles and the features of `rows`."""
+    features = data.features | {"spend": Numeric()}
+    return {"time": "at", "key": "id", "target": "churned", "columns": features}
+
+
+@pytest.fixture
 def database(tmp_path, rows):
     path = tmp_path / "rows.db"
     engine = sa.create_engine(f"sqlite:///{path}")
@@ -42,19 +49,19 @@ def database(tmp_path, rows):
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-def test_rows_come_back_from_a_file_of_each_format(tmp_path, rows, ending):
+def test_rows_come_back_from_a_file_of_each_format(tmp_path, rows, declared, ending):
     path = tmp_path / f"rows.{ending}"
     rows.to_parquet(path) if ending == "parquet" else rows.to_csv(path, index=False)
 
-    pd.testing.assert_frame_equal(read(file(path), time="at"), rows)
+    pd.testing.assert_frame_equal(read(file(path), **declared), rows)
 
 
-def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path, rows):
+def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path, rows, declared):
     rows[300:].to_parquet(tmp_path / "b.parquet")
     rows[:300].to_csv(tmp_path / "a.csv", index=False)
     rows[:0].to_csv(tmp_path / "c.csv", index=False)
 
-    pd.testing.assert_frame_equal(read(file(tmp_path / "*"), time="at"), rows)
+    pd.testing.assert_frame_equal(read(file(tmp_path / "*"), **declared), rows)
 
 
 @pytest.mark.parametrize(
