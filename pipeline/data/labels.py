@@ -1,14 +1,21 @@
 """Labels that arrive after their rows: joined by key, and usable only after a delay."""
 
+import logging
+
 import pandas as pd
 
 from pipeline.columns import as_text, require
 from pipeline.config import Data
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 
 def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Join the newest label of each key to its row; rows without a label get a null target.
+
+    Keys are compared as text, without blanks around them and with whole numbers such as `7.0`
+    written `7`. A warning is logged if no row has the key of a label.
 
     Raises
     ------
@@ -16,9 +23,33 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.Data
         If the labels lack the key column or the target column.
     """
     require(labels, [data.key, data.target])
-    keyed = labels[[data.key, data.target]].assign(**{data.key: as_text(labels[data.key])})
-    newest = keyed.drop_duplicates(data.key, keep="last")
-    return rows.drop(columns=data.target, errors="ignore").merge(newest, on=data.key, how="left")
+    keyed = labels[[data.key, data.target]].assign(**{data.key: _comparable(labels[data.key])})
+    newest = keyed.dropna(subset=data.key).drop_duplicates(data.key, keep="last")
+    wanted = _comparable(rows[data.key])
+    if len(rows) and len(newest) and not wanted.isin(newest[data.key]).any():
+        logger.warning(_nothing_joined(wanted.dropna(), newest[data.key]))
+    found = newest.set_index(data.key).reindex(pd.Index(wanted)).set_axis(rows.index)
+    return pd.concat([rows.drop(columns=data.target, errors="ignore"), found], axis=1)
+
+
+def _comparable(keys: pd.Series) -> pd.Series:
+    return as_text(keys).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+
+
+def _nothing_joined(rows: pd.Series, labels: pd.Series) -> str:
+    """Say that no row has the key of a label, with examples of both and what may differ."""
+    message = (
+        f"None of the {len(labels)} keys of data.labels ({_some(labels)}) is the key of one of "
+        f"{len(rows)} rows ({_some(rows)}), so that no row has a label."
+    )
+    plain = [keys.str.lstrip("0").str.casefold() for keys in (rows, labels)]
+    if plain[0].isin(plain[1]).any():
+        return f"{message} They differ in zeros before them or in case: spell them alike."
+    return f"{message} Unless no label has arrived yet, correct data.key or data.labels."
+
+
+def _some(keys: pd.Series) -> str:
+    return ", ".join(map(repr, keys[:3]))
 
 
 def labelled(rows: pd.DataFrame, data: Data, *, as_of: pd.Timestamp) -> pd.DataFrame:
