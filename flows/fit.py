@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.steps import check, read, without_set_aside
 from pipeline.config import Numeric, Settings
+from pipeline.data import validation
 from pipeline.data.labels import labelled
 from pipeline.errors import DataError
 from pipeline.monitoring.targets import describe_target
@@ -44,8 +45,12 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     """
     data, training = settings.data, settings.training
     kept, left_out = _window(settings, registry, until)
-    valid = check(settings, kept, f"training {until:%Y-%m-%d}").valid
-    rows = labelled(valid, data, as_of=until)
+    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    valid = checked.valid
+    # A class that nobody declared must not vanish from training, so it is refused here.
+    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
+    labels = fitting.checked_target(rows, data, settings.task)
+    rows = rows.assign(**{data.target: labels})
     trained = fitting.train(rows, data, training, task=settings.task)
     tags = {
         "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",

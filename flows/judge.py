@@ -206,7 +206,8 @@ def _report(
 
 def _target_faults(settings: Settings, registry: Registry, batch: Gathered) -> tuple[Cause, ...]:
     """Faults of the labels that have arrived with the batch."""
-    data, bundle, valid = settings.data, registry.bundle(batch.version), batch.checked.valid
+    data, bundle = settings.data, registry.bundle(batch.version)
+    valid = validation.as_they_came(batch.checked, data.target)
     known = labelled(valid, data, as_of=batch.end) if data.target in valid else valid[:0]
     if bundle.targets is None or known.empty:
         return ()

@@ -93,7 +93,11 @@ def read(
 
 @task(cache_policy=NO_CACHE)
 def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
-    """Valid rows and refused rows; the refused rows are written to disk with their reasons."""
+    """Valid rows and refused rows; the refused rows are written to disk with their reasons.
+
+    Labels of valid rows are numbers; a row whose label is none counts as unlabelled, with a
+    warning.
+    """
     folder = quarantine_folder(settings)
     try:
         validated = validation.validate(rows, settings.data, source=name)
@@ -107,7 +111,17 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
             table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
             description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
         )
-    return validated
+    checked = validation.with_labels(validated, settings.data.target, settings.task)
+    if checked.labels is not None:
+        strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
+        get_run_logger().warning(
+            "%d of %d rows of %s hold a label that is none (%s); they count as unlabelled.",
+            len(strays),
+            len(checked.valid),
+            name,
+            ", ".join(strays.map(repr).drop_duplicates()[:5]),
+        )
+    return checked
 
 
 def without_set_aside(

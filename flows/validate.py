@@ -6,6 +6,8 @@ import pandas as pd
 from prefect import flow
 
 from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
+from pipeline.data import validation
+from pipeline.training import fitting
 
 
 @flow(name="validate", on_failure=[page_failure])
@@ -22,6 +24,9 @@ def validate(
     rows = patient(read.fn)(settings, chosen or settings.data.train, first, last)
     name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")
     validated = check(settings, rows, name)
+    if source == "train":
+        came = validation.as_they_came(validated, settings.data.target)
+        fitting.checked_target(came, settings.data, settings.task)
     return {
         "rows": len(rows),
         "valid": len(validated.valid),

@@ -21,6 +21,8 @@ __all__ = ["infer_columns"]
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
+_TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
+"""What pandas takes for truth values in a CSV file."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -92,6 +94,36 @@ def as_number(values: pd.Series) -> pd.Series:
         if dates.any():
             numbers[dates] = _seconds(values[dates])
     return numbers
+
+
+def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
+    """Convert labels to numbers, and find the values that are no label.
+
+    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these.
+    Labels of a regression are finite numbers; a length of time becomes seconds.
+
+    Returns
+    -------
+    labels : Series of float64
+        NaN where a value is null or no label.
+    strays : Series of bool
+        Where a value is neither null nor a label. Dates are none: they have no unit.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    if task == "classification":
+        values = values.map(
+            lambda value: _TRUTH.get(value, value) if isinstance(value, str) else value
+        )
+    numbers = as_number(values)
+    if values.dtype.kind in ("M" if task == "regression" else "mM"):
+        right = pd.Series(data=False, index=values.index)
+    elif task == "classification":
+        right = numbers.isin([0, 1])
+    else:
+        dates = values.map(lambda value: isinstance(value, dt.date)).astype(bool)
+        right = np.isfinite(numbers) & ~dates
+    return numbers.where(right), values.notna() & ~right
 
 
 def as_time(values: pd.Series) -> pd.Series:

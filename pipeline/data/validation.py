@@ -1,13 +1,21 @@
 """Splits rows into valid and refused ones, and keeps the refused ones with their reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import as_text, as_time, conform, pandera_schema, range_rule, require
+from pipeline.columns import (
+    as_target,
+    as_text,
+    as_time,
+    conform,
+    pandera_schema,
+    range_rule,
+    require,
+)
 from pipeline.config import Categorical, Columns, Data, Numeric
 from pipeline.errors import DataError
 
@@ -29,11 +37,14 @@ class Validated:
         Refused rows, unchanged, with an extra column ``quarantine_reason``.
     reasons : dict of str to int
         Number of rows refused for each reason; a row may have several reasons.
+    labels : Series or None
+        Labels of `valid` as they came, where some are none of the task and are null in `valid`.
     """
 
     valid: pd.DataFrame
     quarantined: pd.DataFrame
     reasons: dict[str, int]
+    labels: pd.Series | None = None
 
 
 def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Validated:
@@ -80,6 +91,26 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
         )
         raise NoValidRowError(message, Validated(valid, quarantined, counts))
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
+
+
+def with_labels(validated: Validated, target: str, task: str) -> Validated:
+    """Convert the labels of valid rows to numbers; a value that is not a label becomes null.
+
+    A stray label says nothing against its row, so the row stays and counts as unlabelled.
+    """
+    if target not in validated.valid:
+        return validated
+    came = validated.valid[target]
+    labels, strays = as_target(came, task)
+    mixed = labels.astype(object).where(~strays, came) if strays.any() else None
+    return replace(validated, valid=validated.valid.assign(**{target: labels}), labels=mixed)
+
+
+def as_they_came(validated: Validated, target: str) -> pd.DataFrame:
+    """Valid rows with their labels, also those that are none of the task."""
+    if validated.labels is None:
+        return validated.valid
+    return validated.valid.assign(**{target: validated.labels})
 
 
 class NoValidRowError(DataError):

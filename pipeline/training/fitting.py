@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
-from pipeline.columns import Floats, Matrix, known_categories, require
+from pipeline.columns import Floats, Matrix, as_target, known_categories, require
 from pipeline.config import Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.metrics import compute_metrics, importance, mean_loss
@@ -101,7 +101,13 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         If the estimator or its parameters are wrong.
     """
     require(rows, [data.time, data.target])
-    _check_target(rows, data, task)
+    if rows.empty:
+        message = (
+            "The training window has no labelled rows. Check data.label_delay and data.labels."
+        )
+        raise DataError(message)
+    rows = rows.assign(**{data.target: checked_target(rows, data, task, nullable=False)})
+    _check_variety(rows, data, "of the training window")
     newest = rows[data.time] >= rows[data.time].max() - training.holdout
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
@@ -129,24 +135,38 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     )
 
 
-def _check_target(rows: pd.DataFrame, data: Data, task: str) -> None:
-    if rows.empty:
-        message = "The training window has no labelled rows. Check data.label_delay."
-        raise DataError(message)
+def checked_target(
+    rows: pd.DataFrame, data: Data, task: str, *, nullable: bool = True
+) -> pd.Series:
+    """Labels of training rows as numbers.
+
+    Raises
+    ------
+    DataError
+        If the target column is missing, a value is not a label, or a label is null and may not be.
+    """
+    require(rows, [data.target])
     target = rows[data.target]
-    text = pd.api.types.is_string_dtype(target)
-    if task == "classification":
-        rule, right = "0 and 1 only", target.isin([0, 1]) & (not text)
-    else:
-        numbers = pd.to_numeric(target, errors="coerce").to_numpy("float64", na_value=np.nan)
-        rule, right = "finite numbers only", np.isfinite(numbers) & (not text)
-    wrong = [repr(value) for value in target[~right].drop_duplicates()[:5].tolist()]
-    if wrong:
-        message = (
-            f"Target {data.target!r} must hold {rule}. Got {', '.join(wrong)}. Fix the source."
-        )
+    labels, strays = as_target(target, task)
+    wrong = strays if nullable else labels.isna()
+    if wrong.any():
+        got = ", ".join(list(dict.fromkeys(map(repr, target[wrong].tolist())))[:5])
+        rule, cure = _RULES[task]
+        message = f"Target {data.target!r} must hold {rule} only. Got {got}. {cure}"
         raise DataError(message)
-    _check_variety(rows, data, "of the training window")
+    return labels
+
+
+_RULES = {
+    "classification": (
+        "0 and 1",
+        "Write 0 and 1 in the source, and leave a label empty that is not known.",
+    ),
+    "regression": (
+        "finite numbers",
+        "Convert it in the source, and leave a label empty that is not known.",
+    ),
+}
 
 
 def _check_variety(rows: pd.DataFrame, data: Data, where: str) -> None:

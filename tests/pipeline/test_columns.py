@@ -12,6 +12,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from pipeline.columns import (
     as_number,
+    as_target,
     as_text,
     as_time,
     conform,
@@ -300,3 +301,39 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
 def test_rows_with_a_repeated_column_name_cannot_be_declared():
     with pytest.raises(DataError, match=r"rows hold a more than once\. Fix the source"):
         infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+ZERO_ONE = [1, 0, None]
+TARGETS = [
+    ("classification", pd.Series([1, 0, None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([True, False, None], dtype="boolean"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([True, False, None], dtype=object), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series(["1", "0", None], dtype="category"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([1, 0, None], dtype="category"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series(["TRUE", "false", None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", arrow([True, False, None], pa.bool_()), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([Decimal(1), Decimal("0.0"), None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([1, "yes", 9], dtype=object), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series([1, [1], np.ones(2)], dtype=object), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series([1, 0.5, np.inf]), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series(["no", "yes", None]), [None] * 3, [1, 1, 0]),
+    ("classification", pd.Series(pd.to_timedelta(["1s", None])), [None] * 2, [1, 0]),
+    ("classification", pd.Series(pd.to_datetime([0, None])), [None] * 2, [1, 0]),
+    ("regression", pd.Series([1.5, None, -np.inf]), [1.5, None, None], [0, 0, 1]),
+    ("regression", pd.Series([Decimal("1.5"), None, "x"]), [1.5, None, None], [0, 0, 1]),
+    ("regression", pd.Series(pd.to_timedelta(["1h", None])), [3600, None], [0, 0]),
+    ("regression", pd.Series(pd.to_datetime(["2026-01-01", None])), [None] * 2, [1, 0]),
+    ("regression", pd.Series([dt.date(2026, 1, 1), 2], dtype=object), [None, 2], [1, 0]),
+    ("regression", pd.Series([1j, 2]), [None] * 2, [1, 1]),
+    ("regression", pd.Series(["1.5", "1,5", ""]), [1.5, None, None], [0, 1, 1]),
+    ("regression", pd.Series([], dtype=object), [], []),
+]
+
+
+@pytest.mark.parametrize(("task", "values", "expected", "stray"), TARGETS)
+def test_labels_become_numbers_and_every_other_value_is_a_stray(task, values, expected, stray):
+    labels, strays = as_target(values, task)
+
+    assert labels.dtype == "float64"
+    assert [None if pd.isna(label) else label for label in labels] == expected
+    assert strays.astype(int).tolist() == stray

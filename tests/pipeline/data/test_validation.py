@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
 from pipeline.columns import as_text, as_time, conform, pandera_schema
-from pipeline.data.validation import REASON, NoValidRowError, Validated, keep, quarantine, validate
+from pipeline.data.validation import (
+    REASON,
+    NoValidRowError,
+    Validated,
+    as_they_came,
+    keep,
+    quarantine,
+    validate,
+    with_labels,
+)
 from pipeline.errors import DataError
 
 PLAN = "plan must be one of {free, pro, team}"
@@ -282,3 +291,23 @@ def test_kept_rows_are_unchanged_and_their_folder_is_made(tmp_path, frame):
     (path,) = (tmp_path / "new").iterdir()
     assert path.name == "b broken.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+
+
+def test_a_label_that_is_none_of_the_task_leaves_its_row_valid_and_unlabelled(frame, data):
+    frame["churned"] = frame["churned"].astype(object)
+    frame.loc[[3, 5], "churned"] = ["unknown", 9]
+
+    validated = with_labels(validate(frame, data), "churned", "classification")
+
+    assert len(validated.valid) == len(frame)
+    assert validated.valid.index[validated.valid["churned"].isna()].tolist() == [3, 5]
+    came = as_they_came(validated, "churned")["churned"]
+    assert came[[3, 5]].tolist() == ["unknown", 9]
+    assert came.drop([3, 5]).tolist() == frame["churned"].drop([3, 5]).tolist()
+
+
+def test_rows_without_a_target_have_no_labels(frame, data):
+    validated = validate(frame.drop(columns="churned"), data)
+
+    assert with_labels(validated, "churned", "classification") is validated
+    assert as_they_came(validated, "churned") is validated.valid

@@ -1,0 +1,54 @@
+"""What comes in through the flows: labels of other classes, moments, and odd names."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from flows.monitor import monitor
+from flows.steps import opened
+from flows.train import train
+from flows.validate import validate
+from pipeline.errors import DataError
+from pipeline.registry import records
+
+pytestmark = pytest.mark.integration
+
+FIRST, SECOND = pd.Timestamp("2026-02-16"), pd.Timestamp("2026-02-23")
+
+
+def test_live_labels_that_are_no_class_count_as_unlabelled(
+    trained, tmp_path, make_shop_rows, caplog
+):
+    rows = make_shop_rows().astype({"churned": object})
+    first = rows.index[(rows["at"] >= FIRST) & (rows["at"] < SECOND)]
+    rows.loc[first, "churned"] = rows.loc[first, "churned"].map({0: "0", 1: "True"})
+    rows.loc[first[:20], "churned"] = "unknown"
+    rows.astype({"churned": "str"}).to_csv(tmp_path / "rows.csv", index=False)
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["live"] = {"kind": "file", "path": str(tmp_path / "rows.csv")}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    result = monitor(trained)
+    monitor(trained)
+
+    assert result["rows"] == len(first)
+    _, registry = opened(trained)
+    performance = records.read_history(registry).batches[0].performance
+    assert performance.rows == len(first) - 20
+    assert "20 of 336 rows of batch 2026-02-16T0000 hold a label that is none ('unknown')" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("command", [validate, train])
+def test_training_rows_of_other_classes_are_refused_in_one_sentence(
+    shop, tmp_path, make_shop_rows, command
+):
+    rows = make_shop_rows()
+    rows["churned"] = rows["churned"].map({0: "no", 1: "yes"})
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    with pytest.raises(
+        DataError, match=r"^Target 'churned' must hold 0 and 1 only\. Got '(yes|no)', .* Write 0"
+    ):
+        command(shop)
