@@ -21,7 +21,7 @@ from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import Registry
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import PREDICTION, Trained
+from pipeline.training.fitting import BASELINE, PREDICTION, ROW_LOSS, Trained
 from pipeline.training.metrics import losses
 from pipeline.training.model import Predictions
 
@@ -187,7 +187,9 @@ def _heldout(settings: Settings, trained: Trained) -> pd.DataFrame:
     heldout = trained.heldout[[data.key, data.time, data.target, PREDICTION]]
     target = heldout[data.target].to_numpy(dtype=np.float64)
     predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
-    return heldout.assign(baseline=trained.trivial, loss=losses(settings.task, target, predicted))
+    lost = losses(settings.task, target, predicted)
+    trivial = np.full(len(heldout), trained.trivial)
+    return heldout.assign(**{BASELINE: trivial, ROW_LOSS: lost})
 
 
 def _ranges(settings: Settings, valid: pd.DataFrame) -> dict[str, list[float]]:

@@ -189,10 +189,11 @@ def _report(
     data, policy = settings.data, settings.monitoring
     bundle, valid = registry.bundle(batch.version), batch.checked.valid
     predictions = bundle.predict_as_reference(valid, valid[data.key])
+    predicted = bundle.reference.prediction or PREDICTION
     roles = [data.key, data.time, data.target]
     return drift.compare(
         reference=bundle.reference,
-        current=valid[list(data.features)].assign(**{PREDICTION: predictions}),
+        current=valid[list(data.features)].assign(**{predicted: predictions}),
         recent=records.summaries(registry, recent),
         alpha=policy.alpha,
         persistence=policy.persistence,

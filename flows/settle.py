@@ -12,6 +12,7 @@ from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
+from pipeline.training.fitting import ROW_LOSS
 from pipeline.training.metrics import compute_metrics, losses
 
 
@@ -91,7 +92,7 @@ def performance_of(
         batch=name,
         metrics=compute_metrics(settings.task, target, predicted),
         current=pd.Series(losses(settings.task, target, predicted), index=known[data.time]),
-        heldout=bundle.heldout.set_index(data.time)["loss"],
+        heldout=bundle.heldout.set_index(data.time)[ROW_LOSS],
         length=settings.monitoring.batch,
         allowed=settings.monitoring.performance_loss,
         earlier=earlier[1 - settings.monitoring.persistence :],

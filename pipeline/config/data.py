@@ -16,6 +16,9 @@ from pydantic import (
 
 from pipeline.config.fields import Duration, Section, written
 
+RESERVED = "holdfast-"
+"""How names of Holdfast's own columns begin; no column of a table may have such a name."""
+
 
 class Numeric(Section):
     """A column of numbers."""
@@ -174,6 +177,10 @@ class Data(Section):
             for role, name in roles.items()
             if name in features
         ]
+        names = [*features, *roles.values()]
+        taken = sorted({name for name in names if name.startswith(RESERVED)})
+        if taken:
+            problems.append(f"no column may begin with {RESERVED!r}. Got {', '.join(taken)}")
         if len(set(roles.values())) < len(roles):
             problems.append(f"key, time and target must be three columns. Got {roles}")
         if problems:

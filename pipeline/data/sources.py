@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
-from pipeline.data.captures import read_captures, read_labels
+from pipeline.data.captures import AT, KEY, read_captures, read_labels
 from pipeline.data.declared import Declared, declare, with_texts
 from pipeline.data.files import Window, first_line, read_files
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
@@ -67,8 +67,8 @@ def read(
             frame = _call(source, window)
         case CaptureSource():
             frame = _captured(captures, window)
-            label = {"target": target} if time is None else {"captured_at": time}
-            frame = frame.rename(columns={"key": key, **label})
+            labels = {"key": key, "target": target}
+            frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
     if time is None:
         return frame
     if time not in frame.columns:

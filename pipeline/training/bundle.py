@@ -11,7 +11,13 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
-from pipeline.training.fitting import halves_of, predict_by_halves
+from pipeline.training.fitting import (
+    BASELINE,
+    PREDICTION,
+    ROW_LOSS,
+    halves_of,
+    predict_by_halves,
+)
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import Golden
 
@@ -19,6 +25,8 @@ MANIFEST = "manifest.json"
 HALVES = "halves"
 """Folder of the half fits in that of a bundle."""
 TARGETS = "targets.json"
+_FORMER = {"prediction": PREDICTION, "baseline": BASELINE, "loss": ROW_LOSS}
+"""Columns of held-out rows in versions of before."""
 
 
 def sha256_of(folder: Path) -> str:
@@ -44,7 +52,7 @@ class Bundle:
     reference : Reference
         Description of its training rows.
     heldout : DataFrame
-        Key, time, target, ``prediction``, ``baseline`` and ``loss`` of the held-out rows.
+        Key, time and target of the held-out rows, with `PREDICTION`, `BASELINE` and `ROW_LOSS`.
     manifest : dict
         Name, training window, environment, importance and ranges of columns.
     halves : tuple of Model
@@ -107,7 +115,7 @@ class Bundle:
             reference = _read_reference(folder / "reference.json")
             known = (folder / TARGETS).is_file()
             targets = _read_reference(folder / TARGETS) if known else None
-            heldout = pd.read_parquet(folder / "heldout.parquet")
+            heldout = _read_heldout(folder / "heldout.parquet")
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             got = next(iter(str(error).splitlines()), type(error).__name__)
@@ -117,6 +125,11 @@ class Bundle:
         parity.replay(model, golden)
         halves = tuple(Model.load(path) for path in sorted((folder / HALVES).glob("*")))
         return cls(model, golden, reference, heldout, manifest, halves, targets)
+
+
+def _read_heldout(path: Path) -> pd.DataFrame:
+    heldout = pd.read_parquet(path)
+    return heldout if PREDICTION in heldout else heldout.rename(columns=_FORMER)
 
 
 def _read_reference(path: Path) -> Reference:

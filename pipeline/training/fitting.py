@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Floats, Matrix, as_target, known_categories, require
-from pipeline.config import Data, Training, spelled
+from pipeline.config import RESERVED, Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.metrics import compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions, build_estimator
 
-PREDICTION = "prediction"
-"""Name of the column of predictions."""
+PREDICTION = f"{RESERVED}prediction"
+BASELINE = f"{RESERVED}baseline"
+ROW_LOSS = f"{RESERVED}loss"
+"""Names of the columns of predictions, of those of the trivial baseline, and of losses."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Trained:
     judged : Model
         The model fitted without the held-out rows, to which `metrics` belong.
     heldout : DataFrame
-        Held-out rows with the target and the ``prediction`` of `judged`.
+        Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
     trivial : float

@@ -52,3 +52,31 @@ def test_training_rows_of_other_classes_are_refused_in_one_sentence(
         DataError, match=r"^Target 'churned' must hold 0 and 1 only\. Got '(yes|no)', .* Write 0"
     ):
         command(shop)
+
+
+NAMES = {"amount": "prediction", "age": "key", "plan": "loss", "id": "baseline", "at": "rival"}
+
+
+@pytest.mark.parametrize("target", ["champion", "challenger"])
+def test_columns_may_have_any_name_that_is_not_reserved(shop, tmp_path, make_shop_rows, target):
+    names = NAMES | {"churned": target}
+    rows = make_shop_rows().rename(columns=names)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    data = conf["data"]
+    data |= {role: names[data[role]] for role in ("key", "time", "target")}
+    data["features"] = {names[name]: column for name, column in data["features"].items()}
+    conf["promotion"] = {"slices": ["loss"]}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    first, batch = train(shop), monitor(shop)
+    second = train(shop)
+
+    assert first["promoted"]
+    assert batch["action"] == "none"
+    assert "gain over the champion" in second["reason"]
+    _, registry = opened(shop)
+    heldout = registry.bundle(1).heldout.set_index("baseline")
+    assert heldout[target].equals(rows.set_index("baseline")[target].loc[heldout.index])
+    assert heldout["holdfast-prediction"].between(0, 1, inclusive="neither").all()
+    assert records.read_history(registry).batches[0].drifted == ()

@@ -91,6 +91,17 @@ def test_a_slice_that_is_no_feature_is_named(write):
     assert "promotion.slices must name features. Got carier." in message
 
 
+@pytest.mark.parametrize("role", ["key", "time", "target"])
+def test_names_of_our_own_columns_are_refused(write, role):
+    features = {"holdfast-prediction": {"type": "numeric"}, "prediction": {"type": "numeric"}}
+    text = changed(**{f"data__{role}": "holdfast-x"}, data__features=features)
+
+    message = refusal(write(text))
+
+    got = "holdfast-prediction, holdfast-x."
+    assert f"data.features: no column may begin with 'holdfast-'. Got {got}" in message
+
+
 def test_a_misspelled_key_in_the_file_is_named(write):
     assert "monitoring.alhpa: no such setting" in refusal(write(more="monitoring: {alhpa: 0.1}"))
 

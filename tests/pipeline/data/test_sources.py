@@ -1,3 +1,4 @@
+import json
 import sqlite3
 from contextlib import closing
 
@@ -294,3 +295,31 @@ def test_a_window_of_captures_cannot_be_read_before_its_end(tmp_path):
     assert len(read(source, time="at", captures=path, end=now - pd.Timedelta("10s"))) == 1
     with pytest.raises(DataError, match="is not over"):
         read(source, time="at", captures=path, end=now + pd.Timedelta("1h"))
+
+
+def test_captured_features_may_be_named_like_what_is_stored_beside_them(tmp_path):
+    names = ["key", "target", "prediction", "version", "captured_at"]
+    with Captures(tmp_path / "captures.db") as captures:
+        captures.answer(
+            at=0,
+            request_id="r",
+            layout=Layout("regression", json.dumps(dict.fromkeys(names))),
+            version="1",
+            latency=0,
+            features=np.arange(5.0).reshape(1, 5),
+            unseen=[],
+            keys=["a"],
+            predictions=np.ones(1),
+        )
+
+    found = read(
+        CaptureSource(kind="capture"),
+        time="at",
+        key="id",
+        target="y",
+        captures=tmp_path / "captures.db",
+    )
+
+    assert found[names].iloc[0].tolist() == [0, 1, 2, 3, 4]
+    assert found[["id", "holdfast-prediction"]].iloc[0].tolist() == ["a", 1]
+    assert "y" not in found
