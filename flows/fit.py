@@ -145,7 +145,7 @@ def _bundle(
             **environment.describe(),
         },
         halves=halves,
-        targets=_targets(settings, known, pd.Series(predictions, index=valid[settings.data.key])),
+        targets=_targets(settings, known, valid, predictions),
     )
 
 
@@ -168,12 +168,15 @@ def _reference(
     )
 
 
-def _targets(settings: Settings, known: pd.DataFrame, predictions: pd.Series) -> Reference:
+def _targets(
+    settings: Settings, known: pd.DataFrame, valid: pd.DataFrame, predictions: Predictions
+) -> Reference:
     """Description of the labels beside predictions of models that have not seen them."""
     data = settings.data
+    places = pd.MultiIndex.from_frame(valid[data.identity])
     return describe_target(
         known[data.target],
-        predictions[known[data.key]].to_numpy(),
+        predictions[places.get_indexer(pd.MultiIndex.from_frame(known[data.identity]))],
         labels=settings.task == "classification",
         time=known[data.time],
         block=settings.monitoring.batch,

@@ -179,8 +179,8 @@ def _held_out(
     data = settings.data
     window = (times.min(), times.max() + pd.Timedelta("1us"))
     rows = _valid(settings, history, data.train, window, version)
-    answers = rows[[data.key, *settings.promotion.slices]]
-    return judged.merge(answers.assign(**{_own("rival"): rival.predict(rows)}), on=data.key)
+    answers = rows[[*data.identity, *settings.promotion.slices]]
+    return judged.merge(answers.assign(**{_own("rival"): rival.predict(rows)}), on=data.identity)
 
 
 def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:

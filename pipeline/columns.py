@@ -225,7 +225,11 @@ def encode(
 
 
 def pandera_schema(
-    columns: Columns, *, key: str | None = None, time: str | None = None
+    columns: Columns,
+    *,
+    key: str | None = None,
+    time: str | None = None,
+    identity: Sequence[str] | None = None,
 ) -> pa.DataFrameSchema:
     """Build the Pandera schema of conformed rows; requests to the served API obey it too.
 
@@ -234,14 +238,22 @@ def pandera_schema(
     columns : dict of str to Column
         Declared columns.
     key, time : str, optional
-        Columns that must have a value in every row; keys must be unique.
+        Columns that must have a value in every row.
+    identity : sequence of str, optional
+        Columns that together must be unique; by default the key.
     """
     rules = {name: _rule(column) for name, column in columns.items()}
     if key is not None:
-        rules[key] = pa.Column(str, unique=True, report_duplicates="exclude_first")
+        rules[key] = pa.Column(str)
     if time is not None:
         rules[time] = pa.Column("datetime64[us]")
-    return pa.DataFrameSchema(rules, strict=False)
+    unique = [key] if identity is None and key is not None else identity
+    return pa.DataFrameSchema(
+        rules,
+        strict=False,
+        unique=None if unique is None else list(unique),
+        report_duplicates="exclude_first",
+    )
 
 
 def limits(column: Numeric) -> tuple[float, float]:

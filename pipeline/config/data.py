@@ -159,6 +159,9 @@ class Data(Section):
     """Rows of key and target, joined when they have arrived; empty: the target of `live`."""
     key: str
     """Column that identifies a row; labels are joined by it."""
+    key_unique: bool = True
+    """Whether a key may come once only. If not, as with repeated sales of one thing, key and time
+    together identify a row, and every row of a key gets the key's label from `labels`."""
     time: str
     """Column that orders the rows."""
     target: str
@@ -167,6 +170,11 @@ class Data(Section):
     """How long after its time the label of a row is known."""
     features: Columns = Field(min_length=1)
     """The columns that the model sees, each declared once."""
+
+    @property
+    def identity(self) -> list[str]:
+        """Columns that together identify a row."""
+        return [self.key] if self.key_unique else [self.key, self.time]
 
     @field_validator("features")
     @classmethod
@@ -182,7 +190,10 @@ class Data(Section):
         if taken:
             problems.append(f"no column may begin with {RESERVED!r}. Got {', '.join(taken)}")
         if len(set(roles.values())) < len(roles):
-            problems.append(f"key, time and target must be three columns. Got {roles}")
+            problems.append(
+                f"key, time and target must be three columns, as rows that share a time would "
+                f"share a key, and a target that is known beforehand tells nothing. Got {roles}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return features

@@ -80,3 +80,21 @@ def test_columns_may_have_any_name_that_is_not_reserved(shop, tmp_path, make_sho
     assert heldout[target].equals(rows.set_index("baseline")[target].loc[heldout.index])
     assert heldout["holdfast-prediction"].between(0, 1, inclusive="neither").all()
     assert records.read_history(registry).batches[0].drifted == ()
+
+
+def test_a_key_may_come_again_where_it_need_not_be_unique(shop, tmp_path, make_shop_rows):
+    rows = make_shop_rows()
+    rows["id"] = [f"r{i // 2}" for i in range(len(rows))]
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["key_unique"] = False
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    first, batch, second = train(shop), monitor(shop), train(shop)
+
+    assert first["promoted"]
+    assert (batch["rows"], batch["action"]) == (336, "none")
+    assert "gain over the champion" in second["reason"]
+    _, registry = opened(shop)
+    decision = registry.read(registry.version(2).run_id, "gate.json")
+    assert decision["rows"] == (registry.bundle(2).heldout["at"] >= registry.version(1).until).sum()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
 from pipeline.columns import as_text, as_time, conform, pandera_schema
+from pipeline.config import Data
 from pipeline.data.validation import (
     REASON,
     NoValidRowError,
@@ -311,3 +312,23 @@ def test_rows_without_a_target_have_no_labels(frame, data):
 
     assert with_labels(validated, "churned", "classification") is validated
     assert as_they_came(validated, "churned") is validated.valid
+
+
+def test_keys_may_come_again_at_another_time_where_they_need_not_be_unique(frame, data):
+    repeated = Data.model_validate(data.model_dump() | {"key_unique": False})
+    frame.loc[[3, 4, 5], "id"] = "r2"
+    frame.loc[5, "at"] = frame.loc[4, "at"]
+
+    assert validate(frame, data).reasons == {"id must be unique": 3}
+    validated = validate(frame, repeated)
+    assert validated.reasons == {"id and at must be unique together": 1}
+    assert validated.quarantined["amount"].tolist() == frame["amount"][[5]].tolist()
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_rows_without_a_key_are_refused_for_that_alone(frame, data, unique):
+    declared = Data.model_validate(data.model_dump() | {"key_unique": unique})
+    frame.loc[[3, 4], "id"] = None
+    frame.loc[4, "at"] = frame.loc[3, "at"]
+
+    assert validate(frame, declared).reasons == {"id must not be null": 2}
