@@ -122,7 +122,9 @@ class SqlSource(Section):
     url: SecretStr
     """An SQLAlchemy address."""
     query: str
-    """A SELECT statement; `:start` and `:end` are bound where the statement names them."""
+    """A SELECT statement; `:start` and `:end`, in UTC, are bound where the statement names them. In
+    SQLite, whose times are text, they are written as its rows are; where rows spell their times in
+    several ways or with zones, they lie days outside of the window, and rows are left out later."""
 
 
 class FunctionSource(Section):

@@ -1,18 +1,17 @@
 """Rows from files, databases, a user's function or the served API's captures."""
 
 import sqlite3
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-import sqlalchemy as sa
 
 from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import AT, KEY, read_captures, read_labels
-from pipeline.data.declared import Declared, declare, with_texts
-from pipeline.data.files import Window, first_line, read_files
-from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+from pipeline.data.databases import read_query
+from pipeline.data.declared import declare
+from pipeline.data.files import Window, read_files
+from pipeline.errors import DataError, PipelineError
 
 
 def read(
@@ -62,7 +61,7 @@ def read(
         case FileSource():
             frame, partial = read_files(source, window, declared)
         case SqlSource():
-            frame = _query(source, window, declared)
+            frame = read_query(source, window, declared)
         case FunctionSource():
             frame = _call(source, window)
         case CaptureSource():
@@ -114,60 +113,6 @@ def _utc(moment: pd.Timestamp | None) -> pd.Timestamp | None:
     if moment is None or moment.tz is None:
         return moment
     return moment.tz_convert("UTC").tz_localize(None)
-
-
-def _query(source: SqlSource, window: Window, declared: Declared) -> pd.DataFrame:
-    query = sa.text(source.query)
-    try:
-        engine = sa.create_engine(source.url.get_secret_value())
-    except (sa.exc.ArgumentError, ImportError) as error:
-        message = (
-            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
-            "Correct it or install its driver."
-        )
-        raise ConfigError(message) from error
-    bounds = _bounds(window, text=engine.dialect.name == "sqlite")
-    named = {name: value for name, value in bounds.items() if name in query.compile().params}
-    try:
-        with engine.connect() as connection:
-            result = connection.execute(query, named)
-            # Numbers stay as the database gave them: pandas would round identifiers beside a null.
-            rows = pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
-    except sa.exc.SQLAlchemyError as error:
-        raise _sql_error(error) from error
-    finally:
-        engine.dispose()
-    require(rows, [])
-    return with_texts(rows, declared).infer_objects()
-
-
-def _bounds(window: Window, *, text: bool) -> dict[str, datetime | str]:
-    """The window as bound parameters.
-
-    SQLite compares times as text, where the shortest spelling of a moment comes before all its
-    others: bound as `2013-02-26`, a row at `2013-02-26 00:00:00` lies inside.
-    """
-    moments = {
-        "start": window.start or pd.Timestamp("1677-09-22"),
-        "end": window.end or pd.Timestamp("2262-04-11"),
-    }
-    if not text:
-        return {name: moment.to_pydatetime() for name, moment in moments.items()}
-    return {name: str(moment).removesuffix(" 00:00:00") for name, moment in moments.items()}
-
-
-def _sql_error(error: Exception) -> PipelineError:
-    cause = getattr(error, "orig", None) or error
-    code = getattr(cause, "sqlite_errorcode", None)
-    got = first_line(cause)
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
-        return DataError(message)
-    # Which of the two a driver raises when nobody answers, is its own choice.
-    no_answer = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-    if no_answer and code != sqlite3.SQLITE_ERROR:
-        return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
-    return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")
 
 
 def _call(source: FunctionSource, window: Window) -> pd.DataFrame:
