@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 import yaml
+from prefect.exceptions import ParameterTypeError
 
+from flows.digest import digest
 from flows.monitor import monitor
 from flows.steps import opened
 from flows.train import train
@@ -98,3 +100,33 @@ def test_a_key_may_come_again_where_it_need_not_be_unique(shop, tmp_path, make_s
     _, registry = opened(shop)
     decision = registry.read(registry.version(2).run_id, "gate.json")
     assert decision["rows"] == (registry.bundle(2).heldout["at"] >= registry.version(1).until).sum()
+
+
+@pytest.mark.parametrize("spelled", ["2026-02-16T01:00+01:00", "2026-02-16", FIRST])
+def test_a_moment_means_the_same_in_every_flow(trained, spelled):
+    assert validate(trained, start=spelled, end="2026-02-23T00:00Z")["rows"] == 336
+    assert monitor(trained, batch=spelled)["batch"] == "2026-02-16T00:00"
+
+
+@pytest.mark.parametrize("word", ["tomorrow", "now", "01/02/2026", "20260.5", ""])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda word: train("shop.yaml", until=word),
+        lambda word: monitor("shop.yaml", batch=word),
+        lambda word: validate("shop.yaml", start=word),
+        lambda word: digest("shop.yaml", until=word),
+    ],
+)
+@pytest.mark.usefixtures("prefect")
+def test_a_moment_that_is_ambiguous_or_a_word_is_refused(call, word):
+    with pytest.raises(ParameterTypeError, match=f"must be a date or time such as.*Got '{word}'"):
+        call(word)
+
+
+def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
+    monitor(trained)
+
+    with pytest.raises(DataError, match="Name 2026-02-16T00:00 or 2026-02-23T00:00"):
+        monitor(trained, batch="2026-02-18")
+    assert monitor(trained)["batch"] == "2026-02-23T00:00"
