@@ -1,5 +1,6 @@
 """What comes in through the flows: labels of other classes, moments, and odd names."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -82,6 +83,22 @@ def test_columns_may_have_any_name_that_is_not_reserved(shop, tmp_path, make_sho
     assert heldout[target].equals(rows.set_index("baseline")[target].loc[heldout.index])
     assert heldout["holdfast-prediction"].between(0, 1, inclusive="neither").all()
     assert records.read_history(registry).batches[0].drifted == ()
+
+
+def test_columns_of_any_name_are_trained_on_and_judged(shop, tmp_path, make_shop_rows):
+    odd = ["L" * 300, "L" * 299 + "M", "a//b", "/x", "../up", "ünï cödé", "a.b.c", "a?b", "$x_$"]
+    rows = make_shop_rows()
+    rows[odd] = np.random.default_rng(0).normal(size=(len(rows), len(odd)))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["features"] |= {name: {"type": "numeric"} for name in odd}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    assert train(shop)["promoted"]
+    assert monitor(shop)["action"] == "none"
+    _, registry = opened(shop)
+    metrics = registry.client.get_run(registry.version(1).run_id).data.metrics
+    assert len([name for name in metrics if name.startswith("importance/")]) == 3 + len(odd)
 
 
 def test_a_key_may_come_again_where_it_need_not_be_unique(shop, tmp_path, make_shop_rows):
