@@ -5,7 +5,9 @@ call these functions, so that they agree about it.
 """
 
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,13 @@ from pipeline.errors import DataError
 
 __all__ = ["infer_columns"]
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
+_FEWEST_TO_JUDGE = 50
+"""Rows from which a column is called an identifier, a constant or a function of the time."""
 _TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -280,23 +286,35 @@ def _rule(column: Numeric | Categorical) -> pa.Column:
     return pa.Column(float, pa.Check.in_range(*limits(column)), nullable=column.nullable)
 
 
-def infer_columns(frame: pd.DataFrame) -> Columns:
+def infer_columns(frame: pd.DataFrame, *, time: str | None = None) -> Columns:
     """Draft a declaration of columns from rows, for a person to read and correct.
 
     Numbers and times become numeric, everything else (booleans too) categorical; a column
     with a null becomes nullable. No range is inferred, because observed extremes are no limits.
+    A warning is logged of each column that looks like an identifier, is constant, or follows from
+    the time of its row, as such columns are seldom of use to a model.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows.
+    time : str, optional
+        The column that orders the rows, which is not declared.
 
     Raises
     ------
     DataError
         If two columns share a name.
     """
-    require(frame, [])
+    require(frame, [] if time is None else [time])
+    times = None if time is None else as_time(frame[time])
     columns: Columns = {}
-    for name in frame.columns:
+    for name in frame.columns.drop([] if time is None else time):
         nullable = bool(frame[name].isna().any())
         kind = Numeric if _is_number(frame[name]) else Categorical
         columns[str(name)] = kind(nullable=nullable)
+        if len(frame) >= _FEWEST_TO_JUDGE and (doubt := _doubt(frame[name], times)):
+            logger.warning("Column %r %s", str(name), doubt)
     return columns
 
 
@@ -305,5 +323,40 @@ def _is_number(values: pd.Series) -> bool:
         return False
     if values.dtype == object:
         there = values.dropna()
-        return len(there) > 0 and all(isinstance(value, dt.date) for value in there)
+        return len(there) > 0 and all(
+            isinstance(value, int | float | Decimal | dt.date) and not isinstance(value, bool)
+            for value in there
+        )
     return pd.api.types.is_numeric_dtype(values) or values.dtype.kind in "mM"
+
+
+def _doubt(values: pd.Series, times: pd.Series | None) -> str:
+    """Why a column is hardly a feature; empty if nothing speaks against it."""
+    texts = as_text(values)
+    if not len(texts.dropna()) or (texts.dropna() == texts.dropna().iloc[0]).all():
+        return "has one value in all rows: leave it out, unless other values are to be expected."
+    if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
+        return "holds moments, which never return: declare a length of time, an hour or a weekday."
+    whole = not _is_number(values) or bool((as_number(values) % 1 == 0).all())
+    if whole and texts.is_unique:
+        return "has another value in each row, as keys do: leave it out, or name it data.key."
+    if times is not None and (part := _part_of(times, texts)):
+        return f"follows from the {part} of its row: it tells the model nothing but the time."
+    return ""
+
+
+def _part_of(times: pd.Series, texts: pd.Series) -> str:
+    """The part of the time that settles every value of a column; empty if none does."""
+    calendar = times.dt
+    parts = {
+        "hour": calendar.hour,
+        "weekday": calendar.day_of_week,
+        "day of the month": calendar.day,
+        "month": calendar.month,
+        "year": calendar.year,
+        "date": calendar.date,
+    }
+    for name, part in parts.items():
+        if 1 < part.nunique() < len(part) / 2 and texts.groupby(part).nunique().max() <= 1:
+            return name
+    return ""

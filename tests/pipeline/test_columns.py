@@ -274,6 +274,9 @@ INFERRED = [
     (pd.Series(["a", None]), Categorical(nullable=True)),
     (pd.Series(["1", "2"]), Categorical()),
     (pd.Series([1, "a"], dtype=object), Categorical()),
+    (pd.Series([Decimal("1.50"), None], dtype=object), Numeric(nullable=True)),
+    (pd.Series([2**60, None], dtype=object), Numeric(nullable=True)),
+    (pd.Series([True, None], dtype=object), Categorical(nullable=True)),
     (pd.Series([1, 2], dtype="category"), Categorical()),
     (pd.Series(pd.to_datetime(["2013-02-26", None])), Numeric(nullable=True)),
     (pd.Series(pd.to_datetime(["2013-02-26"]).tz_localize("UTC")), Numeric()),
@@ -337,3 +340,38 @@ def test_labels_become_numbers_and_every_other_value_is_a_stray(task, values, ex
     assert labels.dtype == "float64"
     assert [None if pd.isna(label) else label for label in labels] == expected
     assert strays.astype(int).tolist() == stray
+
+
+AT = pd.Series(pd.date_range("2026-01-01", periods=200, freq="5h"))
+DRAWN = pd.Series(np.random.default_rng(0).integers(0, 9, 200))
+DOUBTS = [
+    (DRAWN.index.to_series() + 7, "has another value in each row, as keys do"),
+    (DRAWN.index.to_series().astype("float64"), "has another value in each row, as keys do"),
+    (
+        DRAWN.index.map("r{:03}".format).to_series(index=DRAWN.index),
+        "has another value in each row",
+    ),
+    (DRAWN * 0, "has one value in all rows"),
+    (pd.Series([None] * 200), "has one value in all rows"),
+    (AT, "holds moments, which never return"),
+    (AT.dt.hour, "follows from the hour of its row"),
+    (AT.dt.day_name(), "follows from the weekday of its row"),
+    (AT.dt.hour < 12, "follows from the hour of its row"),
+    (AT.dt.strftime("%m-%d"), "follows from the date of its row"),
+]
+
+
+@pytest.mark.parametrize(("values", "doubt"), DOUBTS)
+def test_identifiers_constants_and_functions_of_the_time_are_recognised(values, doubt, caplog):
+    columns = infer_columns(pd.DataFrame({"at": AT, "x": values, "good": DRAWN}), time="at")
+
+    assert list(columns) == ["x", "good"]
+    (record,) = caplog.records
+    assert f"Column 'x' {doubt}" in record.getMessage()
+
+
+@pytest.mark.parametrize("values", [DRAWN, DRAWN + 0.5, DRAWN.astype("str"), DRAWN.cumsum() / 7])
+def test_ordinary_columns_raise_no_doubt(values, caplog):
+    infer_columns(pd.DataFrame({"at": AT, "x": values}), time="at")
+
+    assert not caplog.records
