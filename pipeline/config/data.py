@@ -66,6 +66,8 @@ Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
 
+_CSV_ONLY = ("sep", "decimal", "quotechar", "encoding", "na_values")
+"""Options of a file source that Parquet files do not have."""
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -88,7 +90,7 @@ class FileSource(Section):
     """CSV: what encloses a value that holds a separator."""
     encoding: str = "utf-8"
     """CSV: the encoding of the text."""
-    na_values: tuple[str, ...] = ()
+    na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
     """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
     times the usual ones, such as NA and null, count as well; in other columns these are labels."""
 
@@ -108,9 +110,11 @@ class FileSource(Section):
         if len(set(signs.values())) < len(signs):
             rule = f"sep, decimal and quotechar must differ. Got {signs}"
             raise ValueError(rule)
-        given = sorted({*signs, "encoding", "na_values"} & self.model_fields_set)
-        if given and self.format == "parquet":
-            rule = f"{', '.join(given)} must only be set for CSV files. Got the format parquet"
+        defaults = {name: type(self).model_fields[name].default for name in _CSV_ONLY}
+        given = [name for name in _CSV_ONLY if getattr(self, name) != defaults[name]]
+        parquet = self.path.endswith((".parquet", ".pq")) and self.format is None
+        if given and (parquet or self.format == "parquet"):
+            rule = f"{', '.join(given)} must only be set for CSV files. Got Parquet files"
             raise ValueError(rule)
         return self
 

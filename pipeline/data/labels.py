@@ -4,7 +4,7 @@ import logging
 
 import pandas as pd
 
-from pipeline.columns import as_text, require
+from pipeline.columns import as_text, as_time, require
 from pipeline.config import Data
 from pipeline.errors import DataError
 
@@ -15,7 +15,7 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.Data
     """Join the newest label of each key to its row; rows without a label get a null target.
 
     Keys are compared as text, without blanks around them and with whole numbers such as `7.0`
-    written `7`. A warning is logged if no row has the key of a label.
+    written `7`. A warning is logged if labels are due by now and no row has the key of a label.
 
     Raises
     ------
@@ -26,8 +26,10 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, data: Data) -> pd.Data
     keyed = labels[[data.key, data.target]].assign(**{data.key: _comparable(labels[data.key])})
     newest = keyed.dropna(subset=data.key).drop_duplicates(data.key, keep="last")
     wanted = _comparable(rows[data.key])
-    if len(rows) and len(newest) and not wanted.isin(newest[data.key]).any():
-        logger.warning(_nothing_joined(wanted.dropna(), newest[data.key]))
+    now = pd.Timestamp.now("UTC").tz_localize(None)
+    due = wanted[as_time(rows[data.time]) + data.label_delay <= now].dropna()
+    if len(due) and len(newest) and not wanted.isin(newest[data.key]).any():
+        logger.warning(_nothing_joined(due, newest[data.key]))
     found = newest.set_index(data.key).reindex(pd.Index(wanted)).set_axis(rows.index)
     return pd.concat([rows.drop(columns=data.target, errors="ignore"), found], axis=1)
 
@@ -40,12 +42,12 @@ def _nothing_joined(rows: pd.Series, labels: pd.Series) -> str:
     """Say that no row has the key of a label, with examples of both and what may differ."""
     message = (
         f"None of the {len(labels)} keys of data.labels ({_some(labels)}) is the key of one of "
-        f"{len(rows)} rows ({_some(rows)}), so that no row has a label."
+        f"{len(rows)} rows whose labels are due ({_some(rows)}), so that no row has a label."
     )
     plain = [keys.str.lstrip("0").str.casefold() for keys in (rows, labels)]
     if plain[0].isin(plain[1]).any():
         return f"{message} They differ in zeros before them or in case: spell them alike."
-    return f"{message} Unless no label has arrived yet, correct data.key or data.labels."
+    return f"{message} Correct data.key, data.labels or data.label_delay."
 
 
 def _some(keys: pd.Series) -> str:

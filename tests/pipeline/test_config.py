@@ -92,6 +92,25 @@ def test_a_slice_that_is_no_feature_is_named(write):
     assert "promotion.slices must name features. Got carier." in message
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"sep": ";;"}, "data.train.sep"),
+        ({"sep": ",", "decimal": ","}, "sep, decimal and quotechar must differ"),
+        ({"encoding": "utf-88"}, "encoding: must be an encoding that Python knows"),
+        ({"compression": "rar"}, "data.train.compression"),
+        ({"format": "xlsx"}, "data.train.format"),
+        ({"format": "parquet", "sep": ";"}, "sep must only be set for CSV files"),
+        ({"path": "x/*.parquet", "na_values": ["-"]}, "na_values must only be set for CSV files"),
+        ({"delimiter": ";"}, "data.train.delimiter: no such setting"),
+    ],
+)
+def test_options_of_a_file_that_cannot_be_obeyed_are_refused(write, options, rule):
+    text = changed(data__train={"kind": "file", "path": "rows.csv"} | options)
+
+    assert rule in refusal(write(text))
+
+
 @pytest.mark.parametrize("role", ["key", "time", "target"])
 def test_names_of_our_own_columns_are_refused(write, role):
     features = {"holdfast-prediction": {"type": "numeric"}, "prediction": {"type": "numeric"}}

@@ -222,6 +222,14 @@ def test_the_options_of_a_csv_file_are_obeyed(tmp_path, text, options, codes):
     assert [None if pd.isna(code) else code for code in found["code"]] == codes
 
 
+def test_a_number_may_stand_for_null(tmp_path):
+    lines = ["id,at,x,code", "1,2026-01-01,-999,-999", "2,2026-01-02,-999.0,7"]
+    found = read(written(tmp_path, "\n".join(lines), na_values=[-999]))
+
+    assert found["x"].isna().all()
+    assert found["code"].isna().tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "got"),
     [

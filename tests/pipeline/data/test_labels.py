@@ -92,7 +92,7 @@ def test_rows_and_labels_without_a_key_are_not_joined(data):
     [
         (["1", "2"], ["0001", "0003"], "differ in zeros before them or in case: spell them alike"),
         (["ab-1"], ["AB-1"], "differ in zeros before them or in case"),
-        (["1", "2"], ["x"], "Unless no label has arrived yet, correct data.key or data.labels"),
+        (["1", "2"], ["x"], "Correct data.key, data.labels or data.label_delay"),
     ],
 )
 def test_a_join_that_finds_nothing_says_so(data, caplog, keys, others, why):
@@ -104,6 +104,18 @@ def test_a_join_that_finds_nothing_says_so(data, caplog, keys, others, why):
     assert f"({others[0]!r}" in caplog.text
     assert f"({keys[0]!r}" in caplog.text
     assert why in caplog.text
+
+
+def test_labels_that_are_not_due_yet_are_not_missed(data, caplog):
+    delayed = Data.model_validate(data.model_dump() | {"label_delay": "3D"})
+    yesterday = pd.Timestamp.now("UTC").tz_localize(None) - pd.Timedelta("1D")
+    labels = pd.DataFrame({"id": ["0001"], "churned": 1})
+
+    join_labels(keyed(["1"]).assign(at=yesterday), labels, delayed)
+    assert not caplog.records
+
+    join_labels(keyed(["1"]).assign(at=yesterday), labels, data)
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(("keys", "others"), [([], ["1"]), (["1"], [])])
