@@ -132,7 +132,9 @@ class History:
 
     def __init__(self, settings: Settings) -> None:
         data = settings.data
-        rows = sources.read(data.train, time=data.time)
+        rows = sources.read(
+            data.train, time=data.time, key=data.key, target=data.target, columns=data.features
+        )
         end = rows[data.time].max() + data.label_delay
         valid = validation.validate(rows, data).valid
         self.settings = settings

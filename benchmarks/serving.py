@@ -276,8 +276,8 @@ def swaps(seed: int, *, quick: bool) -> Result:
                 time.sleep(seconds / (moves + 1))
             memory = server.memory()
         kept = read_captures(settings.captures)
-    captured = dict(zip(kept["key"], kept["version"], strict=True))
-    versions = kept["version"].to_numpy()
+    captured = dict(zip(kept["holdfast-key"], kept["holdfast-version"], strict=True))
+    versions = kept["holdfast-version"].to_numpy()
     seen = int((versions[1:] != versions[:-1]).sum())
     differing = sum(captured.get(key) != version for key, version in load.versions.items())
     differing += len(captured.keys() - load.versions.keys())
@@ -313,12 +313,12 @@ def kills(seed: int, *, quick: bool) -> Result:
         for _ in range(2 if quick else KILLS):
             load, killed = _killed(conf, rows, 1.0 if quick else 2.0)
             kept = read_captures(store)
-            there = set(kept["key"])
-            lost.append(1e3 * (killed - kept["captured_at"].max().timestamp()))
+            there = set(kept["holdfast-key"])
+            lost.append(1e3 * (killed - kept["holdfast-captured_at"].max().timestamp()))
             gone += sum(
                 at < killed - 0.25 and key not in there for key, at in load.answered.items()
             )
-        start = kept["captured_at"].iloc[-1].floor(BATCH)
+        start = kept["holdfast-captured_at"].iloc[-1].floor(BATCH)
         time.sleep(max(0.0, (start + BATCH).timestamp() + 2 - time.time()))
         given = ("--batch", start.isoformat())
         judged = holdfast("monitor", conf, *given, folder=folder)["rows"]

@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.steps import opened, page_failure
+from pipeline.config import Moment
 from pipeline.data.captures import read_refusals
 from pipeline.errors import DataError
 from pipeline.registry import records
@@ -16,11 +17,10 @@ WEEK = pd.Timedelta("7D")
 
 
 @flow(name="digest", on_failure=[page_failure])
-def digest(conf: str, until: str | None = None) -> dict[str, Any]:
+def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     """Summarise the requests that were refused in the week before `until`, by default now."""
     settings, registry = opened(conf)
-    end = pd.Timestamp.now("UTC").tz_localize(None) if until is None else pd.Timestamp(until)
-    end = end.floor("1D")
+    end = (until or pd.Timestamp.now("UTC").tz_localize(None)).floor("1D")
     if not settings.captures.exists():
         message = (
             f"The store of captures does not exist at {settings.captures}. "

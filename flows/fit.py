@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.steps import check, read, without_set_aside
 from pipeline.config import Numeric, Settings
+from pipeline.data import validation
 from pipeline.data.labels import labelled
 from pipeline.errors import DataError
 from pipeline.monitoring.performance import Baseline
@@ -22,9 +23,10 @@ from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import PREDICTION, Trained
+from pipeline.training.fitting import BASELINE, PREDICTION, ROW_LOSS, Trained
 from pipeline.training.metrics import losses
 from pipeline.training.model import Predictions
+from pipeline.training.target import checked_target
 
 SAMPLE_ROWS = 20_000
 
@@ -46,8 +48,12 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     """
     data, training = settings.data, settings.training
     kept, left_out = _window(settings, registry, until)
-    valid = check(settings, kept, f"training {until:%Y-%m-%d}").valid
-    rows = labelled(valid, data, as_of=until)
+    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    valid = checked.valid
+    # A class that nobody declared must not vanish from training, so it is refused here.
+    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
+    labels = checked_target(rows, data, settings.task)
+    rows = rows.assign(**{data.target: labels})
     trained = fitting.train(rows, data, training, task=settings.task)
     tags = {
         "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",
@@ -136,8 +142,9 @@ def _bundle(
         settings.training,
         length=settings.monitoring.batch,
     )
-    unseen = pd.Series(predictions, index=valid[settings.data.key])
-    predicted = np.asarray(unseen[known[settings.data.key]], dtype=np.float64)
+    identity = settings.data.identity
+    places = pd.MultiIndex.from_frame(valid[identity])
+    predicted = predictions[places.get_indexer(pd.MultiIndex.from_frame(known[identity]))]
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
@@ -200,12 +207,13 @@ def _baseline(settings: Settings, known: pd.DataFrame, predicted: Predictions) -
 def _heldout(settings: Settings, trained: Trained, earlier: pd.DataFrame) -> pd.DataFrame:
     """Held-out rows with predictions, the trivial baseline, and the loss of the predictions."""
     data = settings.data
-    parts = [earlier, trained.heldout.assign(baseline=trained.trivial)]
+    parts = [earlier, trained.heldout.assign(**{BASELINE: trained.trivial})]
     together = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    heldout = together[[data.key, data.time, data.target, PREDICTION, "baseline"]]
+    heldout = together[[data.key, data.time, data.target, PREDICTION, BASELINE]]
     target = heldout[data.target].to_numpy(dtype=np.float64)
     predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
-    return heldout.assign(loss=losses(settings.loss, target, predicted))
+    lost = losses(settings.loss, target, predicted)
+    return heldout.assign(**{ROW_LOSS: lost})
 
 
 def _ranges(settings: Settings, valid: pd.DataFrame) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.settle import promises_kept
 from flows.steps import check, read, without_set_aside
-from pipeline.config import Settings, Source
+from pipeline.config import RESERVED, Settings, Source
 from pipeline.data.labels import labelled
 from pipeline.errors import RegistryError
 from pipeline.monitoring.performance import PARTS
@@ -18,7 +18,7 @@ from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from pipeline.reporting.events import poor_version, refused_version, waiting_version
 from pipeline.reporting.pages import page
-from pipeline.training.fitting import PREDICTION
+from pipeline.training.fitting import BASELINE, PREDICTION
 from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
 from pipeline.training.metrics import losses
 from pipeline.training.model import Model, Predictions
@@ -127,9 +127,9 @@ def _judged(
             registry.bundle(champion.number)  # if this fails, the challenger is not to blame
         return GateResult(promoted=False, reason=str(error), rows=0)
     predicted = registry.bundle(version.number).heldout[PREDICTION].to_numpy(dtype=np.float64)
-    names = [name for name in ("challenger", "baseline", "champion") if name in compared]
+    names = [name for name in ("challenger", "baseline", "champion") if _own(name) in compared]
     return judge_challenger(
-        compared[names],
+        compared[[_own(name) for name in names]].set_axis(names, axis=1),
         times=compared[data.time],
         part=settings.monitoring.batch / PARTS,
         policy=policy,
@@ -158,14 +158,20 @@ def _losses(
     rival = registry.bundle(champion.number).model
     unfitted = judged[judged[data.time] >= champion.until]
     parts = [_held_out(settings, history, version, unfitted, times=heldout[data.time], rival=rival)]
-    baseline = heldout["baseline"].iloc[-1]
+    baseline = heldout[BASELINE].iloc[-1]
     for batch in shadowed(settings, history, version):
-        rows = _of_batch(settings, history, version, batch).assign(baseline=baseline)
+        rows = _of_batch(settings, history, version, batch).assign(**{BASELINE: baseline})
         scored = _scored(settings, rows, bundle.model.predict(rows))
         parts.append(_beside(settings, scored, rows, rival))
     compared = pd.concat(parts, ignore_index=True)
     truth = compared[data.target].to_numpy(dtype=np.float64)
-    return compared.assign(champion=losses(settings.loss, truth, compared["rival"].to_numpy()))
+    lost = losses(settings.loss, truth, compared[_own("rival")].to_numpy())
+    return compared.assign(**{_own("champion"): lost})
+
+
+def _own(name: str) -> str:
+    """Name of a column of the gate's beside those of the table."""
+    return f"{RESERVED}{name}"
 
 
 def _held_out(
@@ -181,8 +187,8 @@ def _held_out(
     data = settings.data
     window = (times.min(), times.max() + pd.Timedelta("1us"))
     rows = _valid(settings, history, data.train, window, version)
-    answers = rows[[data.key, *settings.promotion.slices]].assign(rival=rival.predict(rows))
-    return judged.merge(answers, on=data.key)
+    answers = rows[[*data.identity, *settings.promotion.slices]]
+    return judged.merge(answers.assign(**{_own("rival"): rival.predict(rows)}), on=data.identity)
 
 
 def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:
@@ -198,17 +204,19 @@ def _beside(
 ) -> pd.DataFrame:
     """Losses of rows, with the columns to slice by and what another model answers for them."""
     kinds = {name: rows[name] for name in settings.promotion.slices}
-    return scored.assign(rival=rival.predict(rows), **kinds)
+    return scored.assign(**{_own("rival"): rival.predict(rows)}, **kinds)
 
 
 def _scored(settings: Settings, rows: pd.DataFrame, predicted: Predictions) -> pd.DataFrame:
     """Rows with the loss of predictions and the loss of the trivial baseline."""
     data = settings.data
     truth = rows[data.target].to_numpy(dtype=np.float64)
-    trivial = rows["baseline"].to_numpy(dtype=np.float64)
+    trivial = rows[BASELINE].to_numpy(dtype=np.float64)
     return rows[[data.key, data.time, data.target]].assign(
-        challenger=losses(settings.loss, truth, predicted),
-        baseline=losses(settings.loss, truth, trivial),
+        **{
+            _own("challenger"): losses(settings.loss, truth, predicted),
+            BASELINE: losses(settings.loss, truth, trivial),
+        }
     )
 
 

@@ -192,10 +192,11 @@ def _report(
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
     bundle, valid = registry.bundle(batch.version), batch.checked.valid
+    predicted = bundle.reference.prediction or PREDICTION
     roles = [name for name in (data.key, data.time, data.target, data.label_time) if name]
     return drift.compare(
         reference=bundle.reference,
-        current=valid[list(data.features)].assign(**{PREDICTION: predictions}),
+        current=valid[list(data.features)].assign(**{predicted: predictions}),
         recent=records.summaries(registry, recent),
         alpha=policy.alpha,
         persistence=policy.persistence,
@@ -212,7 +213,10 @@ def _target_faults(
 ) -> tuple[Cause, ...]:
     """Faults of the labels that have arrived with the batch."""
     data, bundle = settings.data, registry.bundle(batch.version)
-    known = labelled(predicted, data, as_of=batch.end) if data.target in predicted else None
+    came = predicted
+    if batch.checked.labels is not None:  # labels that are none of the task, as they came
+        came = predicted.assign(**{data.target: batch.checked.labels})
+    known = labelled(came, data, as_of=batch.end) if data.target in came else None
     if bundle.targets is None or known is None or known.empty:
         return ()
     return target_faults(

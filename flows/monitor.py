@@ -10,8 +10,9 @@ from flows.judge import judge
 from flows.retrains import send
 from flows.settle import live_source
 from flows.steps import opened, page_failure, patient
-from pipeline.config import Settings
+from pipeline.config import Moment, Settings, spelled
 from pipeline.data.sources import is_whole
+from pipeline.errors import DataError
 from pipeline.registry import champions, records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import Registry
@@ -20,12 +21,14 @@ from pipeline.reporting.pages import Event, page
 
 
 @flow(name="monitor", on_failure=[page_failure], on_crashed=[page_failure])
-def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
+def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     """Judge one batch, by default the batch after the last recorded one, and act on it."""
     settings, registry = opened(conf)
     with registry.exclusive("monitor"):
         history = patient(records.read_history)(registry)
-        start = next_batch(registry, history) if batch is None else pd.Timestamp(batch)
+        start = next_batch(registry, history) if batch is None else batch
+        if batch is not None:
+            _require_on_grid(settings, registry, history, start)
         patient(champions.reconcile)(registry, start)
         if history.last is not None:  # a page that was lost with its process is sent here
             history = page_about(settings, registry, history, history.last.name)
@@ -39,6 +42,22 @@ def monitor(conf: str, batch: str | None = None) -> dict[str, Any]:
         judge_shadows(settings, registry, history)
     send(settings, registry, history)
     return result
+
+
+def _require_on_grid(
+    settings: Settings, registry: Registry, history: History, start: pd.Timestamp
+) -> None:
+    """Refuse a batch that would hold rows of two others, unless it is recorded already."""
+    length, following = settings.monitoring.batch, next_batch(registry, history)
+    off = (start - following) % length
+    if not off or batch_name(start) in {batch.name for batch in history.batches}:
+        return
+    message = (
+        f"A batch must start a multiple of monitoring.batch ({spelled(length)}) from the next one, "
+        f"{batch_name(following)}, or rows would count twice. Got {batch_name(start)}. "
+        f"Name {batch_name(start - off)} or {batch_name(start - off + length)}."
+    )
+    raise DataError(message)
 
 
 def _not_over(start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:

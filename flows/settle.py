@@ -3,21 +3,23 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flows.steps import check, read
+from pipeline.columns import as_target
 from pipeline.config import Settings, Source
 from pipeline.data import sources
-from pipeline.data.labels import labelled, newest_labels
+from pipeline.data.labels import comparable, labelled, newest_labels
 from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
 from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry import records
 from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.versions import Registry
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
+from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS, ROW_LOSS
 from pipeline.training.metrics import compute_metrics, losses
 
 
@@ -47,7 +49,7 @@ def settle(
     changed = False  # a batch is judged together with the batches before it
     for batch in batches:
         rows = _predicted(settings, registry, batch)
-        rows = pd.concat([rows, labels.reindex(rows[data.key]).set_axis(rows.index)], axis=1)
+        rows = _with_labels(rows, labels, settings)
         known = labelled(rows, settings.data, as_of=as_of)
         before = "" if batch.performance is None else batch.performance.digest
         changed |= digest_of(known, settings) != before
@@ -71,17 +73,25 @@ def promises_kept(settings: Settings, registry: Registry, history: History) -> l
 def _labels(
     settings: Settings, window: tuple[pd.Timestamp, pd.Timestamp], as_of: pd.Timestamp
 ) -> pd.DataFrame:
-    """The newest label of each key, indexed by it, at least for the rows of a window."""
+    """The newest label of each row of a window, indexed by what identifies the row."""
     data = settings.data
     if data.labels is None:
         rows = read(settings, live_source(settings), *window)
         rows = rows if data.target in rows else rows.assign(**{data.target: np.nan})
-        return newest_labels(rows, data, as_of=as_of).set_index(data.key)
-    captures = settings.captures
-    found = sources.read(
-        data.labels, time=None, key=data.key, target=data.target, captures=captures
-    )
-    return newest_labels(found, data, as_of=as_of).set_index(data.key)
+        return newest_labels(rows, data, as_of=as_of, by=data.identity)
+    roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
+    found = sources.read(data.labels, time=None, **roles)
+    return newest_labels(found, data, as_of=as_of)
+
+
+def _with_labels(rows: pd.DataFrame, labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Rows beside the labels that are known for them, as numbers; other values are no labels."""
+    data = settings.data
+    keys = rows.assign(**{data.key: comparable(rows[data.key])})[list(labels.index.names)]
+    wanted = pd.MultiIndex.from_frame(keys) if keys.shape[1] > 1 else pd.Index(keys[data.key])
+    found = labels.reindex(wanted).set_axis(rows.index)
+    target, _ = as_target(found[data.target], settings.task)
+    return pd.concat([rows, found.assign(**{data.target: target})], axis=1)
 
 
 def _settled(
@@ -226,7 +236,7 @@ def _baseline(
     bundle = registry.bundle(number)
     if bundle.baseline is not None and HALVED in known:
         return Baseline.from_dict(bundle.baseline), HALVED
-    heldout = bundle.heldout.set_index(settings.data.time)["loss"]
+    heldout = bundle.heldout.set_index(settings.data.time)[ROW_LOSS]
     heavy = settings.task == "regression"
     return Baseline.of(heldout, settings.monitoring.batch, heavy=heavy), PREDICTION
 

@@ -86,20 +86,23 @@ def read(
 ) -> pd.DataFrame:
     """Rows of a window, with the labels that have arrived for them by a moment, or until now."""
     data, captures = settings.data, settings.captures
+    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
     rows = sources.read(
-        source, time=data.time, key=data.key, start=start, end=end, captures=captures
+        source, time=data.time, columns=data.features, start=start, end=end, **roles
     )
     if data.labels is None:
         return rows
-    labels = sources.read(
-        data.labels, time=None, key=data.key, target=data.target, captures=captures
-    )
+    labels = sources.read(data.labels, time=None, **roles)
     return join_labels(rows, labels, data, as_of=as_of)
 
 
 @task(cache_policy=NO_CACHE)
 def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
-    """Valid rows and refused rows; the refused rows are written to disk with their reasons."""
+    """Valid rows and refused rows; the refused rows are written to disk with their reasons.
+
+    Labels of valid rows are numbers; a row whose label is none counts as unlabelled, with a
+    warning.
+    """
     folder = quarantine_folder(settings)
     try:
         validated = validation.validate(rows, settings.data, source=name)
@@ -113,7 +116,17 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
             table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
             description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
         )
-    return validated
+    checked = validation.with_labels(validated, settings.data.target, settings.task)
+    if checked.labels is not None:
+        strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
+        get_run_logger().warning(
+            "%d of %d rows of %s hold a label that is none (%s); they count as unlabelled.",
+            len(strays),
+            len(checked.valid),
+            name,
+            ", ".join(strays.map(repr).drop_duplicates()[:5]),
+        )
+    return checked
 
 
 def without_set_aside(

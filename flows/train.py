@@ -10,14 +10,14 @@ from flows.fit import fit
 from flows.gate import gate
 from flows.register import ask_people
 from flows.steps import opened, page_failure, patient
-from pipeline.config import Settings
+from pipeline.config import Moment, Settings
 from pipeline.registry import champions, records
 from pipeline.registry.training_runs import close_cut_off
 from pipeline.registry.versions import CHAMPION, Registry
 
 
 @flow(name="train", on_failure=[page_failure], on_crashed=[page_failure])
-def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, Any]:
+def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str, Any]:
     """Train a version on the rows before `until` and put it before the gate.
 
     A version of the same rows and settings that is not decided yet, or one of the same episode, is
@@ -38,13 +38,15 @@ def train(conf: str, until: str | None = None, episode: str = "") -> dict[str, A
 
 
 @patient
-def challenger(settings: Settings, registry: Registry, until: str | None, episode: str) -> int:
+def challenger(
+    settings: Settings, registry: Registry, until: pd.Timestamp | None, episode: str
+) -> int:
     """Number of the version to judge, trained if it does not exist yet.
 
     It is the version of the episode, else an undecided version of the same rows and settings.
     """
     close_cut_off(registry)
-    moment = _until(settings, registry) if until is None else pd.Timestamp(until)
+    moment = until or _until(settings, registry)
     champions.reconcile(registry, moment)
     recipe = _recipe(settings)
     for version in reversed(registry.versions()):

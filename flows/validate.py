@@ -2,26 +2,30 @@
 
 from typing import Any, Literal
 
-import pandas as pd
 from prefect import flow
 
 from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
+from pipeline.config import Moment
+from pipeline.data import validation
+from pipeline.training.target import checked_target
 
 
 @flow(name="validate", on_failure=[page_failure])
 def validate(
     conf: str,
     source: Literal["train", "live"] = "train",
-    start: str | None = None,
-    end: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
 ) -> dict[str, Any]:
     """Count the valid rows of a source, and write the refused rows with their reasons."""
     settings, _ = opened(conf)
     chosen = settings.data.train if source == "train" else settings.data.live
-    first, last = (None if moment is None else pd.Timestamp(moment) for moment in (start, end))
-    rows = patient(read.fn)(settings, chosen or settings.data.train, first, last)
+    rows = patient(read.fn)(settings, chosen or settings.data.train, start, end)
     name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")
     validated = check(settings, rows, name)
+    if source == "train":
+        came = validation.as_they_came(validated, settings.data.target)
+        checked_target(came, settings.data, settings.task)
     return {
         "rows": len(rows),
         "valid": len(validated.valid),

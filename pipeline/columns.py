@@ -5,7 +5,9 @@ call these functions, so that they agree about it.
 """
 
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,15 @@ from pipeline.errors import DataError
 
 __all__ = ["infer_columns"]
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
+_FEWEST_TO_JUDGE = 50
+"""Rows from which a column is called an identifier, a constant or a function of the time."""
+_TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
+"""What pandas takes for truth values in a CSV file."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -92,6 +100,36 @@ def as_number(values: pd.Series) -> pd.Series:
         if dates.any():
             numbers[dates] = _seconds(values[dates])
     return numbers
+
+
+def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
+    """Convert labels to numbers, and find the values that are no label.
+
+    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these.
+    Labels of a regression are finite numbers; a length of time becomes seconds.
+
+    Returns
+    -------
+    labels : Series of float64
+        NaN where a value is null or no label.
+    strays : Series of bool
+        Where a value is neither null nor a label. Dates are none: they have no unit.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    if task == "classification":
+        values = values.map(
+            lambda value: _TRUTH.get(value, value) if isinstance(value, str) else value
+        )
+    numbers = as_number(values)
+    if values.dtype.kind in ("M" if task == "regression" else "mM"):
+        right = pd.Series(data=False, index=values.index)
+    elif task == "classification":
+        right = numbers.isin([0, 1])
+    else:
+        dates = values.map(lambda value: isinstance(value, dt.date)).astype(bool)
+        right = np.isfinite(numbers) & ~dates
+    return numbers.where(right), values.notna() & ~right
 
 
 def as_time(values: pd.Series) -> pd.Series:
@@ -193,7 +231,11 @@ def encode(
 
 
 def pandera_schema(
-    columns: Columns, *, key: str | None = None, time: str | None = None
+    columns: Columns,
+    *,
+    key: str | None = None,
+    time: str | None = None,
+    identity: Sequence[str] | None = None,
 ) -> pa.DataFrameSchema:
     """Build the Pandera schema of conformed rows; requests to the served API obey it too.
 
@@ -202,14 +244,22 @@ def pandera_schema(
     columns : dict of str to Column
         Declared columns.
     key, time : str, optional
-        Columns that must have a value in every row; keys must be unique.
+        Columns that must have a value in every row.
+    identity : sequence of str, optional
+        Columns that together must be unique; by default the key.
     """
     rules = {name: _rule(column) for name, column in columns.items()}
     if key is not None:
-        rules[key] = pa.Column(str, unique=True, report_duplicates="exclude_first")
+        rules[key] = pa.Column(str)
     if time is not None:
         rules[time] = pa.Column("datetime64[us]")
-    return pa.DataFrameSchema(rules, strict=False)
+    unique = [key] if identity is None and key is not None else identity
+    return pa.DataFrameSchema(
+        rules,
+        strict=False,
+        unique=None if unique is None else list(unique),
+        report_duplicates="exclude_first",
+    )
 
 
 def limits(column: Numeric) -> tuple[float, float]:
@@ -236,23 +286,35 @@ def _rule(column: Numeric | Categorical) -> pa.Column:
     return pa.Column(float, pa.Check.in_range(*limits(column)), nullable=column.nullable)
 
 
-def infer_columns(frame: pd.DataFrame) -> Columns:
+def infer_columns(frame: pd.DataFrame, *, time: str | None = None) -> Columns:
     """Draft a declaration of columns from rows, for a person to read and correct.
 
     Numbers and times become numeric, everything else (booleans too) categorical; a column
     with a null becomes nullable. No range is inferred, because observed extremes are no limits.
+    A warning is logged of each column that looks like an identifier, is constant, or follows from
+    the time of its row, as such columns are seldom of use to a model.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows.
+    time : str, optional
+        The column that orders the rows, which is not declared.
 
     Raises
     ------
     DataError
         If two columns share a name.
     """
-    require(frame, [])
+    require(frame, [] if time is None else [time])
+    times = None if time is None else as_time(frame[time])
     columns: Columns = {}
-    for name in frame.columns:
+    for name in frame.columns.drop([] if time is None else time):
         nullable = bool(frame[name].isna().any())
         kind = Numeric if _is_number(frame[name]) else Categorical
         columns[str(name)] = kind(nullable=nullable)
+        if len(frame) >= _FEWEST_TO_JUDGE and (doubt := _doubt(frame[name], times)):
+            logger.warning("Column %r %s", str(name), doubt)
     return columns
 
 
@@ -261,5 +323,40 @@ def _is_number(values: pd.Series) -> bool:
         return False
     if values.dtype == object:
         there = values.dropna()
-        return len(there) > 0 and all(isinstance(value, dt.date) for value in there)
+        return len(there) > 0 and all(
+            isinstance(value, int | float | Decimal | dt.date) and not isinstance(value, bool)
+            for value in there
+        )
     return pd.api.types.is_numeric_dtype(values) or values.dtype.kind in "mM"
+
+
+def _doubt(values: pd.Series, times: pd.Series | None) -> str:
+    """Why a column is hardly a feature; empty if nothing speaks against it."""
+    texts = as_text(values)
+    if not len(texts.dropna()) or (texts.dropna() == texts.dropna().iloc[0]).all():
+        return "has one value in all rows: leave it out, unless other values are to be expected."
+    if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
+        return "holds moments, which never return: declare a length of time, an hour or a weekday."
+    whole = not _is_number(values) or bool((as_number(values) % 1 == 0).all())
+    if whole and texts.is_unique:
+        return "has another value in each row, as keys do: leave it out, or name it data.key."
+    if times is not None and (part := _part_of(times, texts)):
+        return f"follows from the {part} of its row: it tells the model nothing but the time."
+    return ""
+
+
+def _part_of(times: pd.Series, texts: pd.Series) -> str:
+    """The part of the time that settles every value of a column; empty if none does."""
+    calendar = times.dt
+    parts = {
+        "hour": calendar.hour,
+        "weekday": calendar.day_of_week,
+        "day of the month": calendar.day,
+        "month": calendar.month,
+        "year": calendar.year,
+        "date": calendar.date,
+    }
+    for name, part in parts.items():
+        if 1 < part.nunique() < len(part) / 2 and texts.groupby(part).nunique().max() <= 1:
+            return name
+    return ""

@@ -110,7 +110,7 @@ def answer_as_the_image_would(bundle, tmp_path, *, app, binaries, holdfast):
     expected = Model.load(bundle / "model").predict(pd.DataFrame(ROWS))
     np.testing.assert_allclose(answer.json()["predictions"], expected, rtol=0, atol=1e-6)
     kept = read_captures(tmp_path / "captures.db")
-    assert kept["key"].tolist() == answer.json()["keys"]
+    assert kept["holdfast-key"].tolist() == answer.json()["keys"]
 
 
 @pytest.mark.parametrize("name", ["build", "flows", "serve"])

@@ -5,6 +5,7 @@ named `HOLDFAST__<SECTION>__<KEY>`; they suit machines (addresses, folders, page
 """
 
 from pipeline.config.data import (
+    RESERVED,
     CaptureSource,
     Categorical,
     Column,
@@ -22,6 +23,7 @@ from pipeline.config.settings import ENV_PREFIX, Settings
 
 __all__ = [
     "ENV_PREFIX",
+    "RESERVED",
     "Alerts",
     "CaptureSource",
     "Categorical",

@@ -1,5 +1,6 @@
 """The section `data`: where rows come from, and what each column holds."""
 
+import codecs
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,9 @@ from pydantic import (
 )
 
 from pipeline.config.fields import Duration, Section, written
+
+RESERVED = "holdfast-"
+"""How names of Holdfast's own columns begin; no column of a table may have such a name."""
 
 
 class Numeric(Section):
@@ -62,12 +66,57 @@ Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
 
+_CSV_ONLY = ("sep", "decimal", "quotechar", "encoding", "na_values")
+"""Options of a file source that Parquet files do not have."""
+Sign = Annotated[str, Field(min_length=1, max_length=1)]
+
+
 class FileSource(Section):
-    """Rows from CSV or Parquet files."""
+    """Rows from CSV or Parquet files. Options other than `path` are named as in pandas."""
 
     kind: Literal["file"]
     path: str
-    """A path, glob or fsspec URL; the file extension tells the format."""
+    """A path, a glob, a folder, or an fsspec URL of these. Parts of it such as `month=2013-02`
+    below a folder or a wildcard are columns."""
+    format: Literal["csv", "parquet"] | None = None
+    """Format of the files; empty: as their endings tell."""
+    compression: Literal["infer", "gzip", "bz2", "xz", "zip"] | None = "infer"
+    """Compression of the files; `infer`: as their endings tell."""
+    sep: Sign = ","
+    """CSV: what separates two values."""
+    decimal: Sign = "."
+    """CSV: the decimal point."""
+    quotechar: Sign = '"'
+    """CSV: what encloses a value that holds a separator."""
+    encoding: str = "utf-8"
+    """CSV: the encoding of the text."""
+    na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
+    """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
+    times the usual ones, such as NA and null, count as well; in other columns these are labels."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            codecs.lookup(encoding)
+        except (LookupError, ValueError):
+            rule = f"must be an encoding that Python knows, such as utf-8. Got {encoding!r}"
+            raise ValueError(rule) from None
+        return encoding
+
+    @model_validator(mode="after")
+    def _csv(self) -> Self:
+        signs = {"sep": self.sep, "decimal": self.decimal, "quotechar": self.quotechar}
+        if len(set(signs.values())) < len(signs):
+            rule = f"sep, decimal and quotechar must differ. Got {signs}"
+            raise ValueError(rule)
+        defaults = {name: type(self).model_fields[name].default for name in _CSV_ONLY}
+        given = [name for name in _CSV_ONLY if getattr(self, name) != defaults[name]]
+        parquet = self.path.endswith((".parquet", ".pq")) and self.format is None
+        if given and (parquet or self.format == "parquet"):
+            rule = f"{', '.join(given)} must only be set for CSV files. Got Parquet files"
+            raise ValueError(rule)
+        return self
 
 
 class SqlSource(Section):
@@ -77,7 +126,9 @@ class SqlSource(Section):
     url: SecretStr
     """An SQLAlchemy address."""
     query: str
-    """A SELECT statement; `:start` and `:end` are bound where the statement names them."""
+    """A SELECT statement; `:start` and `:end`, in UTC, are bound where the statement names them. In
+    SQLite, whose times are text, they are written as its rows are; where rows spell their times in
+    several ways or with zones, they lie days outside of the window, and rows are left out later."""
 
 
 class FunctionSource(Section):
@@ -114,6 +165,9 @@ class Data(Section):
     """Rows of key and target, joined when they have arrived; empty: the target of `live`."""
     key: str
     """Column that identifies a row; labels are joined by it."""
+    key_unique: bool = True
+    """Whether a key may come once only. If not, as with repeated sales of one thing, key and time
+    together identify a row, and every row of a key gets the key's label from `labels`."""
     time: str
     """Column that orders the rows."""
     target: str
@@ -126,6 +180,11 @@ class Data(Section):
     features: Columns = Field(min_length=1)
     """The columns that the model sees, each declared once."""
 
+    @property
+    def identity(self) -> list[str]:
+        """Columns that together identify a row."""
+        return [self.key] if self.key_unique else [self.key, self.time]
+
     @field_validator("features")
     @classmethod
     def _roles(cls, features: Columns, info: ValidationInfo) -> Columns:
@@ -136,8 +195,15 @@ class Data(Section):
             for role, name in roles.items()
             if name in features
         ]
+        names = [*features, *roles.values()]
+        taken = sorted({name for name in names if name.startswith(RESERVED)})
+        if taken:
+            problems.append(f"no column may begin with {RESERVED!r}. Got {', '.join(taken)}")
         if len(set(roles.values())) < len(roles):
-            problems.append(f"{', '.join(roles)} must be different columns. Got {roles}")
+            problems.append(
+                f"{', '.join(roles)} must be different columns, as rows that share a time would "
+                f"share a key, and a target that is known beforehand tells nothing. Got {roles}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return features

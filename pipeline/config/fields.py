@@ -5,7 +5,7 @@ The settings hold them as a `pandas.Timedelta` and a naive UTC `pandas.Timestamp
 text again, in the largest unit that fits.
 """
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from pandas import Timedelta, Timestamp, isna
@@ -67,12 +67,14 @@ def _moment(value: Any) -> Timestamp:
     if not isinstance(value, str | date):  # YAML reads an unquoted 2013-02-26 as a date
         raise ValueError(rule)  # noqa: TRY004 -- pydantic reports a ValueError with its key
     try:
-        moment = Timestamp(value)
-    except ValueError as error:
+        # pandas would read 01/02/2024 as January, and words such as today.
+        moment = Timestamp(datetime.fromisoformat(value) if isinstance(value, str) else value)
+        moment = moment if moment.tz is None else moment.tz_convert("UTC").tz_localize(None)
+    except (ValueError, OverflowError) as error:
         raise ValueError(rule) from error
     if isna(moment):
         raise ValueError(rule)
-    return moment if moment.tz is None else moment.tz_convert("UTC").tz_localize(None)
+    return moment
 
 
 def _as_iso(moment: Timestamp) -> str:

@@ -1,5 +1,6 @@
 """The whole tree of settings of one model, read from its file and the environment."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -20,6 +22,28 @@ from pipeline.errors import ConfigError
 
 ENV_PREFIX = "HOLDFAST__"
 _SPELLING = "Check the spelling against conf/schema.json."
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, where arguments of the estimator have no declared type and are JSON."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        training = values.get("training")
+        if isinstance(training, dict) and isinstance(training.get("params"), dict):
+            params = {name: _as_json(value) for name, value in training["params"].items()}
+            values["training"] = training | {"params": params}
+        return values
+
+
+def _as_json(value: Any) -> Any:
+    """A number, a truth value, a list, or else the text itself."""
+    if isinstance(value, dict):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError):
+        return value
 
 
 class Settings(BaseSettings):
@@ -98,8 +122,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment override the file."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        del env_settings, dotenv_settings, file_secret_settings
+        return _Environment(settings_cls), init_settings
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -5,17 +5,20 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.config import RESERVED
+
+AT, KEY = f"{RESERVED}captured_at", f"{RESERVED}key"
 CAPTURED = (
-    *("captured_at", "key", "prediction", "confidence"),
-    *("latency", "version", "request_id"),
+    *(AT, KEY, f"{RESERVED}prediction", f"{RESERVED}confidence"),
+    *(f"{RESERVED}latency", f"{RESERVED}version", f"{RESERVED}request_id"),
 )
-"""Columns that are stored beside the features; no feature may use these names."""
+"""Columns of captured rows beside their features."""
 
 
 # Times are whole microseconds since 1970, UTC: exact, and ordered as numbers.
@@ -101,9 +104,10 @@ def read_captures(
     Returns
     -------
     DataFrame
-        The features, then ``captured_at`` (datetime64[us], UTC without zone), ``key``,
-        ``prediction``, ``confidence`` (of the likelier class; NaN in a regression), ``latency``
-        (seconds), ``version`` and ``request_id``. Without rows there are no feature columns.
+        The features, then the columns `CAPTURED`: the time (datetime64[us], UTC without zone), the
+        key, the prediction, its confidence (of the likelier class; NaN in a regression), the
+        latency (seconds), the version and the id of the request. Without rows there are no feature
+        columns.
     """
     with closing(_reading(path)) as connection:
         layouts = {
@@ -113,7 +117,7 @@ def read_captures(
         requests = _between(connection, "answers", start, end)
     parts = [_rows(some, *layouts[number]) for number, some in requests.groupby("contract")]
     whole = pd.concat(parts).sort_index(kind="stable") if parts else _NO_ROWS
-    captured = whole[list(CAPTURED)].astype({"captured_at": "datetime64[us]"})
+    captured = whole[list(CAPTURED)].astype({AT: "datetime64[us]"})
     return pd.concat([whole.drop(columns=[*CAPTURED]), captured], axis=1).reset_index(drop=True)
 
 
@@ -127,14 +131,17 @@ def _rows(requests: pd.DataFrame, task: str, columns: dict[str, list[str] | None
     predicted = np.concatenate(predictions)
     facts = requests[["at", "latency", "version", "request_id"]].loc[requests.index.repeat(sizes)]
     likelier = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
+    beside: dict[str, Any] = {
+        "captured_at": facts["at"],
+        "key": _keys(requests, sizes),
+        "prediction": predicted,
+        "confidence": likelier,
+        "latency": facts["latency"] / 1e6,
+        "version": facts["version"],
+        "request_id": facts["request_id"],
+    }
     return pd.DataFrame(_features(requests, sizes, columns), index=facts.index).assign(
-        captured_at=facts["at"],
-        latency=facts["latency"] / 1e6,
-        version=facts["version"],
-        request_id=facts["request_id"],
-        key=_keys(requests, sizes),
-        prediction=predicted,
-        confidence=likelier,
+        **{f"{RESERVED}{name}": values for name, values in beside.items()}
     )
 
 

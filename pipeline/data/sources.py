@@ -1,17 +1,17 @@
 """Rows from files, databases, a user's function or the served API's captures."""
 
 import sqlite3
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-import sqlalchemy as sa
 
 from pipeline.columns import as_time, require
-from pipeline.config import CaptureSource, FileSource, FunctionSource, Source, SqlSource
-from pipeline.data.captures import read_captures, read_labels
-from pipeline.data.files import Window, first_line, read_files
-from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
+from pipeline.data.captures import AT, KEY, read_captures, read_labels
+from pipeline.data.databases import read_query
+from pipeline.data.declared import declare
+from pipeline.data.files import Window, read_files
+from pipeline.errors import DataError, PipelineError
 
 
 def read(
@@ -20,6 +20,7 @@ def read(
     time: str | None,
     key: str | None = None,
     target: str | None = None,
+    columns: Columns | None = None,
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -36,7 +37,9 @@ def read(
     time : str
         Name of the time column; None for rows without one, such as labels.
     key, target : str, optional
-        Names that captured rows and labels get for their key and their label.
+        Names of the key, which is text, and of the target.
+    columns : dict of str to Column, optional
+        The declared columns: categorical ones are read as text and numeric ones as numbers.
     start, end : Timestamp, optional
         The window; None leaves a side open.
     captures : Path, optional
@@ -52,17 +55,19 @@ def read(
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
+    declared = declare(columns or {}, key=key, time=time, target=target)
     partial = False
     match source:
         case FileSource():
-            frame, partial = read_files(source.path, window)
+            frame, partial = read_files(source, window, declared)
         case SqlSource():
-            frame = _query(source, window)
+            frame = read_query(source, window, declared)
         case FunctionSource():
             frame = _call(source, window)
         case CaptureSource():
             frame = _captured(captures, window)
-            frame = frame.rename(columns={"captured_at": time, "key": key, "target": target})
+            labels = {"key": key, "target": target}
+            frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
     if time is None:
         return frame
     if time not in frame.columns:
@@ -108,57 +113,6 @@ def _utc(moment: pd.Timestamp | None) -> pd.Timestamp | None:
     if moment is None or moment.tz is None:
         return moment
     return moment.tz_convert("UTC").tz_localize(None)
-
-
-def _query(source: SqlSource, window: Window) -> pd.DataFrame:
-    query = sa.text(source.query)
-    try:
-        engine = sa.create_engine(source.url.get_secret_value())
-    except (sa.exc.ArgumentError, ImportError) as error:
-        message = (
-            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
-            "Correct it or install its driver."
-        )
-        raise ConfigError(message) from error
-    bounds = _bounds(window, text=engine.dialect.name == "sqlite")
-    named = {name: value for name, value in bounds.items() if name in query.compile().params}
-    try:
-        with engine.connect() as connection:
-            return pd.read_sql_query(query, connection, params=named)
-    except (sa.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
-        raise _sql_error(error) from error
-    finally:
-        engine.dispose()
-
-
-def _bounds(window: Window, *, text: bool) -> dict[str, datetime | str]:
-    """The window as bound parameters.
-
-    SQLite compares times as text, where the shortest spelling of a moment comes before all its
-    others: bound as `2013-02-26`, a row at `2013-02-26 00:00:00` lies inside.
-    """
-    moments = {
-        "start": window.start or pd.Timestamp("1677-09-22"),
-        "end": window.end or pd.Timestamp("2262-04-11"),
-    }
-    if not text:
-        return {name: moment.to_pydatetime() for name, moment in moments.items()}
-    return {name: str(moment).removesuffix(" 00:00:00") for name, moment in moments.items()}
-
-
-def _sql_error(error: Exception) -> PipelineError:
-    origin = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
-    cause = getattr(origin, "orig", None) or origin
-    code = getattr(cause, "sqlite_errorcode", None)
-    got = first_line(cause)
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
-        return DataError(message)
-    # Which of the two a driver raises when nobody answers, is its own choice.
-    no_answer = isinstance(origin, sa.exc.OperationalError | sa.exc.InterfaceError)
-    if no_answer and code != sqlite3.SQLITE_ERROR:
-        return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
-    return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")
 
 
 def _call(source: FunctionSource, window: Window) -> pd.DataFrame:

@@ -1,20 +1,30 @@
 """Splits rows into valid and refused ones, and keeps the refused ones with their reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import as_text, as_time, conform, pandera_schema, range_rule, require
-from pipeline.config import Categorical, Columns, Data, Numeric
+from pipeline.columns import (
+    as_target,
+    as_text,
+    as_time,
+    conform,
+    pandera_schema,
+    range_rule,
+    require,
+)
+from pipeline.config import Categorical, Data, Numeric
 from pipeline.errors import DataError
 
 REASON = "quarantine_reason"
 _NUMBER = "must be a number"
 _TIME = "must be a time"
 _NULL = "must not be null"
+_UNIQUE = "multiple_fields_uniqueness"
+"""Pandera's name of the check that rows are distinct."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,14 @@ class Validated:
         Refused rows, unchanged, with an extra column ``quarantine_reason``.
     reasons : dict of str to int
         Number of rows refused for each reason; a row may have several reasons.
+    labels : Series or None
+        Labels of `valid` as they came, where some are none of the task and are null in `valid`.
     """
 
     valid: pd.DataFrame
     quarantined: pd.DataFrame
     reasons: dict[str, int]
+    labels: pd.Series | None = None
 
 
 def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Validated:
@@ -63,9 +76,10 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
     checked = _conform(rows, data)
     reasons = _unreadable(rows, checked, data)
     try:
-        pandera_schema(data.features, key=data.key, time=data.time).validate(checked, lazy=True)
+        schema = pandera_schema(data.features, key=data.key, time=data.time, identity=data.identity)
+        schema.validate(checked, lazy=True)
     except SchemaErrors as error:
-        reasons = pd.concat([reasons, _failures(error, data.features, reasons)])
+        reasons = pd.concat([reasons, _failures(error, data, reasons)])
     refused = reasons.index.unique().sort_values()
     text = reasons.groupby(level=0).agg("; ".join)
     quarantined = rows.loc[refused].assign(**{REASON: text.reindex(refused)})
@@ -80,6 +94,26 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
         )
         raise NoValidRowError(message, Validated(valid, quarantined, counts))
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
+
+
+def with_labels(validated: Validated, target: str, task: str) -> Validated:
+    """Convert the labels of valid rows to numbers; a value that is not a label becomes null.
+
+    A stray label says nothing against its row, so the row stays and counts as unlabelled.
+    """
+    if target not in validated.valid:
+        return validated
+    came = validated.valid[target]
+    labels, strays = as_target(came, task)
+    mixed = labels.astype(object).where(~strays, came) if strays.any() else None
+    return replace(validated, valid=validated.valid.assign(**{target: labels}), labels=mixed)
+
+
+def as_they_came(validated: Validated, target: str) -> pd.DataFrame:
+    """Valid rows with their labels, also those that are none of the task."""
+    if validated.labels is None:
+        return validated.valid
+    return validated.valid.assign(**{target: validated.labels})
 
 
 class NoValidRowError(DataError):
@@ -127,10 +161,13 @@ def _unreadable(rows: pd.DataFrame, checked: pd.DataFrame, data: Data) -> pd.Ser
     return pd.concat(found)
 
 
-def _failures(error: SchemaErrors, columns: Columns, already: pd.Series) -> pd.Series:
+def _failures(error: SchemaErrors, data: Data, already: pd.Series) -> pd.Series:
     cases = error.failure_cases.dropna(subset=["index"])
+    # Pandera reports a repetition once for each of the columns that identify a row.
+    again = (cases["check"] == _UNIQUE) & (cases["column"] != data.key)
+    cases = cases[~again]
     text = [
-        _reason(str(column), str(check), columns.get(str(column)))
+        _reason(str(column), str(check), data)
         for column, check in zip(cases["column"], cases["check"], strict=True)
     ]
     reasons = pd.Series(text, index=pd.Index(cases["index"].astype("int64")), dtype="str")
@@ -140,11 +177,13 @@ def _failures(error: SchemaErrors, columns: Columns, already: pd.Series) -> pd.S
     return reasons[[case not in known for case in reasons.items()]]
 
 
-def _reason(name: str, check: str, column: Numeric | Categorical | None) -> str:
+def _reason(name: str, check: str, data: Data) -> str:
+    column = data.features.get(name)
     if check == "not_nullable":
         return f"{name} {_NULL}"
-    if check == "field_uniqueness":
-        return f"{name} must be unique"
+    if check == _UNIQUE:
+        together = " together" if len(data.identity) > 1 else ""
+        return f"{' and '.join(data.identity)} must be unique{together}"
     if isinstance(column, Categorical):
         return f"{name} must be one of {{{', '.join(column.values or ())}}}"
     if isinstance(column, Numeric):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.config import RESERVED
 from pipeline.reference.summaries import Summary, summary_to_json
 
 LISTED = 5_000
@@ -95,7 +96,8 @@ class Finding:
     @property
     def name(self) -> str:
         """What was tested, as displayed text: ``a``, ``a ~ b`` or ``all columns``."""
-        return "all columns" if self.whole else " ~ ".join(self.columns)
+        shown = [name.removeprefix(RESERVED) for name in self.columns]
+        return "all columns" if self.whole else " ~ ".join(shown)
 
 
 @dataclass(frozen=True)

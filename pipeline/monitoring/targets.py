@@ -7,6 +7,7 @@ beside predictions by models that had not seen them, which tell what each label 
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pipeline.columns import as_text
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
@@ -81,5 +82,5 @@ def target_faults(
 
 
 def _beside(target: pd.Series, predictions: ArrayLike, *, labels: bool) -> pd.DataFrame:
-    shown = target.map("{:g}".format) if labels else target
+    shown = as_text(target) if labels else target
     return pd.DataFrame({str(target.name): shown.to_numpy(), PREDICTED: predictions})

@@ -20,11 +20,14 @@ from pipeline.reference.summaries import Summary, summary_from_json, summary_to_
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
+from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 
 SUMMARY, SKETCH, REPORT, GIVEN = "summary.json", "sketch.parquet", "report.json", "given.json"
 PREDICTIONS = "predictions.parquet"
 """Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
 found, what the decision was made from, and what was predicted for which key."""
+STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
+"""Names of columns of predictions in their artifact, which people open as well."""
 Answer = Literal["accept", "drop", "reload"]
 
 
@@ -61,7 +64,7 @@ def record(
     quarantined : int
         Refused rows.
     predictions : DataFrame
-        ``key``, ``time`` and ``prediction`` of each valid row, and other models' predictions.
+        ``key`` and ``time`` of each valid row, and the columns of `STORED`, as far as there are.
     window : tuple of Timestamp
         Start and end of the batch.
     step : int
@@ -82,7 +85,8 @@ def record(
     version = verdict.evidence.version
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
-    metrics = notes.batch_metrics(report, quarantined, float(predictions["prediction"].mean()))
+    stored = predictions.rename(columns=STORED)
+    metrics = notes.batch_metrics(report, quarantined, float(stored["prediction"].mean()))
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
     )
@@ -99,7 +103,7 @@ def record(
         if report.summary.sketch is not None:
             public = report.summary.sketch.drop(columns=list(private), errors="ignore")
             tracking.log_frame(run_id, public, SKETCH)
-        tracking.log_frame(run_id, predictions, PREDICTIONS)
+        tracking.log_frame(run_id, stored, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         tracking.log(run_id, metrics, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
@@ -286,7 +290,9 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
 
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:
     """What was predicted for the rows of a batch, as `record` stored it; None if it did not."""
-    return tracking.read_frame(batch.run_id, PREDICTIONS)
+    stored = tracking.read_frame(batch.run_id, PREDICTIONS)
+    names = {name: column for column, name in STORED.items()}
+    return None if stored is None else stored.rename(columns=names)
 
 
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:

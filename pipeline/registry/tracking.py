@@ -4,8 +4,10 @@ Runs are found by their tags and continued, and metrics carry the time that they
 that repeating a call adds nothing.
 """
 
+import hashlib
 import logging
 import os
+import posixpath
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,9 @@ from mlflow.exceptions import MlflowException, RestException
 from pipeline import config
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.registry import locks
+
+_LONGEST_METRIC = 250
+"""Characters that MLflow allows in the name of a metric."""
 
 
 @contextmanager
@@ -239,8 +244,18 @@ def _is_here(uri: str) -> bool:
 
 
 def metric_name(name: str) -> str:
-    """A column's name without the characters that MLflow refuses in names of metrics."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
+    """A name that MLflow takes for a metric of a column, such as ``psi/age``.
+
+    A name that it would refuse is cut, loses the signs it refuses, and ends in a hash of the whole,
+    so that the metrics of two columns never mix.
+    """
+    taken = re.fullmatch(r"[\w\-. :/]+", name) and posixpath.normpath(name) == name
+    if taken and len(name) <= _LONGEST_METRIC:
+        return name
+    kind, _, column = name.partition("/")
+    hashed = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    kept = re.sub(r"[^\w\-. :]", "_", column)[: _LONGEST_METRIC - len(kind) - len(hashed) - 2]
+    return f"{kind}/{kept}-{hashed}"
 
 
 def milliseconds(at: pd.Timestamp) -> int:

@@ -7,12 +7,16 @@ import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.findings import DriftReport
-from pipeline.reporting.rendering import markdown
+from pipeline.reporting.rendering import markdown, one_line
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
 _MOST_FINDINGS = 30
 """Rows of the table of drift in a note."""
+_MOST_BARS = 50
+"""Columns whose importance is drawn, the most important ones."""
+_LABEL = 40
+"""Characters of a column's name beside its bar."""
 
 
 def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
@@ -105,8 +109,11 @@ def figures(trained: Trained, loss: str) -> dict[str, Any]:
     axes.plot(trained.curve.steps, trained.curve.fitted, label="fitted rows")
     axes.plot(trained.curve.steps, trained.curve.heldout, label="held-out rows")
     axes.legend()
-    importance = Figure(figsize=(7, 1 + 0.3 * len(trained.importance)), layout="constrained")
+    shown = list(trained.importance.items())[:_MOST_BARS][::-1]
+    importance = Figure(figsize=(7, 1 + 0.3 * len(shown)), layout="constrained")
     axes = importance.add_subplot(xlabel=f"{loss} added when shuffled", title="Feature importance")
-    names = list(reversed(trained.importance))
-    axes.barh(names, [trained.importance[name] for name in names])
+    axes.barh(range(len(shown)), [added for _, added in shown])
+    axes.set_yticks(
+        range(len(shown)), [one_line(name)[:_LABEL] for name, _ in shown], parse_math=False
+    )
     return {"learning_curve.png": figure, "feature_importance.png": importance}

@@ -26,14 +26,14 @@ def plain(template: str, **values: Any) -> str:
     return _PLAIN.get_template(template).render(values).strip()
 
 
-def _one_line(value: Any) -> str:
+def one_line(value: Any) -> str:
     """Text on one line, without characters that hide or reorder others."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return " ".join(text.split())
 
 
 def _escaped(value: Any) -> str:
-    return _one_line(value).translate(_ESCAPES)
+    return one_line(value).translate(_ESCAPES)
 
 
 def _thousands(number: float) -> str:
@@ -67,4 +67,4 @@ def _environment(finalize: Any) -> Environment:
     return environment
 
 
-_MARKDOWN, _PLAIN = _environment(_escaped), _environment(_one_line)
+_MARKDOWN, _PLAIN = _environment(_escaped), _environment(one_line)

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from pipeline.columns import Matrix
 from pipeline.config import Categorical, Columns
-from pipeline.data.captures import CAPTURED, Layout, Unseen
-from pipeline.errors import ConfigError, RegistryError
+from pipeline.data.captures import Layout, Unseen
+from pipeline.errors import RegistryError
 from pipeline.serving import requests
 from pipeline.serving.requests import Request, Row
 from pipeline.serving.trees import FEW, predictor
@@ -89,13 +89,10 @@ class ServedVersion:
         ------
         RegistryError
             If a part is missing or broken, or golden rows are refused or predicted differently.
-        ConfigError
-            If a feature has the name of a column that captures add.
         """
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         manifest = _manifest(folder / "manifest.json")
-        _refuse_captured_names(model.columns)
         rows = _rows(golden)
         low, high = _ranges(model.columns, manifest.get("ranges", {}))
         known = {name: model.categories.get(name) for name in model.columns}
@@ -149,16 +146,6 @@ class ServedVersion:
                 f"{int((~close).sum())} of {len(close)} different. Install the locked environment."
             )
             raise RegistryError(message)
-
-
-def _refuse_captured_names(columns: Columns) -> None:
-    taken = [name for name in columns if name in CAPTURED]
-    if taken:
-        message = (
-            f"A served feature must not be named like one of {', '.join(CAPTURED)}. "
-            f"Got {', '.join(taken)}. Rename it in data.features."
-        )
-        raise ConfigError(message)
 
 
 def _ranges(

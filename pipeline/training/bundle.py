@@ -11,14 +11,22 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
-from pipeline.training.fitting import halves_of, predict_by_halves
+from pipeline.training.fitting import (
+    BASELINE,
+    PREDICTION,
+    ROW_LOSS,
+    halves_of,
+    predict_by_halves,
+)
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import Golden
 
 MANIFEST = "manifest.json"
 HALVES = "halves"
 """Folder of the half fits in that of a bundle."""
-TARGETS, BASELINE, HOLDOUT = "targets.json", "baseline.json", "holdout"
+TARGETS, LOSSES, HOLDOUT = "targets.json", "baseline.json", "holdout"
+_FORMER = {"prediction": PREDICTION, "baseline": BASELINE, "loss": ROW_LOSS}
+"""Columns of held-out rows in versions of before."""
 
 
 def sha256_of(folder: Path) -> str:
@@ -44,7 +52,7 @@ class Bundle:
     reference : Reference
         Description of its training rows.
     heldout : DataFrame
-        Key, time, target, ``prediction``, ``baseline`` and ``loss`` of the held-out rows.
+        Key, time and target of the held-out rows, with `PREDICTION`, `BASELINE` and `ROW_LOSS`.
     manifest : dict
         Name, training window, environment, importance and ranges of columns.
     halves : tuple of Model
@@ -100,7 +108,7 @@ class Bundle:
         if self.targets is not None:
             (folder / TARGETS).write_text(json.dumps(self.targets.to_dict()))
         if self.baseline is not None:
-            (folder / BASELINE).write_text(json.dumps(self.baseline))
+            (folder / LOSSES).write_text(json.dumps(self.baseline))
         self.heldout.to_parquet(folder / "heldout.parquet")
         sample.to_parquet(folder / "sample.parquet")
         (folder / MANIFEST).write_text(json.dumps(self.manifest, indent=1))
@@ -119,9 +127,9 @@ class Bundle:
             reference = _read_reference(folder / "reference.json")
             known = (folder / TARGETS).is_file()
             targets = _read_reference(folder / TARGETS) if known else None
-            known = (folder / BASELINE).is_file()
-            baseline = json.loads((folder / BASELINE).read_text()) if known else None
-            heldout = pd.read_parquet(folder / "heldout.parquet")
+            known = (folder / LOSSES).is_file()
+            baseline = json.loads((folder / LOSSES).read_text()) if known else None
+            heldout = _read_heldout(folder / "heldout.parquet")
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             got = next(iter(str(error).splitlines()), type(error).__name__)
@@ -133,6 +141,11 @@ class Bundle:
         kept = folder / HOLDOUT
         holdout = Golden.load(kept) if kept.is_dir() else None
         return cls(model, golden, reference, heldout, manifest, halves, targets, baseline, holdout)
+
+
+def _read_heldout(path: Path) -> pd.DataFrame:
+    heldout = pd.read_parquet(path)
+    return heldout if PREDICTION in heldout else heldout.rename(columns=_FORMER)
 
 
 def _read_reference(path: Path) -> Reference:

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Floats, Matrix, known_categories, require
-from pipeline.config import Data, Training, spelled
+from pipeline.config import RESERVED, Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.metrics import compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions, build_estimator
+from pipeline.training.target import check_logarithm, check_variety, checked_target
 
-PREDICTION = "prediction"
-"""Name of the column of predictions."""
-PREVIOUS = "previous"
-"""Name of the column of predictions by the champion before."""
-HALVED = "halved"
-"""Name of the column of predictions by the two half fits, as the reference's were made."""
+PREDICTION = f"{RESERVED}prediction"
+HALVED = f"{RESERVED}halved"
+PREVIOUS = f"{RESERVED}previous"
+BASELINE = f"{RESERVED}baseline"
+ROW_LOSS = f"{RESERVED}loss"
+"""Names of the columns of predictions, of those by the two half fits, by the champion before, and
+of the trivial baseline, and of losses."""
 
 _FEWEST_HELDOUT = 20
 """Rows that a version is judged on at least: `promotion.min_rows` cannot be set lower."""
@@ -71,7 +73,7 @@ class Trained:
     judged : Model
         The model fitted without the held-out rows, to which `metrics` belong.
     heldout : DataFrame
-        Held-out rows with the target and the ``prediction`` of `judged`.
+        Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
     trivial : float
@@ -120,8 +122,15 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         If the estimator or its parameters are wrong.
     """
     require(rows, [data.time, data.target])
+    if rows.empty:
+        message = (
+            "The training window has no labelled rows. Check data.label_delay and data.labels."
+        )
+        raise DataError(message)
     loss, holdout = training.metric(task), training.holdout
-    _check_target(rows, data, task, loss)
+    rows = rows.assign(**{data.target: checked_target(rows, data, task, nullable=False)})
+    check_logarithm(rows[data.target], loss)
+    check_variety(rows, data, "of the training window")
     newest = rows[data.time] >= rows[data.time].max() - holdout
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
@@ -138,7 +147,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
             "If these times are wrong, correct them; else hold out a longer part."
         )
         raise DataError(message)
-    _check_variety(older, data, "before training.holdout")
+    check_variety(older, data, "before training.holdout")
     judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
@@ -181,8 +190,8 @@ def forward(
     Returns
     -------
     DataFrame
-        Rows of up to two stretches, oldest first, with the ``prediction`` and the trivial
-        ``baseline`` of each; it is empty where there is no such stretch.
+        Rows of up to two stretches, oldest first, with prediction and trivial
+        baseline of each (`PREDICTION` and `BASELINE`); it is empty where there is no such stretch.
     """
     length, end = training.holdout, rows[data.time].max() - training.holdout
     found: list[pd.DataFrame] = []
@@ -193,41 +202,9 @@ def forward(
             break
         predictions = _fit(older, data, training, task).predict(block)
         trivial = float(older[data.target].mean())
-        found.insert(0, block.assign(**{PREDICTION: predictions, "baseline": trivial}))
+        found.insert(0, block.assign(**{PREDICTION: predictions, BASELINE: trivial}))
         end -= length
     return pd.concat(found, ignore_index=True) if found else rows[:0]
-
-
-def _check_target(rows: pd.DataFrame, data: Data, task: str, loss: str) -> None:
-    if rows.empty:
-        message = "The training window has no labelled rows. Check data.label_delay."
-        raise DataError(message)
-    target = rows[data.target]
-    text = pd.api.types.is_string_dtype(target)
-    if task == "classification":
-        rule, right = "0 and 1 only", target.isin([0, 1]) & (not text)
-    else:
-        numbers = pd.to_numeric(target, errors="coerce").to_numpy("float64", na_value=np.nan)
-        rule, right = "finite numbers only", np.isfinite(numbers) & (not text)
-        if loss == "squared_log_error":
-            rule, right = "numbers above -1, as training.loss is log", right & (numbers > -1)
-    wrong = [repr(value) for value in target[~right].drop_duplicates()[:5].tolist()]
-    if wrong:
-        message = (
-            f"Target {data.target!r} must hold {rule}. Got {', '.join(wrong)}. Fix the source."
-        )
-        raise DataError(message)
-    _check_variety(rows, data, "of the training window")
-
-
-def _check_variety(rows: pd.DataFrame, data: Data, where: str) -> None:
-    target = rows[data.target]
-    if target.nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
-        message = (
-            f"Target {data.target!r} must hold at least two values in the rows {where}. "
-            f"Got {target.iloc[0]} in all {len(target)}. Give more history."
-        )
-        raise DataError(message)
 
 
 def _unfitted(data: Data, training: Training, task: str) -> Any:

@@ -13,6 +13,7 @@ from flows.review import review
 from flows.settle import settle
 from flows.steps import opened
 from pipeline.registry import records
+from pipeline.training.fitting import PREDICTION
 
 FIRST, SECOND, THIRD = "2026-02-16T00:00", "2026-02-23T00:00", "2026-03-02T00:00"
 NOW = pd.Timestamp("2026-03-30")
@@ -93,7 +94,7 @@ def test_labels_end_in_the_same_performance_in_whatever_order_they_come(watched,
         assert batch.performance.rows == len(both) > 200
         assert batch.performance.of == len(predicted)
         assert batch.performance.metrics["log_loss"] == pytest.approx(
-            log_loss(both["churned"], both["prediction"])
+            log_loss(both["churned"], both[PREDICTION])
         )
 
 

@@ -181,7 +181,7 @@ def test_a_batch_without_a_champion_is_refused_with_a_sentence(shop):
 def test_an_empty_batch_is_refused_with_a_sentence(trained, make_conf):
     del trained
     with pytest.raises(DataError, match="has no rows"):
-        monitor(make_conf(monitoring={"diagnosis": False}), batch="2030-01-01")
+        monitor(make_conf(monitoring={"diagnosis": False}), batch="2029-12-31")
 
 
 def test_with_a_server_a_retrain_is_requested_once(about_to_ask):

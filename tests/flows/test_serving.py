@@ -225,7 +225,7 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trai
 
     kept = read_captures(settings.captures)
     assert set(Counter(version for _, version in answers)) == {"1", "2"}
-    assert dict(zip(kept["key"], kept["version"], strict=True)) == dict(answers)
+    assert dict(zip(kept["holdfast-key"], kept["holdfast-version"], strict=True)) == dict(answers)
 
 
 def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
@@ -239,13 +239,13 @@ def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
         server.kill()
 
     kept = read_captures(settings.captures)
-    assert set(early) <= set(kept["key"])
+    assert set(early) <= set(kept["holdfast-key"])
     # Of each connection, the first requests are stored, without a gap.
     by_thread = {}
     for key, _ in answered:
         by_thread.setdefault(key.partition("-")[0], []).append(key)
     for keys in by_thread.values():
-        there = [key in set(kept["key"]) for key in keys]
+        there = [key in set(kept["holdfast-key"]) for key in keys]
         assert there == sorted(there, reverse=True)
     with served(trained) as (_, address):
         assert httpx.get(f"{address}/ready").status_code == 200

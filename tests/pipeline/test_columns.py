@@ -12,6 +12,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from pipeline.columns import (
     as_number,
+    as_target,
     as_text,
     as_time,
     conform,
@@ -273,6 +274,9 @@ INFERRED = [
     (pd.Series(["a", None]), Categorical(nullable=True)),
     (pd.Series(["1", "2"]), Categorical()),
     (pd.Series([1, "a"], dtype=object), Categorical()),
+    (pd.Series([Decimal("1.50"), None], dtype=object), Numeric(nullable=True)),
+    (pd.Series([2**60, None], dtype=object), Numeric(nullable=True)),
+    (pd.Series([True, None], dtype=object), Categorical(nullable=True)),
     (pd.Series([1, 2], dtype="category"), Categorical()),
     (pd.Series(pd.to_datetime(["2013-02-26", None])), Numeric(nullable=True)),
     (pd.Series(pd.to_datetime(["2013-02-26"]).tz_localize("UTC")), Numeric()),
@@ -300,3 +304,74 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
 def test_rows_with_a_repeated_column_name_cannot_be_declared():
     with pytest.raises(DataError, match=r"rows hold a more than once\. Fix the source"):
         infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+ZERO_ONE = [1, 0, None]
+TARGETS = [
+    ("classification", pd.Series([1, 0, None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([True, False, None], dtype="boolean"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([True, False, None], dtype=object), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series(["1", "0", None], dtype="category"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([1, 0, None], dtype="category"), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series(["TRUE", "false", None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", arrow([True, False, None], pa.bool_()), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([Decimal(1), Decimal("0.0"), None]), ZERO_ONE, [0, 0, 0]),
+    ("classification", pd.Series([1, "yes", 9], dtype=object), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series([1, [1], np.ones(2)], dtype=object), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series([1, 0.5, np.inf]), [1, None, None], [0, 1, 1]),
+    ("classification", pd.Series(["no", "yes", None]), [None] * 3, [1, 1, 0]),
+    ("classification", pd.Series(pd.to_timedelta(["1s", None])), [None] * 2, [1, 0]),
+    ("classification", pd.Series(pd.to_datetime([0, None])), [None] * 2, [1, 0]),
+    ("regression", pd.Series([1.5, None, -np.inf]), [1.5, None, None], [0, 0, 1]),
+    ("regression", pd.Series([Decimal("1.5"), None, "x"]), [1.5, None, None], [0, 0, 1]),
+    ("regression", pd.Series(pd.to_timedelta(["1h", None])), [3600, None], [0, 0]),
+    ("regression", pd.Series(pd.to_datetime(["2026-01-01", None])), [None] * 2, [1, 0]),
+    ("regression", pd.Series([dt.date(2026, 1, 1), 2], dtype=object), [None, 2], [1, 0]),
+    ("regression", pd.Series([1j, 2]), [None] * 2, [1, 1]),
+    ("regression", pd.Series(["1.5", "1,5", ""]), [1.5, None, None], [0, 1, 1]),
+    ("regression", pd.Series([], dtype=object), [], []),
+]
+
+
+@pytest.mark.parametrize(("task", "values", "expected", "stray"), TARGETS)
+def test_labels_become_numbers_and_every_other_value_is_a_stray(task, values, expected, stray):
+    labels, strays = as_target(values, task)
+
+    assert labels.dtype == "float64"
+    assert [None if pd.isna(label) else label for label in labels] == expected
+    assert strays.astype(int).tolist() == stray
+
+
+AT = pd.Series(pd.date_range("2026-01-01", periods=200, freq="5h"))
+DRAWN = pd.Series(np.random.default_rng(0).integers(0, 9, 200))
+DOUBTS = [
+    (DRAWN.index.to_series() + 7, "has another value in each row, as keys do"),
+    (DRAWN.index.to_series().astype("float64"), "has another value in each row, as keys do"),
+    (
+        DRAWN.index.map("r{:03}".format).to_series(index=DRAWN.index),
+        "has another value in each row",
+    ),
+    (DRAWN * 0, "has one value in all rows"),
+    (pd.Series([None] * 200), "has one value in all rows"),
+    (AT, "holds moments, which never return"),
+    (AT.dt.hour, "follows from the hour of its row"),
+    (AT.dt.day_name(), "follows from the weekday of its row"),
+    (AT.dt.hour < 12, "follows from the hour of its row"),
+    (AT.dt.strftime("%m-%d"), "follows from the date of its row"),
+]
+
+
+@pytest.mark.parametrize(("values", "doubt"), DOUBTS)
+def test_identifiers_constants_and_functions_of_the_time_are_recognised(values, doubt, caplog):
+    columns = infer_columns(pd.DataFrame({"at": AT, "x": values, "good": DRAWN}), time="at")
+
+    assert list(columns) == ["x", "good"]
+    (record,) = caplog.records
+    assert f"Column 'x' {doubt}" in record.getMessage()
+
+
+@pytest.mark.parametrize("values", [DRAWN, DRAWN + 0.5, DRAWN.astype("str"), DRAWN.cumsum() / 7])
+def test_ordinary_columns_raise_no_doubt(values, caplog):
+    infer_columns(pd.DataFrame({"at": AT, "x": values}), time="at")
+
+    assert not caplog.records

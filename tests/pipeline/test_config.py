@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,36 @@ def test_a_slice_that_is_no_feature_is_named(write):
     assert "promotion.slices must name features. Got carier." in message
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"sep": ";;"}, "data.train.sep"),
+        ({"sep": ",", "decimal": ","}, "sep, decimal and quotechar must differ"),
+        ({"encoding": "utf-88"}, "encoding: must be an encoding that Python knows"),
+        ({"compression": "rar"}, "data.train.compression"),
+        ({"format": "xlsx"}, "data.train.format"),
+        ({"format": "parquet", "sep": ";"}, "sep must only be set for CSV files"),
+        ({"path": "x/*.parquet", "na_values": ["-"]}, "na_values must only be set for CSV files"),
+        ({"delimiter": ";"}, "data.train.delimiter: no such setting"),
+    ],
+)
+def test_options_of_a_file_that_cannot_be_obeyed_are_refused(write, options, rule):
+    text = changed(data__train={"kind": "file", "path": "rows.csv"} | options)
+
+    assert rule in refusal(write(text))
+
+
+@pytest.mark.parametrize("role", ["key", "time", "target"])
+def test_names_of_our_own_columns_are_refused(write, role):
+    features = {"holdfast-prediction": {"type": "numeric"}, "prediction": {"type": "numeric"}}
+    text = changed(**{f"data__{role}": "holdfast-x"}, data__features=features)
+
+    message = refusal(write(text))
+
+    got = "holdfast-prediction, holdfast-x."
+    assert f"data.features: no column may begin with 'holdfast-'. Got {got}" in message
+
+
 def test_a_misspelled_key_in_the_file_is_named(write):
     assert "monitoring.alhpa: no such setting" in refusal(write(more="monitoring: {alhpa: 0.1}"))
 
@@ -115,6 +146,21 @@ def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path):
     path.write_text(f"a: {'[' * 3_000}{']' * 3_000}")
 
     assert "nested too deeply" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 20_000, "a: " + "[" * 20_000 + "]" * 20_000, "{a: " * 9_000]
+)
+def test_a_file_that_is_nested_far_too_deeply_is_refused_within_a_second(tmp_path, text):
+    path = tmp_path / "deep.yaml"
+    path.write_text(text)
+    started = time.process_time()
+
+    message = refusal(path)
+
+    assert "nested too deeply" in message
+    assert "\n" not in message
+    assert time.process_time() - started < 1
 
 
 def test_a_misspelled_key_in_the_environment_is_named(write, monkeypatch):
@@ -143,6 +189,48 @@ def test_the_environment_goes_over_the_file(write, monkeypatch):
 def test_the_file_goes_over_the_defaults(write):
     assert Settings.load(write()).monitoring.alpha == 0.05
     assert Settings.load(write(more="monitoring: {alpha: 0.1}")).monitoring.alpha == 0.1
+
+
+def test_arguments_of_the_estimator_in_the_environment_are_json_or_text(write, monkeypatch):
+    given = {"N_ESTIMATORS": "5", "GAMMA": "1e-3", "OBJECTIVE": "binary:logistic", "FLAG": "true"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"HOLDFAST__TRAINING__PARAMS__{name}", value)
+
+    params = Settings.load(
+        write(more="training: {params: {n_estimators: 3, depth: 2}}")
+    ).training.params
+
+    assert params == {
+        "n_estimators": 5,
+        "gamma": 0.001,
+        "objective": "binary:logistic",
+        "flag": True,
+        "depth": 2,
+    }
+    assert isinstance(params["n_estimators"], int)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-02-01", "2024-02-01"),
+        ("'2024-02-01T06:00'", "2024-02-01T06:00"),
+        ("2024-02-01T06:00:00+01:00", "2024-02-01T05:00"),
+        ("'20240201'", "2024-02-01"),
+    ],
+)
+def test_a_moment_is_iso_8601_and_kept_in_utc(write, text, moment):
+    settings = Settings.load(write(more=f"training: {{until: {text}}}"))
+
+    assert settings.training.until == pd.Timestamp(moment)
+
+
+@pytest.mark.parametrize("text", ["01/02/2024", "today", "2024.5", "20240201", "''", "24-01-02"])
+def test_a_moment_that_is_ambiguous_or_a_word_is_refused(write, text):
+    message = refusal(write(more=f"training: {{until: {text}}}"))
+
+    assert "training.until: must be a date or time such as 2013-02-26" in message
+    assert text.strip("'") in message
 
 
 def test_a_list_in_the_environment_is_json(write, monkeypatch):

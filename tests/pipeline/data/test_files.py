@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.columns import as_time
-from pipeline.config import FileSource
+from pipeline.config import FileSource, Numeric
 from pipeline.data import sources
 from pipeline.errors import DataError
 
@@ -20,7 +20,8 @@ FIRST = pd.Timestamp("2026-01-01")
 
 def read(path, start=None, end=None):
     source = FileSource(kind="file", path=str(path))
-    return sources.read(source, time="at", start=start, end=end)
+    numbers = {name: Numeric() for name in ("row", "value", "x", "y")}
+    return sources.read(source, time="at", columns=numbers, start=start, end=end)
 
 
 def write_days(folder, days=4, rows_a_day=20_000):

@@ -100,3 +100,74 @@ def test_labels_without_the_column_of_their_time_are_refused(rows, data):
 
     with pytest.raises(DataError, match=r"'known_at' \(data.label_time\)"):
         labelled(rows, with_time, as_of=rows["at"].max())
+
+
+def keyed(keys):
+    return pd.DataFrame({"id": keys, "at": pd.Timestamp("2026-01-01"), "amount": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("keys", "others"),
+    [
+        ([1, 2, 3], [1, 2]),
+        ([1, 2, 3], ["1", "2"]),
+        (["1", "2", "3"], [1.0, 2.0]),
+        (["1.0", "2.0", "3"], [1, 2]),
+        (["1", "2", "3"], ["1  ", " 2"]),
+        (pd.array([2**53 + 1, 2**53, None], "Int64"), [str(2**53 + 1), str(2**53)]),
+    ],
+)
+def test_keys_are_joined_as_text_whatever_their_types(data, keys, others, caplog):
+    labels = pd.DataFrame({"id": others, "churned": [0, 1]})
+
+    joined = join_labels(keyed(keys), labels, data)
+
+    assert joined["churned"][:2].tolist() == [0, 1]
+    assert joined["churned"].isna().tolist() == [False, False, True]
+    assert joined["id"].equals(keyed(keys)["id"])
+    assert not caplog.records
+
+
+def test_rows_and_labels_without_a_key_are_not_joined(data):
+    labels = pd.DataFrame({"id": [None, "b"], "churned": [0, 1]})
+
+    assert join_labels(keyed([None, "b"]), labels, data)["churned"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("keys", "others", "why"),
+    [
+        (["1", "2"], ["0001", "0003"], "differ in zeros before them or in case: spell them alike"),
+        (["ab-1"], ["AB-1"], "differ in zeros before them or in case"),
+        (["1", "2"], ["x"], "Correct data.key, data.labels or data.label_delay"),
+    ],
+)
+def test_a_join_that_finds_nothing_says_so(data, caplog, keys, others, why):
+    labels = pd.DataFrame({"id": others, "churned": 1})
+
+    joined = join_labels(keyed(keys), labels, data)
+
+    assert joined["churned"].isna().all()
+    assert f"({others[0]!r}" in caplog.text
+    assert f"({keys[0]!r}" in caplog.text
+    assert why in caplog.text
+
+
+def test_labels_that_are_not_due_yet_are_not_missed(data, caplog):
+    delayed = Data.model_validate(data.model_dump() | {"label_delay": "3D"})
+    yesterday = pd.Timestamp.now("UTC").tz_localize(None) - pd.Timedelta("1D")
+    labels = pd.DataFrame({"id": ["0001"], "churned": 1})
+
+    join_labels(keyed(["1"]).assign(at=yesterday), labels, delayed)
+    assert not caplog.records
+
+    join_labels(keyed(["1"]).assign(at=yesterday), labels, data)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("keys", "others"), [([], ["1"]), (["1"], [])])
+def test_a_join_of_nothing_is_no_reason_to_warn(data, caplog, keys, others):
+    labels = pd.DataFrame({"id": others, "churned": [1] * len(others)})
+
+    assert len(join_labels(keyed(keys), labels, data)) == len(keys)
+    assert not caplog.records

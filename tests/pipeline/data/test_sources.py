@@ -1,3 +1,4 @@
+import json
 import sqlite3
 from contextlib import closing
 
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from pipeline.config import CaptureSource, FileSource, FunctionSource, SqlSource
+from pipeline.config import CaptureSource, FileSource, FunctionSource, Numeric, SqlSource
 from pipeline.data.captures import Layout
 from pipeline.data.sources import read
 from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
@@ -33,6 +34,13 @@ def days(frame, start, end):
 
 
 @pytest.fixture
+def declared(data):
+    """The roles and the features of `rows`."""
+    features = data.features | {"spend": Numeric()}
+    return {"time": "at", "key": "id", "target": "churned", "columns": features}
+
+
+@pytest.fixture
 def database(tmp_path, rows):
     path = tmp_path / "rows.db"
     engine = sa.create_engine(f"sqlite:///{path}")
@@ -42,19 +50,19 @@ def database(tmp_path, rows):
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-def test_rows_come_back_from_a_file_of_each_format(tmp_path, rows, ending):
+def test_rows_come_back_from_a_file_of_each_format(tmp_path, rows, declared, ending):
     path = tmp_path / f"rows.{ending}"
     rows.to_parquet(path) if ending == "parquet" else rows.to_csv(path, index=False)
 
-    pd.testing.assert_frame_equal(read(file(path), time="at"), rows)
+    pd.testing.assert_frame_equal(read(file(path), **declared), rows)
 
 
-def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path, rows):
+def test_a_glob_reads_several_files_in_the_order_of_their_names(tmp_path, rows, declared):
     rows[300:].to_parquet(tmp_path / "b.parquet")
     rows[:300].to_csv(tmp_path / "a.csv", index=False)
     rows[:0].to_csv(tmp_path / "c.csv", index=False)
 
-    pd.testing.assert_frame_equal(read(file(tmp_path / "*"), time="at"), rows)
+    pd.testing.assert_frame_equal(read(file(tmp_path / "*"), **declared), rows)
 
 
 @pytest.mark.parametrize(
@@ -287,3 +295,31 @@ def test_a_window_of_captures_cannot_be_read_before_its_end(tmp_path):
     assert len(read(source, time="at", captures=path, end=now - pd.Timedelta("10s"))) == 1
     with pytest.raises(DataError, match="is not over"):
         read(source, time="at", captures=path, end=now + pd.Timedelta("1h"))
+
+
+def test_captured_features_may_be_named_like_what_is_stored_beside_them(tmp_path):
+    names = ["key", "target", "prediction", "version", "captured_at"]
+    with Captures(tmp_path / "captures.db") as captures:
+        captures.answer(
+            at=0,
+            request_id="r",
+            layout=Layout("regression", json.dumps(dict.fromkeys(names))),
+            version="1",
+            latency=0,
+            features=np.arange(5.0).reshape(1, 5),
+            unseen=[],
+            keys=["a"],
+            predictions=np.ones(1),
+        )
+
+    found = read(
+        CaptureSource(kind="capture"),
+        time="at",
+        key="id",
+        target="y",
+        captures=tmp_path / "captures.db",
+    )
+
+    assert found[names].iloc[0].tolist() == [0, 1, 2, 3, 4]
+    assert found[["id", "holdfast-prediction"]].iloc[0].tolist() == ["a", 1]
+    assert "y" not in found

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
 from pipeline.columns import as_text, as_time, conform, pandera_schema
-from pipeline.data.validation import REASON, NoValidRowError, Validated, keep, quarantine, validate
+from pipeline.config import Data
+from pipeline.data.validation import (
+    REASON,
+    NoValidRowError,
+    Validated,
+    as_they_came,
+    keep,
+    quarantine,
+    validate,
+    with_labels,
+)
 from pipeline.errors import DataError
 
 PLAN = "plan must be one of {free, pro, team}"
@@ -282,3 +292,43 @@ def test_kept_rows_are_unchanged_and_their_folder_is_made(tmp_path, frame):
     (path,) = (tmp_path / "new").iterdir()
     assert path.name == "b broken.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+
+
+def test_a_label_that_is_none_of_the_task_leaves_its_row_valid_and_unlabelled(frame, data):
+    frame["churned"] = frame["churned"].astype(object)
+    frame.loc[[3, 5], "churned"] = ["unknown", 9]
+
+    validated = with_labels(validate(frame, data), "churned", "classification")
+
+    assert len(validated.valid) == len(frame)
+    assert validated.valid.index[validated.valid["churned"].isna()].tolist() == [3, 5]
+    came = as_they_came(validated, "churned")["churned"]
+    assert came[[3, 5]].tolist() == ["unknown", 9]
+    assert came.drop([3, 5]).tolist() == frame["churned"].drop([3, 5]).tolist()
+
+
+def test_rows_without_a_target_have_no_labels(frame, data):
+    validated = validate(frame.drop(columns="churned"), data)
+
+    assert with_labels(validated, "churned", "classification") is validated
+    assert as_they_came(validated, "churned") is validated.valid
+
+
+def test_keys_may_come_again_at_another_time_where_they_need_not_be_unique(frame, data):
+    repeated = Data.model_validate(data.model_dump() | {"key_unique": False})
+    frame.loc[[3, 4, 5], "id"] = "r2"
+    frame.loc[5, "at"] = frame.loc[4, "at"]
+
+    assert validate(frame, data).reasons == {"id must be unique": 3}
+    validated = validate(frame, repeated)
+    assert validated.reasons == {"id and at must be unique together": 1}
+    assert validated.quarantined["amount"].tolist() == frame["amount"][[5]].tolist()
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_rows_without_a_key_are_refused_for_that_alone(frame, data, unique):
+    declared = Data.model_validate(data.model_dump() | {"key_unique": unique})
+    frame.loc[[3, 4], "id"] = None
+    frame.loc[4, "at"] = frame.loc[3, "at"]
+
+    assert validate(frame, declared).reasons == {"id must not be null": 2}

@@ -50,7 +50,25 @@ def run(tmp_path_factory, empty_store):
     return registry, registry.run({"kind": "batch"}, "x", pd.Timestamp("2026-01-05"))
 
 
-@pytest.mark.parametrize("name", ["price [EUR]", "a=b", "naïve", "x{1}", "x/y", "share of A&B"])
+ODD = [
+    *(
+        "price [EUR]",
+        "a=b",
+        "naïve",
+        "x{1}",
+        "x/y",
+        "share of A&B",
+        "a.b.c",
+        "数 of 名",
+        ".",
+        "..",
+        "/",
+    ),
+    *("a//b", "/x", "../up", "a/../b", "x/", "two\nlines", "", "L" * 250, "L" * 300, "名" * 249),
+]
+
+
+@pytest.mark.parametrize("name", ODD)
 def test_a_column_of_any_name_becomes_a_metric_that_mlflow_takes(run, name):
     registry, run_id = run
 
@@ -58,6 +76,14 @@ def test_a_column_of_any_name_becomes_a_metric_that_mlflow_takes(run, name):
 
     metrics = registry.client.get_run(run_id).data.metrics
     assert metrics[metric_name(f"psi/{name}")] == 0.5
+
+
+def test_no_two_columns_share_a_metric():
+    pairs = [("L" * 299 + "a", "L" * 299 + "b"), ("a?b", "a!b"), ("a//b", "a/b"), ("/x", "x")]
+
+    for one, other in pairs:
+        assert metric_name(f"psi/{one}") != metric_name(f"psi/{other}")
+    assert metric_name("psi/a.b c") == "psi/a.b c"
 
 
 def test_a_run_is_found_again_by_its_tags(open_registry):

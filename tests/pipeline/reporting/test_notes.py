@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 
 import pandas as pd
@@ -122,3 +123,25 @@ def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, 
     assert "| log_loss | 0.5100 | 0.6900 |" in lines
     assert lines[-1] == "It relies most on age, plan."
     assert set(figures(trained, "log_loss")) == {"learning_curve.png", "feature_importance.png"}
+
+
+def test_the_importance_of_columns_of_any_number_and_name_is_drawn(model, rows):
+    names = ["$x^$", "L" * 300, "L" * 299 + "M", "two\nlines", *map(str, range(5_000))]
+    trained = Trained(
+        model=model,
+        judged=model,
+        heldout=rows.head(50),
+        trivial=0.5,
+        metrics={"log_loss": 0.51},
+        baseline={"log_loss": 0.69},
+        fitted_rows=1,
+        curve=Curve("rows fitted", [1], [0.5], [0.6]),
+        importance=dict.fromkeys(names, 0.1),
+    )
+
+    figure = figures(trained, "log_loss")["feature_importance.png"]
+    figure.savefig(io.BytesIO())
+
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 50
+    assert labels[-4:] == ["two lines", "L" * 40, "L" * 40, "$x^$"]

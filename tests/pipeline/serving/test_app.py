@@ -232,14 +232,14 @@ async def test_answered_rows_are_captured(client, captures, path, row):
 
     captures.close()
     kept = read_captures(path)
-    assert kept["key"].tolist()[:2] == answer["keys"] == ["a", "b"]
-    assert kept["prediction"].tolist() == answer["predictions"] + again["predictions"]
-    assert set(kept["version"]) == {"3"}
-    assert set(kept["request_id"][:2]) == {answer["request_id"]}
+    assert kept["holdfast-key"].tolist()[:2] == answer["keys"] == ["a", "b"]
+    assert kept["holdfast-prediction"].tolist() == answer["predictions"] + again["predictions"]
+    assert set(kept["holdfast-version"]) == {"3"}
+    assert set(kept["holdfast-request_id"][:2]) == {answer["request_id"]}
     assert kept[list(row)].iloc[0].to_dict() == row
-    assert kept["latency"].between(0, 10, inclusive="neither").all()
+    assert kept["holdfast-latency"].between(0, 10, inclusive="neither").all()
     now = pd.Timestamp.now("UTC").tz_localize(None)
-    assert (now - kept["captured_at"]).abs().max() < pd.Timedelta("1min")
+    assert (now - kept["holdfast-captured_at"]).abs().max() < pd.Timedelta("1min")
 
 
 async def test_a_server_without_captures_predicts_but_takes_no_labels(state, row):
@@ -288,9 +288,9 @@ async def test_only_bad_rows_are_rejected_where_bad_rows_is_row(state, captures,
     assert hopeless.status_code == 422
     captures.close()
     kept = read_captures(path)
-    assert kept["prediction"].tolist() == predictions[1:]
+    assert kept["holdfast-prediction"].tolist() == predictions[1:]
     if route == "/predict":
-        assert kept["key"].tolist() == ["b"]
+        assert kept["holdfast-key"].tolist() == ["b"]
         assert [problem["column"] for problem in content["problems"]] == ["plan"]
     assert read_refusals(path)["problems"].str.len().tolist() == [1, 1]
 

@@ -65,13 +65,14 @@ def test_answered_rows_are_read_back(path):
         frame = read_captures(path)
 
     assert list(frame.columns) == ["x", "plan", *CAPTURED]
-    assert frame["captured_at"].dtype == "datetime64[us]"
-    assert frame["captured_at"].tolist() == [pd.Timestamp("2026-03-01 12:00:00.123456")] * 2
-    assert frame["key"].tolist() == ["a", "b"]
+    assert frame["holdfast-captured_at"].dtype == "datetime64[us]"
+    assert (
+        frame["holdfast-captured_at"].tolist() == [pd.Timestamp("2026-03-01 12:00:00.123456")] * 2
+    )
+    assert frame["holdfast-key"].tolist() == ["a", "b"]
     assert frame.loc[0, ["x", "plan"]].tolist() == [1.5, "pro"]
     assert frame[["x", "plan"]].isna().all(axis=1).tolist() == [False, True]
-    values = frame.loc[0, ["prediction", "confidence", "latency", "version", "request_id"]]
-    assert values.tolist() == [0.25, 0.75, 0.0015, "3", "r"]
+    assert frame.loc[0, list(CAPTURED[2:])].tolist() == [0.25, 0.75, 0.0015, "3", "r"]
 
 
 def answer(captures, *, version, features, at=0, unseen=(), task="regression", columns=COLUMNS):
@@ -109,7 +110,7 @@ def test_each_version_is_read_by_its_own_layout(path):
         answer(captures, version="3", features=[[1, 9]], columns=other, at=3)
 
     frame = read_captures(path)
-    assert frame["version"].tolist() == ["3", "4", "4", "3", "3"]
+    assert frame["holdfast-version"].tolist() == ["3", "4", "4", "3", "3"]
     assert frame["plan"].tolist() == ["free", "none", "pro", "pro", "free"]
     np.testing.assert_array_equal(frame["x"], [1, np.nan, np.nan, 2, np.nan])
     np.testing.assert_array_equal(frame["y"], [np.nan, 7, 8, np.nan, 9])
@@ -120,8 +121,8 @@ def test_rows_without_keys_are_named_by_their_request(path):
         answer(captures, version="3", features=[[1, 0], [2, 1]])
 
     frame = read_captures(path)
-    assert frame["key"].tolist() == ["r0-0", "r0-1"]
-    assert frame["confidence"].isna().all()
+    assert frame["holdfast-key"].tolist() == ["r0-0", "r0-1"]
+    assert frame["holdfast-confidence"].isna().all()
 
 
 def test_a_window_includes_its_start_but_not_its_end(path):
@@ -139,7 +140,7 @@ def test_times_are_stored_in_utc(path):
     with Captures(path) as captures:
         append(captures, at=NOON.astimezone(datetime.now().astimezone().tzinfo))
 
-    [time] = read_captures(path)["captured_at"]
+    [time] = read_captures(path)["holdfast-captured_at"]
     assert time == pd.Timestamp("2026-03-01 12:00:00.123456")
 
 
@@ -148,7 +149,7 @@ def test_rows_are_read_oldest_first(path):
         append(captures, key="late", at=NOON + timedelta(seconds=1))
         append(captures, key="early")
 
-    assert read_captures(path)["key"].tolist() == ["early", "late"]
+    assert read_captures(path)["holdfast-key"].tolist() == ["early", "late"]
 
 
 def test_an_empty_window_keeps_its_columns(path):
@@ -157,7 +158,7 @@ def test_an_empty_window_keeps_its_columns(path):
     frame = read_captures(path)
 
     assert len(frame) == 0
-    assert frame["captured_at"].dtype == "datetime64[us]"
+    assert frame["holdfast-captured_at"].dtype == "datetime64[us]"
 
 
 def test_captures_survive_a_restart(path):
@@ -173,7 +174,7 @@ def test_requests_added_during_a_write_are_not_lost(path):
         for i in range(3_000):
             append(captures, key=str(i))
 
-    assert read_captures(path)["key"].tolist() == [str(i) for i in range(3_000)]
+    assert read_captures(path)["holdfast-key"].tolist() == [str(i) for i in range(3_000)]
 
 
 @pytest.mark.slow
@@ -203,9 +204,9 @@ for i in range(10**9):
     )
 
     frame = read_captures(path)
-    last = frame["captured_at"].max().timestamp()
+    last = frame["holdfast-captured_at"].max().timestamp()
     assert killed.returncode == -signal.SIGKILL
-    assert frame["request_id"].tolist() == [str(i) for i in range(len(frame))]
+    assert frame["holdfast-request_id"].tolist() == [str(i) for i in range(len(frame))]
     assert float(killed.stdout) - last < 0.25
 
 

@@ -8,7 +8,7 @@ from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import halves_of
+from pipeline.training.fitting import BASELINE, PREDICTION, ROW_LOSS, halves_of
 
 FILES = [
     "manifest.json",
@@ -24,7 +24,8 @@ FILES = [
 
 @pytest.fixture
 def bundle(rows, data, model, fit):
-    heldout = rows[["id", "at", "churned"]].tail(50).assign(prediction=0.4, baseline=0.5, loss=0.7)
+    beside = {PREDICTION: 0.4, BASELINE: 0.5, ROW_LOSS: 0.7}
+    heldout = rows[["id", "at", "churned"]].tail(50).assign(**beside)
     return Bundle(
         model=model,
         golden=parity.make(model, rows, n=8),
@@ -41,6 +42,13 @@ def bundle(rows, data, model, fit):
 def folder(tmp_path, bundle, rows, data):
     bundle.save(tmp_path / "bundle", sample=rows[list(data.features)].head(20))
     return tmp_path / "bundle"
+
+
+def test_held_out_rows_of_before_get_the_names_of_now(folder, bundle):
+    former = {PREDICTION: "prediction", BASELINE: "baseline", ROW_LOSS: "loss"}
+    bundle.heldout.rename(columns=former).to_parquet(folder / "heldout.parquet")
+
+    pd.testing.assert_frame_equal(Bundle.load(folder).heldout, bundle.heldout)
 
 
 def test_a_bundle_comes_back_as_it_was_saved(folder, bundle, rows):

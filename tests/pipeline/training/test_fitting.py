@@ -1,3 +1,6 @@
+import datetime as dt
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -235,11 +238,32 @@ def test_regression_beats_its_baseline(rows, spend, estimator):
     assert made.metrics["squared_error"] < 0.8 * made.baseline["squared_error"]
 
 
-@pytest.mark.parametrize("kind", ["bool", "Int64", "boolean", "float32", "int8"])
+@pytest.mark.parametrize(
+    "kind", ["bool", "Int64", "boolean", "float32", "int8", "str", "category", object]
+)
 def test_the_dtype_of_a_target_of_zeros_and_ones_does_not_matter(rows, data, trained, kind):
     made = fitted(rows.astype({"churned": "int8"}).astype({"churned": kind}), data, **FAST)
 
     assert made.metrics == pytest.approx(trained.metrics)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda target: target.map(lambda value: Decimal(str(value))),
+        lambda target: target.astype("category"),
+        lambda target: pd.to_timedelta(target, unit="s").astype("timedelta64[ns]"),
+        lambda target: target.astype("str"),
+    ],
+)
+def test_numbers_of_a_regression_are_read_in_every_type(rows, spend, spelled):
+    rounded = rows.assign(spend=rows["spend"].round(6))
+    expected = fitted(rounded, spend, task="regression", **FAST)
+
+    made = fitted(rounded.assign(spend=spelled(rounded["spend"])), spend, task="regression", **FAST)
+
+    assert made.metrics == pytest.approx(expected.metrics)
+    assert made.heldout["spend"].dtype == "float64"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +272,9 @@ def test_the_dtype_of_a_target_of_zeros_and_ones_does_not_matter(rows, data, tra
         ([0, 2], "2"),
         ([0.0, 0.5], "0.5"),
         (["yes", 1.0], "'yes'"),
-        (["0", "1"], "'0', '1'"),
+        (["yes", "no"], "'yes', 'no'"),
+        (pd.to_timedelta([0, 1], unit="h").tolist(), "Timedelta.*"),
+        (pd.to_datetime([0, 1]).tolist(), "Timestamp.*"),
         ([1.0, np.nan], "nan"),
     ],
 )
@@ -259,7 +285,16 @@ def test_a_target_other_than_zero_and_one_is_refused(rows, data, target, got):
         fitted(wrong, data)
 
 
-@pytest.mark.parametrize(("value", "got"), [("a", "'a'"), (np.inf, "inf"), (np.nan, "nan")])
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ("a", "'a'"),
+        (np.inf, "inf"),
+        (np.nan, "nan"),
+        (dt.date(2026, 1, 1), "datetime.*"),
+        (pd.Timestamp("2026-01-01"), "Timestamp.*"),
+    ],
+)
 def test_a_target_that_is_not_finite_is_refused(rows, spend, value, got):
     wrong = rows.assign(spend=[1.0, value] * (len(rows) // 2))
 

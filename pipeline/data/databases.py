@@ -1,0 +1,142 @@
+"""Rows of an SQL query, with the window that it binds compared as time.
+
+SQLite has no type of its own for times and compares them as text, so that `2013-02-26T05:00` comes
+after every bound of that day with a blank. How the bounds are written follows the rows.
+"""
+
+import sqlite3
+from datetime import datetime
+
+import pandas as pd
+import sqlalchemy as sa
+
+from pipeline.columns import require
+from pipeline.config import SqlSource
+from pipeline.data.declared import Declared, with_texts
+from pipeline.data.files import Window, first_line
+from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+
+Bounds = dict[str, datetime | str | float | bytes]
+_FIRST, _LAST = pd.Timestamp("1677-09-22"), pd.Timestamp("2262-04-11")
+_OPEN: Bounds = {"start": float("-inf"), "end": b""}
+"""What SQLite sorts before and after every number and text."""
+_DAY = pd.Timedelta("1D")
+_SPELLINGS = """
+SELECT DISTINCT typeof({time}), substr({time}, 5, 1) || substr({time}, 8, 1),
+  substr({time}, 11, 1),
+  CASE WHEN length({time}) BETWEEN 11 AND 15 THEN 'hours' ELSE trim(substr({time}, 14, 1), ':') END,
+  trim(substr({time}, 17), '0123456789:.')
+FROM ({query}
+) WHERE {time} IS NOT NULL
+"""
+"""Type, signs of the date, sign before the time, and what is odd in the time or follows it."""
+
+
+def read_query(source: SqlSource, window: Window, declared: Declared) -> pd.DataFrame:
+    """Read the rows of a query, with at least those of the window that it binds.
+
+    Raises
+    ------
+    ConfigError
+        If the database's address cannot be used.
+    DataError
+        If the query does not run, or SQLite holds numbers for times.
+    UnavailableError
+        If the database does not answer.
+    """
+    query = sa.text(source.query)
+    try:
+        engine = sa.create_engine(source.url.get_secret_value())
+    except (sa.exc.ArgumentError, ImportError) as error:
+        message = (
+            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
+            "Correct it or install its driver."
+        )
+        raise ConfigError(message) from error
+    bound = {"start", "end"} & set(query.compile().params)
+    try:
+        with engine.connect() as connection:
+            bounds = _bounds(connection, source.query, window) if bound else {}
+            result = connection.execute(query, {name: bounds[name] for name in bound})
+            # Numbers stay as the database gave them: pandas would round identifiers beside a null.
+            rows = pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
+    except sa.exc.SQLAlchemyError as error:
+        raise _sql_error(error) from error
+    finally:
+        engine.dispose()
+    require(rows, [])
+    return with_texts(rows, declared).infer_objects()
+
+
+def _bounds(connection: sa.Connection, query: str, window: Window) -> Bounds:
+    """The window as bound parameters, written as the database compares times."""
+    start, end = window.start or _FIRST, window.end or _LAST
+    if connection.dialect.name == "sqlite" and window.time is not None:
+        return _as_text(_spelled(connection, query, window.time), start, end)
+    if connection.dialect.name == "postgresql":
+        # Times with a zone and times without one are compared by the zone of the session.
+        connection.execute(sa.text("SET TIME ZONE 'UTC'"))
+    return {"start": start.to_pydatetime(), "end": end.to_pydatetime()}
+
+
+def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str, ...]]:
+    """The ways in which SQLite's rows spell their times."""
+    quoted = '"' + time.replace('"', '""').replace(":", r"\:") + '"'
+    spellings = _SPELLINGS.format(time=quoted, query=query.strip().removesuffix(";"))
+    asked = sa.text(spellings)
+    bound = {name: _OPEN[name] for name in _OPEN if name in asked.compile().params}
+    try:
+        found = {tuple(row) for row in connection.execute(asked, bound)}
+    except sa.exc.SQLAlchemyError:  # the query itself fails, or cannot stand within another
+        return {("text", "--", "", "unknown", "")}
+    if any(kind in {"integer", "real"} for kind, *_ in found):
+        message = (
+            f"Time column {time!r} of the SQL source must hold times as text. Got numbers, which "
+            "have no unit. Convert it in the query, as with datetime(seconds, 'unixepoch')."
+        )
+        raise DataError(message)
+    return found
+
+
+def _as_text(spelled: set[tuple[str, ...]], start: pd.Timestamp, end: pd.Timestamp) -> Bounds:
+    """Bounds that no row of the window fails when SQLite compares them as text.
+
+    Where all rows are spelled alike, the bounds are exact: the shortest spelling of a moment comes
+    before all its others. Where zones or spellings differ, whole days around the window are asked
+    for, and where dates have no dashes, all rows; the rows outside are left out afterwards.
+    """
+    dates = {date for _, date, *_ in spelled} - {"--"}
+    signs = {sign for _, _, sign, *_ in spelled} - {""}
+    odd = {text for _, _, _, *rest in spelled for text in rest} - {""}
+    if dates:
+        return _OPEN
+    if odd or len(signs) > 1 or signs - {" ", "T"}:
+        return {"start": _date(start - _DAY), "end": _date(end + 2 * _DAY)}
+    sign = next(iter(signs), " ")
+    return {"start": _shortest(start, sign), "end": _shortest(end, sign)}
+
+
+def _date(moment: pd.Timestamp) -> str:
+    return moment.isoformat()[:10]
+
+
+def _shortest(moment: pd.Timestamp, sign: str) -> str:
+    """The shortest spelling that SQLite's own functions read: a date, or a time with minutes."""
+    if moment == moment.normalize():
+        return _date(moment)
+    text = moment.isoformat(sep=sign)
+    return text if "." in text else text.removesuffix(":00")
+
+
+def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
+    cause = getattr(error, "orig", None) or error
+    code = getattr(cause, "sqlite_errorcode", None)
+    got = first_line(cause)
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
+        return DataError(message)
+    # Which of the two a driver raises when nobody answers, is its own choice.
+    no_answer = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+    if no_answer and code != sqlite3.SQLITE_ERROR:
+        return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
+    return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")

@@ -1,0 +1,62 @@
+"""The types that the contract gives to the columns of a source, so that no reader guesses them."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline.columns import as_text
+from pipeline.config import Categorical, Columns, Numeric
+
+
+class Declared(NamedTuple):
+    """Which columns of a source hold text and which hold numbers.
+
+    Attributes
+    ----------
+    texts : frozenset of str
+        The key and the labels of categorical columns.
+    numbers : frozenset of str
+        Numeric columns and the target.
+    time : str or None
+        The time column.
+    """
+
+    texts: frozenset[str]
+    numbers: frozenset[str]
+    time: str | None
+
+
+def declare(columns: Columns, *, key: str | None, time: str | None, target: str | None) -> Declared:
+    """Gather which columns of a source hold text and which hold numbers."""
+    labels = {name for name, column in columns.items() if isinstance(column, Categorical)}
+    numbers = {name for name, column in columns.items() if isinstance(column, Numeric)}
+    return Declared(
+        texts=frozenset({*labels, key} - {None}),  # type: ignore[arg-type]
+        numbers=frozenset({*numbers, target} - {None}),  # type: ignore[arg-type]
+        time=time,
+    )
+
+
+def with_texts(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    """Convert the columns that hold text to text, before rows of several sources are mixed."""
+    names = [name for name in frame.columns if name in declared.texts]
+    return frame.assign(**{name: as_text(frame[name]) for name in names})
+
+
+def as_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
+    """Convert each text that is a number, and keep every other text as it is.
+
+    Parameters
+    ----------
+    values : Series of text
+        Numbers and other text.
+    decimal : str
+        The decimal point of the numbers.
+    """
+    texts = values
+    if decimal != ".":  # 1.234 with a decimal comma is one thousand and more, or a mistake
+        texts = values.where(~values.str.contains(".", regex=False, na=False))
+        texts = texts.str.replace(decimal, ".", regex=False)
+    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    unread = numbers.isna() & values.notna()
+    return numbers if not unread.any() else numbers.astype(object).where(~unread, values)

@@ -1,0 +1,149 @@
+"""What comes in through the flows: labels of other classes, moments, and odd names."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from prefect.exceptions import ParameterTypeError
+
+from flows.digest import digest
+from flows.monitor import monitor
+from flows.steps import opened
+from flows.train import train
+from flows.validate import validate
+from pipeline.errors import DataError
+from pipeline.registry import records
+
+pytestmark = pytest.mark.integration
+
+FIRST, SECOND = pd.Timestamp("2026-02-16"), pd.Timestamp("2026-02-23")
+
+
+def test_live_labels_that_are_no_class_count_as_unlabelled(
+    trained, tmp_path, make_shop_rows, caplog
+):
+    rows = make_shop_rows().astype({"churned": object})
+    first = rows.index[(rows["at"] >= FIRST) & (rows["at"] < SECOND)]
+    rows.loc[first, "churned"] = rows.loc[first, "churned"].map({0: "0", 1: "True"})
+    rows.loc[first[:20], "churned"] = "unknown"
+    rows.astype({"churned": "str"}).to_csv(tmp_path / "rows.csv", index=False)
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["live"] = {"kind": "file", "path": str(tmp_path / "rows.csv")}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    result = monitor(trained)
+    monitor(trained)
+
+    assert result["rows"] == len(first)
+    _, registry = opened(trained)
+    performance = records.read_history(registry).batches[0].performance
+    assert performance.rows == len(first) - 20
+    assert "20 of 336 rows of batch 2026-02-16T0000 hold a label that is none ('unknown')" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("command", [validate, train])
+def test_training_rows_of_other_classes_are_refused_in_one_sentence(
+    shop, tmp_path, make_shop_rows, command
+):
+    rows = make_shop_rows()
+    rows["churned"] = rows["churned"].map({0: "no", 1: "yes"})
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    with pytest.raises(
+        DataError, match=r"^Target 'churned' must hold 0 and 1 only\. Got '(yes|no)', .* Write 0"
+    ):
+        command(shop)
+
+
+NAMES = {"amount": "prediction", "age": "key", "plan": "loss", "id": "baseline", "at": "rival"}
+
+
+@pytest.mark.parametrize("target", ["champion", "challenger"])
+def test_columns_may_have_any_name_that_is_not_reserved(shop, tmp_path, make_shop_rows, target):
+    names = NAMES | {"churned": target}
+    rows = make_shop_rows().rename(columns=names)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    data = conf["data"]
+    data |= {role: names[data[role]] for role in ("key", "time", "target")}
+    data["features"] = {names[name]: column for name, column in data["features"].items()}
+    conf["promotion"] = {"slices": ["loss"]}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    first, batch = train(shop), monitor(shop)
+    second = train(shop)
+
+    assert first["promoted"]
+    assert batch["action"] == "none"
+    assert "gain over the champion" in second["reason"]
+    _, registry = opened(shop)
+    heldout = registry.bundle(1).heldout.set_index("baseline")
+    assert heldout[target].equals(rows.set_index("baseline")[target].loc[heldout.index])
+    assert heldout["holdfast-prediction"].between(0, 1, inclusive="neither").all()
+    assert records.read_history(registry).batches[0].drifted == ()
+
+
+def test_columns_of_any_name_are_trained_on_and_judged(shop, tmp_path, make_shop_rows):
+    odd = ["L" * 300, "L" * 299 + "M", "a//b", "/x", "../up", "ünï cödé", "a.b.c", "a?b", "$x_$"]
+    rows = make_shop_rows()
+    rows[odd] = np.random.default_rng(0).normal(size=(len(rows), len(odd)))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["features"] |= {name: {"type": "numeric"} for name in odd}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    assert train(shop)["promoted"]
+    assert monitor(shop)["action"] == "none"
+    _, registry = opened(shop)
+    metrics = registry.client.get_run(registry.version(1).run_id).data.metrics
+    assert len([name for name in metrics if name.startswith("importance/")]) == 3 + len(odd)
+
+
+def test_a_key_may_come_again_where_it_need_not_be_unique(shop, tmp_path, make_shop_rows):
+    rows = make_shop_rows()
+    rows["id"] = [f"r{i // 2}" for i in range(len(rows))]
+    rows.to_parquet(tmp_path / "rows.parquet")
+    conf = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    conf["data"]["key_unique"] = False
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(conf))
+
+    first, batch, second = train(shop), monitor(shop), train(shop)
+
+    assert first["promoted"]
+    assert (batch["rows"], batch["action"]) == (336, "none")
+    assert "gain over the champion" in second["reason"]
+    _, registry = opened(shop)
+    decision = registry.read(registry.version(2).run_id, "gate.json")
+    assert decision["rows"] == (registry.bundle(2).heldout["at"] >= registry.version(1).until).sum()
+
+
+@pytest.mark.parametrize("spelled", ["2026-02-16T01:00+01:00", "2026-02-16", FIRST])
+def test_a_moment_means_the_same_in_every_flow(trained, spelled):
+    assert validate(trained, start=spelled, end="2026-02-23T00:00Z")["rows"] == 336
+    assert monitor(trained, batch=spelled)["batch"] == "2026-02-16T00:00"
+
+
+@pytest.mark.parametrize("word", ["tomorrow", "now", "01/02/2026", "20260.5", ""])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda word: train("shop.yaml", until=word),
+        lambda word: monitor("shop.yaml", batch=word),
+        lambda word: validate("shop.yaml", start=word),
+        lambda word: digest("shop.yaml", until=word),
+    ],
+)
+@pytest.mark.usefixtures("prefect")
+def test_a_moment_that_is_ambiguous_or_a_word_is_refused(call, word):
+    with pytest.raises(ParameterTypeError, match=f"must be a date or time such as.*Got '{word}'"):
+        call(word)
+
+
+def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
+    monitor(trained)
+
+    with pytest.raises(DataError, match="Name 2026-02-16T00:00 or 2026-02-23T00:00"):
+        monitor(trained, batch="2026-02-18")
+    assert monitor(trained)["batch"] == "2026-02-23T00:00"

@@ -1,0 +1,143 @@
+import sqlite3
+from contextlib import closing
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import SqlSource
+from pipeline.data.sources import read
+from pipeline.errors import DataError
+
+WINDOWED = "SELECT * FROM q WHERE t >= :start AND t < :end"
+FIRST = pd.Timestamp("2024-01-01")
+HALF = pd.Timedelta("12h")
+
+
+def table(folder, texts, kind="TEXT"):
+    path = folder / "rows.db"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE q (id INTEGER, t {kind})")
+        connection.executemany("INSERT INTO q VALUES (?, ?)", list(enumerate(texts)))
+        connection.commit()
+    return path
+
+
+def rows(path, start=None, end=None, query=WINDOWED):
+    source = SqlSource(kind="sql", url=f"sqlite:///{path}", query=query)
+    return read(source, time="t", key="id", start=start, end=end)
+
+
+def offset(hours):
+    def spelled(moment):
+        zone = f"{'+' if hours >= 0 else '-'}{abs(hours):02}:00"
+        return f"{(moment + pd.Timedelta(hours, 'h')).isoformat()}{zone}"
+
+    return spelled
+
+
+SPELLINGS = {
+    "blank": str,
+    "T": pd.Timestamp.isoformat,
+    "Z": lambda moment: f"{moment.isoformat()}Z",
+    "+01:00": offset(1),
+    "-11:00": offset(-11),
+    "+14:00": offset(14),
+    "fraction": lambda moment: f"{moment.isoformat()}.000",
+    "minutes": lambda moment: f"{moment:%Y-%m-%dT%H:%M}",
+    "hours": lambda moment: f"{moment:%Y-%m-%dT%H}",
+    "no colon": lambda moment: f"{moment:%Y-%m-%dT%H%M}",
+    "compact": lambda moment: f"{moment:%Y%m%dT%H%M%S}",
+}
+HOURS = pd.date_range(FIRST, periods=48, freq="h")
+
+
+@pytest.mark.parametrize("kind", ["TEXT", "DATETIME", ""])
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=list(SPELLINGS))
+def test_each_half_day_has_its_rows_however_times_are_spelled(tmp_path, spell, kind):
+    path = table(tmp_path, [spell(moment) for moment in HOURS], kind)
+    starts = pd.date_range(FIRST, periods=4, freq=HALF)
+
+    assert [rows(path, start, start + HALF)["t"].tolist() for start in starts] == [
+        HOURS[i : i + 12].tolist() for i in range(0, 48, 12)
+    ]
+    assert len(rows(path, start=FIRST + HALF)) == 36
+    assert len(rows(path, end=FIRST + HALF)) == 12
+    assert len(rows(path)) == 48
+
+
+SECONDS = st.integers(0, 86_400 * 3)
+SPELT = st.lists(st.tuples(SECONDS, st.sampled_from(list(SPELLINGS)[:7])), min_size=1, max_size=8)
+
+
+@given(SPELT, SECONDS, SECONDS, st.sampled_from([0, 1, 250_000]))
+@settings(max_examples=80, deadline=None)
+def test_a_window_holds_the_rows_of_its_time(tmp_path_factory, spelt, start, length, part):
+    moments = [FIRST + pd.Timedelta(second, "s") for second, _ in spelt]
+    texts = [SPELLINGS[name](at) for at, (_, name) in zip(moments, spelt, strict=True)]
+    path = table(tmp_path_factory.mktemp("sqlite"), texts)
+    start = FIRST + pd.Timedelta(start, "s") + pd.Timedelta(part, "us")
+    end = start + pd.Timedelta(length, "s")
+
+    assert rows(path, start, end)["t"].tolist() == [at for at in moments if start <= at < end]
+
+
+def test_an_aggregate_of_a_window_is_exact_where_times_are_spelled_alike(tmp_path):
+    path = table(tmp_path, [moment.isoformat() for moment in HOURS])
+    query = WINDOWED.replace("*", "max(id) AS id, max(t) AS t, count(*) AS n") + ";\n"
+
+    assert rows(path, FIRST + HALF, FIRST + 2 * HALF, query)["n"].tolist() == [12]
+
+
+def test_a_window_that_is_compared_by_a_function_of_sqlite_holds_its_rows(tmp_path):
+    path = table(tmp_path, [f"{moment.isoformat()}Z" for moment in HOURS])
+    query = "SELECT * FROM q WHERE datetime(t) >= datetime(:start) AND datetime(t) < :end"
+
+    assert len(rows(path, FIRST + HALF, FIRST + 2 * HALF, query)) == 12
+
+
+def test_a_query_that_cannot_stand_within_another_is_read(tmp_path):
+    path = table(tmp_path, [moment.isoformat() for moment in HOURS])
+
+    assert len(rows(path, FIRST, FIRST + HALF, f"{WINDOWED}; -- half a day")) == 12
+
+
+def test_numbers_for_times_are_refused(tmp_path):
+    path = table(tmp_path, [1704067200 + 3600 * i for i in range(48)], "INTEGER")
+
+    with pytest.raises(DataError, match=r"'t' of the SQL source must hold times as text\. Got num"):
+        rows(path, FIRST, FIRST + HALF)
+
+
+def test_a_query_without_its_time_column_says_so(tmp_path):
+    path = table(tmp_path, ["2024-01-01"])
+
+    with pytest.raises(DataError, match="must hold the time column 't'"):
+        rows(path, FIRST, None, "SELECT id FROM q WHERE t >= :start")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+def test_postgresql_compares_a_window_in_utc_whatever_its_own_zone(postgres, kind):
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER DATABASE postgres SET timezone TO 'America/New_York'"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS q"))
+        connection.execute(sa.text(f"CREATE TABLE q (id bigint, t {kind})"))
+        connection.execute(
+            sa.text("INSERT INTO q VALUES (:id, :t)"),
+            [{"id": 2**53 + i, "t": f"{at}+00:00"} for i, at in enumerate(HOURS)],
+        )
+        connection.execute(sa.text("INSERT INTO q VALUES (null, '2024-01-01')"))
+    engine.dispose()
+    source = SqlSource(kind="sql", url=postgres, query=WINDOWED)
+
+    found = read(source, time="t", key="id", start=FIRST, end=FIRST + 2 * HALF)
+
+    times = HOURS if kind != "date" else HOURS.normalize()
+    expected = [at for at in times if at < FIRST + 2 * HALF]
+    assert found["t"][found["id"].notna()].tolist() == expected
+    assert found["id"][1] == str(2**53 + 1)

@@ -1,0 +1,158 @@
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import pandas as pd
+import pytest
+
+from pipeline.config import FileSource, Numeric
+from pipeline.data import sources
+from pipeline.errors import DataError
+
+CSV = "id,at,x\n{0}a,2026-01-01,1\n{0}b,2026-01-02,2\n"
+
+
+def read(path, **options):
+    source = FileSource(kind="file", path=str(path), **options)
+    columns = {"x": Numeric(), "month": Numeric()}
+    return sources.read(source, time="at", key="id", columns=columns)
+
+
+def ids(path, **options):
+    return read(path, **options)["id"].tolist()
+
+
+PACKED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+def zipped(*texts):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for i, text in enumerate(texts):
+            archive.writestr(f"{i}.csv", text)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_compressed_file_is_unpacked_as_its_ending_tells(tmp_path, ending):
+    (tmp_path / f"rows.csv.{ending}").write_bytes(PACKED[ending](CSV.format("r").encode()))
+
+    assert ids(tmp_path / f"rows.csv.{ending}") == ["ra", "rb"]
+
+
+def test_compression_and_format_can_be_named_where_the_ending_does_not_tell(tmp_path):
+    (tmp_path / "rows").write_bytes(gzip.compress(CSV.format("r").encode()))
+    pd.DataFrame({"id": ["p"], "at": ["2026-01-01"]}).to_parquet(tmp_path / "table")
+
+    assert ids(tmp_path / "rows", format="csv", compression="gzip") == ["ra", "rb"]
+    assert ids(tmp_path / "table", format="parquet") == ["p"]
+
+
+def test_a_file_named_like_a_packed_one_can_be_read_as_it_is(tmp_path):
+    (tmp_path / "rows.gz").write_text(CSV.format("r"))
+
+    assert ids(tmp_path / "rows.gz", format="csv", compression=None) == ["ra", "rb"]
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.xlsx", "rows.json", "rows.tar.gz", "rows.csv.tgz"])
+def test_a_file_of_no_known_ending_is_refused(tmp_path, name):
+    (tmp_path / name).write_text(CSV.format("r"))
+
+    with pytest.raises(DataError, match=rf"ending of file '.*{name}' must tell its format"):
+        read(tmp_path / name)
+
+
+def test_an_archive_of_one_file_is_read(tmp_path):
+    (tmp_path / "rows.csv.zip").write_bytes(zipped(CSV.format("r")))
+
+    assert ids(tmp_path / "rows.csv.zip") == ["ra", "rb"]
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""], [CSV.format("a"), CSV.format("b")]])
+def test_an_archive_of_several_files_or_none_is_refused_and_names_them(tmp_path, texts):
+    (tmp_path / "rows.csv.zip").write_bytes(zipped(*texts))
+
+    with pytest.raises(DataError, match=rf"rows\.csv\.zip.*holds {len(texts)} files") as caught:
+        read(tmp_path / "rows.csv.zip")
+    assert all(f"{i}.csv" in str(caught.value) for i in range(len(texts)))
+
+
+def test_all_files_of_an_archive_are_read_where_they_are_named(tmp_path):
+    (tmp_path / "rows.zip").write_bytes(zipped(CSV.format("a"), CSV.format("b")))
+    with tarfile.open(tmp_path / "rows.tar", "w") as archive:
+        for name in "ab":
+            (tmp_path / f"{name}.csv").write_text(CSV.format(name))
+            archive.add(tmp_path / f"{name}.csv", f"{name}.csv")
+
+    for kind in ("zip", "tar"):
+        assert ids(f"{kind}://*.csv::{tmp_path}/rows.{kind}") == ["aa", "ab", "ba", "bb"]
+
+
+@pytest.mark.parametrize("path", ["{}", "{}/", "{}/month=*/*.csv", "{}/month=0[12]/part.csv"])
+def test_the_keys_of_partitioned_folders_are_columns(tmp_path, path):
+    for month in ("01", "02"):
+        folder = tmp_path / f"month={month}" / "shop=a%20b"
+        (folder if path in {"{}", "{}/"} else folder.parent).mkdir(parents=True)
+        (folder if path in {"{}", "{}/"} else folder.parent).joinpath("part.csv").write_text(
+            CSV.format(month)
+        )
+    (tmp_path / "_SUCCESS").touch()
+
+    found = read(path.format(tmp_path))
+
+    assert found["id"].tolist() == ["01a", "01b", "02a", "02b"]
+    assert found["month"].tolist() == [1, 1, 2, 2]
+    assert "shop" not in found or found["shop"].unique().tolist() == ["a b"]
+
+
+def test_partitioned_folders_that_pyarrow_wrote_give_the_same_rows(tmp_path):
+    frame = pd.DataFrame(
+        {"id": ["a", "b"], "at": pd.to_datetime(["2026-01-01", "2026-01-02"]), "shop": ["01", None]}
+    )
+    frame.to_parquet(tmp_path / "rows", partition_cols=["shop"])
+
+    found = read(tmp_path / "rows").sort_values("id", ignore_index=True)
+
+    assert found["shop"][0] == "01"
+    assert found["shop"].isna().tolist() == [False, True]
+
+
+def test_a_column_of_a_file_counts_for_more_than_a_folder(tmp_path):
+    (tmp_path / "id=z").mkdir()
+    (tmp_path / "id=z" / "rows.csv").write_text(CSV.format("r"))
+
+    assert ids(tmp_path) == ["ra", "rb"]
+
+
+@pytest.mark.parametrize("name", ["rows[1].csv", "[ab].csv", "what?.csv", "r*.csv"])
+def test_a_name_with_signs_of_a_glob_is_found(tmp_path, name):
+    (tmp_path / name).write_text(CSV.format("r"))
+    (tmp_path / "ra.csv").write_text(CSV.format("other"))
+
+    assert ids(tmp_path / name) == ["ra", "rb"]
+
+
+@pytest.mark.parametrize("empty", ["", "id,at,x\n", "\n\n"])
+def test_an_empty_file_among_others_holds_no_rows(tmp_path, empty):
+    (tmp_path / "a.csv").write_text(empty)
+    (tmp_path / "b.csv").write_text(CSV.format("b"))
+
+    assert ids(tmp_path / "*.csv") == ["ba", "bb"]
+
+
+def test_files_that_are_all_empty_are_refused(tmp_path):
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").touch()
+
+    with pytest.raises(DataError, match="is empty: no file has a header"):
+        read(tmp_path / "*.csv")
+
+
+def test_an_empty_parquet_file_is_named(tmp_path):
+    (tmp_path / "a.parquet").touch()
+
+    with pytest.raises(DataError, match=r"a\.parquet' must be readable"):
+        read(tmp_path / "*.parquet")
