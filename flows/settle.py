@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from prefect import get_run_logger
 
 from flows.steps import check, read
 from pipeline.columns import as_target
 from pipeline.config import Settings, Source
 from pipeline.data import sources
 from pipeline.data.labels import comparable, labelled, newest_labels
+from pipeline.errors import DataError
 from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
 from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
@@ -30,8 +32,8 @@ def settle(
 
     Labels may come in any order, in parts, late, or again with a correction. What they show depends
     on the labels alone, so a batch is judged anew whenever they have changed. They are looked for
-    as long as `data.label_delay` and 52 batches more; in the live rows, which have to be read again
-    for it, four times `persistence` batches more.
+    as long as `data.label_delay` and 52 batches more are recorded; in the live rows, which have to
+    be read again for it, four times `persistence` batches more.
 
     Returns
     -------
@@ -41,15 +43,15 @@ def settle(
     data, policy = settings.data, settings.monitoring
     more = HORIZON * policy.persistence if data.labels is None else MOST_RECENT
     reach = data.label_delay + more * policy.batch
-    batches = [b for b in history.batches if b.rows and as_of - reach <= b.end <= as_of]
+    newest = as_of if history.last is None else min(history.last.end, as_of)
+    batches = [b for b in history.batches if b.rows and newest - reach <= b.end <= as_of]
     if not batches:
         return history
-    window = (batches[0].start, max(batch.end for batch in batches))
-    labels = _labels(settings, window, as_of)
+    apart = None if data.labels is None else _labels_apart(settings, as_of)
     changed = False  # a batch is judged together with the batches before it
     for batch in batches:
-        rows = _predicted(settings, registry, batch)
-        rows = _with_labels(rows, labels, settings)
+        labels = _labels_within(settings, batch, as_of) if apart is None else apart
+        rows = _with_labels(_predicted(settings, registry, batch), labels, settings)
         known = labelled(rows, settings.data, as_of=as_of)
         before = "" if batch.performance is None else batch.performance.digest
         changed |= digest_of(known, settings) != before
@@ -70,18 +72,28 @@ def promises_kept(settings: Settings, registry: Registry, history: History) -> l
     return kept(promised, performances, settings.loss)
 
 
-def _labels(
-    settings: Settings, window: tuple[pd.Timestamp, pd.Timestamp], as_of: pd.Timestamp
-) -> pd.DataFrame:
-    """The newest label of each row of a window, indexed by what identifies the row."""
+def _labels_apart(settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The newest label of each key of `data.labels`, indexed by it."""
     data = settings.data
-    if data.labels is None:
-        rows = read(settings, live_source(settings), *window)
-        rows = rows if data.target in rows else rows.assign(**{data.target: np.nan})
-        return newest_labels(rows, data, as_of=as_of, by=data.identity)
     roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
-    found = sources.read(data.labels, time=None, **roles)
-    return newest_labels(found, data, as_of=as_of)
+    assert data.labels is not None  # noqa: S101 -- asked by the caller
+    return newest_labels(sources.read(data.labels, time=None, **roles), data, as_of=as_of)
+
+
+def _labels_within(settings: Settings, batch: Batch, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The labels in a batch's own live rows, indexed by what identifies a row.
+
+    A source that forgets its rows does not stop the batches after them.
+    """
+    data = settings.data
+    columns = [*data.identity, data.target, *([data.label_time] if data.label_time else [])]
+    try:
+        rows = read(settings, live_source(settings), batch.start, batch.end)
+    except DataError as error:
+        get_run_logger().warning("Labels of batch %s cannot be read. %s", batch.name, error)
+        rows = pd.DataFrame(columns=columns)
+    rows = rows.reindex(columns=columns)
+    return newest_labels(rows, data, as_of=as_of, by=data.identity)
 
 
 def _with_labels(rows: pd.DataFrame, labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
         (a probability of 0.5 and more counts as 1), and calibration_error (mean distance of
         predicted and seen shares over ten classes of the prediction, weighted by rows).
         Regression: squared_error, rmse, mae, r2 (NaN for a single row), and squared_log_error
-        (NaN unless all targets are above -1).
+        (only if all targets are above -1).
 
     References
     ----------
@@ -69,16 +69,14 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
     """
     if task == "regression":
         rmse = float(root_mean_squared_error(target, predictions))
+        above = target.min() > -1
+        logs = losses("squared_log_error", target, predictions) if above else None
         return {
             "squared_error": rmse**2,
             "rmse": rmse,
             "mae": float(mean_absolute_error(target, predictions)),
             "r2": float(r2_score(target, predictions)) if len(target) > 1 else float("nan"),
-            "squared_log_error": (
-                float(losses("squared_log_error", target, predictions).mean())
-                if target.min() > -1
-                else float("nan")
-            ),
+            **({} if logs is None else {"squared_log_error": float(logs.mean())}),
         }
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     both = len(np.unique(target)) > 1

@@ -180,3 +180,15 @@ def test_a_sound_batch_whose_late_labels_are_faulty_waits_for_an_answer(
     history = settle(model, registry, records.read_history(registry), second.end)
     assert not history.batch(FIRST).broken
     assert not history.batch(FIRST).performance.worse
+
+
+def test_a_source_that_forgot_its_rows_stops_nothing(trained, make_shop_rows, tmp_path):
+    monitor(trained)
+    rows = make_shop_rows()
+    rows[rows["at"] >= SECOND].to_parquet(tmp_path / "rows.parquet")
+
+    result = monitor(trained)
+
+    assert (result["batch"], result["rows"]) == (SECOND, 336)
+    first, _ = records.read_history(opened(trained)[1]).batches
+    assert first.performance is None or first.performance.rows < 336

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from flows.terminal import closing, print_json, replay_table, review_table, show_validation
 
-SHOP = SimpleNamespace(name="shop", task="classification", conf="conf/shop.yaml")
+SHOP = SimpleNamespace(name="shop", loss="log_loss", conf="conf/shop.yaml")
 
 
 def row(**changes):

@@ -135,6 +135,7 @@ def test_the_importance_of_columns_of_any_number_and_name_is_drawn(model, rows):
         metrics={"log_loss": 0.51},
         baseline={"log_loss": 0.69},
         fitted_rows=1,
+        loss="log_loss",
         curve=Curve("rows fitted", [1], [0.5], [0.6]),
         importance=dict.fromkeys(names, 0.1),
     )
