@@ -87,8 +87,8 @@ def _labels_within(settings: Settings, batch: Batch, as_of: pd.Timestamp) -> pd.
     """
     data = settings.data
     columns = [*data.identity, data.target, *([data.label_time] if data.label_time else [])]
-    try:
-        rows = read(settings, live_source(settings), batch.start, batch.end)
+    try:  # without a task run for each of many batches
+        rows = read.fn(settings, live_source(settings), batch.start, batch.end)
     except DataError as error:
         get_run_logger().warning("Labels of batch %s cannot be read. %s", batch.name, error)
         rows = pd.DataFrame(columns=columns)
