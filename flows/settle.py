@@ -57,11 +57,17 @@ def settle(
         changed |= digest_of(known, settings) != before
         if changed and len(known):
             history = _settled(settings, registry, history, batch, rows=rows, as_of=as_of)
-    if changed:
-        for promise in promises_kept(settings, registry, history):
-            found = f"{promise.realised:.4f} on {promise.rows} rows"
-            registry.tag(promise.version, {"realised_gain": found})
+    _record_promises(settings, registry, history)
     return history
+
+
+def _record_promises(settings: Settings, registry: Registry, history: History) -> None:
+    """Tag versions with what their promises came to, where they are not tagged so already."""
+    tagged = {version.number: version.tags for version in registry.versions()}
+    for promise in promises_kept(settings, registry, history):
+        found = f"{promise.realised:.4f} on {promise.rows} rows"
+        if tagged[promise.version].get("realised_gain") != found:
+            registry.tag(promise.version, {"realised_gain": found})
 
 
 def promises_kept(settings: Settings, registry: Registry, history: History) -> list[Promise]:

@@ -61,4 +61,4 @@ def test_the_batch_that_is_cut_off_brings_about_one_new_champion(crashes):
     versions = crashes["versions"]
 
     assert [one[0] for one in versions] == [1, 2, 3]
-    assert [one[2] for one in versions] == [["previous"], [], ["challenger", "champion"]]
+    assert [one[2] for one in versions] == [[], ["previous"], ["challenger", "champion"]]
