@@ -120,8 +120,9 @@ def _judged(
 ) -> GateResult:
     """The gate's decision; a version that does not load as it was logged is refused."""
     policy, data = settings.promotion, settings.data
+    history = records.read_history(registry)
     try:
-        compared = _losses(settings, registry, version, champion)
+        compared = _losses(settings, registry, history, version, champion)
     except RegistryError as error:
         if champion is not None:
             registry.bundle(champion.number)  # if this fails, the challenger is not to blame
@@ -136,12 +137,16 @@ def _judged(
         seed=settings.training.seed,
         slices=compared[[name for name in policy.slices if name in compared]],
         problems=prediction_problems(predicted, chances=settings.task == "classification"),
-        worth=worth(promises_kept(settings, registry, records.read_history(registry))),
+        worth=worth(promises_kept(registry.versions(), history, settings.loss)),
     )
 
 
 def _losses(
-    settings: Settings, registry: Registry, version: Version, champion: Version | None
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    version: Version,
+    champion: Version | None,
 ) -> pd.DataFrame:
     """Loss of each row that neither a version nor the champion was fitted on.
 
@@ -149,7 +154,6 @@ def _losses(
     version in shadow has scored.
     """
     data, bundle = settings.data, registry.bundle(version.number)
-    history = records.read_history(registry)
     # Training leaves rows out as well, but a batch may have been set aside since.
     heldout, _ = without_set_aside(bundle.heldout, history, data.time)
     judged = _scored(settings, heldout, heldout[PREDICTION].to_numpy(dtype=np.float64))
@@ -170,7 +174,7 @@ def _losses(
 
 
 def _own(name: str) -> str:
-    """Name of a column of the gate's beside those of the table."""
+    """Name of a column that the gate adds to the user's columns."""
     return f"{RESERVED}{name}"
 
 

@@ -1,7 +1,7 @@
 """Realised performance of recorded batches, from the labels that are known at a moment."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import get_run_logger
 
 from flows.steps import check, read
-from pipeline.columns import as_target
+from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
 from pipeline.data import sources
 from pipeline.data.labels import comparable, labelled, newest_labels
@@ -20,7 +20,7 @@ from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry import records
 from pipeline.registry.history import MOST_RECENT, Batch, History
-from pipeline.registry.versions import Registry
+from pipeline.registry.versions import Registry, Version
 from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS, ROW_LOSS
 from pipeline.training.metrics import compute_metrics, losses
 
@@ -47,63 +47,58 @@ def settle(
     batches = [b for b in history.batches if b.rows and newest - reach <= b.end <= as_of]
     if not batches:
         return history
-    apart = None if data.labels is None else _labels_apart(settings, as_of)
+    labels = _labels(settings, batches, as_of)
     changed = False  # a batch is judged together with the batches before it
     for batch in batches:
-        labels = _labels_within(settings, batch, as_of) if apart is None else apart
         rows = _with_labels(_predicted(settings, registry, batch), labels, settings)
         known = labelled(rows, settings.data, as_of=as_of)
         before = "" if batch.performance is None else batch.performance.digest
         changed |= digest_of(known, settings) != before
         if changed and len(known):
             history = _settled(settings, registry, history, batch, rows=rows, as_of=as_of)
-    _record_promises(settings, registry, history)
+    _record_promises(registry, history, settings.loss)
     return history
 
 
-def _record_promises(settings: Settings, registry: Registry, history: History) -> None:
-    """Tag versions with what their promises came to, where they are not tagged so already."""
-    tagged = {version.number: version.tags for version in registry.versions()}
-    for promise in promises_kept(settings, registry, history):
+def _record_promises(registry: Registry, history: History, loss: str) -> None:
+    """Tag each promoted version with its realised gain, unless it carries that tag already."""
+    versions = {version.number: version for version in registry.versions()}
+    for promise in promises_kept(versions.values(), history, loss):
         found = f"{promise.realised:.4f} on {promise.rows} rows"
-        if tagged[promise.version].get("realised_gain") != found:
+        if versions[promise.version].tags.get("realised_gain") != found:
             registry.tag(promise.version, {"realised_gain": found})
 
 
-def promises_kept(settings: Settings, registry: Registry, history: History) -> list[Promise]:
-    """What each version that was promoted promised, and what came of it."""
-    promoted = [version for version in registry.versions() if version.promoted]
-    promised = {v.number: v.promised for v in promoted if v.promised is not None}
+def promises_kept(versions: Iterable[Version], history: History, loss: str) -> list[Promise]:
+    """The promised and the realised gain of each version that was promoted."""
+    promised = {v.number: v.promised for v in versions if v.promoted and v.promised is not None}
     performances = {number: history.performances(number) for number in promised}
-    return kept(promised, performances, settings.loss)
+    return kept(promised, performances, loss)
 
 
-def _labels_apart(settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The newest label of each key of `data.labels`, indexed by it."""
-    data = settings.data
-    roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
-    assert data.labels is not None  # noqa: S101 -- asked by the caller
-    return newest_labels(sources.read(data.labels, time=None, **roles), data, as_of=as_of)
+def _labels(settings: Settings, batches: Sequence[Batch], as_of: pd.Timestamp) -> pd.DataFrame:
+    """The newest label of each key or, where labels are in the live rows, of each key and time.
 
-
-def _labels_within(settings: Settings, batch: Batch, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The labels in a batch's own live rows, indexed by what identifies a row.
-
-    A source that forgets its rows does not stop the batches after them.
+    A live source that has forgotten its rows does not keep newer batches from being judged.
     """
     data = settings.data
-    columns = [*data.identity, data.target, *([data.label_time] if data.label_time else [])]
-    try:  # without a task run for each of many batches
-        rows = read.fn(settings, live_source(settings), batch.start, batch.end)
+    if data.labels is not None:
+        roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
+        return newest_labels(sources.read(data.labels, time=None, **roles), data, as_of=as_of)
+    columns = [data.key, data.time, data.target]
+    columns += [data.label_time] if data.label_time else []
+    try:
+        rows = read(settings, live_source(settings), batches[0].start, batches[-1].end)
     except DataError as error:
-        get_run_logger().warning("Labels of batch %s cannot be read. %s", batch.name, error)
+        get_run_logger().warning("Labels of earlier batches cannot be read. %s", error)
         rows = pd.DataFrame(columns=columns)
     rows = rows.reindex(columns=columns)
-    return newest_labels(rows, data, as_of=as_of, by=data.identity)
+    rows = rows.assign(**{data.time: as_time(rows[data.time])})
+    return newest_labels(rows, data, as_of=as_of, by=[data.key, data.time])
 
 
 def _with_labels(rows: pd.DataFrame, labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Rows beside the labels that are known for them, as numbers; other values are no labels."""
+    """Join the known labels to rows, as numbers; a value that is not a label becomes null."""
     data = settings.data
     keys = rows.assign(**{data.key: comparable(rows[data.key])})[list(labels.index.names)]
     wanted = pd.MultiIndex.from_frame(keys) if keys.shape[1] > 1 else pd.Index(keys[data.key])
@@ -121,7 +116,7 @@ def _settled(
     rows: pd.DataFrame,
     as_of: pd.Timestamp,
 ) -> History:
-    """The history with a batch's performance, recorded where it is not what is recorded."""
+    """Record a batch's performance unless it is recorded already; the history with it."""
     judged = performance_of(
         settings,
         registry,
@@ -148,7 +143,7 @@ def _settled(
 
 
 def _text(performance: Performance) -> str:
-    """A performance as it is recorded; unlike numbers, two texts of NaN are equal."""
+    """A performance as JSON, in which two metrics that are NaN are equal."""
     return json.dumps(asdict(performance))
 
 
@@ -312,7 +307,7 @@ def is_harmless(settings: Settings, earlier: Sequence[Performance]) -> bool:
 
 
 def digest_of(known: pd.DataFrame, settings: Settings) -> str:
-    """A number that tells whether labels are those of before, in whatever order they came."""
+    """Hash of some labels that does not depend on their order; it shows whether they changed."""
     labels = known[[settings.data.key, settings.data.target]]
     hashed = pd.util.hash_pandas_object(labels.astype(str), index=False)
     return f"{int(hashed.to_numpy().sum(dtype=np.uint64)):x}" if len(known) else ""
