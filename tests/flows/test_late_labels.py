@@ -147,11 +147,13 @@ def relabelled(tmp_path, trained, make_shop_rows, make_conf):
     return write
 
 
-@pytest.mark.parametrize(("delay", "named"), [("6D", FIRST), ("7D", SECOND), ("14D", THIRD)])
-def test_flipped_labels_are_named_when_they_come(relabelled, delay, named):
+@pytest.mark.parametrize(
+    ("delay", "named", "batches"), [("6D", FIRST, 2), ("7D", SECOND, 2), ("14D", THIRD, 3)]
+)
+def test_flipped_labels_are_named_when_they_come(relabelled, delay, named, batches):
     conf = relabelled(lambda churned: 1 - churned, FIRST, SECOND, delay=delay)
 
-    replay(conf, batches=4)
+    replay(conf, batches=batches)
 
     found = records.read_history(opened(conf)[1]).batches
     worse = [batch for batch in found if batch.verdict.evidence.worse]
