@@ -221,7 +221,7 @@ def _kept(seed: int, name: str) -> dict[str, Any]:
         registry = Registry(settings.name, settings.tracking)
         versions = {version.number: version for version in registry.versions()}
         history = records.read_history(registry)
-        promises = promises_kept(settings, registry, history)
+        promises = promises_kept(versions.values(), history, settings.loss)
         every = _every_batch(settings, story)
     loss = settings.loss
     scored = [

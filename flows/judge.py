@@ -214,7 +214,7 @@ def _target_faults(
     """Faults of the labels that have arrived with the batch."""
     data, bundle = settings.data, registry.bundle(batch.version)
     came = predicted
-    if batch.checked.labels is not None:  # labels that are none of the task, as they came
+    if batch.checked.labels is not None:  # with the values that are not labels
         came = predicted.assign(**{data.target: batch.checked.labels})
     known = labelled(came, data, as_of=batch.end) if data.target in came else None
     if bundle.targets is None or known is None or known.empty:

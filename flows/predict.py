@@ -55,7 +55,7 @@ def predict(
 
 
 def _of_rival(registry: Registry, rival: int | None, valid: pd.DataFrame) -> dict[str, Predictions]:
-    """What the champion before predicts: it shows what the promotion was worth."""
+    """Predictions by the champion before, which show what the promotion was worth."""
     if rival is None or valid.empty:
         return {}
     try:

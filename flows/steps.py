@@ -100,8 +100,8 @@ def read(
 def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
     """Valid rows and refused rows; the refused rows are written to disk with their reasons.
 
-    Labels of valid rows are numbers; a row whose label is none counts as unlabelled, with a
-    warning.
+    Labels of valid rows become numbers. A row whose target is not a label counts as unlabelled, and
+    a warning counts these rows.
     """
     folder = quarantine_folder(settings)
     try:
@@ -120,7 +120,7 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
     if checked.labels is not None:
         strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
         get_run_logger().warning(
-            "%d of %d rows of %s hold a label that is none (%s); they count as unlabelled.",
+            "%d of %d rows of %s have a target that is not a label (%s) and count as unlabelled.",
             len(strays),
             len(checked.valid),
             name,

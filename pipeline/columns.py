@@ -103,7 +103,7 @@ def as_number(values: pd.Series) -> pd.Series:
 
 
 def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
-    """Convert labels to numbers, and find the values that are no label.
+    """Convert labels to numbers, and find the values that are not labels.
 
     Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these.
     Labels of a regression are finite numbers; a length of time becomes seconds.
@@ -111,9 +111,9 @@ def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
     Returns
     -------
     labels : Series of float64
-        NaN where a value is null or no label.
+        NaN where a value is null or not a label.
     strays : Series of bool
-        Where a value is neither null nor a label. Dates are none: they have no unit.
+        Where a value is neither null nor a label. Dates are not labels: they have no unit.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(object)

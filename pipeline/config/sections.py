@@ -41,8 +41,8 @@ class Promotion(Section):
     """What a challenger has to show to become champion."""
 
     first: Literal["serve", "refuse"] = "refuse"
-    """What becomes of a first version that is not better than the trivial baseline: it serves all
-    the same, is watched and can be replaced, or it is refused. People are paged either way."""
+    """What becomes of a first version that is not better than the trivial baseline: it serves
+    anyway, is watched and can be replaced, or it is refused. People are paged either way."""
 
     min_gain: float = Field(default=-0.02, gt=-1, lt=1)
     """Smallest relative gain in the loss over the champion. The fit that is judged lacks the

@@ -18,7 +18,7 @@ _NULLS = (
 def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.DataFrame:
     """Read a CSV file without a guess at the type of a column.
 
-    Columns of numbers hold numbers; a value that is none stays text, for validation to refuse it.
+    Columns of numbers hold numbers; any other value stays text, which validation refuses.
     Every other column, declared or not, holds the text of the file. Empty text is null.
 
     Raises

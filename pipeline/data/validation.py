@@ -40,7 +40,7 @@ class Validated:
     reasons : dict of str to int
         Number of rows refused for each reason; a row may have several reasons.
     labels : Series or None
-        Labels of `valid` as they came, where some are none of the task and are null in `valid`.
+        Targets of `valid` as they arrived, if some of them are not labels and null in `valid`.
     """
 
     valid: pd.DataFrame
@@ -110,7 +110,7 @@ def with_labels(validated: Validated, target: str, task: str) -> Validated:
 
 
 def as_they_came(validated: Validated, target: str) -> pd.DataFrame:
-    """Valid rows with their labels, also those that are none of the task."""
+    """Valid rows with their targets as they arrived, even values that are not labels."""
     if validated.labels is None:
         return validated.valid
     return validated.valid.assign(**{target: validated.labels})

@@ -232,8 +232,8 @@ def _finish(registry: Registry, change: Change) -> None:
 def _line(made: list[Change]) -> list[int]:
     """Champions that one could go back to, the newest last.
 
-    A move by hand is no step: to a version of the line it takes back what came after it, and a
-    version beside the line leaves it as it is.
+    A move by hand does not add to it. Moving to a champion on the list removes the later ones;
+    moving to any other version leaves the list unchanged.
     """
     line: list[int] = []
     for change in made:

@@ -115,8 +115,8 @@ def judge_challenger(
     expected = _worth(last.mean, worth) if len(gains) > 1 else None
     found = [_problem(gain, policy, first=len(gains) == 1) for gain in gains]
     warning = ""
-    if found[0] and _serves_all_the_same(losses, policy):
-        warning, found[0] = f"{found[0]} {_ALL_THE_SAME[len(gains) == 1]}", ""
+    if found[0] and _serves_anyway(losses, policy):
+        warning, found[0] = f"{found[0]} {_ANYWAY[len(gains) == 1]}", ""
     found += [_slice_problem(gain, policy) for gain in parts]
     found.append(_loss_problem(float(losses["challenger"].mean()), policy))
     passed = not any(found)
@@ -148,13 +148,13 @@ def _worth(gain: float, worth: float) -> float:
     return gain * worth if gain > 0 else gain
 
 
-_ALL_THE_SAME = {
-    True: "It serves all the same (promotion.first: serve).",
+_ANYWAY = {
+    True: "It serves anyway (promotion.first: serve).",
     False: "The champion is worse still, so the better of the two serves.",
 }
 
 
-def _serves_all_the_same(losses: pd.DataFrame, policy: Promotion) -> bool:
+def _serves_anyway(losses: pd.DataFrame, policy: Promotion) -> bool:
     """Whether a version that does not beat the trivial baseline is the best there is."""
     if "champion" not in losses:
         return policy.first == "serve"

@@ -38,8 +38,9 @@ def test_live_labels_that_are_no_class_count_as_unlabelled(
     _, registry = opened(trained)
     performance = records.read_history(registry).batches[0].performance
     assert performance.rows == len(first) - 20
-    assert "20 of 336 rows of batch 2026-02-16T0000 hold a label that is none ('unknown')" in (
-        caplog.text
+    assert (
+        "20 of 336 rows of batch 2026-02-16T0000 have a target that is not a label ('unknown')"
+        in (caplog.text)
     )
 
 

@@ -91,7 +91,7 @@ def test_a_first_version_no_better_than_the_baseline_serves_if_the_settings_say_
     decision = gate(*compared(challenger=1.1), first="serve")
 
     assert decision.promoted
-    assert decision.warning.endswith("It serves all the same (promotion.first: serve).")
+    assert decision.warning.endswith("It serves anyway (promotion.first: serve).")
     assert not gate(*compared(challenger=0.5), first="serve").warning
 
 
