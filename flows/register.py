@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pandas as pd
 from prefect import flow, pause_flow_run
 from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 
-from flows.gate import APPROVAL, RELEASE, gate, next_start
+from flows.gate import APPROVAL, RELEASE, gate
 from flows.steps import opened, page_failure
 from pipeline.config import Settings
 from pipeline.registry import champions, records
@@ -57,13 +58,19 @@ def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
 
 
 @flow(name="rollback", on_failure=[page_failure])
-def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int]:
+def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int | None]:
     """Make the previous champion champion again; no version is promoted until `release`."""
     _, registry = opened(conf)
-    champion = registry.alias(CHAMPION) or registry.champion()
-    since = next_start(records.read_history(registry), champion)
-    before, now = champions.rollback(registry, reason, since=since)
+    before, now = champions.rollback(registry, reason, since=_next_start(registry))
     return {"from": before, "to": now}
+
+
+def _next_start(registry: Registry) -> pd.Timestamp:
+    """Start of the next batch, whether or not the champion still exists."""
+    last, made = records.read_history(registry).last, champions.changes(registry)
+    starts = [pd.Timestamp(change.since) for change in made[-1:]]
+    starts += [last.end] if last is not None else []
+    return max(starts) if starts else registry.champion().until
 
 
 @flow(name="release", on_failure=[page_failure])

@@ -1,5 +1,6 @@
 """What a command does around its flow: settings, environment, log file, exit code."""
 
+import errno
 import logging
 import os
 import signal
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: the work failed, its input was refused, it was ended with Ctrl-C."""
 
+_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EFBIG, errno.EIO),
+}
+"""Errors of a disk that is full, read-only or in disorder."""
 _LOG = logging.getLogger("command")
 
 
@@ -171,6 +177,12 @@ def _explained(error: Exception, log: Path) -> Exception:
         message = (
             f"Prefect's API at {os.environ.get('PREFECT_API_URL')} does not answer. "
             "Start its server with `holdfast up`, or unset PREFECT_API_URL to run without one."
+        )
+        return UnavailableError(message)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        message = (
+            f"The disk does not take what has to be written ({error}). Mend that and run the "
+            "command again; what was recorded so far stays."
         )
         return UnavailableError(message)
     what = " ".join(f"{type(error).__name__}: {error}".split())[:500].rstrip(".:")

@@ -14,11 +14,11 @@ from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
 from pipeline.data import sources
 from pipeline.data.labels import comparable, labelled, newest_labels
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RegistryError
 from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
 from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
-from pipeline.registry import records
+from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.versions import Registry, Version
 from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS, ROW_LOSS
@@ -50,12 +50,15 @@ def settle(
     labels = _labels(settings, batches, as_of)
     changed = False  # a batch is judged together with the batches before it
     for batch in batches:
-        rows = _with_labels(_predicted(settings, registry, batch), labels, settings)
-        known = labelled(rows, settings.data, as_of=as_of)
-        before = "" if batch.performance is None else batch.performance.digest
-        changed |= digest_of(known, settings) != before
-        if changed and len(known):
-            history = _settled(settings, registry, history, batch, rows=rows, as_of=as_of)
+        try:
+            rows = _with_labels(_predicted(settings, registry, batch), labels, settings)
+            known = labelled(rows, settings.data, as_of=as_of)
+            before = "" if batch.performance is None else batch.performance.digest
+            changed |= digest_of(known, settings) != before
+            if changed and len(known):
+                history = _settled(settings, registry, history, batch, rows=rows, as_of=as_of)
+        except (RegistryError, DataError) as error:  # what is lost of one keeps no other waiting
+            get_run_logger().warning("Batch %s is not settled. %s", batch.name, error)
     _record_promises(registry, history, settings.loss)
     return history
 
@@ -315,7 +318,7 @@ def digest_of(known: pd.DataFrame, settings: Settings) -> str:
 
 def step_of(settings: Settings, registry: Registry, start: pd.Timestamp) -> int:
     """Number of a batch since the end of the first version's training window."""
-    return int((start - registry.versions()[0].until) // settings.monitoring.batch)
+    return int((start - champions.first_start(registry)) // settings.monitoring.batch)
 
 
 def rows_name(batch: str, reading: int) -> str:

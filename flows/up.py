@@ -19,16 +19,15 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import psutil
-import yaml
 
-from flows import DEFAULTS
+from flows import DEFAULTS, deployments
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, UnavailableError
+from pipeline.registry import stores
 
-PROJECT: Final = Path("prefect.yaml")
 HOST: Final = "127.0.0.1"
 POOL: Final = "holdfast"
 NOW: Final = 2  # requests to end
@@ -132,10 +131,12 @@ def up(conf: Sequence[str] = ()) -> None:
     UnavailableError
         If a server does not start, or ends.
     """
-    deployments = _deployments()
-    files = conf or dict.fromkeys(one["parameters"]["conf"] for one in deployments)
+    listed = deployments.listed()
+    files = conf or dict.fromkeys(one["parameters"]["conf"] for one in listed)
     models = [Settings.load(path) for path in files]
-    _require_deployments(models, {one["name"] for one in deployments})
+    problems = [*deployments.ignored_keys(listed), *deployments.missing(models, listed)]
+    if problems:
+        raise ConfigError("\n".join(problems))
     ports = _free_port("PREFECT", 4200), _free_port("MLFLOW", 5000)
     state = models[0].tracking.folder.resolve()
     (state / "logs").mkdir(parents=True, exist_ok=True)
@@ -150,33 +151,12 @@ def up(conf: Sequence[str] = ()) -> None:
         children.stop()
 
 
-def _deployments() -> list[dict[str, Any]]:
-    try:
-        found: list[dict[str, Any]] = yaml.safe_load(PROJECT.read_text("utf-8"))["deployments"]
-    except FileNotFoundError as error:
-        message = (
-            f"There is no {PROJECT} in {Path.cwd()}. Run `holdfast up` in the folder that has it."
-        )
-        raise ConfigError(message) from error
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        message = f"{PROJECT} must list deployments. Got {error!r}. Correct it."
-        raise ConfigError(message) from error
-    return found
-
-
-def _require_deployments(models: Sequence[Settings], names: set[str]) -> None:
-    for model in models:
-        if model.name not in names:
-            message = (
-                f"{PROJECT} has no deployment of {model.conf}. Copy those of another model there, "
-                f"with name: {model.name} and parameters: {{conf: {model.conf}}}."
-            )
-            raise ConfigError(message)
-
-
 def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
     api, listen = f"http://{HOST}:{prefect}/api", ("--host", HOST, "--port")
-    store = f"--backend-store-uri=sqlite:///{state}/mlflow.db"
+    database = state / "mlflow.db"
+    if database.is_file():
+        stores.follow(database)
+    store = f"--backend-store-uri=sqlite:///{database}"
     # Plain paths, so that the runs can be read without a server as well.
     artifacts = f"--default-artifact-root={(state / 'artifacts').as_uri()}"
     children.start("prefect", "prefect", "server", "start", *listen, str(prefect))

@@ -56,9 +56,23 @@ class Change:
 
 
 def changes(registry: Registry) -> list[Change]:
-    """All changes of champion, oldest first."""
+    """All changes of champion that can be read, oldest first."""
     tags = registry.model_tags()
-    return [Change(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_CHANGE)]
+    read = [_change(tags[key]) for key in sorted(tags) if key.startswith(_CHANGE)]
+    return [change for change in read if change is not None]
+
+
+def unreadable_changes(registry: Registry) -> list[str]:
+    """Tags of the registered model that should hold a change of champion and do not."""
+    tags = registry.model_tags()
+    return [key for key in sorted(tags) if key.startswith(_CHANGE) and _change(tags[key]) is None]
+
+
+def _change(text: str) -> Change | None:
+    try:
+        return Change(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def champion_at(registry: Registry, moment: pd.Timestamp) -> int:
@@ -67,10 +81,19 @@ def champion_at(registry: Registry, moment: pd.Timestamp) -> int:
     Raises
     ------
     RegistryError
-        If there is no champion, or the first one has not passed the gate.
+        If there is no champion, or it has not passed the gate.
     """
+    champion = registry.champion()
     then = [change for change in changes(registry) if pd.Timestamp(change.since) <= moment]
-    return then[-1].version if then else registry.champion().number
+    return then[-1].version if then else champion.number
+
+
+def first_start(registry: Registry) -> pd.Timestamp:
+    """Start of the first batch of all, from which batches are numbered."""
+    first = registry.versions()[0]
+    made = changes(registry)
+    # A version that was deleted must not number the batches anew.
+    return pd.Timestamp(made[0].since) if first.number > 1 and made else first.until
 
 
 def replaced_by(registry: Registry, number: int) -> int | None:
@@ -133,13 +156,16 @@ def _unpromotable(
     return ""
 
 
-def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[int, int]:
+def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[int | None, int]:
     """Make the previous champion champion again, and hold promotion until it is released.
+
+    Versions that were deleted in MLflow are passed over. Where the champion itself was deleted, or
+    its alias, the newest champion that is left is the previous one.
 
     Returns
     -------
-    tuple of int
-        The version that was champion and the version that is now.
+    tuple
+        The version that was champion, None if it is gone, and the version that is now.
 
     Raises
     ------
@@ -148,16 +174,16 @@ def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[i
     """
     with registry.exclusive("champion"):
         now = _reconcile(registry, since)
-        before = _before(_line(changes(registry)), now)
-        if now is None or before is None:
+        former = before(registry, now)
+        if former is None:
             message = (
                 f"Model {registry.name!r} has no previous champion to go back to. "
                 f"Name a version: `holdfast register {registry.conf} <version>`."
             )
             raise RegistryError(message)
         registry.tag_model(_HELD, reason[:_LONGEST])
-        _move(registry, _next(registry, before, now, "rolled back", reason=reason, since=since))
-        return now, before
+        _move(registry, _next(registry, former, now, "rolled back", reason=reason, since=since))
+        return now, former
 
 
 def held(registry: Registry) -> str:
@@ -190,7 +216,7 @@ def _reconcile(registry: Registry, since: pd.Timestamp) -> int | None:
     now = None if champion is None else champion.number
     made = changes(registry)
     last = made[-1] if made else None
-    if last is not None and now in {last.before, last.version} and not _finished(registry, last):
+    if last is not None and now in {last.before, last.version} and _cut_off(registry, last):
         _finish(registry, last)
         return last.version
     if now is not None and (last is None or now != last.version):
@@ -200,8 +226,10 @@ def _reconcile(registry: Registry, since: pd.Timestamp) -> int | None:
     return now
 
 
-def _finished(registry: Registry, change: Change) -> bool:
-    return registry.version(change.version).place == change.place
+def _cut_off(registry: Registry, change: Change) -> bool:
+    """Whether a change was written down and has not been carried out."""
+    places = {version.number: version.place for version in registry.versions()}
+    return change.version in places and places[change.version] != change.place
 
 
 def _next(
@@ -214,7 +242,8 @@ def _next(
     since: pd.Timestamp,
 ) -> Change:
     at = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}"
-    place = len(changes(registry)) + 1
+    made = changes(registry)
+    place = made[-1].place + 1 if made else 1
     return Change(place, version, before, kind, reason[:_LONGEST], since.isoformat(), at)
 
 
@@ -225,7 +254,7 @@ def _move(registry: Registry, change: Change) -> None:
 
 def _finish(registry: Registry, change: Change) -> None:
     registry.point(CHAMPION, change.version)
-    registry.point(PREVIOUS, _before(_line(changes(registry)), change.version))
+    registry.point(PREVIOUS, before(registry, change.version))
     registry.tag(change.version, {"champion": str(change.place), "waits": ""})
 
 
@@ -244,7 +273,9 @@ def _line(made: list[Change]) -> list[int]:
     return line
 
 
-def _before(line: list[int], now: int | None) -> int | None:
-    """The champion to go back to from the present one; None: there is none."""
+def before(registry: Registry, now: int | None) -> int | None:
+    """The champion to go back to from the present one; None: there is none that is left."""
+    existing = {version.number for version in registry.versions()}
+    line = [number for number in _line(changes(registry)) if number in existing]
     steps = line[:-1] if line and line[-1] == now else line
     return steps[-1] if steps else None

@@ -4,6 +4,7 @@ All state of the monitor is read back from here, as a `History`.
 """
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -22,20 +23,47 @@ from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 
+logger = logging.getLogger(__name__)
+
 SUMMARY, SKETCH, REPORT, GIVEN = "summary.json", "sketch.parquet", "report.json", "given.json"
 PREDICTIONS = "predictions.parquet"
 """Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
 found, what the decision was made from, and what was predicted for which key."""
 STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
 """Names of columns of predictions in their artifact, which people open as well."""
+READ_AGAIN = (REPORT, SUMMARY, PREDICTIONS)
+"""Artifacts that later batches are judged with."""
 Answer = Literal["accept", "drop", "reload"]
 
 
 def read_history(tracking: Tracking) -> History:
-    """All recorded batches, oldest first; the last reading of a batch replaces earlier readings."""
-    found = [_batch(run) for run in tracking.search("tags.kind = 'batch'") if _is_judged(run)]
+    """All recorded batches, oldest first; the last reading of a batch replaces earlier readings.
+
+    A batch whose record is damaged counts as not judged, with a warning.
+    """
+    found, damaged = _read_batches(tracking)
+    if damaged:
+        logger.warning("Records of batches are damaged and left out: %s.", ", ".join(damaged))
     by_name = {batch.name: batch for batch in sorted(found, key=lambda batch: batch.reading)}
     return History.of(by_name.values())
+
+
+def damaged_batches(tracking: Tracking) -> list[str]:
+    """Names of the batches whose record is damaged; of a nameless one the id of its run."""
+    return _read_batches(tracking)[1]
+
+
+def _read_batches(tracking: Tracking) -> tuple[list[Batch], list[str]]:
+    """The batches that can be read, and the names of those that cannot."""
+    found, damaged = [], []
+    for run in tracking.search("tags.kind = 'batch'"):
+        if "verdict" not in run.data.tags:  # it was cut off, and is judged again
+            continue
+        try:
+            found.append(_batch(run))
+        except (LookupError, ValueError, TypeError, AttributeError):
+            damaged.append(run.data.tags.get("batch", run.info.run_id))
+    return found, sorted(damaged)
 
 
 def record(
@@ -273,19 +301,35 @@ def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:
 
 
 def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
-    """The faults that were recognised in a batch."""
+    """The faults that were recognised in a batch; none if its report is lost."""
     report = tracking.read(batch.run_id, REPORT)
+    if report is None:
+        logger.warning("The report of batch %s is lost, and its faults with it.", batch.name)
+        return ()
     return tuple(
         Cause(**{**cause, "columns": tuple(cause["columns"])}) for cause in report["causes"]
     )
 
 
 def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
-    """What some batches looked like as observations, in the order given; the last with rows."""
-    found = [summary_from_json(tracking.read(batch.run_id, SUMMARY)) for batch in chosen]
-    for batch, summary in zip(chosen[-KEPT:], found[-KEPT:], strict=True):
+    """What some batches looked like as observations, in the order given; the last with rows.
+
+    Batches whose summary is lost are left out, with a warning.
+    """
+    found = [(batch, tracking.read(batch.run_id, SUMMARY)) for batch in chosen]
+    known = [(batch, summary_from_json(values)) for batch, values in found if values is not None]
+    if len(known) < len(chosen):
+        lost = ", ".join(batch.name for batch, values in found if values is None)
+        logger.warning("The summaries of some batches are lost and left out: %s.", lost)
+    for batch, summary in known[-KEPT:]:
         summary.sketch = tracking.read_frame(batch.run_id, SKETCH)
-    return found
+    return [summary for _, summary in known]
+
+
+def is_lost(tracking: Tracking, batch: Batch, artifact: str) -> bool:
+    """Whether an artifact of a batch is missing or cannot be read."""
+    read = tracking.read_frame if artifact.endswith(".parquet") else tracking.read
+    return read(batch.run_id, artifact) is None
 
 
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:
@@ -298,10 +342,6 @@ def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
     tags = {"kind": "timeline", "version": str(version)}
     return tracking.run(tags, f"monitoring of version {version}", start)
-
-
-def _is_judged(run: Run) -> bool:
-    return "verdict" in run.data.tags
 
 
 def _batch(run: Run) -> Batch:
@@ -337,9 +377,11 @@ def _decision(values: Mapping[str, Any]) -> Decision:
 
 
 def _performance(text: str | None) -> Performance | None:
-    if text is None:
+    """A performance as it was stored; None if it cannot be read, and labels show it anew."""
+    try:
+        values = json.loads(text or "")
+        metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
+        lists = {key: tuple(values.get(key, ())) for key in ("parts", "counts")}
+        return Performance(**{**values, **lists, "metrics": metrics})
+    except (LookupError, ValueError, TypeError, AttributeError):
         return None
-    values = json.loads(text)
-    metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
-    lists = {key: tuple(values.get(key, ())) for key in ("parts", "counts")}
-    return Performance(**{**values, **lists, "metrics": metrics})

@@ -5,14 +5,17 @@ that repeating a call adds nothing.
 """
 
 import hashlib
+import json
 import logging
 import os
 import posixpath
 import re
+import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +29,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from pipeline import config
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.registry import locks
+from pipeline.registry import locks, stores
 
 _LONGEST_METRIC = 250
 """Characters that MLflow allows in the name of a metric."""
@@ -40,14 +43,23 @@ def translated() -> Iterator[None]:
     except RestException as error:
         message = f"MLflow refused a call: {_first_line(error)}. Check the registry."
         raise RegistryError(message) from error
-    except (MlflowException, sa.exc.SQLAlchemyError, OSError) as error:
-        text = _first_line(error)
-        away = "Connection" in text or "Max retries" in text or "locked" in text
-        if away:
-            message = f"MLflow does not answer: {text}. Start it, or set MLFLOW_TRACKING_URI."
-            raise UnavailableError(message) from error
-        message = f"MLflow's store cannot be read: {text}. Restore it or remove it."
-        raise RegistryError(message) from error
+    except (MlflowException, sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise _translation(_first_line(error)) from error
+
+
+def _translation(text: str) -> RegistryError | UnavailableError:
+    """What to say about an error of MLflow or its database."""
+    if any(sign in text for sign in ("Connection", "Max retries", "locked")):
+        return UnavailableError(
+            f"MLflow does not answer: {text}. Start it, or set MLFLOW_TRACKING_URI."
+        )
+    if any(sign in text for sign in ("readonly", "Read-only", "Permission", "full", "No space")):
+        return RegistryError(
+            f"MLflow's store cannot be written: {text}. Make room, or let this user write there."
+        )
+    if any(sign in text for sign in ("malformed", "not a database", "no such table")):
+        return RegistryError(f"MLflow's store is damaged: {text}. Restore it from a copy.")
+    return RegistryError(f"MLflow cannot do this: {text}. Look for the cause: `holdfast doctor`.")
 
 
 @contextmanager
@@ -128,34 +140,39 @@ class Tracking:
         """MLflow's client; its global address is set too, because artifacts resolve through it."""
         with translated(), _environment_kept("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             if self.uri.startswith("sqlite"):
-                self._make_store()
+                self._open_store()
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             client = mlflow.MlflowClient(self.uri)
             client.search_experiments(max_results=1)
         return client
 
-    def _make_store(self) -> None:
-        """Make SQLite's file if there is none, under another name until it is complete."""
+    def _open_store(self) -> None:
+        """Make SQLite's file if there is none; if it is ours, find its artifacts beside it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         store = Path(sa.make_url(self.uri).database or self.folder)
-        if store.exists():
-            return
-        with self.exclusive("store"), tempfile.TemporaryDirectory(dir=store.parent) as folder:
-            if not store.exists():
-                made = Path(folder) / store.name
-                mlflow.MlflowClient(f"sqlite:///{made}").search_experiments(max_results=1)
-                made.rename(store)
+        if not store.exists():
+            with self.exclusive("store"):
+                stores.make(store)
+        elif store.parent == self.folder:
+            stores.follow(store)
 
     @cached_property
     def experiment(self) -> str:
         """Id of the experiment, created if it does not exist."""
         with translated():
             found = self.client.get_experiment_by_name(self.name)
+            if found is not None and found.lifecycle_stage != "active":
+                message = (
+                    f"Experiment {self.name!r} was deleted in MLflow. Restore it: `mlflow "
+                    f"experiments restore --experiment-id {found.experiment_id}`, or rename it "
+                    "there to begin a new one."
+                )
+                raise RegistryError(message)
             if found is not None:
                 return str(found.experiment_id)
             local = not self.uri.startswith("http")
-            place = (self.folder / "artifacts" / self.name).as_uri() if local else None
+            place = (self.folder / stores.ARTIFACTS / self.name).as_uri() if local else None
             return str(self.client.create_experiment(self.name, artifact_location=place))
 
     def search(self, condition: str) -> list[Run]:
@@ -209,9 +226,24 @@ class Tracking:
         return str(created.info.run_id)
 
     def read(self, run_id: str, artifact: str) -> Any:
-        """The content of a JSON artifact of a run."""
-        with translated():
-            return mlflow.artifacts.load_dict(f"runs:/{run_id}/{artifact}")
+        """The content of a JSON artifact of a run; None if it has none that can be read."""
+        return self._read(run_id, artifact, lambda file: json.loads(file.read_text("utf-8")))
+
+    def read_frame(self, run_id: str, artifact: str) -> pd.DataFrame | None:
+        """A Parquet artifact of a run; None if it has none that can be read."""
+        frame: pd.DataFrame | None = self._read(run_id, artifact, pd.read_parquet)
+        return frame
+
+    def _read(self, run_id: str, artifact: str, parse: Callable[[Path], Any]) -> Any:
+        with translated(), tempfile.TemporaryDirectory() as folder:
+            try:
+                return parse(Path(self.client.download_artifacts(run_id, artifact, folder)))
+            except ValueError:  # of JSON and of Arrow
+                return None
+            except (MlflowException, OSError) as error:
+                if _is_gone(error):
+                    return None
+                raise
 
     def log_frame(self, run_id: str, frame: pd.DataFrame, artifact: str) -> None:
         """Store a table as a Parquet artifact of a run."""
@@ -219,13 +251,6 @@ class Tracking:
             file = Path(folder) / artifact
             frame.to_parquet(file, index=False)
             self.client.log_artifact(run_id, str(file))
-
-    def read_frame(self, run_id: str, artifact: str) -> pd.DataFrame | None:
-        """A Parquet artifact of a run; None if the run has none of that name."""
-        with translated(), tempfile.TemporaryDirectory() as folder:
-            if artifact not in {file.path for file in self.client.list_artifacts(run_id)}:
-                return None
-            return pd.read_parquet(self.client.download_artifacts(run_id, artifact, folder))
 
     def log(self, run_id: str, values: Mapping[str, float], at: pd.Timestamp, step: int) -> None:
         """Add metrics of one moment to a run; repeated values add nothing."""
@@ -236,6 +261,16 @@ class Tracking:
         ]
         for start in range(0, len(metrics), 1_000):
             self.client.log_batch(run_id, metrics[start : start + 1_000])
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether MLflow says that an artifact does not exist."""
+    answer = getattr(error, "response", None)  # of a server
+    return (
+        isinstance(error, FileNotFoundError)
+        or getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+        or getattr(answer, "status_code", None) == HTTPStatus.NOT_FOUND
+    )
 
 
 def _is_here(uri: str) -> bool:

@@ -1,6 +1,7 @@
 """Training runs: logged with everything about them, their models registered as versions."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -10,8 +11,9 @@ from mlflow.models import infer_signature
 
 from pipeline.config import Training
 from pipeline.registry import environment
+from pipeline.registry.champions import changes
 from pipeline.registry.tracking import metric_name, translated
-from pipeline.registry.versions import Registry
+from pipeline.registry.versions import SUBSTITUTE, Registry
 from pipeline.reporting import notes
 from pipeline.training.bundle import sha256_of
 from pipeline.training.fitting import Trained
@@ -122,7 +124,25 @@ def _register(registry: Registry, trained: Trained, bundle: Path, tags: Mapping[
     mlflow.log_artifacts(str(bundle), "reference")
     if not registry.client.search_registered_models(f"name = '{registry.name}'"):
         registry.client.create_registered_model(registry.name)
-    created = registry.client.create_model_version(
-        registry.name, info.model_uri, run_id=info.run_id, model_id=info.model_id, tags=dict(tags)
+    create = partial(
+        registry.client.create_model_version,
+        *(registry.name, info.model_uri),
+        run_id=info.run_id,
+        model_id=info.model_id,
     )
-    return int(created.version)
+    for _ in range(_deleted(registry)):
+        reason = "Its number belonged to a version that was deleted in MLflow."
+        create(description=reason, tags={SUBSTITUTE: "yes"})
+    return int(create(tags=dict(tags)).version)
+
+
+def _deleted(registry: Registry) -> int:
+    """How many of the newest versions were deleted: MLflow would give their numbers again.
+
+    Batches and changes of champion name versions by their numbers.
+    """
+    named = {change.version for change in changes(registry)}
+    monitored = registry.search("tags.kind = 'timeline'")
+    named |= {int(run.data.tags["version"]) for run in monitored}
+    existing = [version.number for version in registry.all_versions()]
+    return max(0, max(named, default=0) - max(existing, default=0))

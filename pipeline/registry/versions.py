@@ -21,8 +21,12 @@ from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+SUBSTITUTE = "substitute"
+"""Tag of a version that stands for a deleted one."""
 _DATA = Path("data") / "bundle"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+_REQUIRED = ("until", "rows", "sha256")
+"""Tags that training gives to every version."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class Version:
     number: int
     run_id: str
     tags: dict[str, str] = field(repr=False)
+
+    @property
+    def missing(self) -> list[str]:
+        """Tags that it should have and has not; such a version was not made by training."""
+        return [tag for tag in _REQUIRED if tag not in self.tags]
+
+    @property
+    def is_substitute(self) -> bool:
+        """Whether it only stands for a deleted version, so that no number is given twice."""
+        return SUBSTITUTE in self.tags
 
     @property
     def until(self) -> pd.Timestamp:
@@ -123,7 +137,11 @@ class Registry(Tracking):
         self._bundles: dict[int, Bundle] = {}
 
     def versions(self) -> list[Version]:
-        """All registered versions, oldest first."""
+        """All registered versions that training made, oldest first."""
+        return [version for version in self.all_versions() if not version.missing]
+
+    def all_versions(self) -> list[Version]:
+        """All registered versions, oldest first, with those that somebody else registered."""
         with translated():
             found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted(map(_version, found), key=lambda version: version.number)
@@ -134,19 +152,27 @@ class Registry(Tracking):
         Raises
         ------
         RegistryError
-            If there is none.
+            If there is none, or training did not make it.
         """
         with translated():
             try:
-                return _version(self.client.get_model_version(self.name, str(number)))
+                found = _version(self.client.get_model_version(self.name, str(number)))
             except MlflowException as error:
                 if error.error_code not in _ABSENT:
                     raise
-        message = (
-            f"Version {number} of model {self.name!r} does not exist. "
-            "See its versions in the MLflow UI."
-        )
-        raise RegistryError(message)
+                message = (
+                    f"Version {number} of model {self.name!r} does not exist. "
+                    f"List what is missing: `holdfast doctor {self.conf}`."
+                )
+                raise RegistryError(message) from error
+        if found.missing:
+            message = (
+                f"Version {number} of model {self.name!r} must be one that `holdfast train` "
+                f"registered. Its tags {', '.join(found.missing)} are missing. Name another "
+                f"version, or train one: `holdfast train {self.conf}`."
+            )
+            raise RegistryError(message)
+        return found
 
     def alias(self, alias: str) -> Version | None:
         """The version that an alias points to, if any."""
@@ -167,20 +193,30 @@ class Registry(Tracking):
             If there is none, or it has not passed the gate.
         """
         found = self.alias(CHAMPION)
-        if found is None:
-            message = (
-                f"Model {self.name!r} has no champion yet. "
-                f"Train a version: `holdfast train {self.conf}`."
-            )
-            raise RegistryError(message)
+        if found is None or found.missing:
+            raise RegistryError(self._no_champion())
         if not found.passed:
             message = (
                 f"The champion of {self.name!r}, version {found.number}, has not passed the gate. "
-                f"Run `holdfast register {self.conf} {found.number}` or "
-                f"`holdfast rollback {self.conf}`."
+                f"Go back to the champion before: `holdfast rollback {self.conf}`."
             )
             raise RegistryError(message)
         return found
+
+    def _no_champion(self) -> str:
+        """Why there is no champion, and what to do."""
+        former = max(self.versions(), key=lambda version: version.place, default=None)
+        if former is None or not former.promoted:
+            return (
+                f"Model {self.name!r} has no champion yet. "
+                f"Train a version: `holdfast train {self.conf}`."
+            )
+        return (
+            f"Model {self.name!r} has lost its champion: the version, its alias or its tags were "
+            f"deleted in MLflow. The newest champion that is left is version {former.number}. Go "
+            f"back to it: `holdfast rollback {self.conf}`; or train another: "
+            f"`holdfast train {self.conf}`."
+        )
 
     def tag(self, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in the order given."""
@@ -252,12 +288,24 @@ class Registry(Tracking):
             self._bundles[number] = Bundle.load(self.folder_of(number))
         return self._bundles[number]
 
+    def check_files(self, number: int) -> None:
+        """Compare the files that MLflow keeps of a version with those that were registered.
+
+        Raises
+        ------
+        RegistryError
+            If they are gone or were changed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self._download(self.version(number), Path(folder) / "bundle")
+
     def _download(self, version: Version, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial, translated():
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{self.name}/{version.number}", dst_path=partial
-            )
+            uri = f"models:/{self.name}/{version.number}"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=partial)
+            if not (Path(path) / _DATA).is_dir():
+                raise RegistryError(self._files_gone(version))
             whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
             self._check_files(version, sha256_of(whole))
             manifest = json.loads((whole / MANIFEST).read_text())
@@ -265,12 +313,20 @@ class Registry(Tracking):
             (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
             whole.rename(folder)
 
+    def _files_gone(self, version: Version) -> str:
+        return (
+            f"The files of version {version.number} of {self.name!r} are gone from MLflow's "
+            f"artifacts. Restore them; or go back to the champion before: "
+            f"`holdfast rollback {self.conf}`; or train another: `holdfast train {self.conf}`."
+        )
+
     def _check_files(self, version: Version, got: str) -> None:
         if version.tags["sha256"] != got:
             message = (
                 f"The files of version {version.number} of {self.name!r} were changed after they "
-                f"were registered: their SHA-256 is now {got[:12]}... Find out who changed them, "
-                f"and train again: `holdfast train {self.conf}`."
+                f"were registered (their SHA-256 begins with {got[:12]}). Find out who changed "
+                f"them; go back to the champion before: `holdfast rollback {self.conf}`; or train "
+                f"another: `holdfast train {self.conf}`."
             )
             raise RegistryError(message)
 

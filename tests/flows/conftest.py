@@ -94,16 +94,23 @@ def replayed(tmp_path, copy_shop):
     return copy_shop("replayed", tmp_path)
 
 
+@pytest.fixture
+def retrained(tmp_path, copy_shop):
+    """Conf of a shop with a second champion, which has judged a batch."""
+    return copy_shop("retrained", tmp_path)
+
+
 @pytest.fixture(scope="session")
 def copy_shop(once, prefect, write_shop):
     """Copies a shop into a folder that was brought to a stage once in the session; its conf."""
     del prefect
     fill = {"trained": filled_by_training, "about_to_ask": filled_up_to_a_request}
-    fill["replayed"] = filled_by_replaying
+    fill |= {"retrained": filled_by_retraining, "replayed": filled_by_replaying}
 
     def copied(stage, folder):
         def brought(new):
-            fill[stage](write_shop(new) if stage == "trained" else copied("trained", new))
+            before = {"trained": None, "retrained": "about_to_ask"}.get(stage, "trained")
+            fill[stage](copied(before, new) if before else write_shop(new))
 
         made = once(stage, brought)
         shutil.copytree(made, folder, dirs_exist_ok=True)
@@ -126,6 +133,13 @@ def filled_up_to_a_request(conf):
         judge_next(settings, registry)
     shutil.rmtree(state)
     before.rename(state)
+
+
+def filled_by_retraining(conf):
+    settings, registry = opened(conf)
+    judge_next(settings, registry)
+    train(**outstanding(registry, records.read_history(registry)))
+    judge_next(settings, registry)
 
 
 def filled_by_replaying(conf):
