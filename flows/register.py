@@ -7,7 +7,8 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 
 from flows.gate import APPROVAL, RELEASE, gate, next_start
-from flows.steps import opened, page_failure
+from flows.paging import ended, page_changes
+from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.registry import champions, records
 from pipeline.registry.versions import CHAMPION, Registry
@@ -41,7 +42,7 @@ def ask_people(settings: Settings, registry: Registry, number: int) -> None:
         registry.refuse(number, f"Not approved by {answer.by}. {answer.comment}".strip())
 
 
-@flow(name="register", on_failure=[page_failure])
+@flow(name="register", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     """Put an existing version before the gate, and promote it if it passes."""
     settings, registry = opened(conf)
@@ -56,17 +57,18 @@ def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     }
 
 
-@flow(name="rollback", on_failure=[page_failure])
+@flow(name="rollback", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int]:
     """Make the previous champion champion again; no version is promoted until `release`."""
-    _, registry = opened(conf)
+    settings, registry = opened(conf)
     champion = registry.alias(CHAMPION) or registry.champion()
     since = next_start(records.read_history(registry), champion)
     before, now = champions.rollback(registry, reason, since=since)
+    page_changes(settings, registry)
     return {"from": before, "to": now}
 
 
-@flow(name="release", on_failure=[page_failure])
+@flow(name="release", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def release(conf: str) -> dict[str, Any]:
     """Let versions be promoted again; the newest version that waited comes before the gate."""
     settings, registry = opened(conf)

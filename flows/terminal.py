@@ -122,10 +122,26 @@ def show_export(result: Result, settings: Settings) -> None:
     )
 
 
+def show_pages(result: Result, settings: Settings) -> None:
+    """Show which pages were not delivered, or which addresses took the test page."""
+    for one in result.get("addresses", ()):
+        _say(f"{one['address']} took it." if one["took"] else f"{one['address']}: {one['why']}.")
+    for one in result.get("undelivered", ()):
+        _say(f"{one['written']}  {one['subject']}  [{one['id']}]")
+        for sent in one["sends"] or [{"address": "nobody was to be paged", "tries": 0}]:
+            became = f": {sent['state']} {sent['why']}".rstrip() if sent["tries"] else ""
+            _say(f"    {sent['address']}{became}")
+        _say("\n".join(f"    | {line}" for line in one["body"].splitlines()))
+    if "undelivered" in result:
+        found = _count(len(result["undelivered"]), "page")
+        _say(f"{found} of {settings.name} not taken by every address.")
+
+
 SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
     "digest": show_digest,
     "export": show_export,
     "monitor": show_batch,
+    "page": show_pages,
     "register": show_version,
     "release": show_release,
     "replay": show_replay,
