@@ -7,15 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
+from flows.options import PLAIN, Moment, Output
 from flows.session import (
     FAILED,
     INTERRUPTED,
@@ -27,7 +26,7 @@ from flows.session import (
     session,
     stdout_to_stderr,
 )
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, UnavailableError
 
 HELP = """\
 Train, serve and monitor a tabular model that one YAML file describes.
@@ -61,35 +60,6 @@ VERSIONS, LIVE, SERVING, SETUP, OPTIONS = map(
 )
 for _option in ("--help", "--version"):
     app[_option].group = OPTIONS
-
-
-def _moment(_: Any, tokens: Sequence[Token]) -> str:
-    """A date or time in ISO 8601 as naive UTC, the clock of all stored times."""
-    given = tokens[0].value
-    try:
-        moment = datetime.fromisoformat(given)
-    except ValueError:
-        rule = f"must be a date or time such as 2013-02-26 or 2013-02-26T06:00. Got {given!r}."
-        raise ValueError(rule) from None
-    naive = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    return naive.isoformat(timespec="auto" if naive.second or naive.microsecond else "minutes")
-
-
-Moment = Annotated[str | None, Parameter(converter=_moment)]
-
-
-@Parameter(name="*", group=Group("Output", sort_key=1))
-@dataclass(frozen=True)
-class Output:
-    """What a command prints."""
-
-    json: bool = False
-    """Print the result as one JSON object on the last line of standard output, nothing else."""
-    verbose: bool = False
-    """Print everything that is logged as well, with tracebacks."""
-
-
-PLAIN = Output()
 
 
 @app.command(group=VERSIONS)
@@ -271,6 +241,23 @@ def digest(conf: str, /, *, until: Moment = None, output: Output = PLAIN) -> Non
     _run("digest", conf, output, until=until)
 
 
+@app.command(group=LIVE)
+def page(conf: str, /, *, test: bool = False, output: Output = PLAIN) -> None:
+    """Send the pages that wait, and list those that an address has not taken.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    test
+        Send a test page to every address instead, and say which of them took it.
+    """
+    result = _run("page", conf, output, test=test)
+    if not all(one["took"] for one in result.get("addresses", ())):
+        message = "An address did not take the test page. Correct it in alerts, and test it again."
+        raise UnavailableError(message)
+
+
 @app.command(group=SERVING)
 def serve(conf: str | None = None, /) -> None:
     """Serve the champion over HTTP, and follow it when it changes.
@@ -321,6 +308,18 @@ def up(*conf: str) -> None:
 
 
 @app.command(group=SETUP)
+def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
+    """List what is missing or odd in a model's state, each with its cure; nothing is changed.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    """
+    _run("doctor", conf, output)
+
+
+@app.command(group=SETUP)
 def schema(*, write: bool = False) -> None:
     """Print the JSON schema of the models' YAML files, for editors to complete and check them.
 
@@ -341,8 +340,8 @@ def schema(*, write: bool = False) -> None:
         raise ConfigError(message)
 
 
-def _run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> None:
-    """Run the function behind a command on a model's file and print what it returned."""
+def _run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> Any:
+    """Run the function behind a command on a model's file, print what it returned, return it."""
     from flows import terminal  # noqa: PLC0415
 
     with (
@@ -357,6 +356,7 @@ def _run(command: str, conf: str, output: Output, done: str = "", **given: Any) 
     else:
         sys.stdout.write(done)
         terminal.SHOW[command](result, settings)
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

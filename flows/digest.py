@@ -6,7 +6,8 @@ import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.steps import opened, page_failure
+from flows.paging import ended
+from flows.steps import opened
 from pipeline.config import Moment
 from pipeline.data.captures import read_refusals
 from pipeline.errors import DataError
@@ -16,7 +17,7 @@ from pipeline.reporting.refusals import weekly_note
 WEEK = pd.Timedelta("7D")
 
 
-@flow(name="digest", on_failure=[page_failure])
+@flow(name="digest", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     """Summarise the requests that were refused in the week before `until`, by default now."""
     settings, registry = opened(conf)

@@ -5,6 +5,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.paging import page_changes, post
 from flows.settle import promises_kept
 from flows.steps import check, read, without_set_aside
 from pipeline.config import RESERVED, Settings, Source
@@ -17,7 +18,6 @@ from pipeline.registry.champions import held, promote
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from pipeline.reporting.events import poor_version, refused_version, waiting_version
-from pipeline.reporting.pages import page
 from pipeline.training.fitting import BASELINE, PREDICTION
 from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
 from pipeline.training.metrics import losses
@@ -57,14 +57,14 @@ def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> G
     if decision.promoted:
         if decision.warning:
             event = poor_version(settings.name, registry.conf, number, decision.warning)
-            page(event, settings.alerts.urls)
+            post(settings, event)
         registry.record_gate(number, decision)
         _go_on(settings, registry, version, champion, reason=decision.reason, by=by)
     else:
-        # Paged first: a process that ends in between pages twice rather than never.
+        # Paged first: a process that ends in between leaves a page that the next run finds.
         serving = None if champion is None else champion.number
         event = refused_version(settings.name, registry.conf, number, decision.reason, serving)
-        page(event, settings.alerts.urls)
+        post(settings, event)
         registry.record_gate(number, decision)
     return decision
 
@@ -88,6 +88,7 @@ def _go_on(
         expected = None if champion is None else champion.number
         since = next_start(records.read_history(registry), version)
         promote(registry, number, expected=expected, since=since, by=by)
+        page_changes(settings, registry)
 
 
 def _hold(
@@ -99,7 +100,7 @@ def _hold(
     reason: str,
     held: str = "",
 ) -> None:
-    page(waiting_version(settings.name, registry.conf, number, reason, held), settings.alerts.urls)
+    post(settings, waiting_version(settings.name, registry.conf, number, reason, held))
     registry.hold(number, waits_for)
 
 

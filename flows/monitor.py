@@ -7,20 +7,19 @@ from prefect import flow
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
+from flows.paging import ended, page_changes, page_owed
 from flows.retrains import send
 from flows.settle import live_source
-from flows.steps import opened, page_failure, patient
+from flows.steps import opened, patient
 from pipeline.config import Moment, Settings, spelled
 from pipeline.data.sources import is_whole
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
-from pipeline.registry.history import Batch, History, batch_name
+from pipeline.registry.history import History, batch_name
 from pipeline.registry.versions import Registry
-from pipeline.reporting.events import broken_batch, moved_batch
-from pipeline.reporting.pages import Event, page
 
 
-@flow(name="monitor", on_failure=[page_failure], on_crashed=[page_failure])
+@flow(name="monitor", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     """Judge one batch, by default the batch after the last recorded one, and act on it."""
     settings, registry = opened(conf)
@@ -30,14 +29,15 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         if batch is not None:
             _require_on_grid(settings, registry, history, start)
         patient(champions.reconcile)(registry, start)
-        if history.last is not None:  # a page that was lost with its process is sent here
-            history = page_about(settings, registry, history, history.last.name)
+        patient(page_changes)(settings, registry)
+        # A page that was lost with its process is written here.
+        history = patient(page_owed)(settings, registry, history)
         end = start + settings.monitoring.batch
         if batch is None and not is_whole(live_source(settings), end):
             result = _not_over(start, end)
         else:
             history = judge(settings, registry, history, start)
-            history = page_about(settings, registry, history, batch_name(start))
+            history = patient(page_owed)(settings, registry, history)
             result = _result(history, start)
         judge_shadows(settings, registry, history)
     send(settings, registry, history)
@@ -82,26 +82,6 @@ def _result(history: History, start: pd.Timestamp) -> dict[str, Any]:
 def next_batch(registry: Registry, history: History) -> pd.Timestamp:
     """Start of the batch after the last recorded batch, else of the first after training."""
     return registry.champion().until if history.last is None else history.last.end
-
-
-@patient
-def page_about(settings: Settings, registry: Registry, history: History, name: str) -> History:
-    """Page people about a batch whose decision calls for it, unless they were paged before."""
-    batch = history.batch(name)
-    decision = batch.verdict.decision
-    if decision.action == "none" or not decision.due or batch.paged:
-        return history
-    event = _event(settings.name, registry, history, batch)
-    page(event, settings.alerts.urls)
-    return history.with_batch(records.record_page(registry, batch))
-
-
-def _event(model: str, registry: Registry, history: History, batch: Batch) -> Event:
-    earlier = history.before(batch.name).verdicts
-    if batch.verdict.evidence.broken:
-        causes = records.causes(registry, batch)
-        return broken_batch(model, registry.conf, batch.verdict, causes, earlier)
-    return moved_batch(model, registry.conf, batch.verdict, batch.drifted, earlier)
 
 
 @patient

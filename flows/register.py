@@ -8,7 +8,8 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 
 from flows.gate import APPROVAL, RELEASE, gate
-from flows.steps import opened, page_failure
+from flows.paging import ended, page_changes
+from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.registry import champions, records
 from pipeline.registry.versions import CHAMPION, Registry
@@ -42,7 +43,7 @@ def ask_people(settings: Settings, registry: Registry, number: int) -> None:
         registry.refuse(number, f"Not approved by {answer.by}. {answer.comment}".strip())
 
 
-@flow(name="register", on_failure=[page_failure])
+@flow(name="register", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     """Put an existing version before the gate, and promote it if it passes."""
     settings, registry = opened(conf)
@@ -57,11 +58,12 @@ def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     }
 
 
-@flow(name="rollback", on_failure=[page_failure])
+@flow(name="rollback", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int | None]:
     """Make the previous champion champion again; no version is promoted until `release`."""
-    _, registry = opened(conf)
+    settings, registry = opened(conf)
     before, now = champions.rollback(registry, reason, since=_next_start(registry))
+    page_changes(settings, registry)
     return {"from": before, "to": now}
 
 
@@ -73,7 +75,7 @@ def _next_start(registry: Registry) -> pd.Timestamp:
     return max(starts) if starts else registry.champion().until
 
 
-@flow(name="release", on_failure=[page_failure])
+@flow(name="release", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def release(conf: str) -> dict[str, Any]:
     """Let versions be promoted again; the newest version that waited comes before the gate."""
     settings, registry = opened(conf)

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flows.judge import judge
-from flows.monitor import judge_shadows, next_batch, page_about
+from flows.monitor import judge_shadows, next_batch
+from flows.paging import ended, page_owed, post
 from flows.retrains import outstanding
 from flows.settle import live_source, rows_name, settle
-from flows.steps import check, opened, page_failure, patient, read
+from flows.steps import check, opened, patient, read
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.data.labels import labelled
@@ -22,14 +23,13 @@ from pipeline.registry import records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting.events import unusable_batch
-from pipeline.reporting.pages import page
 from pipeline.training.metrics import compute_metrics
 from pipeline.training.model import Model
 
 Say = Callable[[str], None]
 
 
-@flow(name="replay", on_failure=[page_failure])
+@flow(name="replay", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
     """Train the first version if there is none, then judge all batches, or the next `batches`."""
     settings, registry = opened(conf)
@@ -53,7 +53,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
             except DataError as error:  # the history goes on after an unusable batch
                 progress.console.print(f"Not judged: {error}")
                 event = unusable_batch(settings.name, conf, batch_name(start), str(error))
-                page(event, settings.alerts.urls)
+                post(settings, event)
             progress.advance(bar)
         history = patient(records.read_history)(registry)
         history = patient(settle)(settings, registry, history, end + settings.data.label_delay)
@@ -86,7 +86,7 @@ def step(settings: Settings, registry: Registry, start: pd.Timestamp, say: Say) 
     with registry.exclusive("monitor"):
         history = patient(records.read_history)(registry)
         history = judge(settings, registry, history, start)
-        history = page_about(settings, registry, history, batch_name(start))
+        history = patient(page_owed)(settings, registry, history)
     if history.batch(batch_name(start)).verdict.decision.action == "retrain":
         say(f"batch {start:%Y-%m-%d}: retrain")
     catch_up(settings, registry)
@@ -102,8 +102,7 @@ def catch_up(settings: Settings, registry: Registry) -> History:
     """
     with registry.exclusive("monitor"):
         history = patient(records.read_history)(registry)
-        if history.last is not None:
-            history = page_about(settings, registry, history, history.last.name)
+        history = patient(page_owed)(settings, registry, history)
         judge_shadows(settings, registry, history)
     asked = outstanding(registry, history)
     if asked is not None:

@@ -6,9 +6,9 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.judge import judge
-from flows.monitor import page_about
+from flows.paging import ended, page_owed
 from flows.retrains import send
-from flows.steps import opened, page_failure
+from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.registry import records
@@ -19,7 +19,7 @@ from pipeline.registry.versions import Registry
 _LABELS = "Mend the source of the labels; they are read again by themselves."
 
 
-@flow(name="review", on_failure=[page_failure])
+@flow(name="review", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def review(
     conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
 ) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def _read_again(settings: Settings, registry: Registry, answered: Batch) -> Hist
         history = records.read_history(registry)
         reading = answered.reading + 1
         history = judge(settings, registry, history, answered.start, reading=reading)
-        history = page_about(settings, registry, history, answered.name)
+        history = page_owed(settings, registry, history)
     reason = history.batch(answered.name).verdict.decision.reason
     get_run_logger().info("Batch %s was read again. %s", answered.name, reason)
     send(settings, registry, history)

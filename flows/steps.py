@@ -1,4 +1,4 @@
-"""Steps that several flows share: open a model, read and validate rows, page when a flow fails."""
+"""Steps that several flows share: open a model, read and validate rows."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import pandas as pd
-from prefect import Flow, Task, get_run_logger, task
+from prefect import Task, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
@@ -18,11 +18,9 @@ from pipeline.config import Settings, Source
 from pipeline.data import sources, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import PipelineError, UnavailableError
+from pipeline.errors import UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
-from pipeline.reporting.events import failed_flow
-from pipeline.reporting.pages import page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,16 +32,6 @@ def opened(conf: str) -> tuple[Settings, Registry]:
     """The settings and the registry of a model's file."""
     settings = Settings.load(conf)
     return settings, Registry(settings.name, settings.tracking, settings.conf)
-
-
-def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Page people about a flow that failed; a hook of every flow."""
-    try:
-        urls = Settings.load(flow_run.parameters["conf"]).alerts.urls
-    except PipelineError:
-        return  # the flow failed because of that file, and says so
-    if urls:
-        page(failed_flow(flow.name, flow_run.parameters, state.message or ""), urls)
 
 
 async def _is_away(_task: Any, _run: Any, state: State[Any]) -> bool:

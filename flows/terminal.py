@@ -89,9 +89,10 @@ def show_review(questions: list[Result], settings: Settings) -> None:
 def show_rollback(result: Result, settings: Settings) -> None:
     """Show which version is the champion again."""
     release = f"holdfast release {shlex.quote(settings.conf)}"
+    before = f"; it was version {result['from']}" if result["from"] else ""
     _say(
-        f"Version {result['to']} of {settings.name} is the champion again; it was version "
-        f"{result['from']}. No version is promoted until `{release}`."
+        f"Version {result['to']} of {settings.name} is the champion again{before}. "
+        f"No version is promoted until `{release}`."
     )
 
 
@@ -122,10 +123,35 @@ def show_export(result: Result, settings: Settings) -> None:
     )
 
 
+def show_pages(result: Result, settings: Settings) -> None:
+    """Show which pages were not delivered, or which addresses took the test page."""
+    for one in result.get("addresses", ()):
+        _say(f"{one['address']} took it." if one["took"] else f"{one['address']}: {one['why']}.")
+    for one in result.get("undelivered", ()):
+        _say(f"{one['written']}  {one['subject']}  [{one['id']}]")
+        for sent in one["sends"] or [{"address": "nobody was to be paged", "tries": 0}]:
+            became = f": {sent['state']} {sent['why']}".rstrip() if sent["tries"] else ""
+            _say(f"    {sent['address']}{became}")
+        _say("\n".join(f"    | {line}" for line in one["body"].splitlines()))
+    if "undelivered" in result:
+        found = _count(len(result["undelivered"]), "page")
+        _say(f"{found} of {settings.name} not taken by every address.")
+
+
+def show_doctor(findings: list[Result], settings: Settings) -> None:
+    """Show what is missing or odd, and what to do about each."""
+    if not findings:
+        _say(f"Nothing is missing or odd in the state of {settings.name}.")
+    for finding in findings:
+        _say(f"{finding['what']}\n  {finding['cure']}")
+
+
 SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
     "digest": show_digest,
+    "doctor": show_doctor,
     "export": show_export,
     "monitor": show_batch,
+    "page": show_pages,
     "register": show_version,
     "release": show_release,
     "replay": show_replay,

@@ -8,15 +8,16 @@ from prefect import flow
 
 from flows.fit import fit
 from flows.gate import gate
+from flows.paging import ended
 from flows.register import ask_people
-from flows.steps import opened, page_failure, patient
+from flows.steps import opened, patient
 from pipeline.config import Moment, Settings
 from pipeline.registry import champions, records
 from pipeline.registry.training_runs import close_cut_off
 from pipeline.registry.versions import CHAMPION, Registry
 
 
-@flow(name="train", on_failure=[page_failure], on_crashed=[page_failure])
+@flow(name="train", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str, Any]:
     """Train a version on the rows before `until` and put it before the gate.
 

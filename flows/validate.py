@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.steps import check, opened, page_failure, patient, quarantine_folder, read
+from flows.paging import ended
+from flows.steps import check, opened, patient, quarantine_folder, read
 from pipeline.config import Moment
 from pipeline.data import validation
 from pipeline.training.target import checked_target
 
 
-@flow(name="validate", on_failure=[page_failure])
+@flow(name="validate", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
 def validate(
     conf: str,
     source: Literal["train", "live"] = "train",

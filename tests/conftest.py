@@ -1,9 +1,13 @@
 import atexit
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
 import tempfile
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -193,3 +197,59 @@ def fit(rows, data):
 @pytest.fixture(scope="session")
 def model(fit):
     return fit(n_estimators=10, max_depth=3)
+
+
+class Receiver(ThreadingHTTPServer):
+    """A real HTTP server that takes pages, or does what `how` says."""
+
+    daemon_threads = True
+
+    def __init__(self, how, port=0):
+        super().__init__(("127.0.0.1", port), Handler)
+        self.how, self.got, self.taken = how, [], []
+        self.thread = Thread(target=self.serve_forever, args=[0.01])
+        self.thread.start()
+
+    @property
+    def url(self):
+        return f"json://user:hunter2@127.0.0.1:{self.server_port}/x"
+
+    def stop(self):
+        if self.thread.is_alive():
+            self.shutdown()
+            self.thread.join()
+            self.server_close()
+
+    def handle_error(self, *_):
+        pass  # a sender that was killed or gave up
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        page = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got.append(page)
+        if self.server.how == "slow":
+            time.sleep(30)
+        if self.server.how == "drops":
+            return
+        if self.server.how == "takes":
+            self.server.taken.append(page)
+        self.send_response(200 if self.server.how == "takes" else 500)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receive():
+    """Starts receivers; each takes pages unless it is to answer 500, be slow or drop them."""
+    started = []
+
+    def start(how="takes", port=0):
+        started.append(Receiver(how, port))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()

@@ -18,12 +18,23 @@ from pipeline.config.data import (
     SqlSource,
 )
 from pipeline.config.fields import Duration, Length, Moment, spelled
-from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tracking, Training
+from pipeline.config.sections import (
+    SEVERITIES,
+    Alerts,
+    Monitoring,
+    Promotion,
+    Route,
+    Serving,
+    Severity,
+    Tracking,
+    Training,
+)
 from pipeline.config.settings import ENV_PREFIX, Settings
 
 __all__ = [
     "ENV_PREFIX",
     "RESERVED",
+    "SEVERITIES",
     "Alerts",
     "CaptureSource",
     "Categorical",
@@ -38,8 +49,10 @@ __all__ = [
     "Monitoring",
     "Numeric",
     "Promotion",
+    "Route",
     "Serving",
     "Settings",
+    "Severity",
     "Source",
     "SqlSource",
     "Tracking",

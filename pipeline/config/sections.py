@@ -1,11 +1,18 @@
 """The other sections: training, promotion, monitoring, alerts, serving and tracking."""
 
+from datetime import datetime, time, tzinfo
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator
 
 from pipeline.config.fields import Length, Moment, Section, written
+
+Severity = Literal["info", "warning", "failure"]
+"""How much an event matters."""
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""The least severe first."""
 
 
 class Training(Section):
@@ -96,11 +103,64 @@ class Monitoring(Section):
     of the reference show a fault of a column more often, it is not looked for there."""
 
 
+class Route(Section):
+    """An address that takes pages from a severity on."""
+
+    url: SecretStr
+    """Apprise address."""
+    least: Severity = "info"
+    """Least severe pages to send there: `info` (promotions, what is resolved), `warning` (drift,
+    decisions of the gate) or `failure` (broken batches, lost performance, failed runs, silence)."""
+
+
 class Alerts(Section):
-    """Whom to page."""
+    """Whom to page, and when."""
 
     urls: tuple[SecretStr, ...] = ()
     """Apprise addresses; better set as HOLDFAST__ALERTS__URLS than in a file."""
+    routes: tuple[Route, ...] = ()
+    """Further addresses, each with the least severe pages that it takes; better set as
+    HOLDFAST__ALERTS__ROUTES than in a file."""
+    quiet: str | None = None
+    """Hours in which only failures are sent and all else waits, such as `22:00-07:00` or
+    `22:00-07:00 Europe/Vienna`; UTC where no time zone is named."""
+    per_hour: int = Field(default=10, ge=1)
+    """Most messages to an address within an hour; further pages wait, and become one message."""
+
+    @field_validator("quiet")
+    @classmethod
+    def _hours(cls, quiet: str | None) -> str | None:
+        if quiet is not None:
+            _quiet_hours(quiet)
+        return quiet
+
+    @property
+    def all_routes(self) -> list[Route]:
+        """Each address once, with the least severe pages that it takes; `urls` take all."""
+        routes = [*(Route(url=url) for url in self.urls), *self.routes]
+        widest: dict[str, Route] = {}
+        for route in sorted(routes, key=lambda one: SEVERITIES.index(one.least)):
+            widest.setdefault(route.url.get_secret_value(), route)
+        return list(widest.values())
+
+    def is_quiet(self, moment: float) -> bool:
+        """Whether a moment, in seconds since 1970, lies in the quiet hours."""
+        if self.quiet is None:
+            return False
+        start, end, zone = _quiet_hours(self.quiet)
+        now = datetime.fromtimestamp(moment, zone).time()
+        return start <= now < end if start <= end else now >= start or now < end
+
+
+def _quiet_hours(quiet: str) -> tuple[time, time, tzinfo]:
+    hours, _, zone = quiet.partition(" ")
+    start, _, end = hours.partition("-")
+    try:
+        ends = time.fromisoformat(start), time.fromisoformat(end)
+        return *ends, ZoneInfo(zone.strip() or "UTC")
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        message = f"must be hours such as 22:00-07:00 Europe/Vienna. Got {quiet!r}"
+        raise ValueError(message) from error
 
 
 class Serving(Section):

@@ -1,17 +1,23 @@
 """What people are paged about: a subject for the phone and a body that says what to do.
 
-Each body states what happened, since when, why, what was done, and the command to type.
+Each body states what happened, how bad it is, since when, why, what was done, and the command to
+type, for somebody who sees nothing else.
 """
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 from pipeline.monitoring.episode import Action, Evidence, Verdict
 from pipeline.monitoring.findings import Cause
+from pipeline.monitoring.performance import Performance
 from pipeline.reporting.pages import Event, Kind
-from pipeline.reporting.rendering import plain
+from pipeline.reporting.rendering import moment_of, plain
+
+BATCHES: Final = "batches"
+"""The episode of all pages about trouble in batches: the first batch without any resolves it."""
 
 _FEW = 3
 """Faults that a subject names."""
@@ -20,7 +26,14 @@ _MOST_CAUSES = 5
 
 
 def broken_batch(
-    model: str, conf: str, verdict: Verdict, causes: Sequence[Cause], earlier: Sequence[Verdict]
+    model: str,
+    conf: str,
+    verdict: Verdict,
+    causes: Sequence[Cause],
+    earlier: Sequence[Verdict],
+    *,
+    newest: Performance | None = None,
+    reading: int = 1,
 ) -> Event:
     """Page about a batch in which a fault was recognised.
 
@@ -34,6 +47,10 @@ def broken_batch(
         Its faults.
     earlier : sequence of Verdict
         All batches before it, oldest first.
+    newest : Performance or None
+        Of the champion's newest batch with labels; None: no label has come.
+    reading : int
+        How often the batch was read from its source.
     """
     alike = takewhile(lambda known: bool(known.evidence.broken), reversed(earlier))
     body = plain(
@@ -41,11 +58,31 @@ def broken_batch(
         conf=conf,
         batch=verdict.evidence.batch,
         verdict=verdict,
+        harm=_harm(verdict.evidence, newest),
         since=_first([*alike], verdict),
         causes=causes[:_MOST_CAUSES],
         more=len(causes[_MOST_CAUSES:]),
     )
-    return Event("broken", f"{model}: {_fate(verdict)}", body)
+    return Event(
+        "broken", _about(verdict, reading), f"{model}: {_fate(verdict)}", body, episode=BATCHES
+    )
+
+
+def _about(verdict: Verdict, reading: int) -> str:
+    batch = verdict.evidence.batch
+    return batch if reading == 1 else f"{batch}/reading-{reading}"
+
+
+def _harm(seen: Evidence, newest: Performance | None) -> str:
+    """What is known of the champion's predictions."""
+    if seen.worse and (newest is None or not newest.worse):
+        return f"the loss in batch {seen.worse} is larger than monitoring.performance_loss allows."
+    if newest is None:
+        return "no label has come yet, so it is not known how much predictions suffer."
+    change = f"{abs(newest.change):.1%} {'larger' if newest.change > 0 else 'smaller'}"
+    if newest.worse:
+        return f"the loss is {change} than after training (batch {newest.batch}); that is too much."
+    return f"the loss is {change} than after training (batch {newest.batch}); that is accepted."
 
 
 def _fate(verdict: Verdict) -> str:
@@ -71,6 +108,9 @@ def moved_batch(
     verdict: Verdict,
     drifted: Sequence[str],
     earlier: Sequence[Verdict],
+    *,
+    newest: Performance | None = None,
+    reading: int = 1,
 ) -> Event:
     """Page about drift that persists or performance that was lost.
 
@@ -84,29 +124,37 @@ def moved_batch(
         Columns that drifted in this batch.
     earlier : sequence of Verdict
         All batches before it, oldest first.
+    newest : Performance or None
+        Of the champion's newest batch with labels; None: no label has come.
+    reading : int
+        How often the batch was read from its source.
     """
     sound = [known for known in earlier if not known.evidence.broken]
     alike = takewhile(lambda known: _in_trouble(known, verdict), reversed(sound))
+    kind, what = _what(verdict)
     body = plain(
         "moved_batch.txt.j2",
         conf=conf,
         verdict=verdict,
+        harm=_harm(verdict.evidence, newest),
+        resolved=kind == "resolved",
         since=_first([*alike], verdict),
         drifted=drifted,
     )
-    kind, what = _what(verdict.evidence)
-    return Event(kind, f"{model}: {what}, {_DONE[verdict.decision.action]}", body)
+    subject = f"{model}: {what}"
+    return Event(kind, _about(verdict, reading), subject, body, episode=BATCHES)
 
 
-def _what(evidence: Evidence) -> tuple[Kind, str]:
+def _what(verdict: Verdict) -> tuple[Kind, str]:
     """What a page is about, as a phone shows it."""
+    evidence, action = verdict.evidence, verdict.decision.action
     if evidence.worse:
-        return "performance", "performance was lost"
+        return "performance", f"performance was lost, {_DONE[action]}"
     if evidence.persisted:
-        return "drift", "drift persists"
+        return "halt" if action == "halt" else "drift", f"drift persists, {_DONE[action]}"
     if evidence.labels:
-        return "performance", "labels that came late look faulty"
-    return "drift", "resolved"
+        return "performance", f"labels that came late look faulty, {_DONE[action]}"
+    return "resolved", f"resolved, batch {evidence.batch} shows no trouble any more"
 
 
 _DONE: dict[Action, str] = {
@@ -129,20 +177,47 @@ def _first(alike: Sequence[Verdict], verdict: Verdict) -> str:
     return (alike[-1] if alike else verdict).evidence.batch
 
 
+def is_calm(verdict: Verdict) -> bool:
+    """Whether a batch shows nothing that people could be paged about."""
+    seen = verdict.evidence
+    return not (seen.alarm or seen.persisted or seen.worse or seen.broken or seen.labels)
+
+
+def calm_again(model: str, conf: str, verdict: Verdict) -> Event:
+    """Page about the first batch without trouble after batches that people were paged about."""
+    body = plain("calm_batch.txt.j2", conf=conf, verdict=verdict)
+    batch = verdict.evidence.batch
+    subject = f"{model}: resolved, batch {batch} is sound"
+    return Event("resolved", batch, subject, body, episode=BATCHES)
+
+
 def refused_version(
     model: str, conf: str, version: int, reason: str, champion: int | None
 ) -> Event:
     """Page about a version that the gate refused; `champion` is the version that serves on."""
     body = plain(
-        "refused_version.txt.j2", conf=conf, version=version, reason=reason, champion=champion
+        "refused_version.txt.j2",
+        conf=conf,
+        version=version,
+        reason=reason,
+        champion=champion,
+        at=moment_of(time.time()),
     )
-    return Event("gate", f"{model}: version {version} was refused", body)
+    subject = f"{model}: version {version} was refused"
+    return Event("gate", f"v{version}-refused", subject, body)
 
 
 def poor_version(model: str, conf: str, version: int, warning: str) -> Event:
     """Page about a version that passed the gate and is worse than the trivial baseline."""
-    body = plain("poor_version.txt.j2", conf=conf, version=version, warning=warning)
-    return Event("gate", f"{model}: version {version} passed and is worse than trivial", body)
+    body = plain(
+        "poor_version.txt.j2",
+        conf=conf,
+        version=version,
+        warning=warning,
+        at=moment_of(time.time()),
+    )
+    subject = f"{model}: version {version} passed and is worse than trivial"
+    return Event("gate", f"v{version}-poor", subject, body)
 
 
 def waiting_version(model: str, conf: str, version: int, reason: str, held: str) -> Event:
@@ -159,34 +234,145 @@ def waiting_version(model: str, conf: str, version: int, reason: str, held: str)
     held : str
         Why no version is promoted; empty where the version waits for an approval.
     """
-    body = plain("waiting_version.txt.j2", conf=conf, version=version, reason=reason, held=held)
+    body = plain(
+        "waiting_version.txt.j2",
+        conf=conf,
+        version=version,
+        reason=reason,
+        held=held,
+        at=moment_of(time.time()),
+    )
     waits_for = "release" if held else "approval"
-    return Event("gate", f"{model}: version {version} passed and waits for {waits_for}", body)
+    subject = f"{model}: version {version} passed and waits for {waits_for}"
+    return Event("gate", f"v{version}-{waits_for}", subject, body)
+
+
+def new_champion(
+    model: str,
+    conf: str,
+    *,
+    place: int,
+    version: int,
+    before: int | None,
+    kind: str,
+    reason: str,
+    since: str,
+    at: str,
+) -> Event:
+    """Page about a version that became champion.
+
+    Parameters
+    ----------
+    model, conf : str
+        Name of the model and path of its file.
+    place : int
+        Number of the change, from 1.
+    version, before : int or None
+        The new champion, and the champion so far.
+    kind : str
+        ``promoted``, ``rolled back`` or ``moved by hand``.
+    reason : str
+        One sentence.
+    since, at : str
+        Start of the first batch that it judges, and when it became champion.
+    """
+    body = plain(
+        "new_champion.txt.j2",
+        conf=conf,
+        version=version,
+        before=before,
+        kind=kind,
+        reason=reason,
+        since=since,
+        at=at,
+    )
+    how: Kind = "champion" if kind == "promoted" else "rollback"
+    return Event(how, f"{place:05d}", f"{model}: version {version} {_BECAME[kind]}", body)
+
+
+_BECAME: Final = {
+    "promoted": "is the new champion",
+    "rolled back": "is the champion again, rolled back",
+    "moved by hand": "was made champion by hand",
+}
 
 
 def unusable_batch(model: str, conf: str, batch: str, error: str) -> Event:
     """Page about a batch that could not be judged at all."""
     body = plain("unusable_batch.txt.j2", conf=conf, batch=batch, error=error)
-    return Event("quarantine", f"{model}: batch {batch} was not judged", body)
+    return Event("quarantine", batch, f"{model}: batch {batch} was not judged", body)
 
 
-def failed_flow(flow: str, parameters: Mapping[str, Any], error: str) -> Event:
-    """Page about a flow that failed.
+def failed_flow(
+    model: str,
+    flow: str,
+    parameters: Mapping[str, Any],
+    *,
+    run: str,
+    error: str,
+    at: str,
+    crashed: bool = False,
+    done: str = "",
+) -> Event:
+    """Page about a flow that failed, or crashed with its process.
 
     Parameters
     ----------
+    model : str
+        Name of the model.
     flow : str
         Name of the flow, which is the name of its command too.
     parameters : mapping of str to Any
         What it was called with; ``conf`` is the path of the model's file.
+    run : str
+        Id of its run.
     error : str
         What went wrong.
+    at : str
+        When it ended.
+    crashed : bool
+        Whether its process ended before it did.
+    done : str
+        What was done about it; empty: nothing.
     """
     conf = parameters["conf"]
     body = plain(
-        "failed_flow.txt.j2", flow=flow, conf=conf, error=error, again=_command(flow, parameters)
+        "failed_flow.txt.j2",
+        flow=flow,
+        conf=conf,
+        harm=_HARM.get(flow, _NO_HARM),
+        error=error,
+        at=at,
+        crashed=crashed,
+        done=done,
+        again=_command(flow, parameters),
     )
-    return Event("failure", f"{conf}: {flow} failed", body)
+    subject = f"{model}: {flow} {'crashed' if crashed else 'failed'}"
+    return Event("failure", f"{flow}-{run}", subject, body, fails(flow), recurs=True)
+
+
+def fails(flow: str) -> str:
+    """The episode of a flow that fails until it succeeds."""
+    return f"{flow} fails"
+
+
+_HARM: Final = {
+    "monitor": "no batch is judged until it succeeds. The champion serves on.",
+    "train": "no new version comes until it succeeds. The champion serves on.",
+    "replay": "later batches are not judged until it succeeds.",
+    "register": "the version is not promoted. The champion serves on.",
+    "rollback": "the champion that was to be replaced serves on, unless MLflow shows another.",
+    "release": "no version is promoted until it succeeds. The champion serves on.",
+    "review": "the answer may not be recorded, and its batches stay set aside.",
+}
+_NO_HARM: Final = "nothing else waits for it. The champion serves on."
+
+
+def succeeded_flow(model: str, flow: str, conf: str, run: str) -> Event:
+    """Page about a flow that succeeds after runs that failed."""
+    body = plain("succeeded_flow.txt.j2", flow=flow, conf=conf, at=moment_of(time.time()))
+    subject = f"{model}: resolved, {flow} succeeds again"
+    return Event("resolved", f"{flow}-{run}", subject, body, fails(flow))
 
 
 def _command(flow: str, parameters: Mapping[str, Any]) -> str:

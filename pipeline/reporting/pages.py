@@ -1,31 +1,62 @@
-"""Sends pages through Apprise: one message to every address, and never an exception.
+"""What people are paged about, and how one message is sent to one address through Apprise.
 
-An address may hold a secret anywhere (Slack's is where others have a host), so that a log line
-names only the service of an address.
+An address may hold a secret anywhere (Slack's is where others have a host), so it is stored as a
+hash, and a log line names only its service.
 """
 
+import hashlib
 import logging
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, Literal
 
-from apprise import Apprise, NotifyBase, NotifyType
-from pydantic import SecretStr
+from apprise import Apprise, NotifyType
 
-logger = logging.getLogger(__name__)
-logging.getLogger("apprise").setLevel(logging.CRITICAL)  # Apprise logs whole addresses
+from pipeline.config import Severity
 
-Kind = Literal["drift", "broken", "gate", "performance", "failure", "quarantine"]
+Kind = Literal[
+    "drift",
+    "broken",
+    "halt",
+    "gate",
+    "performance",
+    "failure",
+    "quarantine",
+    "champion",
+    "rollback",
+    "silence",
+    "resolved",
+]
+Outcome = Literal["accepted", "waiting", "unknown"]
+"""What became of a message: the address took it, surely did not take it, or one of the two."""
+REFUSED: Final = "refused"
+"""Why a message waits whose address answered, and did not take it."""
 
-_SEVERITY: Final[dict[Kind, NotifyType]] = {
-    "drift": NotifyType.WARNING,
-    "broken": NotifyType.FAILURE,
-    "gate": NotifyType.WARNING,
-    "performance": NotifyType.FAILURE,
-    "failure": NotifyType.FAILURE,
-    "quarantine": NotifyType.WARNING,
+_SEVERITY: Final[dict[Kind, Severity]] = {
+    "drift": "warning",
+    "broken": "failure",
+    "halt": "failure",
+    "gate": "warning",
+    "performance": "failure",
+    "failure": "failure",
+    "quarantine": "warning",
+    "champion": "info",
+    "rollback": "warning",
+    "silence": "failure",
+    "resolved": "info",
 }
+_TYPES: Final[dict[Severity, NotifyType]] = {
+    "info": NotifyType.INFO,
+    "warning": NotifyType.WARNING,
+    "failure": NotifyType.FAILURE,
+}
+_NEVER_SENT: Final = frozenset(
+    {"ConnectionRefusedError", "gaierror", "ConnectTimeout", "ConnectTimeoutError"}
+    | {"NewConnectionError", "NameResolutionError", "SSLCertVerificationError"}
+)
+"""Errors of the libraries that plugins use, after which no byte of a message was sent."""
 
 
 @dataclass(frozen=True)
@@ -35,72 +66,104 @@ class Event:
     Attributes
     ----------
     kind : str
-        What happened: persistent ``drift``, a ``broken`` batch, a decision of the ``gate``,
-        lost ``performance``, the ``failure`` of a flow, or a batch in ``quarantine``.
+        What happened: persistent ``drift``, a ``broken`` batch, a ``halt`` of retraining, a
+        decision of the ``gate``, lost ``performance``, the ``failure`` of a flow, a batch in
+        ``quarantine``, a promoted ``champion``, a ``rollback``, a ``silence``, or the end of
+        something, which is ``resolved``.
+    about : str
+        The batch, version or run. With the model and the kind it makes the id of the page, so
+        that an event which is found twice is one page.
     subject : str
         The one line that a phone shows.
     body : str
         What was seen and what to do, in plain text.
+    episode : str
+        What goes on from event to event of a model until it is resolved; empty: nothing does.
+    recurs : bool
+        Whether it may happen again and again in its episode: people are then paged at each
+        doubling.
     """
 
     kind: Kind
+    about: str
     subject: str
     body: str
+    episode: str = ""
+    recurs: bool = False
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters, which decides about its addresses and quiet hours."""
+        return _SEVERITY[self.kind]
 
 
-def page(event: Event, urls: Sequence[SecretStr]) -> bool:
-    """Send an event to every address.
+def name_of(url: str) -> str:
+    """Hash of an address, which stands for it wherever something is stored."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def service_of(url: str) -> str:
+    """The part of an address that holds no secret, such as ``slack://``."""
+    scheme, found, _ = url.partition("://")
+    return f"{scheme}://" if found and scheme.isalnum() else "unreadable"
+
+
+class _Swallowed(logging.Handler):
+    """Keeps the error that a plugin of Apprise is handling while it logs it, and returns False."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the error of this thread; the record is dropped, because it may hold the address."""
+        del record
+        self.here.error = sys.exc_info()[1] or getattr(self.here, "error", None)
+
+
+_swallowed = _Swallowed()
+_APPRISE = logging.getLogger("apprise")
+_APPRISE.setLevel(logging.WARNING)
+_APPRISE.propagate = False
+_APPRISE.handlers[:] = [_swallowed]
+
+
+def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome, str]:
+    """Send one message to one address; nothing is raised.
 
     Parameters
     ----------
-    event : Event
-        What happened.
-    urls : sequence of SecretStr
-        Apprise addresses, such as ``slack://...``, ``mailto://...`` or ``json://host/path``.
+    url : str
+        An Apprise address, such as ``slack://...``, ``mailto://...`` or ``json://host/path``.
+    subject, body : str
+        The message, in plain text.
+    severity : str
+        ``info``, ``warning`` or ``failure``.
 
     Returns
     -------
-    bool
-        Whether at least one address accepted the message. Each address that did not is logged.
+    tuple of str
+        What became of it, and why the address did not take it: `REFUSED`, or the name of an
+        error.
     """
-    if not urls:
-        _warn_once()
-        logger.info("Nobody was paged about %r.", event.subject)
-        return False
-    accepted = [_deliver(event, url.get_secret_value()) for url in urls]
-    return any(accepted)
-
-
-@cache
-def _warn_once() -> None:
-    logger.warning(
-        "Nobody is paged, because alerts.urls is empty. Set HOLDFAST__ALERTS__URLS to a JSON list "
-        "of Apprise addresses."
-    )
-
-
-def _deliver(event: Event, url: str) -> bool:
+    _swallowed.here.error = None
     try:
         service = Apprise.instantiate(url)
-        reason = "" if service and _send(service, event) else "refused"
-    except Exception as error:  # noqa: BLE001 -- whatever a plugin raises, a page must stop no work
-        reason = type(error).__name__
-    if reason:
-        logger.error(
-            "The %s address in alerts.urls did not accept the page %r (%s). "
-            "Check it with `apprise -b test <address>`.",
-            _scheme(url),
-            event.subject,
-            reason,
-        )
-    return not reason
+        if service is None:
+            return "waiting", "not an address of Apprise"
+        if service.notify(body=body, title=subject, notify_type=_TYPES[severity]):
+            return "accepted", ""
+        error = _swallowed.here.error
+    except Exception as raised:  # noqa: BLE001 -- whatever a plugin raises, a page must stop no work
+        error = raised
+    if error is None:
+        return "waiting", REFUSED
+    sent = not any(_NEVER_SENT & {kind.__name__ for kind in type(e).mro()} for e in _chain(error))
+    return ("unknown" if sent else "waiting"), type(error).__name__
 
 
-def _send(service: NotifyBase, event: Event) -> bool:
-    severity = _SEVERITY[event.kind]
-    return bool(service.notify(body=event.body, title=event.subject, notify_type=severity))
-
-
-def _scheme(url: str) -> str:
-    scheme, found, _ = url.partition("://")
-    return f"{scheme}://" if found and scheme.isalnum() else "unreadable"
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and the errors that caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

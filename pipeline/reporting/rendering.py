@@ -5,6 +5,7 @@ therefore stays on one line, and in Markdown it cannot end a table cell, link or
 """
 
 import shlex
+from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,6 +31,11 @@ def one_line(value: Any) -> str:
     """Text on one line, without characters that hide or reorder others."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return " ".join(text.split())
+
+
+def moment_of(seconds: float) -> str:
+    """A moment, given in seconds since 1970, as people read it."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _escaped(value: Any) -> str:
@@ -61,6 +67,7 @@ def _environment(finalize: Any) -> Environment:
     environment.filters |= {
         "thousands": _thousands,
         "pretty": _pretty,
+        "moment": moment_of,
         "short": _short,
         "quoted": shlex.quote,
     }

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from prefect import flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows import monitor, replay
+from flows import monitor, paging, replay
 from flows.steps import opened
 from flows.train import train
 from pipeline.config import Settings
@@ -46,7 +46,7 @@ class Watch:
         for name in dir(client):
             if name.startswith(CHANGES):
                 setattr(client, name, self.watched(getattr(client, name)))
-        monitor.page = self.watched(monitor.page)
+        paging.post = self.watched(paging.post)
 
     def watched(self, function):
         @functools.wraps(function)

@@ -456,3 +456,19 @@ def test_a_server_that_is_down_fails_a_command_with_one_sentence(
 
     assert (code, out) == (1, "")
     assert one_line(err).startswith(sentence)
+
+
+@pytest.mark.integration
+def test_the_test_page_exits_with_1_if_an_address_did_not_take_it(
+    holdfast, shop, receive, monkeypatch
+):
+    sound, refuses = receive(), receive("answers 500")
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", json.dumps([sound.url, refuses.url]))
+
+    code, out, err = holdfast("page", shop, "--test")
+
+    assert (code, out) == (1, "1. json:// took it.\n2. json://: refused.\n")
+    assert one_line(err).startswith("An address did not take the test page.")
+    assert holdfast("page", shop) == (0, "0 pages of shop not taken by every address.\n", "")
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", json.dumps([sound.url]))
+    assert holdfast("page", shop, "--test")[0] == 0

@@ -50,7 +50,7 @@ def test_the_points_cover_monitor_train_register_and_promote(crashes):
     assert len(crashes["results"]) > 40
     for what in (
         *("> create_experiment", "_register > create_registered_model"),
-        *("record > log_dict", "page_about > page", "record_training > create_run"),
+        *("record > log_dict", "page_owed > post", "record_training > create_run"),
         *("_register > create_model_version", "record_gate > update_model_version"),
         *("_move > tag_model", "_finish > point", "_finish > tag", "record_performance"),
     ):

@@ -117,7 +117,11 @@ FAULTS = {
     # name: (fault, what monitor says, what doctor says); empty: it goes on, or finds nothing
     "champion deleted": (version_deleted(2), "has lost its champion", "is version 1"),
     "aliases deleted": (aliases_deleted, "has lost its champion", "is version 2"),
-    "tag of champion deleted": (version_tag_deleted(2, "sha256"), "has lost its champion", "sha256"),
+    "tag of champion deleted": (
+        version_tag_deleted(2, "sha256"),
+        "has lost its champion",
+        "sha256",
+    ),
     "gate of champion deleted": (version_tag_deleted(2, "gate"), "not passed", "not passed"),
     "former champion deleted": (version_deleted(1), "", "Version 1, which was champion"),
     "tag of version deleted": (version_tag_deleted(1, "until"), "", "lost its tags until"),

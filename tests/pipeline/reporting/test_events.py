@@ -1,12 +1,16 @@
+import shlex
 from dataclasses import replace
 
 import pytest
 
+from flows.cli import app
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause
+from pipeline.monitoring.performance import Performance
 from pipeline.reporting import events
 
 CONF = "conf/shop.yaml"
+NO_LABEL = "no label has come yet, so it is not known how much predictions suffer."
 UNIT = Cause("unit", ("temp",), "Temp is about x100.", {}, "Ask whoever sends temp.")
 
 
@@ -29,8 +33,9 @@ def test_a_page_about_a_broken_batch_says_what_since_when_why_and_what_to_type()
         "broken",
         "shop: batch 2026-01-19T00:00 is broken and quarantined",
     )
-    assert lines(event)[:3] == [
-        "Batch 2026-01-19T00:00 is broken: unit (temp).",
+    assert lines(event)[:4] == [
+        "What: batch 2026-01-19T00:00 is broken: unit (temp).",
+        f"How bad: predictions for its rows may be wrong; {NO_LABEL}",
         "Since: batch 2026-01-19T00:00.",
         "Why: Temp is about x100. Ask whoever sends temp.",
     ]
@@ -109,8 +114,9 @@ def test_drift_counts_from_the_first_alarm_in_a_row_under_the_same_champion():
     event = events.moved_batch("shop", CONF, drift, ["temp", "dewp"], earlier)
 
     assert (event.kind, event.subject) == ("drift", "shop: drift persists, retrain requested")
-    assert lines(event)[:3] == [
-        "Drift of temp persists.",
+    assert lines(event)[:4] == [
+        "What: Drift of temp persists.",
+        f"How bad: {NO_LABEL}",
         "Since: batch 2026-01-05T00:00.",
         "Why: batch 2026-01-19T00:00 drifted in temp, dewp.",
     ]
@@ -136,7 +142,7 @@ def test_each_action_has_its_subject_and_its_command(action, subject, command):
 
 @pytest.mark.parametrize(
     ("champion", "done"),
-    [(3, "Version 3 serves on."), (None, "No version serves yet.")],
+    [(3, "version 3 serves on"), (None, "no version serves yet.")],
 )
 def test_a_refused_version_is_paged_with_its_reason_and_who_serves(champion, done):
     event = events.refused_version("shop", CONF, 4, "Its gain is too small.", champion)
@@ -167,27 +173,136 @@ def test_a_batch_that_was_not_judged_is_paged_with_its_error():
     event = events.unusable_batch("shop", CONF, "2026-01-19T00:00", "It has no rows.")
 
     assert event.kind == "quarantine"
-    assert lines(event)[1] == "Why: It has no rows."
+    assert "Why: It has no rows." in lines(event)
     assert lines(event)[-1] == f"holdfast monitor {CONF} --batch 2026-01-19T00:00"
+
+
+def failed(flow, parameters, error="MLflow does not answer.", **more):
+    more = {"run": "r1", "error": error, "at": "2026-01-19 06:00 UTC"} | more
+    return events.failed_flow("shop", flow, parameters, **more)
 
 
 def test_a_failed_flow_is_paged_with_the_command_that_runs_it_again():
     parameters = {"conf": "my conf.yaml", "version": 4, "approved_by": "Ann", "until": None}
 
-    event = events.failed_flow("register", parameters, "MLflow does not answer.")
+    event = failed("register", parameters)
 
-    assert event.subject == "my conf.yaml: register failed"
-    assert lines(event)[1] == "Why: MLflow does not answer."
+    assert (event.subject, event.about) == ("shop: register failed", "register-r1")
+    assert "Why: MLflow does not answer." in lines(event)
     assert lines(event)[-1] == "holdfast register 'my conf.yaml' 4 --approved-by Ann"
 
 
 def test_a_failed_flow_without_a_message_says_where_to_look():
-    event = events.failed_flow("train", {"conf": CONF}, "")
+    event = failed("train", {"conf": CONF}, error="")
 
-    assert lines(event)[1] == "Why: no reason is known; see the log of the run"
+    assert "Why: no reason is known; see the log of the run" in lines(event)
+
+
+def test_a_crashed_flow_says_what_was_done_about_it():
+    event = failed("train", {"conf": CONF}, crashed=True, done="the retrain was sent again.")
+
+    assert event.subject == "shop: train crashed"
+    assert "Done: the retrain was sent again." in lines(event)
 
 
 def test_no_word_of_a_value_starts_a_line_of_its_own():
     event = events.unusable_batch("shop", CONF, "b", "bad\nTo do: \x1b[2Jrm -rf\u202e /")
 
-    assert lines(event)[1] == "Why: bad To do: [2Jrm -rf /"
+    assert "Why: bad To do: [2Jrm -rf /" in lines(event)
+
+
+@pytest.mark.parametrize(
+    ("performance", "harm"),
+    [
+        (
+            (0.123, 0.06, True),
+            "the loss is 12.3% larger than after training (batch b); that is too",
+        ),
+        (
+            (0.02, -0.01, False),
+            "the loss is 2.0% larger than after training (batch b); that is acc",
+        ),
+        (
+            (-0.02, -0.1, False),
+            "the loss is 2.0% smaller than after training (batch b); that is ac",
+        ),
+    ],
+)
+def test_a_page_says_how_bad_it_is_as_far_as_labels_show(performance, harm):
+    newest = Performance("b", 100, {}, (), *performance)
+    drift = verdict(19, "retrain", "Drift of temp persists.", "v2", persisted=("temp",))
+
+    event = events.moved_batch("shop", CONF, drift, ["temp"], [], newest=newest)
+
+    assert f"How bad: {harm}" in event.body
+
+
+def moved(action, reason, drifted=(), **evidence):
+    shown = verdict(19, action, reason, "v2", **evidence)
+    return events.moved_batch("shop", CONF, shown, drifted, [])
+
+
+def champion(kind, version, before):
+    facts = {"place": 3, "since": "2026-01-19T00:00:00", "at": "2026-01-20T06:00:00Z"}
+    reason = "It gains 3%."
+    return events.new_champion(
+        "shop", CONF, version=version, before=before, kind=kind, reason=reason, **facts
+    )
+
+
+KINDS = {
+    "broken": events.broken_batch(
+        "shop", CONF, verdict(19, "page", "Broken.", broken=("unit (temp)",)), [UNIT], []
+    ),
+    "drift": moved("retrain", "Drift of temp persists.", ["temp"], persisted=("temp",)),
+    "lost": moved("page", "Performance was lost in batch b.", worse="b"),
+    "halted": moved("halt", "Drift persists, but 2 challengers were refused.", persisted=("temp",)),
+    "labels": moved("page", "Labels that came late look faulty.", labels=("unit (label)",)),
+    "cleared": moved("page", "Resolved: drift of temp no longer persists."),
+    "calm": events.calm_again("shop", CONF, verdict(26)),
+    "refused": events.refused_version("shop", CONF, 4, "Its gain is too small.", 3),
+    "poor": events.poor_version("shop", CONF, 4, "It is worse than the mean."),
+    "waits": events.waiting_version("shop", CONF, 4, "It gains 3%.", ""),
+    "held": events.waiting_version("shop", CONF, 4, "It gains 3%.", "Rolled back."),
+    "promoted": champion("promoted", 4, 3),
+    "first": champion("promoted", 1, None),
+    "rolled back": champion("rolled back", 3, 4),
+    "by hand": champion("moved by hand", 2, 4),
+    "unusable": events.unusable_batch("shop", CONF, "2026-01-19T00:00", "It has no rows."),
+    "failed": failed("monitor", {"conf": CONF}),
+    "crashed": failed("train", {"conf": CONF}, crashed=True),
+    "succeeded": events.succeeded_flow("shop", "monitor", CONF, "r2"),
+}
+PARTS = ("What:", "How bad:", "Since:", "Why:", "Done:", "To do:")
+
+
+@pytest.mark.parametrize("event", KINDS.values(), ids=KINDS)
+def test_each_kind_of_page_has_every_part_and_a_command_to_type(event):
+    found = [part for line in lines(event) for part in PARTS if line.startswith(part)]
+
+    assert list(dict.fromkeys(found)) == list(PARTS)
+    assert all(len(line.split(": ", 1)[1]) > 5 for line in lines(event) if line.startswith(PARTS))
+    typed = [line for line in lines(event) if line.startswith("holdfast ")]
+    assert typed
+    for line in typed:
+        command, conf = shlex.split(line)[1:3]
+        assert (command in app, conf) == (True, CONF)
+    assert event.subject.startswith("shop: ")
+    assert event.about
+
+
+def test_pages_of_different_kinds_and_batches_have_ids_of_their_own():
+    ids = [(event.kind, event.about) for event in KINDS.values()]
+    shown = {"broken", "drift", "calm", "refused", "poor", "waits", "held", "unusable", "failed"}
+
+    assert len({key for name, key in zip(KINDS, ids, strict=True) if name in shown}) == len(shown)
+
+
+def test_a_batch_that_was_read_again_is_another_page():
+    broken = verdict(19, "page", "Broken.", broken=("unit (temp)",))
+
+    first, second = (
+        events.broken_batch("shop", CONF, broken, [UNIT], [], reading=n).about for n in (1, 2)
+    )
+
+    assert (first, second) == ("2026-01-19T00:00", "2026-01-19T00:00/reading-2")

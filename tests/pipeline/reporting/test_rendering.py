@@ -27,7 +27,7 @@ def test_a_value_cannot_leave_its_table_cell_or_its_line():
 def test_a_plain_page_keeps_the_characters_of_a_value_on_one_line():
     page = plain("unusable_batch.txt.j2", conf="x.yaml", batch="b", error=NASTY)
 
-    assert page.split("\n")[1] == "Why: a|b\\|c # <script>[x](http://e) `*"
+    assert page.split("\n")[3] == "Why: a|b\\|c # <script>[x](http://e) `*"
 
 
 def test_a_value_that_a_template_lacks_is_an_error():

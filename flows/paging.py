@@ -1,0 +1,148 @@
+"""Pages of flows: each event is written to the outbox, and sent while the flow goes on."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from prefect import Flow, runtime
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL
+from prefect.utilities.urls import url_for
+
+from pipeline.config import Settings
+from pipeline.errors import PipelineError
+from pipeline.registry import champions, records
+from pipeline.registry.history import MOST_RECENT, Batch, History
+from pipeline.registry.versions import Registry
+from pipeline.reporting import delivery, events, outbox
+from pipeline.reporting.delivery import Pager
+from pipeline.reporting.pages import Event
+
+MONITORED = "monitor"
+"""What the outbox notes at the end of each run of the monitor."""
+
+
+def pager_of(settings: Settings) -> Pager:
+    """How the people who own a model are paged."""
+    file = settings.tracking.folder / "pages.db"
+    return Pager(file, settings.name, settings.conf, settings.alerts)
+
+
+def post(settings: Settings, event: Event, *lines: str) -> None:
+    """Page people about an event, unless it is in the outbox already; nobody is waited for.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    event : Event
+        What happened.
+    lines : str
+        Lines that say where to see more; empty ones are left out. By default the flow run.
+    """
+    shown = filter(None, lines or [prefect_link(runtime.flow_run.id or "")])
+    linked = replace(event, body="\n".join([event.body, *shown]))
+    delivery.post(pager_of(settings), linked)
+
+
+def prefect_link(flow_run: str) -> str:
+    """A line with the address of a flow run, if Prefect has a server to look at it."""
+    if not flow_run or PREFECT_API_URL.value() is None:
+        return ""
+    return f"Prefect: {url_for('flow-run', obj_id=flow_run)}"
+
+
+def links(registry: Registry, run_id: str) -> list[str]:
+    """Lines with the addresses of an MLflow run and of this flow run, where servers show them."""
+    here = prefect_link(runtime.flow_run.id or "")
+    if not registry.uri.startswith("http"):
+        return [here]
+    return [f"MLflow: {registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}", here]
+
+
+def page_owed(settings: Settings, registry: Registry, history: History) -> History:
+    """Page people about each batch whose decision calls for it, unless they were paged before."""
+    for batch in history.batches[-MOST_RECENT:]:
+        decision = batch.verdict.decision
+        if decision.action != "none" and decision.due and not batch.paged:
+            event = _event(settings.name, registry, history, batch)
+            post(settings, event, *links(registry, batch.run_id))
+            history = history.with_batch(records.record_page(registry, batch))
+    last = history.last
+    if last is not None and events.is_calm(last.verdict) and _is_open(settings, events.BATCHES):
+        event = events.calm_again(settings.name, settings.conf, last.verdict)
+        post(settings, event, *links(registry, last.run_id))
+    return history
+
+
+def _event(model: str, registry: Registry, history: History, batch: Batch) -> Event:
+    earlier, conf = history.before(batch.name).verdicts, registry.conf
+    known = history.performances(batch.version, also=[batch.name])
+    more: Any = {"newest": known[-1] if known else None, "reading": batch.reading}
+    if batch.verdict.evidence.broken:
+        causes = records.causes(registry, batch)
+        return events.broken_batch(model, conf, batch.verdict, causes, earlier, **more)
+    return events.moved_batch(model, conf, batch.verdict, batch.drifted, earlier, **more)
+
+
+def page_changes(settings: Settings, registry: Registry) -> None:
+    """Page people about each new champion, promoted, gone back to or moved by hand."""
+    oldest = pd.Timestamp.now("UTC") - pd.Timedelta(seconds=outbox.KEPT_UP)
+    runs = {version.number: version.run_id for version in registry.versions()}
+    for change in champions.changes(registry):
+        if pd.Timestamp(change.at) >= oldest and change.version in runs:
+            event = events.new_champion(
+                settings.name,
+                settings.conf,
+                kind=change.kind,
+                place=change.place,
+                version=change.version,
+                before=change.before,
+                since=change.since,
+                reason=change.reason,
+                at=change.at,
+            )
+            post(settings, event, *links(registry, runs[change.version]))
+
+
+def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Page people about a run that failed, or succeeds again, and send what waits.
+
+    A hook of every flow. A run inside of another leaves this to the end of the other.
+    """
+    if flow_run.parent_task_run_id is not None:
+        return
+    try:
+        settings = Settings.load(flow_run.parameters["conf"])
+    except PipelineError:
+        return  # the flow failed because of that file, and says so
+    if not state.is_completed():
+        page_run(settings, flow.name, flow_run, state)
+    elif _is_open(settings, events.fails(flow.name)):
+        event = events.succeeded_flow(settings.name, flow.name, settings.conf, str(flow_run.id))
+        post(settings, event, prefect_link(str(flow_run.id)))
+    if flow.name == MONITORED:
+        outbox.see(pager_of(settings).file, settings.name, MONITORED, now=time.time())
+    delivery.deliver(pager_of(settings))
+
+
+def _is_open(settings: Settings, episode: str) -> bool:
+    return outbox.is_open(pager_of(settings).file, settings.name, episode)
+
+
+def page_run(
+    settings: Settings, flow: str, flow_run: FlowRun, state: State[Any], done: str = ""
+) -> None:
+    """Page people about a run that failed or crashed, unless they were paged about it before."""
+    event = events.failed_flow(
+        settings.name,
+        flow,
+        flow_run.parameters,
+        run=str(flow_run.id),
+        crashed=state.is_crashed(),
+        error=state.message or "",
+        at=f"{state.timestamp:%Y-%m-%d %H:%M} UTC",
+        done=done,
+    )
+    post(settings, event, prefect_link(str(flow_run.id)))

@@ -1,0 +1,377 @@
+"""The outbox: every page is written to an SQLite file before it is sent, and stays in it.
+
+A page has a row for each address, which says what became of it there. A message that a process was
+sending when it ended may have arrived or not: it is sent again, marked as a repeat.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.config import SEVERITIES, Severity
+from pipeline.errors import RegistryError, UnavailableError
+from pipeline.reporting.pages import Event, Outcome
+from pipeline.reporting.rendering import moment_of, plain
+
+DAY: Final = 86_400.0
+KEPT_UP: Final = 7 * DAY
+"""Seconds for which a page is tried."""
+_HOUR: Final = 3_600.0
+_AT_ONCE, _FIRST_DELAY = 2, 5.0
+"""Tries that surely failed without a delay before the next one, and the first delay in seconds,
+which then doubles."""
+_BUSY: Final = 5.0
+"""Seconds to wait for another process that writes."""
+_SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS pages (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    model TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    body TEXT NOT NULL,
+    written REAL NOT NULL,
+    episode TEXT NOT NULL,
+    resolves INTEGER NOT NULL,
+    due INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS sends (
+    page INTEGER NOT NULL REFERENCES pages,
+    address TEXT NOT NULL,
+    state TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL DEFAULT 0,
+    tried REAL NOT NULL DEFAULT 0,
+    why TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (page, address)
+) STRICT;
+CREATE TABLE IF NOT EXISTS seen (
+    model TEXT NOT NULL,
+    what TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (model, what)
+) STRICT;
+COMMIT;
+"""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent to an address at once: a page, or a summary of several.
+
+    Attributes
+    ----------
+    pages : tuple of int
+        Numbers of its pages.
+    subject, body : str
+        What people read.
+    severity : str
+        That of the most severe page.
+    """
+
+    pages: tuple[int, ...]
+    subject: str
+    body: str
+    severity: Severity
+
+
+def write(
+    file: Path, model: str, event: Event, routes: Mapping[str, Severity], *, now: float
+) -> bool:
+    """Put a page into the outbox, unless it is there already.
+
+    Parameters
+    ----------
+    file : Path
+        The outbox.
+    model : str
+        Name of the model.
+    event : Event
+        What happened. If it goes on in its episode, only each doubling is sent, as a failure.
+    routes : mapping of str to str
+        Least severity that each address takes, by the address's hash. What resolves an episode
+        goes to the addresses that its pages went to.
+    now : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    bool
+        Whether the page is new.
+
+    Raises
+    ------
+    PipelineError
+        If the file cannot be written.
+    """
+    page_id = f"{model}/{event.kind}/{event.about}"
+    with _transaction(file) as outbox:
+        if outbox.execute("SELECT 1 FROM pages WHERE id = ?", (page_id,)).fetchone():
+            return False
+        before = _open(outbox, model, event.episode) if event.episode else []
+        times, resolves = len(before) + 1, event.kind == "resolved"
+        due = resolves or not event.recurs or times.bit_count() == 1
+        body, severity = event.body, event.severity
+        if event.recurs and times > 1:
+            since = moment_of(before[0]["written"])
+            body += f"\nAgain: time {times} since {since}. The next page comes at time {2 * times}."
+            severity = "failure"
+        number = outbox.execute(
+            "INSERT INTO pages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (page_id, model, severity, event.subject, body, now, event.episode, resolves, due),
+        ).lastrowid
+        taking = {name for name, least in routes.items() if _takes(least, severity)}
+        if resolves and before:
+            taking = routes.keys() & {name for page in before for name in _addressed(outbox, page)}
+        for name in sorted(taking if due else ()):
+            outbox.execute(
+                "INSERT INTO sends (page, address, state) VALUES (?, ?, 'waiting')", (number, name)
+            )
+    return True
+
+
+def is_open(file: Path, model: str, episode: str) -> bool:
+    """Whether people were paged in an episode of a model that is not resolved."""
+    with _transaction(file) as outbox:
+        return bool(_open(outbox, model, episode))
+
+
+def open_episodes(file: Path, model: str) -> list[str]:
+    """Episodes of a model that people were paged in and that are not resolved."""
+    with _transaction(file) as outbox:
+        query = "SELECT DISTINCT episode FROM pages WHERE model = ? AND episode != ''"
+        found = [row["episode"] for row in outbox.execute(query, (model,))]
+        return [episode for episode in found if _open(outbox, model, episode)]
+
+
+def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:
+    """Pages of an episode since it was last resolved, oldest first."""
+    query = "SELECT * FROM pages WHERE model = ? AND episode = ? ORDER BY number"
+    pages: list[sqlite3.Row] = []
+    for page in outbox.execute(query, (model, episode)):
+        pages = [] if page["resolves"] else [*pages, page]
+    return pages
+
+
+def _addressed(outbox: sqlite3.Connection, page: sqlite3.Row) -> list[str]:
+    rows = outbox.execute("SELECT address FROM sends WHERE page = ?", (page["number"],))
+    return [row["address"] for row in rows]
+
+
+def _takes(least: Severity, severity: Severity) -> bool:
+    return SEVERITIES.index(least) <= SEVERITIES.index(severity)
+
+
+def interrupted(file: Path, name: str) -> None:
+    """Note that no process sends to an address: what was being sent has an unknown outcome."""
+    with _transaction(file) as outbox:
+        outbox.execute(
+            "UPDATE sends SET state = 'unknown', why = 'interrupted' "
+            "WHERE address = ? AND state = 'sending'",
+            (name,),
+        )
+
+
+def claim(
+    file: Path,
+    model: str,
+    name: str,
+    *,
+    least: Severity,
+    quiet: bool,
+    per_hour: int,
+    conf: str,
+    since: float,
+    now: float,
+) -> Message | None:
+    """Take the next message to an address, which counts as being sent from then on.
+
+    Parameters
+    ----------
+    file : Path
+        The outbox.
+    model : str
+        Name of the model.
+    name : str
+        Hash of the address.
+    least : str
+        Least severe pages that it takes.
+    quiet : bool
+        Whether only failures are sent now.
+    per_hour : int
+        Most messages to the address within an hour. Where more pages wait, they are one message.
+    conf : str
+        Path of the model's file, for the command that a summary names.
+    since : float
+        Pages that were tried after this moment are left for later, in seconds since 1970.
+    now : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    Message or None
+        None: nothing is to be sent now.
+    """
+    with _transaction(file) as outbox:
+        _adopt(outbox, model, name, least, now)
+        waiting = [
+            row
+            for row in outbox.execute(_WAITING, (name, model, now))
+            if row["tried"] < since and (row["severity"] == "failure" or not quiet)
+        ]
+        sent = outbox.execute(_SENT, (name, now - _HOUR)).fetchone()["messages"]
+        room = per_hour - sent
+        if not waiting or room <= 0:
+            return None
+        taken = waiting[:1] if len(waiting) <= room else waiting
+        for row in taken:
+            outbox.execute(
+                "UPDATE sends SET state = 'sending', tries = tries + 1, tried = ? "
+                "WHERE page = ? AND address = ?",
+                (now, row["number"], name),
+            )
+    return _alone(taken[0]) if len(taken) == 1 else _together(model, conf, taken)
+
+
+_WAITING: Final = """
+SELECT * FROM pages JOIN sends ON page = number
+WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown') AND sends.due <= ?
+ORDER BY number
+"""
+_SENT: Final = """
+SELECT COUNT(DISTINCT tried) AS messages FROM sends
+WHERE address = ? AND state IN ('accepted', 'unknown') AND tried > ?
+"""
+
+
+def _adopt(outbox: sqlite3.Connection, model: str, name: str, least: Severity, now: float) -> None:
+    """Let an address that was corrected have the pages that the wrong address did not take."""
+    query = (
+        "SELECT number, severity FROM pages WHERE model = ? AND due AND written > ? "
+        "AND EXISTS (SELECT 1 FROM sends WHERE page = number) AND NOT EXISTS "
+        "(SELECT 1 FROM sends WHERE page = number AND (state = 'accepted' OR address = ?))"
+    )
+    for page in outbox.execute(query, (model, now - KEPT_UP, name)).fetchall():
+        if _takes(least, page["severity"]):
+            outbox.execute(
+                "INSERT INTO sends (page, address, state) VALUES (?, ?, 'waiting')",
+                (page["number"], name),
+            )
+
+
+def _alone(row: sqlite3.Row) -> Message:
+    repeat = row["state"] == "unknown"
+    subject = f"{row['subject']} (repeat)" if repeat else row["subject"]
+    sign = "sent before, and it is not known whether it arrived" if repeat else ""
+    body = f"{row['body']}\nPage: {row['id']}{f' (repeat: {sign})' if repeat else ''}"
+    return Message((row["number"],), subject, body, row["severity"])
+
+
+def _together(model: str, conf: str, rows: Sequence[sqlite3.Row]) -> Message:
+    worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
+    body = plain("summary.txt.j2", conf=conf, model=model, rows=[dict(row) for row in rows])
+    numbers = tuple(row["number"] for row in rows)
+    return Message(numbers, f"{model}: {len(rows)} pages in one message", body, worst)
+
+
+def settle(
+    file: Path, name: str, message: Message, outcome: Outcome, why: str, *, now: float
+) -> None:
+    """Record what became of a message; what an address took once stays taken."""
+    with _transaction(file) as outbox:
+        for number in message.pages:
+            found = outbox.execute(
+                "SELECT tries, state FROM sends WHERE page = ? AND address = ?", (number, name)
+            ).fetchone()
+            if found["state"] != "accepted":
+                outbox.execute(
+                    "UPDATE sends SET state = ?, why = ?, due = ? WHERE page = ? AND address = ?",
+                    (outcome, why, now + _delay(found["tries"], outcome), number, name),
+                )
+
+
+def _delay(tries: int, outcome: Outcome) -> float:
+    """Seconds before the next try."""
+    delayed = tries if outcome == "unknown" else tries - _AT_ONCE
+    return min(_FIRST_DELAY * 2.0 ** (delayed - 1), _HOUR) if delayed > 0 else 0.0
+
+
+def give_up(file: Path, model: str, *, now: float) -> list[str]:
+    """Stop trying to send the pages that are too old; their ids."""
+    with _transaction(file) as outbox:
+        query = (
+            "SELECT DISTINCT number, id FROM pages JOIN sends ON page = number "
+            "WHERE model = ? AND written <= ? AND state IN ('waiting', 'unknown')"
+        )
+        found = outbox.execute(query, (model, now - KEPT_UP)).fetchall()
+        for page in found:
+            outbox.execute(
+                "UPDATE sends SET state = 'given up' "
+                "WHERE page = ? AND state IN ('waiting', 'unknown')",
+                (page["number"],),
+            )
+    return [page["id"] for page in found]
+
+
+def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
+    """Pages of a model that an address has not taken, oldest first.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``written``, ``subject`` and ``body`` of each page, and ``sends``: for each
+        ``address``, its hash, the ``state``, ``tries`` and ``why``.
+    """
+    with _transaction(file) as outbox:
+        pages = outbox.execute(
+            "SELECT number, id, written, subject, body FROM pages WHERE model = ? AND due "
+            "ORDER BY number",
+            (model,),
+        ).fetchall()
+        found = []
+        for page in pages:
+            rows = outbox.execute(
+                "SELECT address, state, tries, why FROM sends WHERE page = ?", (page["number"],)
+            ).fetchall()
+            if not rows or any(row["state"] != "accepted" for row in rows):
+                shown = {key: page[key] for key in ("id", "subject", "body")}
+                shown |= {"written": moment_of(page["written"])}
+                found.append(shown | {"sends": [dict(row) for row in rows]})
+    return found
+
+
+def see(file: Path, model: str, what: str, *, now: float) -> None:
+    """Note that something happened now, such as a run of the monitor."""
+    with _transaction(file) as outbox:
+        outbox.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (model, what, now))
+
+
+def seen(file: Path, model: str, what: str) -> float | None:
+    """When something was noted last, in seconds since 1970; None: never."""
+    with _transaction(file) as outbox:
+        query = "SELECT at FROM seen WHERE model = ? AND what = ?"
+        found = outbox.execute(query, (model, what)).fetchone()
+    return None if found is None else float(found["at"])
+
+
+@contextmanager
+def _transaction(file: Path) -> Iterator[sqlite3.Connection]:
+    """The outbox, for one change that is made as a whole or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=_BUSY, isolation_level=None)) as outbox:
+            outbox.row_factory = sqlite3.Row
+            if not outbox.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+                outbox.executescript(_SCHEMA)
+            outbox.execute("BEGIN IMMEDIATE")
+            yield outbox
+            outbox.execute("COMMIT")
+    except (sqlite3.Error, OSError) as error:
+        away = "locked" in str(error)
+        cure = "Retry shortly." if away else "Make room for it, or move it away and start another."
+        message = f"The outbox of pages, {file}, cannot be used ({error}). {cure}"
+        raise (UnavailableError if away else RegistryError)(message) from error

@@ -1,0 +1,181 @@
+import json
+import time
+
+import pandas as pd
+import pytest
+
+from flows.judge import judge
+from flows.monitor import monitor, next_batch
+from flows.page import page
+from flows.paging import page_changes, pager_of
+from flows.register import rollback
+from flows.replay import replay
+from flows.steps import opened
+from flows.train import train
+from flows.validate import validate
+from pipeline.errors import ConfigError, RegistryError
+from pipeline.registry import champions, records
+from pipeline.reporting import delivery, outbox
+
+
+@pytest.fixture
+def addressed(monkeypatch):
+    """Names the addresses of receivers to the flows."""
+
+    def named(*receivers):
+        urls = json.dumps([receiver.url for receiver in receivers])
+        monkeypatch.setenv("HOLDFAST__ALERTS__URLS", urls)
+
+    monkeypatch.setattr(outbox, "_FIRST_DELAY", 0.0)
+    return named
+
+
+def titles(receiver):
+    return [page["title"] for page in receiver.taken]
+
+
+def test_a_page_that_was_refused_is_sent_by_the_next_run_of_any_flow(shop, receive, addressed):
+    receiver = receive("answers 500")
+    addressed(receiver)
+    with pytest.raises(RegistryError):
+        monitor(shop)
+    assert (len(receiver.got), receiver.taken) == (2, [])
+
+    receiver.how = "takes"
+    validate(shop)
+    validate(shop)
+
+    assert titles(receiver) == ["shop: monitor failed"]
+
+
+def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, receive, addressed):
+    receiver = receive()
+    addressed(receiver)
+    for _ in range(5):
+        with pytest.raises(RegistryError):
+            monitor(shop)
+    train(shop)
+
+    monitor(shop)
+    monitor(shop)
+
+    assert titles(receiver) == [
+        *["shop: monitor failed"] * 3,
+        "shop: version 1 is the new champion",
+        "shop: resolved, monitor succeeds again",
+    ]
+    again = receiver.taken[2]["message"].split("\n")
+    (line,) = [line for line in again if line.startswith("Again: time 4 since ")]
+    assert line.endswith("The next page comes at time 8.")
+
+
+def test_no_flow_waits_for_a_slow_receiver_for_more_than_ten_seconds(shop, receive, addressed):
+    receiver = receive("slow")
+    addressed(receiver)
+    begun = time.monotonic()
+    validate(shop)
+    alone = time.monotonic() - begun
+    begun = time.monotonic()
+    with pytest.raises(RegistryError):
+        monitor(shop)
+
+    assert time.monotonic() - begun < alone + delivery.PATIENCE + 2
+
+
+def test_a_promotion_and_a_rollback_page_each_once(trained, receive, addressed):
+    receiver = receive()
+    addressed(receiver)
+    train(trained, until="2026-02-23", episode="by hand")
+    _, registry = opened(trained)
+    champions.reconcile(registry, pd.Timestamp("2026-02-23"))
+
+    if registry.version(2).promoted:
+        rollback(trained, reason="it was worse")
+    settings, _ = opened(trained)
+    page_changes(settings, registry)
+    validate(trained)
+
+    made = champions.changes(registry)
+    assert len([title for title in titles(receiver) if "champion" in title]) == len(made) - 1
+    assert len(made) == 3
+    assert titles(receiver)[-1] == "shop: version 1 is the champion again, rolled back"
+    assert f"holdfast release {trained}" in receiver.taken[-1]["message"]
+
+
+def test_a_page_lost_with_its_process_is_written_by_the_next_run(about_to_ask, receive, addressed):
+    receiver = receive()
+    addressed(receiver)
+    settings, registry = opened(about_to_ask)
+    history = records.read_history(registry)
+    history = judge(settings, registry, history, next_batch(registry, history))
+    assert history.last.verdict.decision.action == "retrain"
+    assert receiver.got == []
+
+    replay(about_to_ask, batches=0)
+
+    asked = [title for title in titles(receiver) if "retrain requested" in title]
+    assert asked == ["shop: performance was lost, retrain requested"]
+
+
+def test_the_end_of_trouble_is_paged_once(trained, tmp_path, receive, addressed):
+    receiver = receive()
+    addressed(receiver)
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    broken = (rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")
+    rows.loc[broken, "age"] *= 100
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    actions = [monitor(trained)["action"] for _ in range(2)]
+    monitor(trained, batch="2026-02-23")
+
+    assert actions == ["page", "none"]
+    assert titles(receiver) == [
+        "shop: batch 2026-02-16T00:00 is broken and quarantined",
+        "shop: resolved, batch 2026-02-23T00:00 is sound",
+    ]
+
+
+def test_pages_that_nobody_took_are_listed_until_somebody_does(shop, receive, addressed):
+    receiver = receive("answers 500")
+    addressed(receiver)
+    with pytest.raises(RegistryError):
+        monitor(shop)
+
+    (waiting,) = page(shop)["undelivered"]
+    assert waiting["subject"] == "shop: monitor failed"
+    assert [(sent["address"], sent["state"]) for sent in waiting["sends"]] == [
+        ("1. json://", "waiting")
+    ]
+    assert waiting["sends"][0]["why"] == "refused"
+    receiver.how = "takes"
+    assert page(shop) == {"undelivered": []}
+
+
+def test_a_test_page_names_each_address_and_whether_it_took_it(shop, receive, addressed):
+    addressed(receive(), receive("answers 500"))
+
+    assert page(shop, test=True)["addresses"] == [
+        {"address": "1. json://", "took": True, "why": ""},
+        {"address": "2. json://", "took": False, "why": "refused"},
+    ]
+
+
+def test_a_test_page_needs_an_address(shop):
+    with pytest.raises(ConfigError, match=r"^alerts.urls must hold an address to test. Got none."):
+        page(shop, test=True)
+
+
+def test_a_page_of_a_server_links_to_the_run(shop, receive, addressed):
+    receiver = receive()
+    addressed(receiver)
+
+    with pytest.raises(RegistryError):
+        monitor(shop)
+
+    (line,) = [
+        line
+        for line in receiver.taken[0]["message"].split("\n")
+        if line.startswith("Prefect: http")
+    ]
+    assert "/runs/flow-run/" in line
+    assert pager_of(opened(shop)[0]).file.name == "pages.db"
