@@ -36,7 +36,7 @@ PYTEST = $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(PYTEST) -m "not statistics and not team" $(ARGS)
 
-test-team: $(READY)  ## run the tests with several servers and processes, which are killed
+test-team: $(READY)  ## run the tests with several servers, processes that are killed, and damaged stores
 	$(PYTEST) -m team tests/flows $(ARGS)
 
 test-fast: $(READY)  ## run the tests that need no server and are done in a minute

@@ -23,7 +23,7 @@ SCORES: Final = {
     "regression": {"r2": "R2", "rmse": "RMSE"},
 }
 """Scores of a replay's table, and their headings."""
-NAMED: Final = {"replay": "batches", "review": "waiting"}
+NAMED: Final = {"doctor": "findings", "replay": "batches", "review": "waiting"}
 """What a list is called in the JSON object of a command that returns one."""
 FEW: Final = 4
 """Names that fit into a cell of a table."""

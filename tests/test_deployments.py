@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import up
+from flows import deployments, up
 from pipeline.config import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +88,23 @@ def test_nothing_is_scheduled_until_somebody_says_so():
     schedules = [s for deployment in DEPLOYMENTS for s in deployment.get("schedules", [])]
 
     assert [schedule["active"] for schedule in schedules] == [False, False]
+
+
+def test_keys_that_prefect_reads_are_known_and_others_are_named():
+    from prefect.cli.deploy import _models  # noqa: PLC0415 -- private: only this test reads it
+
+    read = {
+        "": _models.DeploymentConfig,
+        "work_pool": _models.WorkPoolConfig,
+        "concurrency_limit": _models.ConcurrencyLimitSpec,
+    }
+    assert {part: set(keys.split()) for part, keys in deployments.KEYS.items()} == {
+        part: set(model.model_fields) for part, model in read.items()
+    }
+    assert not deployments.ignored_keys(DEPLOYMENTS)
+    mistyped = {**DEPLOYMENTS[0], "shedules": [], "work_pool": {"name": "x", "queue": "y"}}
+    ignored = "prefect.yaml, flows/validate.py:validate: Prefect ignores the key"
+    assert deployments.ignored_keys([mistyped]) == [
+        f"{ignored} 'shedules'. Did you mean 'schedules'?",
+        f"{ignored} 'work_pool.queue'. Remove it.",
+    ]

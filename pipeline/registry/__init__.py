@@ -3,4 +3,13 @@
 Decides how results are stored and which version is champion. Only this room imports MLflow.
 """
 
-__all__ = ["champions", "environment", "history", "records", "training_runs", "versions"]
+__all__ = [
+    "champions",
+    "environment",
+    "health",
+    "history",
+    "records",
+    "stores",
+    "training_runs",
+    "versions",
+]

@@ -236,7 +236,7 @@ def test_persisted_drift_pages(about_to_ask, receiver, monkeypatch):
 def test_a_half_written_store_is_reported_in_a_single_sentence(shop, tmp_path):
     (tmp_path / "state" / "mlflow.db").write_bytes(b"SQLite format 3\x00" + b"\x01" * 500)
 
-    with pytest.raises(RegistryError, match="MLflow's store cannot be read") as caught:
+    with pytest.raises(RegistryError, match="MLflow's store is damaged") as caught:
         train(shop)
 
     assert "\n" not in str(caught.value)

@@ -73,6 +73,7 @@ def add(registry, count=1, gate="passed"):
         client.create_registered_model(registry.name)
     for _ in range(count):
         tags = {"gate": gate, "reason": "Better.", "until": "2026-02-02 00:00", "episode": "v1-x"}
+        tags |= {"rows": "100", "sha256": "0"}
         made = client.create_model_version(registry.name, "file:///none", tags=tags)
     return int(made.version)
 
