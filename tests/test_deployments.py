@@ -102,9 +102,9 @@ def test_keys_that_prefect_reads_are_known_and_others_are_named():
         part: set(model.model_fields) for part, model in read.items()
     }
     assert not deployments.ignored_keys(DEPLOYMENTS)
-    mistyped = {**DEPLOYMENTS[0], "shedules": [], "work_pool": {"name": "x", "queue": "y"}}
+    mistyped = {**DEPLOYMENTS[0], "schedules_": [], "work_pool": {"name": "x", "queue": "y"}}
     ignored = "prefect.yaml, flows/validate.py:validate: Prefect ignores the key"
     assert deployments.ignored_keys([mistyped]) == [
-        f"{ignored} 'shedules'. Did you mean 'schedules'?",
+        f"{ignored} 'schedules_'. Did you mean 'schedules'?",
         f"{ignored} 'work_pool.queue'. Remove it.",
     ]
