@@ -1,5 +1,6 @@
 """Steps that several flows share: open a model, read and validate rows, page when a flow fails."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.config import Settings, Source
 from pipeline.data import sources, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import PipelineError, UnavailableError
+from pipeline.errors import PipelineError, RedactedRecord, UnavailableError, redacted
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 from pipeline.reporting.events import failed_flow
@@ -31,7 +32,8 @@ RETRIES: Final = 5
 
 
 def opened(conf: str) -> tuple[Settings, Registry]:
-    """The settings and the registry of a model's file."""
+    """The settings and the registry of a model's file; from here on, logs hold no secrets."""
+    logging.setLogRecordFactory(RedactedRecord)
     settings = Settings.load(conf)
     return settings, Registry(settings.name, settings.tracking, settings.conf)
 
@@ -43,7 +45,7 @@ def page_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     except PipelineError:
         return  # the flow failed because of that file, and says so
     if urls:
-        page(failed_flow(flow.name, flow_run.parameters, state.message or ""), urls)
+        page(failed_flow(flow.name, flow_run.parameters, redacted(state.message or "")), urls)
 
 
 async def _is_away(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
 from pipeline import config
-from pipeline.errors import RegistryError, UnavailableError
+from pipeline.errors import RegistryError, UnavailableError, first_line
 from pipeline.registry import locks
 
 _LONGEST_METRIC = 250
@@ -38,10 +38,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RestException as error:
-        message = f"MLflow refused a call: {_first_line(error)}. Check the registry."
+        message = f"MLflow refused a call: {first_line(error)}. Check the registry."
         raise RegistryError(message) from error
     except (MlflowException, sa.exc.SQLAlchemyError, OSError) as error:
-        text = _first_line(error)
+        text = first_line(error)
         away = "Connection" in text or "Max retries" in text or "locked" in text
         if away:
             message = f"MLflow does not answer: {text}. Start it, or set MLFLOW_TRACKING_URI."
@@ -61,10 +61,6 @@ def _environment_kept(*names: str) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
 
 
 class Tracking:

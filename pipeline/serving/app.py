@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
@@ -165,15 +166,25 @@ class _Api:
         """Say that the process answers."""
         return json_response({"status": "live"})
 
-    async def ready(self, _: Request) -> Response:
-        """Say whether requests should be sent here, and list all problems either way."""
-        capture = "" if self.captures is None else self.captures.problem
-        problems = [problem for problem in (self.state.problem, capture) if problem]
-        unusable = bool(capture) and self.options.capture == "required"
-        if self.state.served is None or unusable:
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            return json_response({"status": "not ready", "problems": problems}, status)
-        return json_response({"status": "ready", "problems": problems})
+    async def ready(self, request: Request) -> Response:
+        """Say whether requests should be sent here, with codes of all problems either way.
+
+        Their sentences name files and servers, so that only callers with the token read them.
+        """
+        state, capture = self.state, "" if self.captures is None else self.captures.problem
+        away = "registry" if state.reachable is False else "champion"
+        found = {
+            code: text for code, text in ((away, state.problem), ("captures", capture)) if text
+        }
+        ready = state.served is not None and not (capture and self.options.capture == "required")
+        content: dict[str, Any] = {
+            "status": "ready" if ready else "not ready",
+            "problems": list(found),
+        }
+        if request.scope["trusted"]:
+            content["details"] = list(found.values())
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_response(content, status)
 
     async def version(self, _: Request) -> Response:
         """Name the served version, and when it was trained and loaded."""

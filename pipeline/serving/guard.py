@@ -47,7 +47,7 @@ class Guard:
     ) -> None:
         self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
         token = options.token
-        self._token = None if token is None else b"Bearer " + token.get_secret_value().encode()
+        self._token = None if token is None else token.get_secret_value().encode()
         self._most_requests = options.max_requests
         self._running = 0
 
@@ -84,16 +84,24 @@ class Guard:
             self._metrics.answered(route, status)
 
     def _admit(self, scope: Scope) -> None:
+        scope["trusted"] = self._token is not None and _sends(self._token, scope)
         if scope["path"] in OPEN:
             return
-        if self._token is not None:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._token):
-                sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
-                raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
+        if self._token is not None and not scope["trusted"]:
+            sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
+            raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
         if self._running > self._most_requests:
             sentence = "The server is busy; retry in a second."
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+
+
+def _sends(token: bytes, scope: Scope) -> bool:
+    """Whether a request sends the token, as RFC 6750 says."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, given = value.partition(b" ")
+            return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(b" "), token)
+    return False
 
 
 async def read_body(

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.config import ENV_PREFIX, Serving, Settings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RedactedRecord
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import Follower, ServingState, load_exported
@@ -46,6 +46,7 @@ def serve(conf: str | None) -> None:
     PipelineError
         If there is nothing that can be served.
     """
+    logging.setLogRecordFactory(RedactedRecord)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
     for number in (signal.SIGINT, signal.SIGTERM):

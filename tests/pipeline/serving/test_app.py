@@ -393,7 +393,7 @@ async def test_a_server_that_cannot_write_captures_says_so(state, path, row, pol
 
     assert answer.status_code == 200
     assert ready.status_code == status
-    assert ready.json()["problems"] == ["Captures cannot be written: no such table: answers."]
+    assert ready.json()["problems"] == ["captures"]
     assert counted["holdfast_capture_failing",] == 1
     assert counted["holdfast_capture_lag_seconds",] > 0
     captures.close()
@@ -421,15 +421,22 @@ async def test_labels_are_stored_by_key(client, captures, path):
 
 
 async def test_requests_but_probes_need_the_token(state, row):
+    state.problem = "MLflow does not answer at http://mlflow."
     async with client_of(state, None, token="s3cret") as client:  # noqa: S106 -- a test's
         bare = await client.post("/predict", json={"rows": [row]})
         wrong = await client.get("/metrics", headers={"authorization": "Bearer other"})
         good = {"authorization": "Bearer s3cret"}
         right = await client.post("/predict", json={"rows": [row]}, headers=good)
-        probes = [(await client.get(route)).status_code for route in ("/live", "/ready")]
+        spelled = await client.get("/version", headers={"authorization": "bEARER  s3cret"})
+        probes = [await client.get(route) for route in ("/ready", "/ping", "/v2/health/ready")]
+        live = await client.get("/live")
+        details = await client.get("/ready", headers=good)
 
     assert (bare.status_code, wrong.status_code, right.status_code) == (401, 401, 200)
-    assert probes == [200, 200]
+    assert (spelled.status_code, live.status_code) == (200, 200)
+    for probe in probes:
+        assert probe.json() == {"status": "ready", "problems": ["champion"]}
+    assert details.json()["details"] == ["MLflow does not answer at http://mlflow."]
 
 
 async def test_a_body_that_is_too_long_is_refused(state, captures, row):
