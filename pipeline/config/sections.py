@@ -120,7 +120,8 @@ class Serving(Section):
     max_bytes: int = Field(default=8_000_000, ge=1_000)
     """Longest body of a request."""
     max_requests: int = Field(default=64, ge=1)
-    """Requests answered at once; clients of further requests are asked to retry."""
+    """Long requests that wait or are worked on; clients of further ones are asked to retry. Short
+    requests are answered at once."""
     timeout: Length = written("10s")
     """How long the body of a request may take to arrive."""
     captures: Path | None = None

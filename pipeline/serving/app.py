@@ -2,15 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pandas as pd
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,16 +22,16 @@ from pipeline.config import Serving
 from pipeline.errors import UnavailableError
 from pipeline.serving import labels, protocols
 from pipeline.serving.answering import Refused, Scored, score
+from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
 from pipeline.serving.guard import Guard, read_body
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
+from pipeline.serving.problems import Found, Problem
 from pipeline.serving.protocols import Protocol
-from pipeline.serving.requests import Problem
 from pipeline.serving.responses import (
     HEADERS,
-    MOST_PROBLEMS,
     Failed,
     broken,
     failed,
@@ -42,10 +41,9 @@ from pipeline.serving.responses import (
 )
 from pipeline.serving.served_version import ServedVersion
 
-INLINE = 50_000
-"""Longest body in bytes that is answered without a thread of its own."""
 _LONG = ThreadPoolExecutor(2, "long")
-"""Threads for longer bodies: half of their time holds the interpreter, so more would not help."""
+"""Threads for long bodies: half of their time holds the interpreter, so more would not help."""
+T = TypeVar("T")
 _INFER = "/v2/models/{name}/infer"
 
 
@@ -97,6 +95,7 @@ class _Api:
         self.state, self.captures, self.options = state, captures, options
         self.metrics = Metrics(state, captures)
         self.timeout = options.timeout.total_seconds()
+        self.waiting = 0
         self.label_type = lru_cache(labels.label_type)
 
     @property
@@ -114,6 +113,22 @@ class _Api:
             headers, receive, max_bytes=self.options.max_bytes, seconds=self.timeout
         )
 
+    async def run(self, work: Callable[[], T], body: bytes) -> T:
+        """Do the work of a request, in a thread if its body is long.
+
+        Short ones are done at once, so that long ones never make them wait for their turn.
+        """
+        if not is_long(body):
+            return work()
+        if self.waiting >= self.options.max_requests:
+            sentence = "The server is busy with long requests; retry in a second."
+            raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_LONG, work)
+        finally:
+            self.waiting -= 1
+
     def refuse(
         self,
         scope: Scope,
@@ -121,20 +136,18 @@ class _Api:
         problems: list[Problem],
         *,
         request_id: str,
-        route: str,
         body: bytes,
     ) -> None:
         """Count and store a refused request."""
         self.metrics.refused(served, problems)
         if self.captures is not None:
-            listed = [asdict(problem) for problem in problems[:MOST_PROBLEMS]]
             self.captures.refusal(
                 at=_now(),
                 request_id=request_id,
                 version=served.version,
-                route=route,
+                route=scope["path"],
                 caller=_caller(scope),
-                problems=to_json(listed).decode(),
+                problems=to_json(problems).decode(),
                 body=body,
             )
 
@@ -146,18 +159,14 @@ class _Api:
             sentence = "This server stores no labels, because serving.captures names no file."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
         task = served.model.task
+        read = partial(labels.read_labels, body, task, self.label_type(task))
+        given = await self.run(read, body)
+        if isinstance(given, Found):
+            name = uuid4().hex
+            self.refuse(request.scope, served, given.problems, request_id=name, body=body)
+            return refusal(given, name)
         try:
-            given = self.label_type(task).validate_json(body)["labels"]
-        except ValidationError as error:
-            problems = labels.problems(error, task)
-            request_id = uuid4().hex
-            self.refuse(
-                request.scope, served, problems, request_id=request_id, route="/labels", body=body
-            )
-            return refusal(problems, request_id)
-        try:
-            pairs = [(label["key"], label["target"]) for label in given]
-            await asyncio.to_thread(self.captures.label, pairs, at=_now())
+            await asyncio.to_thread(self.captures.label, list(given.items()), at=_now())
         except UnavailableError as error:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         return json_response({"stored": len(given)})
@@ -265,31 +274,29 @@ class _Predict:
         body = await api.body(headers, receive)
         name = scope.get("path_params", {}).get("name")
         served = api.served if name is None else api.named(name)
-        refused = {"request_id": request_id, "route": scope["path"], "body": body}
+        work = partial(self._answer, served, headers, body, request_id)
         try:
-            scored = await self._score(served, headers, body, request_id)
+            scored, content = await api.run(work, body)
         except Refused as error:
-            api.refuse(scope, served, error.problems, **refused)
-            await refusal(error.problems, request_id)(scope, receive, send)
+            api.refuse(scope, served, error.found.problems, request_id=request_id, body=body)
+            await refusal(error.found, request_id)(scope, receive, send)
             return
         if scored.answer.problems:
-            api.refuse(scope, served, scored.answer.problems, **refused)
+            api.refuse(scope, served, scored.answer.problems, request_id=request_id, body=body)
         seconds = time.perf_counter() - began
         api.metrics.predicted(served, scored.predicted, seconds)
         if api.captures is not None:
             _capture(api.captures, served, scored, seconds)
-        content = to_json(self._protocol.write(scored.answer))
         length = (b"content-length", b"%d" % len(content))
         start = {"type": "http.response.start", "status": 200, "headers": [*HEADERS, length]}
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
-    async def _score(
+    def _answer(
         self, served: ServedVersion, headers: dict[bytes, bytes], body: bytes, request_id: str
-    ) -> Scored:
+    ) -> tuple[Scored, bytes]:
         kind = headers.get(b"content-type", b"").decode("latin-1")
-        run = partial(
-            score,
+        scored = score(
             served,
             self._protocol,
             body=body,
@@ -297,9 +304,7 @@ class _Predict:
             request_id=request_id,
             bad_rows=self._api.options.bad_rows,
         )
-        if len(body) <= INLINE:
-            return run()
-        return await asyncio.get_running_loop().run_in_executor(_LONG, run)
+        return scored, to_json(self._protocol.write(scored.answer))
 
 
 def _capture(captures: Captures, served: ServedVersion, scored: Scored, seconds: float) -> None:

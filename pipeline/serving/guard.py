@@ -1,4 +1,4 @@
-"""Limits that hold for every request: its token, the load, and the size and time of its body."""
+"""Limits that hold for every request: its token, and the size and time of its body."""
 
 import asyncio
 import hmac
@@ -16,7 +16,7 @@ from pipeline.serving.responses import Failed, broken, failed
 
 _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Routes of probes: answered without a token and under any load."""
+"""Routes of probes, which are answered without a token."""
 
 
 class Guard:
@@ -48,8 +48,6 @@ class Guard:
         self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
         token = options.token
         self._token = None if token is None else token.get_secret_value().encode()
-        self._most_requests = options.max_requests
-        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, as ASGI defines it."""
@@ -63,7 +61,6 @@ class Guard:
             status = message.get("status", status)
             await send(message)
 
-        self._running += 1
         try:
             self._admit(scope)
             app = self._app
@@ -79,7 +76,6 @@ class Guard:
                 response = await broken(Request(scope), error)
                 await response(scope, receive, watched)
         finally:
-            self._running -= 1
             route = self._names.get(scope.get("endpoint", watched), "(none)")
             self._metrics.answered(route, status)
 
@@ -90,9 +86,6 @@ class Guard:
         if self._token is not None and not scope["trusted"]:
             sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
             raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
-        if self._running > self._most_requests:
-            sentence = "The server is busy; retry in a second."
-            raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
 
 
 def _sends(token: bytes, scope: Scope) -> bool:

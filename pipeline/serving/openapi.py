@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.serving.labels import label_type
-from pipeline.serving.requests import Problem
+from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import ServedVersion
 
 _JSON = "application/json"
@@ -42,7 +42,7 @@ def document(served: ServedVersion, *, protected: bool) -> dict[str, Any]:
 
 def _schemas(served: ServedVersion) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
-    request: dict[str, Any] = served.request.json_schema(ref_template=where)
+    request: dict[str, Any] = served.contract.request.json_schema(ref_template=where)
     labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
     problem = TypeAdapter(Problem).json_schema()
     refusal = {

@@ -8,12 +8,12 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from pydantic_core import from_json
-
 from pipeline.config import Categorical, Columns, Numeric
-from pipeline.serving.requests import MAX_ROWS, Problem, body_problem
+from pipeline.serving.bodies import read_json
+from pipeline.serving.problems import MAX_ROWS, Problem, Unreadable
 
 PREDICTION = "prediction"
 """Name of the output tensor in the Open Inference Protocol."""
@@ -22,20 +22,6 @@ _TYPES = {
     "numeric": ("FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"),
     "categorical": ("BYTES",),
 }
-
-
-class Unreadable(Exception):  # noqa: N818 -- an answer, not an error
-    """Raised for a body that cannot be read into rows.
-
-    Attributes
-    ----------
-    problem : Problem
-        Why it cannot be read.
-    """
-
-    def __init__(self, got: str, rule: str, cure: str) -> None:
-        self.problem: Problem = body_problem(got, rule, cure)
-        super().__init__(rule)
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ def _native(answer: Answer) -> dict[str, Any]:
 def _read_invocation(body: bytes, kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
     if kind == "text/csv":
         return {"rows": _csv(body, columns)}, None
-    asked = _object(body)
+    asked = _object(body, columns, _FRAME)
     found = [name for name in _FRAMES if name in asked]
     extra = sorted(set(asked) - set(_FRAMES))
     if len(found) != 1 or extra:
@@ -111,13 +97,10 @@ def _read_invocation(body: bytes, kind: str, columns: Columns) -> tuple[dict[str
 _FRAME = 'Send {"dataframe_records": [{"column": value, ...}, ...]}.'
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        asked = from_json(body)
-    except ValueError as error:
-        raise Unreadable(str(error), "a request must be valid JSON", _FRAME) from error
+def _object(body: bytes, columns: Columns, cure: str) -> dict[str, Any]:
+    asked = read_json(body, len(columns), cure)
     if not isinstance(asked, dict):
-        raise Unreadable(type(asked).__name__, "a request must be an object", _FRAME)
+        raise Unreadable(type(asked).__name__, "a request must be an object", cure)
     return asked
 
 
@@ -132,6 +115,7 @@ def _split(given: Any) -> list[dict[str, Any]]:
         raise Unreadable(f"{type(names).__name__}, {type(data).__name__}", rule, cure)
     if len(set(names)) < len(names):
         raise Unreadable(f"{len(names)} columns, some of them twice", rule, cure)
+    _check_rows(len(data), cure)
     for row in data:
         if not isinstance(row, list) or len(row) != len(names):
             raise Unreadable(type(row).__name__, rule, cure)
@@ -149,17 +133,29 @@ def _records(given: Any) -> Any:
     if len(lists) < len(given) or len({len(values) for values in lists}) != 1:
         rule = "columns must be lists of equal length"
         raise Unreadable(", ".join(f"{k[:40]}" for k in list(given)[:5]), rule, _FRAME)
+    _check_rows(len(lists[0]), _FRAME)
     return [dict(zip(given, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _check_rows(n: int, cure: str) -> None:
+    """Refuse more rows than a request holds, before any is built."""
+    if n > MAX_ROWS:
+        rule = f"a request must hold at most {MAX_ROWS:,} rows"
+        raise Unreadable(f"{n:,} rows", rule, f"{cure} Send the rows in several requests.")
 
 
 def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
     cure = "Send a header with the column names, and one line per row."
+    if body.count(b",") > MAX_ROWS * len(columns):
+        rule = f"a request must hold at most {MAX_ROWS:,} rows of the declared columns"
+        raise Unreadable(f"{body.count(b','):,} commas", rule, cure)
     try:
         lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        names, *records = list(lines)
+        names, *records = islice(lines, MAX_ROWS + 2)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         rule = "a request must be CSV in UTF-8 with a header"
         raise Unreadable(str(error), rule, cure) from error
+    _check_rows(len(records), cure)
     if len(set(names)) < len(names) or any(len(record) != len(names) for record in records):
         rule = "the header must name each column once, and each line must hold one value per column"
         raise Unreadable(f"{len(names)} columns", rule, cure)
@@ -189,7 +185,7 @@ def _write_invocation(answer: Answer) -> dict[str, Any]:
 
 
 def _read_infer(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
-    asked = _object(body)
+    asked = _object(body, columns, _TENSOR)
     inputs, outputs = asked.get("inputs"), asked.get("outputs")
     unknown = sorted(set(asked) - {"id", "inputs", "outputs", "parameters"})
     if not isinstance(inputs, list) or not inputs or unknown:

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from pipeline.columns import Matrix
 from pipeline.config import Categorical, Columns
 from pipeline.data.captures import Layout, Unseen
 from pipeline.errors import RegistryError
 from pipeline.serving import requests
-from pipeline.serving.requests import Request, Row
+from pipeline.serving.requests import Contract, Row
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
 from pipeline.training.model import Model, Predictions
@@ -55,8 +54,8 @@ class ServedVersion:
         The registered model and its version.
     model : Model
         The model with its declared columns and known labels.
-    request : TypeAdapter
-        Reads and checks requests by the declared contract.
+    contract : Contract
+        What requests must hold.
     example : dict
         A golden row that the contract accepts, as an example for clients.
     trained_until : str
@@ -70,7 +69,7 @@ class ServedVersion:
     name: str
     version: str
     model: Model
-    request: TypeAdapter[Request]
+    contract: Contract
     example: Row
     trained_until: str
     steps: NDArray[np.float64]
@@ -100,7 +99,7 @@ class ServedVersion:
             name=str(manifest["name"]),
             version=str(manifest["version"]),
             model=model,
-            request=requests.request_type(model.columns),
+            contract=Contract.of(model.columns, model.categories),
             example=rows[0],
             trained_until=str(manifest.get("until", "")),
             steps=_steps(model.task, golden.predictions),
@@ -134,7 +133,7 @@ class ServedVersion:
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         """Check that golden rows, sent as requests, are predicted as they were at training."""
-        accepted = self.request.validate_json(json.dumps({"rows": rows}))["rows"]
+        accepted = self.contract.request.validate_json(json.dumps({"rows": rows}))["rows"]
         few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
         close = np.ones(len(accepted), dtype=bool)
         for parts in ([accepted], few):  # many rows and few rows are predicted by different code
