@@ -122,8 +122,13 @@ class Serving(Section):
     max_requests: int = Field(default=64, ge=1)
     """Long requests that wait or are worked on; clients of further ones are asked to retry. Short
     requests are answered at once."""
+    max_connections: int = Field(default=512, ge=1)
+    """Connections that are open at once; further ones are refused."""
+    max_client_connections: int = Field(default=128, ge=1)
+    """Connections from one address; set it to `max_connections` behind a proxy, which is one."""
     timeout: Length = written("10s")
-    """How long the body of a request may take to arrive."""
+    """How long a client may take to send the headers of a request, to send its body, and to take
+    its answer."""
     captures: Path | None = None
     """The SQLite file of captured predictions; empty: a file in `tracking.folder`."""
     capture: Literal["required", "best_effort"] = "required"

@@ -25,7 +25,7 @@ from pipeline.serving.answering import Refused, Scored, score
 from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
-from pipeline.serving.guard import Guard, read_body
+from pipeline.serving.guard import Guard
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
 from pipeline.serving.problems import Found, Problem
@@ -94,7 +94,6 @@ class _Api:
     def __init__(self, state: ServingState, captures: Captures | None, options: Serving) -> None:
         self.state, self.captures, self.options = state, captures, options
         self.metrics = Metrics(state, captures)
-        self.timeout = options.timeout.total_seconds()
         self.waiting = 0
         self.label_type = lru_cache(labels.label_type)
 
@@ -106,12 +105,6 @@ class _Api:
             sentence = "No champion is loaded yet; retry shortly."
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
         return served
-
-    async def body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """Read the whole body of a request, within the limits of the options."""
-        return await read_body(
-            headers, receive, max_bytes=self.options.max_bytes, seconds=self.timeout
-        )
 
     async def run(self, work: Callable[[], T], body: bytes) -> T:
         """Do the work of a request, in a thread if its body is long.
@@ -153,8 +146,7 @@ class _Api:
 
     async def labels(self, request: Request) -> Response:
         """Store labels of predicted rows, by the keys of the rows."""
-        headers, served = dict(request.scope["headers"]), self.served
-        body = await self.body(headers, request.receive)
+        served, body = self.served, request.scope["body"]
         if self.captures is None:
             sentence = "This server stores no labels, because serving.captures names no file."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
@@ -270,8 +262,7 @@ class _Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         api, request_id = self._api, uuid4().hex
-        headers = dict(scope["headers"])
-        body = await api.body(headers, receive)
+        headers, body = dict(scope["headers"]), scope["body"]
         name = scope.get("path_params", {}).get("name")
         served = api.served if name is None else api.named(name)
         work = partial(self._answer, served, headers, body, request_id)

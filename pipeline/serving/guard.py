@@ -12,11 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.config import Serving
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.responses import Failed, broken, failed
+from pipeline.serving.responses import Failed, broken, failed_response
 
 _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Routes of probes, which are answered without a token."""
+MOST_HELD = 6
+"""Longest bodies that are held in memory at once, or as many bytes of shorter ones."""
 
 
 class Guard:
@@ -48,6 +50,9 @@ class Guard:
         self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
         token = options.token
         self._token = None if token is None else token.get_secret_value().encode()
+        self._max_bytes = options.max_bytes
+        self._seconds = options.timeout.total_seconds()
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, as ASGI defines it."""
@@ -61,21 +66,24 @@ class Guard:
             status = message.get("status", status)
             await send(message)
 
+        body = None
         try:
             self._admit(scope)
             app = self._app
             if scope["method"] == "POST":
                 app = scope["endpoint"] = self._direct.get(scope["path"], app)
+                body = scope["body"] = await self._body(scope, receive)
             await app(scope, receive, watched)
         except Failed as error:
-            response = await failed(Request(scope), error)
-            await response(scope, receive, watched)
+            # A body that was not read may be long: its connection is of no more use.
+            await failed_response(error, close=body is None)(scope, receive, watched)
         except Exception as error:  # noqa: BLE001 -- it is answered, without its trace
             _LOG.exception("A request to %s failed.", scope["path"])
             if not status:
                 response = await broken(Request(scope), error)
                 await response(scope, receive, watched)
         finally:
+            self._held -= len(body or b"")
             route = self._names.get(scope.get("endpoint", watched), "(none)")
             self._metrics.answered(route, status)
 
@@ -87,6 +95,44 @@ class Guard:
             sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
             raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
 
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read the whole body of a request, within the limits of one and of all bodies."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
+                raise _too_long(self._max_bytes)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    part = message.get("body", b"")
+                    parts.append(part)
+                    size += len(part)
+                    self._held += len(part)
+                    self._check(message, size)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            self._held -= size
+            sentence = f"The body did not arrive within {self._seconds:g} seconds."
+            raise Failed(HTTPStatus.REQUEST_TIMEOUT, sentence) from error
+        except BaseException:
+            self._held -= size
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check(self, message: Message, size: int) -> None:
+        """Refuse a body that is cut off, too long, or one too many to hold."""
+        if message["type"] == "http.disconnect":
+            sentence = "The request ended before its body was complete."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        if size > self._max_bytes:
+            raise _too_long(self._max_bytes)
+        if self._held > MOST_HELD * self._max_bytes:
+            sentence = "The server is busy with long requests; retry in a second."
+            raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+
 
 def _sends(token: bytes, scope: Scope) -> bool:
     """Whether a request sends the token, as RFC 6750 says."""
@@ -95,49 +141,6 @@ def _sends(token: bytes, scope: Scope) -> bool:
             scheme, _, given = value.partition(b" ")
             return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(b" "), token)
     return False
-
-
-async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, seconds: float
-) -> bytes:
-    """Read the whole body of a request.
-
-    Parameters
-    ----------
-    headers : mapping of bytes to bytes
-        Headers of the request, names in lower case.
-    receive : callable
-        Gives the ASGI messages of the request.
-    max_bytes : int
-        Longest body that is read.
-    seconds : float
-        How long the body may take to arrive.
-
-    Raises
-    ------
-    Failed
-        If the body is too long, too slow, or cut off.
-    """
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_long(max_bytes)
-    parts: list[bytes] = []
-    size, more = 0, True
-    try:
-        async with asyncio.timeout(seconds):
-            while more:
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > max_bytes:
-                    raise _too_long(max_bytes)
-                more = message.get("more_body", False)
-    except TimeoutError as error:
-        sentence = f"The body did not arrive within {seconds:g} seconds."
-        raise Failed(HTTPStatus.REQUEST_TIMEOUT, sentence) from error
-    if message["type"] == "http.disconnect":
-        raise Failed(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete.")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_long(max_bytes: int) -> Failed:

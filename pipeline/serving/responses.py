@@ -50,9 +50,16 @@ def refusal(found: Found, request_id: str) -> Response:
 
 
 async def failed(_: Request, error: Exception) -> Response:
-    """Answer a request that raised `Failed`."""
+    """Answer a request whose endpoint raised `Failed`."""
     assert isinstance(error, Failed)  # noqa: S101 -- registered for this class only
-    headers = {"retry-after": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return failed_response(error, close=False)
+
+
+def failed_response(error: Failed, *, close: bool) -> Response:
+    """Answer that ends a request, and its connection as well if `close`."""
+    headers = {"connection": "close"} if close else {}
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = "1"
     return json_response({"error": error.sentence}, error.status, headers)
 
 

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -19,6 +18,7 @@ from pipeline.config import ENV_PREFIX, Serving, Settings
 from pipeline.errors import ConfigError, RedactedRecord
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
+from pipeline.serving.connections import Server
 from pipeline.serving.follower import Follower, ServingState, load_exported
 
 
@@ -157,11 +157,6 @@ def _check_address(options: Serving) -> None:
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
     app = create_app(state=state, captures=captures, options=options)
     gc.freeze()  # what is here stays; collections need not look at it again and again
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    # Uvicorn warns of each request that is not HTTP, which would fill the log under an attack.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
+    Server(app, options).run()

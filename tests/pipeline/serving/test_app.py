@@ -13,7 +13,7 @@ from pipeline.config import Serving
 from pipeline.data.captures import read_captures, read_labels, read_refusals
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import EVERY, Captures
-from pipeline.serving.follower import ServingState, load_exported
+from pipeline.serving.follower import ServingState
 from pipeline.serving.problems import MAX_ROWS, MOST_PROBLEMS
 
 pytestmark = pytest.mark.anyio
@@ -33,13 +33,6 @@ def path(tmp_path):
 def captures(path):
     with Captures(path) as captures:
         yield captures
-
-
-@pytest.fixture
-def state(bundle):
-    state = ServingState()
-    load_exported(bundle, state)
-    return state
 
 
 TENSOR = {"name": "temp", "shape": [1], "datatype": "FP64", "data": [1]}

@@ -8,7 +8,6 @@ import pytest
 from pipeline.config import Categorical, Serving
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
-from pipeline.serving.follower import ServingState, load_exported
 from pipeline.serving.requests import Contract
 
 pytestmark = pytest.mark.anyio
@@ -35,13 +34,6 @@ HUGE = {
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-@pytest.fixture
-def state(bundle):
-    state = ServingState()
-    load_exported(bundle, state)
-    return state
 
 
 def client_of(state, captures=None, **options):
