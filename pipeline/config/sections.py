@@ -1,5 +1,6 @@
 """The other sections: training, promotion, monitoring, alerts, serving and tracking."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,6 +114,15 @@ class Serving(Section):
     token: SecretStr | None = None
     """Token that requests must carry, `Authorization: Bearer ...`; empty: none is asked for.
     Better set as HOLDFAST__SERVING__TOKEN than in a file."""
+
+    @field_validator("token")
+    @classmethod
+    def _is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            message = "must be printable ASCII without blanks, or unset for an API without a token"
+            raise ValueError(message)
+        return token
+
     poll: Length = written("10s")
     """How often the registry is asked for its champion."""
     bad_rows: Literal["request", "row"] = "request"

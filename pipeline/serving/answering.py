@@ -51,6 +51,7 @@ def score(
     content_type: str,
     request_id: str,
     bad_rows: Literal["request", "row"],
+    explain: bool = False,
 ) -> Scored:
     """Predict the rows of a request.
 
@@ -68,6 +69,8 @@ def score(
         Identifies the request; keys of rows start with it where the caller sent none.
     bad_rows : str
         Whether a bad row refuses the whole ``request`` or only its own ``row``.
+    explain : bool
+        Whether the answer lists the values outside of the training rows.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def score(
         found = served.contract.problems(given, every_row=bad_rows == "row")
         if bad_rows == "request" or found.whole:
             raise Refused(found) from error
-        return _score_good_rows(served, given, found, asked, request_id)
+        return _score_good_rows(served, given, found, asked, request_id, explain=explain)
     rows = request["rows"]
     predicted, keys = served.predict(rows), request.get("keys")
     answer = Answer(
@@ -100,6 +103,7 @@ def score(
         request_id=request_id,
         problems=[],
         asked=asked,
+        outside=served.outside(predicted, range(len(rows))) if explain else None,
     )
     return Scored(answer, predicted, keys)
 
@@ -120,7 +124,13 @@ def _read_again(body: bytes, contract: Contract) -> Any:
 
 
 def _score_good_rows(
-    served: ServedVersion, given: Request, found: Found, asked: object, request_id: str
+    served: ServedVersion,
+    given: Request,
+    found: Found,
+    asked: object,
+    request_id: str,
+    *,
+    explain: bool,
 ) -> Scored:
     """Predict the rows without a problem; predictions of the others are None."""
     n = len(given["rows"])
@@ -144,6 +154,7 @@ def _score_good_rows(
         request_id=request_id,
         problems=found.problems,
         asked=asked,
+        outside=served.outside(predicted, good) if explain else None,
     )
     return Scored(answer, predicted, accepted["keys"])
 

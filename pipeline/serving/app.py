@@ -20,16 +20,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.config import Serving
 from pipeline.errors import UnavailableError
-from pipeline.serving import labels, protocols
+from pipeline.serving import labels
 from pipeline.serving.answering import Refused, Scored, score
 from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
 from pipeline.serving.guard import Guard
+from pipeline.serving.inference import INFERENCE, metadata
+from pipeline.serving.invocations import INVOCATIONS
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
 from pipeline.serving.problems import Found, Problem
-from pipeline.serving.protocols import Protocol
+from pipeline.serving.protocols import NATIVE, Protocol
 from pipeline.serving.responses import (
     HEADERS,
     Failed,
@@ -44,7 +46,8 @@ from pipeline.serving.served_version import ServedVersion
 _LONG = ThreadPoolExecutor(2, "long")
 """Threads for long bodies: half of their time holds the interpreter, so more would not help."""
 T = TypeVar("T")
-_INFER = "/v2/models/{name}/infer"
+_MODEL = "/v2/models/{name}"
+_VERSION = "/v2/models/{name}/versions/{version}"
 
 
 def create_app(*, state: ServingState, captures: Captures | None, options: Serving) -> ASGIApp:
@@ -61,12 +64,13 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
     """
     api = _Api(state, captures, options)
     direct: dict[str, ASGIApp] = {
-        "/predict": _Predict(api, protocols.NATIVE),
-        "/invocations": _Predict(api, protocols.INVOCATIONS),
+        "/predict": _Predict(api, NATIVE),
+        "/invocations": _Predict(api, INVOCATIONS),
     }
+    infer = _Predict(api, INFERENCE)
     routes = [
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in direct.items()),
-        Route(_INFER, _Predict(api, protocols.INFERENCE), methods=["POST"]),
+        *(Route(f"{model}/infer", infer, methods=["POST"]) for model in (_MODEL, _VERSION)),
         Route("/labels", api.labels, methods=["POST"]),
         Route("/live", api.live),
         Route("/ready", api.ready),
@@ -78,11 +82,12 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
         Route("/v2", api.server),
         Route("/v2/health/live", api.live),
         Route("/v2/health/ready", api.ready),
-        Route("/v2/models/{name}", api.model),
-        Route("/v2/models/{name}/ready", api.model),
+        *(Route(model, api.model) for model in (_MODEL, _VERSION)),
+        *(Route(f"{model}/ready", api.model) for model in (_MODEL, _VERSION)),
     ]
     handlers = {Failed: failed, HTTPException: no_route, Exception: broken}
     app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect names whatever host the caller sent
     # Where several routes share an endpoint, answers count under the first of them.
     names = {route.endpoint: route.path for route in reversed(routes)}
     return Guard(app, options=options, metrics=api.metrics, direct=direct, names=names)
@@ -158,10 +163,10 @@ class _Api:
             self.refuse(request.scope, served, given.problems, request_id=name, body=body)
             return refusal(given, name)
         try:
-            await asyncio.to_thread(self.captures.label, list(given.items()), at=_now())
+            unknown = await asyncio.to_thread(self.captures.label, list(given.items()), at=_now())
         except UnavailableError as error:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        return json_response({"stored": len(given)})
+        return json_response({"stored": len(given), "unknown": unknown})
 
     async def live(self, _: Request) -> Response:
         """Say that the process answers."""
@@ -222,16 +227,19 @@ class _Api:
 
     async def model(self, request: Request) -> Response:
         """Give the model metadata of the Open Inference Protocol, or whether it is ready."""
-        served = self.named(request.path_params["name"])
+        served = self.named(**request.path_params)
         if request.url.path.endswith("/ready"):
             return json_response({"name": served.name, "ready": True})
-        return json_response(protocols.metadata(served.name, served.version, served.model.columns))
+        return json_response(metadata(served.name, served.version, served.model.columns))
 
-    def named(self, name: str) -> ServedVersion:
-        """The served version, if its model has this name."""
+    def named(self, name: str, version: str | None = None) -> ServedVersion:
+        """The served version, if its model has this name and it is this version."""
         served = self.served
         if name != served.name:
             sentence = f"This server has no model {name[:40]!r}. It serves {served.name!r}."
+            raise Failed(HTTPStatus.NOT_FOUND, sentence)
+        if version not in {None, served.version}:
+            sentence = f"Version {version[:40]!r} is not served. Version {served.version!r} is."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
         return served
 
@@ -262,15 +270,21 @@ class _Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         api, request_id = self._api, uuid4().hex
-        headers, body = dict(scope["headers"]), scope["body"]
-        name = scope.get("path_params", {}).get("name")
-        served = api.served if name is None else api.named(name)
-        work = partial(self._answer, served, headers, body, request_id)
+        body, named = scope["body"], scope.get("path_params")
+        served = api.named(**named) if named else api.served
+        work = partial(
+            self._answer,
+            served,
+            body=body,
+            content_type=scope["media"],
+            request_id=request_id,
+            explain=self._explains(scope.get("query_string", b"")),
+        )
         try:
             scored, content = await api.run(work, body)
         except Refused as error:
             api.refuse(scope, served, error.found.problems, request_id=request_id, body=body)
-            await refusal(error.found, request_id)(scope, receive, send)
+            await refusal(error.found, request_id, self._protocol.refused)(scope, receive, send)
             return
         if scored.answer.problems:
             api.refuse(scope, served, scored.answer.problems, request_id=request_id, body=body)
@@ -283,18 +297,18 @@ class _Predict:
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
-    def _answer(
-        self, served: ServedVersion, headers: dict[bytes, bytes], body: bytes, request_id: str
-    ) -> tuple[Scored, bytes]:
-        kind = headers.get(b"content-type", b"").decode("latin-1")
-        scored = score(
-            served,
-            self._protocol,
-            body=body,
-            content_type=kind.partition(";")[0].strip().lower(),
-            request_id=request_id,
-            bad_rows=self._api.options.bad_rows,
-        )
+    def _explains(self, query: bytes) -> bool:
+        """Whether a request asks which of its values are outside of the training rows."""
+        if not query:
+            return False
+        if query != b"explain=ranges" or self._protocol is not NATIVE:
+            sentence = "A query must be empty, or explain=ranges for /predict."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        return True
+
+    def _answer(self, served: ServedVersion, **request: Any) -> tuple[Scored, bytes]:
+        bad_rows = self._api.options.bad_rows
+        scored = score(served, self._protocol, bad_rows=bad_rows, **request)
         return scored, to_json(self._protocol.write(scored.answer))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,8 @@ from pipeline.serving.responses import Failed, broken, failed_response
 _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Routes of probes, which are answered without a token."""
+CSV = frozenset({"/invocations"})
+"""Routes that read CSV besides JSON."""
 MOST_HELD = 6
 """Longest bodies that are held in memory at once, or as many bytes of shorter ones."""
 
@@ -68,11 +71,13 @@ class Guard:
 
         body = None
         try:
-            self._admit(scope)
+            headers = scope["names"] = dict(scope["headers"])
+            self._admit(scope, headers)
             app = self._app
             if scope["method"] == "POST":
                 app = scope["endpoint"] = self._direct.get(scope["path"], app)
-                body = scope["body"] = await self._body(scope, receive)
+                scope["media"] = _media_type(headers, csv=scope["path"] in CSV)
+                body = scope["body"] = await self._body(headers, receive)
             await app(scope, receive, watched)
         except Failed as error:
             # A body that was not read may be long: its connection is of no more use.
@@ -87,19 +92,23 @@ class Guard:
             route = self._names.get(scope.get("endpoint", watched), "(none)")
             self._metrics.answered(route, status)
 
-    def _admit(self, scope: Scope) -> None:
-        scope["trusted"] = self._token is not None and _sends(self._token, scope)
+    def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        scope["trusted"] = self._token is not None and _sends(self._token, headers)
         if scope["path"] in OPEN:
             return
         if self._token is not None and not scope["trusted"]:
             sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
             raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
+        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        if origin is not None and origin not in {b"http://" + host, b"https://" + host}:
+            sentence = "Pages of other sites may not call this API. Call it from a server."
+            raise Failed(HTTPStatus.FORBIDDEN, sentence)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Read the whole body of a request, within the limits of one and of all bodies."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
-                raise _too_long(self._max_bytes)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            raise _too_long(self._max_bytes)
         parts: list[bytes] = []
         size = 0
         try:
@@ -134,13 +143,43 @@ class Guard:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
 
 
-def _sends(token: bytes, scope: Scope) -> bool:
+def _sends(token: bytes, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a request sends the token, as RFC 6750 says."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, given = value.partition(b" ")
-            return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(b" "), token)
-    return False
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(b" "), token)
+
+
+def _media_type(headers: Mapping[bytes, bytes], *, csv: bool) -> str:
+    """Media type of a body; browsers send others without asking, for the pages of any site.
+
+    Raises
+    ------
+    Failed
+        If it is missing or not one that the route reads, or if the body is encoded or binary.
+    """
+    kind, charset = _declared(headers.get(b"content-type", b""))
+    if kind != "application/json" and not (csv and kind == "text/csv"):
+        allowed = "application/json or text/csv" if csv else "application/json"
+        sentence = f"Content-Type must be {allowed}. Got {kind[:80] or 'nothing'!r}."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if charset not in {"", "utf-8", "us-ascii"}:
+        sentence = f"A body must be in UTF-8. Got the charset {charset[:40]!r}."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        sentence = "A body must be sent as it is. Leave Content-Encoding out."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if b"inference-header-content-length" in headers:
+        sentence = "The binary extension of the protocol is not supported. Send tensors as JSON."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    return kind
+
+
+@lru_cache(maxsize=64)
+def _declared(value: bytes) -> tuple[str, str]:
+    """Media type and charset of a Content-Type, in lower case; empty where it has none."""
+    kind, *parameters = value.decode("latin-1").lower().split(";")
+    pairs = dict(one.strip().partition("=")[::2] for one in parameters)
+    return kind.strip(), pairs.get("charset", "").strip('"')
 
 
 def _too_long(max_bytes: int) -> Failed:

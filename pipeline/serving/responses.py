@@ -39,14 +39,14 @@ def json_response(content: Any, status: int = 200, headers: Any = None) -> Respo
     return Response(to_json(content), status, _SAFE | dict(headers or {}), "application/json")
 
 
-def refusal(found: Found, request_id: str) -> Response:
-    """Status 422 with the problems that were found in a request."""
+def refusal(found: Found, request_id: str, status: int = 422) -> Response:
+    """Answer with the problems that were found in a request."""
     n = len(found.problems)
     places = "1 place" if n == 1 else f"{n} places"
     more = " and more" if found.more else ""
     sentence = f"The request breaks the contract in {places}{more}."
     content = {"error": sentence, "problems": found.problems, "request_id": request_id}
-    return json_response(content, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return json_response(content, status)
 
 
 async def failed(_: Request, error: Exception) -> Response:
@@ -60,6 +60,8 @@ def failed_response(error: Failed, *, close: bool) -> Response:
     headers = {"connection": "close"} if close else {}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = "1"
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return json_response({"error": error.sentence}, error.status, headers)
 
 

@@ -15,6 +15,7 @@ from pipeline.config import Categorical, Columns
 from pipeline.data.captures import Layout, Unseen
 from pipeline.errors import RegistryError
 from pipeline.serving import requests
+from pipeline.serving.problems import MOST_PROBLEMS
 from pipeline.serving.requests import Contract, Row
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
@@ -130,6 +131,35 @@ class ServedVersion:
         for row, column, _ in unseen:
             features[row, column] = np.nan
         return Predicted(self._predict(features), features, unseen, outside)
+
+    def outside(self, predicted: Predicted, places: Sequence[int]) -> dict[str, Any]:
+        """Values outside of the training rows: how many by column, and the first of them.
+
+        Parameters
+        ----------
+        predicted : Predicted
+            Rows that were predicted.
+        places : sequence of int
+            Place of each of these rows in its request.
+        """
+        names = list(self.model.columns)
+        labels = [
+            {"row": places[row], "column": names[i], "got": label[:40], "range": None}
+            for row, i, label in predicted.unseen[:MOST_PROBLEMS]
+        ]
+        features = predicted.features  # unseen labels are NaN by now
+        beyond = np.argwhere((features < self._low) | (features > self._high))
+        numbers = [
+            {
+                "row": places[row],
+                "column": names[i],
+                "got": float(features[row, i]),
+                "range": [float(self._low[i]), float(self._high[i])],
+            }
+            for row, i in beyond[:MOST_PROBLEMS].tolist()
+        ]
+        found = sorted([*numbers, *labels], key=lambda one: one["row"])
+        return {"columns": predicted.outside, "values": found[:MOST_PROBLEMS]}
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         """Check that golden rows, sent as requests, are predicted as they were at training."""
