@@ -19,6 +19,7 @@ from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
+from pipeline.training.seals import SEAL, check_seal, seal
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _DATA = Path("data") / "bundle"
@@ -233,11 +234,20 @@ class Registry(Tracking):
                 self.client.delete_registered_model_alias(self.name, alias)
 
     def folder_of(self, number: int) -> Path:
-        """Folder of a version's bundle on local disk, downloaded once."""
+        """Folder of a version's bundle on local disk, downloaded once.
+
+        Raises
+        ------
+        RegistryError
+            If a file was changed since it was registered.
+        """
         version = self.version(number)
         cached = self.folder / "cache" / self.name / version.run_id
+        if cached.exists() and not (cached / SEAL).exists():
+            shutil.rmtree(cached)  # of an older Holdfast, which sealed nothing
         if not cached.exists():
             self._download(version, cached)
+        check_seal(cached)
         return cached
 
     def bundle(self, number: int) -> Bundle:
@@ -258,11 +268,12 @@ class Registry(Tracking):
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{self.name}/{version.number}", dst_path=partial
             )
+            self._check_files(version, sha256_of(Path(path) / _DATA))
             whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
-            self._check_files(version, sha256_of(whole))
             manifest = json.loads((whole / MANIFEST).read_text())
             manifest["version"] = version.number
             (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            seal(whole)
             whole.rename(folder)
 
     def _check_files(self, version: Version, got: str) -> None:

@@ -4,16 +4,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Matrix
 from pipeline.config import Categorical, Columns
 from pipeline.data.captures import Layout, Unseen
-from pipeline.errors import RegistryError
+from pipeline.errors import PipelineError, RegistryError, first_line
 from pipeline.serving import requests
 from pipeline.serving.problems import MOST_PROBLEMS
 from pipeline.serving.requests import Contract, Row
@@ -21,6 +23,7 @@ from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
+from pipeline.training.seals import check_seal
 
 
 class Predicted(NamedTuple):
@@ -88,8 +91,21 @@ class ServedVersion:
         Raises
         ------
         RegistryError
-            If a part is missing or broken, or golden rows are refused or predicted differently.
+            If a part is missing, broken or was changed, or golden rows are refused or predicted
+            differently.
         """
+        check_seal(folder)
+        try:
+            return cls._load(folder)
+        except PipelineError:
+            raise
+        except Exception as error:  # sealed nonsense makes each library raise what it likes
+            got = first_line(error)
+            message = f"The version in {folder} cannot be served ({got}). Export the model again."
+            raise RegistryError(message) from error
+
+    @classmethod
+    def _load(cls, folder: Path) -> "ServedVersion":
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         manifest = _manifest(folder / "manifest.json")
@@ -97,12 +113,12 @@ class ServedVersion:
         low, high = _ranges(model.columns, manifest.get("ranges", {}))
         known = {name: model.categories.get(name) for name in model.columns}
         served = cls(
-            name=str(manifest["name"]),
+            name=manifest["name"],
             version=str(manifest["version"]),
             model=model,
             contract=Contract.of(model.columns, model.categories),
             example=rows[0],
-            trained_until=str(manifest.get("until", "")),
+            trained_until=manifest.get("until", ""),
             steps=_steps(model.task, golden.predictions),
             layout=Layout(model.task, json.dumps(known)),
             _encode=requests.encoder(model.columns, model.categories),
@@ -205,10 +221,24 @@ def _steps(task: str, predictions: Predictions) -> NDArray[np.float64]:
     return tenths if task == "classification" else np.unique(np.quantile(predictions, tenths))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+class _Manifest(TypedDict):
+    name: str
+    version: int | str
+    until: NotRequired[str]
+    ranges: NotRequired[dict[str, tuple[float, float]]]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+
+
+def _manifest(path: Path) -> _Manifest:
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {**manifest, "name": manifest["name"], "version": manifest["version"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path} must hold name and version. Got: {error}. Export the model again."
+        manifest = _MANIFEST.validate_json(path.read_bytes())
+        pd.Timestamp(manifest.get("until", ""))
+    except (OSError, ValueError) as error:
+        message = (
+            f"{path} must hold name and version, and may hold until and ranges. "
+            f"Got: {' '.join(str(error).split())[:200]}. Export the model again."
+        )
         raise RegistryError(message) from error
+    return manifest

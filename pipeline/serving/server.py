@@ -20,6 +20,7 @@ from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.connections import Server
 from pipeline.serving.follower import Follower, ServingState, load_exported
+from pipeline.training.seals import seal
 
 
 class _Environment(BaseSettings):
@@ -84,11 +85,12 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     settings = Settings.load(conf)
     registry = Registry(settings.name, settings.tracking, settings.conf)
     number = registry.champion().number
-    kept = shutil.ignore_patterns(
-        *("heldout.parquet", "sample.parquet", "reference.json"),
-        *("targets.json", "baseline.json", "halves", "holdout"),
-    )
-    shutil.copytree(registry.folder_of(number), folder, dirs_exist_ok=True, ignore=kept)
+    source, target = registry.folder_of(number), Path(folder)
+    for part in ("model", "golden"):
+        shutil.rmtree(target / part, ignore_errors=True)  # of an earlier export
+        shutil.copytree(source / part, target / part)
+    shutil.copyfile(source / "manifest.json", target / "manifest.json")
+    seal(target)
     return {"version": number, "folder": folder}
 
 

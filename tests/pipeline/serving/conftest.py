@@ -14,6 +14,7 @@ from pipeline.serving.connections import Server
 from pipeline.serving.follower import ServingState, load_exported
 from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
+from pipeline.training.seals import seal
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,7 @@ def bundle(model, frame, tmp_path):
     ranges = {"hours-per-week": [0, 100], "temp": [-20, 120]}
     manifest = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder)
     return folder
 
 
