@@ -31,6 +31,7 @@ from pipeline.config import Categorical, Columns, Numeric, Settings
 from pipeline.data.captures import read_captures
 from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
+from pipeline.training.seals import seal
 
 PARAMS: Final = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
 LABELS: Final = ("north", "east", "south", "west")
@@ -127,6 +128,7 @@ def export(folder: Path, rows: pd.DataFrame, seed: int) -> Model:
     ranges = {name: [rows[name].min(), rows[name].max()] for name in numbers}
     manifest = {"name": "bench", "version": "1", "ranges": ranges}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder)
     return model
 
 

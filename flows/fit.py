@@ -14,7 +14,7 @@ from flows.steps import check, read, without_set_aside
 from pipeline.config import Numeric, Settings
 from pipeline.data import validation
 from pipeline.data.labels import labelled
-from pipeline.errors import DataError
+from pipeline.errors import DataError, redacted
 from pipeline.monitoring.performance import Baseline
 from pipeline.monitoring.targets import describe_target
 from pipeline.reference import Reference
@@ -78,7 +78,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             rows=rows,
             target=data.target,
             training=training,
-            settings=settings.model_dump_json(indent=1),
+            settings=redacted(settings.model_dump_json(indent=1)),
             tags=tags,
         )
 

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from pipeline.errors import RedactedRecord
+
 OURS: Final = ("flows", "pipeline")
 """Packages whose warnings are printed; those of libraries are in the log file only."""
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -86,6 +88,7 @@ def logged(path: Path, *, verbose: bool, live: bool) -> Iterator[None]:
 
 def _handle(path: Path, terminal: logging.Handler) -> None:
     """Give the root logger a log file and the terminal until this process ends."""
+    logging.setLogRecordFactory(RedactedRecord)
     file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=3, encoding="utf-8")
     for handler in (file, terminal):
         handler.setFormatter(logging.Formatter(FORMAT))

@@ -15,7 +15,13 @@ import psutil
 from rich.console import Console
 
 from flows.logs import logged
-from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+from pipeline.errors import (
+    ConfigError,
+    DataError,
+    PipelineError,
+    UnavailableError,
+    redacted,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -185,5 +191,5 @@ def _explained(error: Exception, log: Path) -> Exception:
             "command again; what was recorded so far stays."
         )
         return UnavailableError(message)
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:500].rstrip(".:")
+    what = redacted(" ".join(f"{type(error).__name__}: {error}".split()))[:500].rstrip(".:")
     return UnexpectedError(f"{what}. The whole traceback is in {log}.")

@@ -1,5 +1,6 @@
 """Steps that several flows share: open a model, read and validate rows."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.config import Settings, Source
 from pipeline.data import sources, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import UnavailableError
+from pipeline.errors import RedactedRecord, UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 
@@ -29,7 +30,8 @@ RETRIES: Final = 5
 
 
 def opened(conf: str) -> tuple[Settings, Registry]:
-    """The settings and the registry of a model's file."""
+    """The settings and the registry of a model's file; from here on, logs hold no secrets."""
+    logging.setLogRecordFactory(RedactedRecord)
     settings = Settings.load(conf)
     return settings, Registry(settings.name, settings.tracking, settings.conf)
 

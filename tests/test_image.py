@@ -19,6 +19,7 @@ from pipeline.config import Categorical, Numeric
 from pipeline.data.captures import read_captures
 from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
+from pipeline.training.seals import seal
 
 pytestmark = pytest.mark.integration
 
@@ -74,6 +75,7 @@ def bundle(tmp_path_factory):
     model.save(folder / "model")
     parity.make(model, rows).save(folder / "golden")
     (folder / "manifest.json").write_text(json.dumps({"name": "flights", "version": "3"}))
+    seal(folder)
     return folder
 
 

@@ -182,7 +182,8 @@ class Load:
             key, row = f"{name}-{i}", self._rows[(thread + i) % len(self._rows)]
             began = time.perf_counter()
             try:
-                connection.request("POST", "/predict", json.dumps({"rows": [row], "keys": [key]}))
+                body = json.dumps({"rows": [row], "keys": [key]})
+                connection.request("POST", "/predict", body, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 read = answer.read()
             except (OSError, http.client.HTTPException) as error:

@@ -1,5 +1,6 @@
 """The other sections: training, promotion, monitoring, alerts, serving and tracking."""
 
+import re
 from datetime import datetime, time, tzinfo
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -173,6 +174,15 @@ class Serving(Section):
     token: SecretStr | None = None
     """Token that requests must carry, `Authorization: Bearer ...`; empty: none is asked for.
     Better set as HOLDFAST__SERVING__TOKEN than in a file."""
+
+    @field_validator("token")
+    @classmethod
+    def _is_sendable(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            message = "must be printable ASCII without blanks, or unset for an API without a token"
+            raise ValueError(message)
+        return token
+
     poll: Length = written("10s")
     """How often the registry is asked for its champion."""
     bad_rows: Literal["request", "row"] = "request"
@@ -180,9 +190,15 @@ class Serving(Section):
     max_bytes: int = Field(default=8_000_000, ge=1_000)
     """Longest body of a request."""
     max_requests: int = Field(default=64, ge=1)
-    """Requests answered at once; clients of further requests are asked to retry."""
+    """Long requests that wait or are worked on; clients of further ones are asked to retry. Short
+    requests are answered at once."""
+    max_connections: int = Field(default=512, ge=1)
+    """Connections that are open at once; further ones are refused."""
+    max_client_connections: int = Field(default=128, ge=1)
+    """Connections from one address; set it to `max_connections` behind a proxy, which is one."""
     timeout: Length = written("10s")
-    """How long the body of a request may take to arrive."""
+    """How long a client may take to send the headers of a request, to send its body, and to take
+    its answer."""
     captures: Path | None = None
     """The SQLite file of captured predictions; empty: a file in `tracking.folder`."""
     capture: Literal["required", "best_effort"] = "required"

@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS answers (
     predictions BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at);
+CREATE INDEX IF NOT EXISTS answers_by_request ON answers (request_id);
+CREATE TABLE IF NOT EXISTS keys (
+    key TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refusals (
     at INTEGER NOT NULL,
     request_id TEXT NOT NULL,

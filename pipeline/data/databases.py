@@ -13,8 +13,14 @@ import sqlalchemy as sa
 from pipeline.columns import require
 from pipeline.config import SqlSource
 from pipeline.data.declared import Declared, with_texts
-from pipeline.data.files import Window, first_line
-from pipeline.errors import ConfigError, DataError, PipelineError, UnavailableError
+from pipeline.data.files import Window
+from pipeline.errors import (
+    ConfigError,
+    DataError,
+    PipelineError,
+    UnavailableError,
+    first_line,
+)
 
 Bounds = dict[str, datetime | str | float | bytes]
 _FIRST, _LAST = pd.Timestamp("1677-09-22"), pd.Timestamp("2262-04-11")

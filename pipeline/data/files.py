@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
 from pipeline.data.declared import Declared, as_numbers, with_texts
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet", ".pq")
@@ -87,11 +87,6 @@ def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[
         raise DataError(message)
     rows = pd.concat(frames, ignore_index=True)
     return rows, len(rows) < sum(total for _, total in parts)
-
-
-def first_line(error: BaseException | None) -> str:
-    """Shorten an error message to its first line, without the full stop."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160].rstrip(".")
 
 
 def _find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str, str | None]]]]:

@@ -28,7 +28,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
 from pipeline import config
-from pipeline.errors import RegistryError, UnavailableError
+from pipeline.errors import RegistryError, UnavailableError, first_line
 from pipeline.registry import locks, stores
 
 _LONGEST_METRIC = 250
@@ -41,10 +41,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RestException as error:
-        message = f"MLflow refused a call: {_first_line(error)}. Check the registry."
+        message = f"MLflow refused a call: {first_line(error)}. Check the registry."
         raise RegistryError(message) from error
     except (MlflowException, sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise _translation(_first_line(error)) from error
+        raise _translation(first_line(error)) from error
 
 
 def _translation(text: str) -> RegistryError | UnavailableError:
@@ -73,10 +73,6 @@ def _environment_kept(*names: str) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
 
 
 class Tracking:

@@ -19,6 +19,7 @@ from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
+from pipeline.training.seals import is_sealed, seal
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SUBSTITUTE = "substitute"
@@ -269,9 +270,17 @@ class Registry(Tracking):
                 self.client.delete_registered_model_alias(self.name, alias)
 
     def folder_of(self, number: int) -> Path:
-        """Folder of a version's bundle on local disk, downloaded once."""
+        """Folder of a version's bundle on local disk, downloaded once, and again if it is damaged.
+
+        Raises
+        ------
+        RegistryError
+            If MLflow does not have the files that were registered.
+        """
         version = self.version(number)
         cached = self.folder / "cache" / self.name / version.run_id
+        if cached.exists() and not is_sealed(cached):
+            shutil.rmtree(cached)
         if not cached.exists():
             self._download(version, cached)
         return cached
@@ -306,11 +315,12 @@ class Registry(Tracking):
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=partial)
             if not (Path(path) / _DATA).is_dir():
                 raise RegistryError(self._files_gone(version))
+            self._check_files(version, sha256_of(Path(path) / _DATA))
             whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
-            self._check_files(version, sha256_of(whole))
             manifest = json.loads((whole / MANIFEST).read_text())
             manifest["version"] = version.number
             (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            seal(whole)
             whole.rename(folder)
 
     def _files_gone(self, version: Version) -> str:

@@ -1,13 +1,13 @@
 """Reads and checks a request, and predicts its rows or refuses it with every problem."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
-from pipeline.serving import requests
-from pipeline.serving.protocols import Answer, Protocol, Unreadable
-from pipeline.serving.requests import Problem, Request
+from pipeline.serving.bodies import check_amount, check_keys, read_json
+from pipeline.serving.problems import SHAPE, Found, Unreadable
+from pipeline.serving.protocols import Answer, Protocol
+from pipeline.serving.requests import Contract, Request
 from pipeline.serving.served_version import Predicted, ServedVersion
 
 
@@ -16,13 +16,13 @@ class Refused(Exception):  # noqa: N818 -- an answer, not an error
 
     Attributes
     ----------
-    problems : list of Problem
-        Every problem of the request.
+    found : Found
+        The problems of the request.
     """
 
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(f"{len(problems)} problems")
-        self.problems = problems
+    def __init__(self, found: Found) -> None:
+        super().__init__(f"{len(found.problems)} problems")
+        self.found = found
 
 
 class Scored(NamedTuple):
@@ -51,6 +51,7 @@ def score(
     content_type: str,
     request_id: str,
     bad_rows: Literal["request", "row"],
+    explain: bool = False,
 ) -> Scored:
     """Predict the rows of a request.
 
@@ -68,6 +69,8 @@ def score(
         Identifies the request; keys of rows start with it where the caller sent none.
     bad_rows : str
         Whether a bad row refuses the whole ``request`` or only its own ``row``.
+    explain : bool
+        Whether the answer lists the values outside of the training rows.
 
     Raises
     ------
@@ -77,17 +80,19 @@ def score(
     given, asked = None, None
     try:
         if protocol.read is None:
-            request = served.request.validate_json(body)
+            request = _read(body, served.contract)
         else:
             given, asked = protocol.read(body, content_type, served.model.columns)
-            request = served.request.validate_python(given)
+            request = served.contract.request.validate_python(given)
     except Unreadable as error:
-        raise Refused([error.problem]) from error
+        raise Refused(Found([error.problem])) from error
     except ValidationError as error:
-        problems = requests.problems(error, served.model.columns)
-        if bad_rows == "request" or any(problem.row is None for problem in problems):
-            raise Refused(problems) from error
-        return _score_good_rows(served, given or from_json(body), problems, asked, request_id)
+        if given is None:
+            given = _read_again(body, served.contract)
+        found = served.contract.problems(given, every_row=bad_rows == "row")
+        if bad_rows == "request" or found.whole:
+            raise Refused(found) from error
+        return _score_good_rows(served, given, found, asked, request_id, explain=explain)
     rows = request["rows"]
     predicted, keys = served.predict(rows), request.get("keys")
     answer = Answer(
@@ -98,25 +103,46 @@ def score(
         request_id=request_id,
         problems=[],
         asked=asked,
+        outside=served.outside(predicted, range(len(rows))) if explain else None,
     )
     return Scored(answer, predicted, keys)
 
 
+def _read(body: bytes, contract: Contract) -> Request:
+    """Read a request of our own protocol, which is checked while it is read."""
+    check_amount(body, len(contract.columns), SHAPE)
+    request = contract.request.validate_json(body)
+    check_keys(body, len(request) + sum(map(len, request["rows"])), SHAPE)
+    return request
+
+
+def _read_again(body: bytes, contract: Contract) -> Any:
+    try:
+        return read_json(body, len(contract.columns), SHAPE)
+    except Unreadable as error:
+        raise Refused(Found([error.problem])) from error
+
+
 def _score_good_rows(
-    served: ServedVersion, given: Request, problems: list[Problem], asked: object, request_id: str
+    served: ServedVersion,
+    given: Request,
+    found: Found,
+    asked: object,
+    request_id: str,
+    *,
+    explain: bool,
 ) -> Scored:
     """Predict the rows without a problem; predictions of the others are None."""
-    bad = {problem.row for problem in problems}
     n = len(given["rows"])
-    good = [i for i in range(n) if i not in bad]
+    good = [i for i in range(n) if i not in found.bad]
     if not good:
-        raise Refused(problems)
+        raise Refused(found)
     keys = given.get("keys") or _keys(request_id, range(n))
     accepted = {
         "rows": [given["rows"][i] for i in good],
         "keys": [keys[i] for i in good],
     }
-    predicted = served.predict(served.request.validate_python(accepted)["rows"])
+    predicted = served.predict(served.contract.request.validate_python(accepted)["rows"])
     predictions: list[float | None] = [None] * n
     for i, prediction in zip(good, predicted.predictions.tolist(), strict=True):
         predictions[i] = prediction
@@ -126,8 +152,9 @@ def _score_good_rows(
         name=served.name,
         version=served.version,
         request_id=request_id,
-        problems=problems,
+        problems=found.problems,
         asked=asked,
+        outside=served.outside(predicted, good) if explain else None,
     )
     return Scored(answer, predicted, accepted["keys"])
 

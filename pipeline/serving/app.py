@@ -2,14 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import lru_cache, partial
 from http import HTTPStatus
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pandas as pd
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,18 +20,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.config import Serving
 from pipeline.errors import UnavailableError
-from pipeline.serving import labels, protocols
+from pipeline.serving import labels
 from pipeline.serving.answering import Refused, Scored, score
+from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
-from pipeline.serving.guard import Guard, read_body
+from pipeline.serving.guard import Guard
+from pipeline.serving.inference import INFERENCE, metadata
+from pipeline.serving.invocations import INVOCATIONS
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
-from pipeline.serving.protocols import Protocol
-from pipeline.serving.requests import Problem
+from pipeline.serving.problems import Found, Problem
+from pipeline.serving.protocols import NATIVE, Protocol
 from pipeline.serving.responses import (
     HEADERS,
-    MOST_PROBLEMS,
     Failed,
     broken,
     failed,
@@ -41,11 +43,11 @@ from pipeline.serving.responses import (
 )
 from pipeline.serving.served_version import ServedVersion
 
-INLINE = 50_000
-"""Longest body in bytes that is answered without a thread of its own."""
 _LONG = ThreadPoolExecutor(2, "long")
-"""Threads for longer bodies: half of their time holds the interpreter, so more would not help."""
-_INFER = "/v2/models/{name}/infer"
+"""Threads for long bodies: half of their time holds the interpreter, so more would not help."""
+T = TypeVar("T")
+_MODEL = "/v2/models/{name}"
+_VERSION = "/v2/models/{name}/versions/{version}"
 
 
 def create_app(*, state: ServingState, captures: Captures | None, options: Serving) -> ASGIApp:
@@ -62,12 +64,13 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
     """
     api = _Api(state, captures, options)
     direct: dict[str, ASGIApp] = {
-        "/predict": _Predict(api, protocols.NATIVE),
-        "/invocations": _Predict(api, protocols.INVOCATIONS),
+        "/predict": _Predict(api, NATIVE),
+        "/invocations": _Predict(api, INVOCATIONS),
     }
+    infer = _Predict(api, INFERENCE)
     routes = [
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in direct.items()),
-        Route(_INFER, _Predict(api, protocols.INFERENCE), methods=["POST"]),
+        *(Route(f"{model}/infer", infer, methods=["POST"]) for model in (_MODEL, _VERSION)),
         Route("/labels", api.labels, methods=["POST"]),
         Route("/live", api.live),
         Route("/ready", api.ready),
@@ -79,11 +82,12 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
         Route("/v2", api.server),
         Route("/v2/health/live", api.live),
         Route("/v2/health/ready", api.ready),
-        Route("/v2/models/{name}", api.model),
-        Route("/v2/models/{name}/ready", api.model),
+        *(Route(model, api.model) for model in (_MODEL, _VERSION)),
+        *(Route(f"{model}/ready", api.model) for model in (_MODEL, _VERSION)),
     ]
     handlers = {Failed: failed, HTTPException: no_route, Exception: broken}
     app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect names whatever host the caller sent
     # Where several routes share an endpoint, answers count under the first of them.
     names = {route.endpoint: route.path for route in reversed(routes)}
     return Guard(app, options=options, metrics=api.metrics, direct=direct, names=names)
@@ -95,7 +99,7 @@ class _Api:
     def __init__(self, state: ServingState, captures: Captures | None, options: Serving) -> None:
         self.state, self.captures, self.options = state, captures, options
         self.metrics = Metrics(state, captures)
-        self.timeout = options.timeout.total_seconds()
+        self.waiting = 0
         self.label_type = lru_cache(labels.label_type)
 
     @property
@@ -107,11 +111,21 @@ class _Api:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
         return served
 
-    async def body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """Read the whole body of a request, within the limits of the options."""
-        return await read_body(
-            headers, receive, max_bytes=self.options.max_bytes, seconds=self.timeout
-        )
+    async def run(self, work: Callable[[], T], body: bytes) -> T:
+        """Do the work of a request, in a thread if its body is long.
+
+        Short ones are done at once, so that long ones never make them wait for their turn.
+        """
+        if not is_long(body):
+            return work()
+        if self.waiting >= self.options.max_requests:
+            sentence = "The server is busy with long requests; retry in a second."
+            raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_LONG, work)
+        finally:
+            self.waiting -= 1
 
     def refuse(
         self,
@@ -120,60 +134,63 @@ class _Api:
         problems: list[Problem],
         *,
         request_id: str,
-        route: str,
         body: bytes,
     ) -> None:
         """Count and store a refused request."""
         self.metrics.refused(served, problems)
         if self.captures is not None:
-            listed = [asdict(problem) for problem in problems[:MOST_PROBLEMS]]
             self.captures.refusal(
                 at=_now(),
                 request_id=request_id,
                 version=served.version,
-                route=route,
+                route=scope["path"],
                 caller=_caller(scope),
-                problems=to_json(listed).decode(),
+                problems=to_json(problems).decode(),
                 body=body,
             )
 
     async def labels(self, request: Request) -> Response:
         """Store labels of predicted rows, by the keys of the rows."""
-        headers, served = dict(request.scope["headers"]), self.served
-        body = await self.body(headers, request.receive)
+        served, body = self.served, request.scope["body"]
         if self.captures is None:
             sentence = "This server stores no labels, because serving.captures names no file."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
         task = served.model.task
+        read = partial(labels.read_labels, body, task, self.label_type(task))
+        given = await self.run(read, body)
+        if isinstance(given, Found):
+            name = uuid4().hex
+            self.refuse(request.scope, served, given.problems, request_id=name, body=body)
+            return refusal(given, name)
         try:
-            given = self.label_type(task).validate_json(body)["labels"]
-        except ValidationError as error:
-            problems = labels.problems(error, task)
-            request_id = uuid4().hex
-            self.refuse(
-                request.scope, served, problems, request_id=request_id, route="/labels", body=body
-            )
-            return refusal(problems, request_id)
-        try:
-            pairs = [(label["key"], label["target"]) for label in given]
-            await asyncio.to_thread(self.captures.label, pairs, at=_now())
+            unknown = await asyncio.to_thread(self.captures.label, list(given.items()), at=_now())
         except UnavailableError as error:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        return json_response({"stored": len(given)})
+        return json_response({"stored": len(given), "unknown": unknown})
 
     async def live(self, _: Request) -> Response:
         """Say that the process answers."""
         return json_response({"status": "live"})
 
-    async def ready(self, _: Request) -> Response:
-        """Say whether requests should be sent here, and list all problems either way."""
-        capture = "" if self.captures is None else self.captures.problem
-        problems = [problem for problem in (self.state.problem, capture) if problem]
-        unusable = bool(capture) and self.options.capture == "required"
-        if self.state.served is None or unusable:
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            return json_response({"status": "not ready", "problems": problems}, status)
-        return json_response({"status": "ready", "problems": problems})
+    async def ready(self, request: Request) -> Response:
+        """Say whether requests should be sent here, with codes of all problems either way.
+
+        Their sentences name files and servers, so that only callers with the token read them.
+        """
+        state, capture = self.state, "" if self.captures is None else self.captures.problem
+        away = "registry" if state.reachable is False else "champion"
+        found = {
+            code: text for code, text in ((away, state.problem), ("captures", capture)) if text
+        }
+        ready = state.served is not None and not (capture and self.options.capture == "required")
+        content: dict[str, Any] = {
+            "status": "ready" if ready else "not ready",
+            "problems": list(found),
+        }
+        if request.scope["trusted"]:
+            content["details"] = list(found.values())
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_response(content, status)
 
     async def version(self, _: Request) -> Response:
         """Name the served version, and when it was trained and loaded."""
@@ -210,16 +227,19 @@ class _Api:
 
     async def model(self, request: Request) -> Response:
         """Give the model metadata of the Open Inference Protocol, or whether it is ready."""
-        served = self.named(request.path_params["name"])
+        served = self.named(**request.path_params)
         if request.url.path.endswith("/ready"):
             return json_response({"name": served.name, "ready": True})
-        return json_response(protocols.metadata(served.name, served.version, served.model.columns))
+        return json_response(metadata(served.name, served.version, served.model.columns))
 
-    def named(self, name: str) -> ServedVersion:
-        """The served version, if its model has this name."""
+    def named(self, name: str, version: str | None = None) -> ServedVersion:
+        """The served version, if its model has this name and it is this version."""
         served = self.served
         if name != served.name:
             sentence = f"This server has no model {name[:40]!r}. It serves {served.name!r}."
+            raise Failed(HTTPStatus.NOT_FOUND, sentence)
+        if version not in {None, served.version}:
+            sentence = f"Version {version[:40]!r} is not served. Version {served.version!r} is."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
         return served
 
@@ -250,45 +270,46 @@ class _Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         api, request_id = self._api, uuid4().hex
-        headers = dict(scope["headers"])
-        body = await api.body(headers, receive)
-        name = scope.get("path_params", {}).get("name")
-        served = api.served if name is None else api.named(name)
-        refused = {"request_id": request_id, "route": scope["path"], "body": body}
+        body, named = scope["body"], scope.get("path_params")
+        served = api.named(**named) if named else api.served
+        work = partial(
+            self._answer,
+            served,
+            body=body,
+            content_type=scope["media"],
+            request_id=request_id,
+            explain=self._explains(scope.get("query_string", b"")),
+        )
         try:
-            scored = await self._score(served, headers, body, request_id)
+            scored, content = await api.run(work, body)
         except Refused as error:
-            api.refuse(scope, served, error.problems, **refused)
-            await refusal(error.problems, request_id)(scope, receive, send)
+            api.refuse(scope, served, error.found.problems, request_id=request_id, body=body)
+            await refusal(error.found, request_id, self._protocol.refused)(scope, receive, send)
             return
         if scored.answer.problems:
-            api.refuse(scope, served, scored.answer.problems, **refused)
+            api.refuse(scope, served, scored.answer.problems, request_id=request_id, body=body)
         seconds = time.perf_counter() - began
         api.metrics.predicted(served, scored.predicted, seconds)
         if api.captures is not None:
             _capture(api.captures, served, scored, seconds)
-        content = to_json(self._protocol.write(scored.answer))
         length = (b"content-length", b"%d" % len(content))
         start = {"type": "http.response.start", "status": 200, "headers": [*HEADERS, length]}
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
-    async def _score(
-        self, served: ServedVersion, headers: dict[bytes, bytes], body: bytes, request_id: str
-    ) -> Scored:
-        kind = headers.get(b"content-type", b"").decode("latin-1")
-        run = partial(
-            score,
-            served,
-            self._protocol,
-            body=body,
-            content_type=kind.partition(";")[0].strip().lower(),
-            request_id=request_id,
-            bad_rows=self._api.options.bad_rows,
-        )
-        if len(body) <= INLINE:
-            return run()
-        return await asyncio.get_running_loop().run_in_executor(_LONG, run)
+    def _explains(self, query: bytes) -> bool:
+        """Whether a request asks which of its values are outside of the training rows."""
+        if not query:
+            return False
+        if query != b"explain=ranges" or self._protocol is not NATIVE:
+            sentence = "A query must be empty, or explain=ranges for /predict."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        return True
+
+    def _answer(self, served: ServedVersion, **request: Any) -> tuple[Scored, bytes]:
+        bad_rows = self._api.options.bad_rows
+        scored = score(served, self._protocol, bad_rows=bad_rows, **request)
+        return scored, to_json(self._protocol.write(scored.answer))
 
 
 def _capture(captures: Captures, served: ServedVersion, scored: Scored, seconds: float) -> None:

@@ -35,6 +35,21 @@ _VALUES: dict[Kind, str] = {
     "answers": f"(?, ?, {_LAYOUT_ID}, ?, ?, ?, ?, ?, ?)",
     "refusals": "(?, ?, ?, ?, ?, ?, ?, ?)",
 }
+_KEYS = "INSERT OR IGNORE INTO keys SELECT value FROM json_each(?)"
+_OLDER_KEYS = """
+INSERT OR IGNORE INTO keys SELECT value FROM answers, json_each(answers.keys)
+WHERE answers.keys != 'null'
+"""
+_UNKNOWN = """
+SELECT count(*) FROM json_each(?) AS asked
+WHERE NOT EXISTS (SELECT 1 FROM keys WHERE key = asked.value)
+  AND NOT EXISTS (
+    SELECT 1 FROM answers
+    WHERE request_id = substr(asked.value, 1, 32) AND substr(asked.value, 33, 1) = '-'
+      AND CAST(substr(asked.value, 34) AS INTEGER) < length(predictions) / 8
+  )
+"""
+"""Counts keys that callers did not give to a row, and that are not made of a request's id."""
 _AT_ONCE = (256, 16, 1)
 """Rows per statement. The writer may interrupt the thread that answers after each statement, so
 it needs few of them."""
@@ -148,8 +163,13 @@ class Captures:
         values = (at, request_id, version, route, caller, problems, len(body), start)
         self._wait("refusals", values, len(start) + len(problems))
 
-    def label(self, labels: Sequence[tuple[str, float]], *, at: int) -> None:
+    def label(self, labels: Sequence[tuple[str, float]], *, at: int) -> int:
         """Store labels by key; they are on disk when this returns.
+
+        Returns
+        -------
+        int
+            How many of the keys are those of no row that has been written.
 
         Raises
         ------
@@ -161,6 +181,8 @@ class Captures:
                 self._connection.executemany(
                     "INSERT INTO labels VALUES (?, ?, ?)", [(at, *label) for label in labels]
                 )
+                keys = json.dumps([key for key, _ in labels])
+                return int(self._connection.execute(_UNKNOWN, (keys,)).fetchone()[0])
         except sqlite3.Error as error:
             message = f"The capture store cannot be written: {error}. Check its disk and retry."
             raise UnavailableError(message) from error
@@ -200,6 +222,8 @@ class Captures:
             with self._lock, self._connection:
                 layouts = {item.values[2:4] for item in self._batch if item.kind == "answers"}
                 self._connection.executemany(_LAYOUT, layouts)
+                keys = [(item.values[-2],) for item in self._batch if item.kind == "answers"]
+                self._connection.executemany(_KEYS, [one for one in keys if one != ("null",)])
                 for kind in _VALUES:
                     rows = [item.values for item in self._batch if item.kind == kind]
                     _insert(self._connection, kind, rows)
@@ -228,7 +252,11 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a power cut loses no more than a kill
+        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'keys'").fetchone()
         connection.executescript(SCHEMA)
+        if not known:  # a store of before
+            connection.execute(_OLDER_KEYS)
+            connection.commit()
     except sqlite3.DatabaseError:
         connection.close()
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import pandas as pd
 
 from pipeline import config
-from pipeline.errors import PipelineError, RegistryError, UnavailableError
+from pipeline.errors import PipelineError, RegistryError, UnavailableError, redacted
 from pipeline.serving.served_version import ServedVersion
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Follower:
                 self._note(str(error), refused=not isinstance(error, UnavailableError))
             except Exception as error:  # noqa: BLE001 -- whatever it is, this thread must go on
                 _LOG.exception("Loading the champion failed.")
-                self._note(f"Loading the champion failed: {error!r}.", refused=True)
+                self._note(redacted(f"Loading the champion failed: {error!r}."), refused=True)
 
     def _note(self, problem: str, *, refused: bool) -> None:
         """Log and count a problem when it is new, so that polling does not repeat it."""

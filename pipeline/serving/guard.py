@@ -1,9 +1,10 @@
-"""Limits that hold for every request: its token, the load, and the size and time of its body."""
+"""Limits that hold for every request: its token, and the size and time of its body."""
 
 import asyncio
 import hmac
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -12,11 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.config import Serving
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.responses import Failed, broken, failed
+from pipeline.serving.responses import Failed, broken, failed_response
 
 _LOG = logging.getLogger(__name__)
 OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Routes of probes: answered without a token and under any load."""
+"""Routes of probes, which are answered without a token."""
+CSV = frozenset({"/invocations"})
+"""Routes that read CSV besides JSON."""
+MOST_HELD = 6
+"""Longest bodies that are held in memory at once, or as many bytes of shorter ones."""
 
 
 class Guard:
@@ -47,9 +52,10 @@ class Guard:
     ) -> None:
         self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
         token = options.token
-        self._token = None if token is None else b"Bearer " + token.get_secret_value().encode()
-        self._most_requests = options.max_requests
-        self._running = 0
+        self._token = None if token is None else token.get_secret_value().encode()
+        self._max_bytes = options.max_bytes
+        self._seconds = options.timeout.total_seconds()
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, as ASGI defines it."""
@@ -63,80 +69,117 @@ class Guard:
             status = message.get("status", status)
             await send(message)
 
-        self._running += 1
+        body = None
         try:
-            self._admit(scope)
+            headers = scope["names"] = dict(scope["headers"])
+            self._admit(scope, headers)
             app = self._app
             if scope["method"] == "POST":
                 app = scope["endpoint"] = self._direct.get(scope["path"], app)
+                scope["media"] = _media_type(headers, csv=scope["path"] in CSV)
+                body = scope["body"] = await self._body(headers, receive)
             await app(scope, receive, watched)
         except Failed as error:
-            response = await failed(Request(scope), error)
-            await response(scope, receive, watched)
+            # A body that was not read may be long: its connection is of no more use.
+            await failed_response(error, close=body is None)(scope, receive, watched)
         except Exception as error:  # noqa: BLE001 -- it is answered, without its trace
             _LOG.exception("A request to %s failed.", scope["path"])
             if not status:
                 response = await broken(Request(scope), error)
                 await response(scope, receive, watched)
         finally:
-            self._running -= 1
+            self._held -= len(body or b"")
             route = self._names.get(scope.get("endpoint", watched), "(none)")
             self._metrics.answered(route, status)
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        scope["trusted"] = self._token is not None and _sends(self._token, headers)
         if scope["path"] in OPEN:
             return
-        if self._token is not None:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._token):
-                sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
-                raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
-        if self._running > self._most_requests:
-            sentence = "The server is busy; retry in a second."
+        if self._token is not None and not scope["trusted"]:
+            sentence = "The token is missing or wrong. Send Authorization: Bearer <token>."
+            raise Failed(HTTPStatus.UNAUTHORIZED, sentence)
+        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        if origin is not None and origin not in {b"http://" + host, b"https://" + host}:
+            sentence = "Pages of other sites may not call this API. Call it from a server."
+            raise Failed(HTTPStatus.FORBIDDEN, sentence)
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Read the whole body of a request, within the limits of one and of all bodies."""
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            raise _too_long(self._max_bytes)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    part = message.get("body", b"")
+                    parts.append(part)
+                    size += len(part)
+                    self._held += len(part)
+                    self._check(message, size)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            self._held -= size
+            sentence = f"The body did not arrive within {self._seconds:g} seconds."
+            raise Failed(HTTPStatus.REQUEST_TIMEOUT, sentence) from error
+        except BaseException:
+            self._held -= size
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check(self, message: Message, size: int) -> None:
+        """Refuse a body that is cut off, too long, or one too many to hold."""
+        if message["type"] == "http.disconnect":
+            sentence = "The request ended before its body was complete."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        if size > self._max_bytes:
+            raise _too_long(self._max_bytes)
+        if self._held > MOST_HELD * self._max_bytes:
+            sentence = "The server is busy with long requests; retry in a second."
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
 
 
-async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, seconds: float
-) -> bytes:
-    """Read the whole body of a request.
+def _sends(token: bytes, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request sends the token, as RFC 6750 says."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(b" "), token)
 
-    Parameters
-    ----------
-    headers : mapping of bytes to bytes
-        Headers of the request, names in lower case.
-    receive : callable
-        Gives the ASGI messages of the request.
-    max_bytes : int
-        Longest body that is read.
-    seconds : float
-        How long the body may take to arrive.
+
+def _media_type(headers: Mapping[bytes, bytes], *, csv: bool) -> str:
+    """Media type of a body; browsers send others without asking, for the pages of any site.
 
     Raises
     ------
     Failed
-        If the body is too long, too slow, or cut off.
+        If it is missing or not one that the route reads, or if the body is encoded or binary.
     """
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_long(max_bytes)
-    parts: list[bytes] = []
-    size, more = 0, True
-    try:
-        async with asyncio.timeout(seconds):
-            while more:
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > max_bytes:
-                    raise _too_long(max_bytes)
-                more = message.get("more_body", False)
-    except TimeoutError as error:
-        sentence = f"The body did not arrive within {seconds:g} seconds."
-        raise Failed(HTTPStatus.REQUEST_TIMEOUT, sentence) from error
-    if message["type"] == "http.disconnect":
-        raise Failed(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete.")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    kind, charset = _declared(headers.get(b"content-type", b""))
+    if kind != "application/json" and not (csv and kind == "text/csv"):
+        allowed = "application/json or text/csv" if csv else "application/json"
+        sentence = f"Content-Type must be {allowed}. Got {kind[:80] or 'nothing'!r}."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if charset not in {"", "utf-8", "us-ascii"}:
+        sentence = f"A body must be in UTF-8. Got the charset {charset[:40]!r}."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        sentence = "A body must be sent as it is. Leave Content-Encoding out."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    if b"inference-header-content-length" in headers:
+        sentence = "The binary extension of the protocol is not supported. Send tensors as JSON."
+        raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
+    return kind
+
+
+@lru_cache(maxsize=64)
+def _declared(value: bytes) -> tuple[str, str]:
+    """Media type and charset of a Content-Type, in lower case; empty where it has none."""
+    kind, *parameters = value.decode("latin-1").lower().split(";")
+    pairs = dict(one.strip().partition("=")[::2] for one in parameters)
+    return kind.strip(), pairs.get("charset", "").strip('"')
 
 
 def _too_long(max_bytes: int) -> Failed:

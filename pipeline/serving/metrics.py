@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
-from pipeline.serving.requests import Problem
+from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import Predicted, ServedVersion
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.serving.labels import label_type
-from pipeline.serving.requests import Problem
+from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import ServedVersion
 
 _JSON = "application/json"
@@ -42,7 +42,7 @@ def document(served: ServedVersion, *, protected: bool) -> dict[str, Any]:
 
 def _schemas(served: ServedVersion) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
-    request: dict[str, Any] = served.request.json_schema(ref_template=where)
+    request: dict[str, Any] = served.contract.request.json_schema(ref_template=where)
     labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
     problem = TypeAdapter(Problem).json_schema()
     refusal = {
@@ -90,7 +90,7 @@ def _post_routes(served: ServedVersion) -> dict[str, Any]:
             "Send the labels of predicted rows",
             {"$ref": "#/components/schemas/Labels"},
             {"labels": [{"key": "order-1", "target": 1}]},
-            {"stored": {"type": "integer"}},
+            {"stored": {"type": "integer"}, "unknown": {"type": "integer"}},
         ),
     }
 
@@ -101,6 +101,7 @@ _ANSWER = {
     "version": {"type": "string"},
     "request_id": {"type": "string"},
     "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
+    "outside": {"type": "object"},
 }
 _INFERENCE = {
     "model_name": {"type": "string"},
@@ -141,7 +142,7 @@ _OK = {
 
 
 def _post(summary: str, schema: Any, example: Any, answer: dict[str, Any]) -> dict[str, Any]:
-    required = [name for name in answer if name != "problems"]
+    required = [name for name in answer if name not in {"problems", "outside"}]
     ok = {"type": "object", "required": required, "properties": answer}
     failed = {"$ref": "#/components/schemas/Error"}
     responses = {
@@ -152,9 +153,15 @@ def _post(summary: str, schema: Any, example: Any, answer: dict[str, Any]) -> di
         },
     }
     for status, text in (
-        ("400", "The request ended before its body was complete"),
+        (
+            "400",
+            "The request is cut off, its query is unknown, or it breaks the protocol",
+        ),
+        ("403", "The page of another site sent the request"),
+        ("415", "The body is not of a type that the route reads"),
+        ("431", "The headers are too long"),
         ("401", "The token is missing or wrong"),
-        ("408", "The body arrived too slowly"),
+        ("408", "The request arrived too slowly"),
         ("413", "The body is too long"),
         ("503", "Too many requests at once, or no champion is loaded yet"),
     ):

@@ -8,10 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pipeline.serving.requests import Problem
+from pipeline.serving.problems import Found
 
-MOST_PROBLEMS = 1_000
-"""Problems that one refusal lists at most."""
 _SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 HEADERS = [
     (name.encode(), value.encode())
@@ -41,20 +39,29 @@ def json_response(content: Any, status: int = 200, headers: Any = None) -> Respo
     return Response(to_json(content), status, _SAFE | dict(headers or {}), "application/json")
 
 
-def refusal(problems: list[Problem], request_id: str) -> Response:
-    """Status 422 with the problems of a request, `MOST_PROBLEMS` of them at most."""
-    listed = problems[:MOST_PROBLEMS]
-    places = "1 place" if len(problems) == 1 else f"{len(problems):,} places"
-    rest = "" if len(listed) == len(problems) else f"; the first {len(listed):,} are listed"
-    sentence = f"The request breaks the contract in {places}{rest}."
-    content = {"error": sentence, "problems": listed, "request_id": request_id}
-    return json_response(content, HTTPStatus.UNPROCESSABLE_ENTITY)
+def refusal(found: Found, request_id: str, status: int = 422) -> Response:
+    """Answer with the problems that were found in a request."""
+    n = len(found.problems)
+    places = "1 place" if n == 1 else f"{n} places"
+    more = " and more" if found.more else ""
+    sentence = f"The request breaks the contract in {places}{more}."
+    content = {"error": sentence, "problems": found.problems, "request_id": request_id}
+    return json_response(content, status)
 
 
 async def failed(_: Request, error: Exception) -> Response:
-    """Answer a request that raised `Failed`."""
+    """Answer a request whose endpoint raised `Failed`."""
     assert isinstance(error, Failed)  # noqa: S101 -- registered for this class only
-    headers = {"retry-after": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return failed_response(error, close=False)
+
+
+def failed_response(error: Failed, *, close: bool) -> Response:
+    """Answer that ends a request, and its connection as well if `close`."""
+    headers = {"connection": "close"} if close else {}
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = "1"
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return json_response({"error": error.sentence}, error.status, headers)
 
 

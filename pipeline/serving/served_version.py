@@ -4,23 +4,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Matrix
 from pipeline.config import Categorical, Columns
 from pipeline.data.captures import Layout, Unseen
-from pipeline.errors import RegistryError
+from pipeline.errors import PipelineError, RegistryError, first_line
 from pipeline.serving import requests
-from pipeline.serving.requests import Request, Row
+from pipeline.serving.problems import MOST_PROBLEMS
+from pipeline.serving.requests import Contract, Row
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
+from pipeline.training.seals import check_seal
 
 
 class Predicted(NamedTuple):
@@ -55,8 +58,8 @@ class ServedVersion:
         The registered model and its version.
     model : Model
         The model with its declared columns and known labels.
-    request : TypeAdapter
-        Reads and checks requests by the declared contract.
+    contract : Contract
+        What requests must hold.
     example : dict
         A golden row that the contract accepts, as an example for clients.
     trained_until : str
@@ -70,7 +73,7 @@ class ServedVersion:
     name: str
     version: str
     model: Model
-    request: TypeAdapter[Request]
+    contract: Contract
     example: Row
     trained_until: str
     steps: NDArray[np.float64]
@@ -88,8 +91,21 @@ class ServedVersion:
         Raises
         ------
         RegistryError
-            If a part is missing or broken, or golden rows are refused or predicted differently.
+            If a part is missing, broken or was changed, or golden rows are refused or predicted
+            differently.
         """
+        check_seal(folder)
+        try:
+            return cls._load(folder)
+        except PipelineError:
+            raise
+        except Exception as error:  # sealed nonsense makes each library raise what it likes
+            got = first_line(error)
+            message = f"The version in {folder} cannot be served ({got}). Export the model again."
+            raise RegistryError(message) from error
+
+    @classmethod
+    def _load(cls, folder: Path) -> "ServedVersion":
         model, golden = Model.load(folder / "model"), Golden.load(folder / "golden")
         parity.replay(model, golden)
         manifest = _manifest(folder / "manifest.json")
@@ -97,12 +113,12 @@ class ServedVersion:
         low, high = _ranges(model.columns, manifest.get("ranges", {}))
         known = {name: model.categories.get(name) for name in model.columns}
         served = cls(
-            name=str(manifest["name"]),
+            name=manifest["name"],
             version=str(manifest["version"]),
             model=model,
-            request=requests.request_type(model.columns),
+            contract=Contract.of(model.columns, model.categories),
             example=rows[0],
-            trained_until=str(manifest.get("until", "")),
+            trained_until=manifest.get("until", ""),
             steps=_steps(model.task, golden.predictions),
             layout=Layout(model.task, json.dumps(known)),
             _encode=requests.encoder(model.columns, model.categories),
@@ -132,9 +148,38 @@ class ServedVersion:
             features[row, column] = np.nan
         return Predicted(self._predict(features), features, unseen, outside)
 
+    def outside(self, predicted: Predicted, places: Sequence[int]) -> dict[str, Any]:
+        """Values outside of the training rows: how many by column, and the first of them.
+
+        Parameters
+        ----------
+        predicted : Predicted
+            Rows that were predicted.
+        places : sequence of int
+            Place of each of these rows in its request.
+        """
+        names = list(self.model.columns)
+        labels = [
+            {"row": places[row], "column": names[i], "got": label[:40], "range": None}
+            for row, i, label in predicted.unseen[:MOST_PROBLEMS]
+        ]
+        features = predicted.features  # unseen labels are NaN by now
+        beyond = np.argwhere((features < self._low) | (features > self._high))
+        numbers = [
+            {
+                "row": places[row],
+                "column": names[i],
+                "got": float(features[row, i]),
+                "range": [float(self._low[i]), float(self._high[i])],
+            }
+            for row, i in beyond[:MOST_PROBLEMS].tolist()
+        ]
+        found = sorted([*numbers, *labels], key=lambda one: one["row"])
+        return {"columns": predicted.outside, "values": found[:MOST_PROBLEMS]}
+
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         """Check that golden rows, sent as requests, are predicted as they were at training."""
-        accepted = self.request.validate_json(json.dumps({"rows": rows}))["rows"]
+        accepted = self.contract.request.validate_json(json.dumps({"rows": rows}))["rows"]
         few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
         close = np.ones(len(accepted), dtype=bool)
         for parts in ([accepted], few):  # many rows and few rows are predicted by different code
@@ -176,10 +221,24 @@ def _steps(task: str, predictions: Predictions) -> NDArray[np.float64]:
     return tenths if task == "classification" else np.unique(np.quantile(predictions, tenths))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+class _Manifest(TypedDict):
+    name: str
+    version: int | str
+    until: NotRequired[str]
+    ranges: NotRequired[dict[str, tuple[float, float]]]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+
+
+def _manifest(path: Path) -> _Manifest:
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {**manifest, "name": manifest["name"], "version": manifest["version"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path} must hold name and version. Got: {error}. Export the model again."
+        manifest = _MANIFEST.validate_json(path.read_bytes())
+        pd.Timestamp(manifest.get("until", ""))
+    except (OSError, ValueError) as error:
+        message = (
+            f"{path} must hold name and version, and may hold until and ranges. "
+            f"Got: {' '.join(str(error).split())[:200]}. Export the model again."
+        )
         raise RegistryError(message) from error
+    return manifest

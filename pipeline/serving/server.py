@@ -11,15 +11,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.config import ENV_PREFIX, Serving, Settings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RedactedRecord
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
+from pipeline.serving.connections import Server
 from pipeline.serving.follower import Follower, ServingState, load_exported
+from pipeline.training.seals import seal
 
 
 class _Environment(BaseSettings):
@@ -46,6 +47,7 @@ def serve(conf: str | None) -> None:
     PipelineError
         If there is nothing that can be served.
     """
+    logging.setLogRecordFactory(RedactedRecord)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -83,11 +85,12 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     settings = Settings.load(conf)
     registry = Registry(settings.name, settings.tracking, settings.conf)
     number = registry.champion().number
-    kept = shutil.ignore_patterns(
-        *("heldout.parquet", "sample.parquet", "reference.json"),
-        *("targets.json", "baseline.json", "halves", "holdout"),
-    )
-    shutil.copytree(registry.folder_of(number), folder, dirs_exist_ok=True, ignore=kept)
+    source, target = registry.folder_of(number), Path(folder)
+    for part in ("model", "golden"):
+        shutil.rmtree(target / part, ignore_errors=True)  # of an earlier export
+        shutil.copytree(source / part, target / part)
+    shutil.copyfile(source / "manifest.json", target / "manifest.json")
+    seal(target)
     return {"version": number, "folder": folder}
 
 
@@ -156,11 +159,6 @@ def _check_address(options: Serving) -> None:
 def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
     app = create_app(state=state, captures=captures, options=options)
     gc.freeze()  # what is here stays; collections need not look at it again and again
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    # Uvicorn warns of each request that is not HTTP, which would fill the log under an attack.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
+    Server(app, options).run()

@@ -3,4 +3,4 @@
 Decides whether a challenger is better than the champion. Imports neither Prefect nor MLflow.
 """
 
-__all__ = ["bundle", "fitting", "gate", "metrics", "model", "parity", "target"]
+__all__ = ["bundle", "fitting", "gate", "metrics", "model", "parity", "seals", "target"]

@@ -20,6 +20,7 @@ from pipeline.training.fitting import (
 )
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import Golden
+from pipeline.training.seals import files_of
 
 MANIFEST = "manifest.json"
 HALVES = "halves"
@@ -32,10 +33,9 @@ _FORMER = {"prediction": PREDICTION, "baseline": BASELINE, "loss": ROW_LOSS}
 def sha256_of(folder: Path) -> str:
     """Compute the SHA-256 of all files of a folder and their names."""
     whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            whole.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    for name in sorted(files_of(folder), key=Path):
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        whole.update(f"{name} {content}\n".encode())
     return whole.hexdigest()
 
 

@@ -4,13 +4,11 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 """
 
 import json
-import re
-import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,19 +19,55 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
+from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Categories, Floats, Matrix, encode
 from pipeline.config import Categorical, Columns
-from pipeline.errors import ConfigError, RegistryError
+from pipeline.errors import ConfigError, RegistryError, first_line
 
 Predictions = Floats
 """One number per row: the probability of 1, or the expected value."""
 _COLUMNS: TypeAdapter[Columns] = TypeAdapter(Columns)
-_TRUSTED = re.compile(
-    r"sklearn\.([\w.]*\.)?_?[A-Z]\w*"  # classes of scikit-learn
-    r"|numpy\.dtype|functools\.partial|sklearn\.utils\.validation\.check_array"
-)
-"""Types that may be loaded besides skops' own list; any other could run code."""
+
+
+class _Card(TypedDict):
+    task: Literal["classification", "regression"]
+    columns: Columns
+    categories: Categories
+    estimator: str
+
+
+_CARD = TypeAdapter(_Card)
+_HELPERS = {
+    "functools": ("partial",),
+    "numpy": ("dtype",),
+    "sklearn._loss.loss": (
+        *("AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss"),
+        *("HalfMultinomialLoss", "HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss"),
+        *("HalfTweedieLossIdentity", "HuberLoss", "PinballLoss"),
+    ),
+    "sklearn.calibration": (
+        *("_CalibratedClassifier", "_SigmoidCalibration", "_TemperatureScaling"),
+    ),
+    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
+    "sklearn.gaussian_process._gpc": ("_BinaryGaussianProcessClassifierLaplace",),
+    "sklearn.gaussian_process.kernels": (
+        *("ConstantKernel", "DotProduct", "ExpSineSquared", "Matern", "Product", "RBF"),
+        *("RationalQuadratic", "Sum", "WhiteKernel"),
+    ),
+    "sklearn.metrics._dist_metrics": (
+        *("ChebyshevDistance64", "EuclideanDistance64", "ManhattanDistance64"),
+        "MinkowskiDistance64",
+    ),
+    "sklearn.neighbors._ball_tree": ("BallTree",),
+    "sklearn.neighbors._kd_tree": ("KDTree",),
+    "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
+    "sklearn.tree._tree": ("Tree",),
+    "sklearn.utils.validation": ("check_array",),
+}
+_TRUSTED = frozenset(f"{module}.{name}" for module, names in _HELPERS.items() for name in names)
+"""Types that may be loaded besides skops' own list, which has every estimator of scikit-learn;
+any other could run code."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +138,23 @@ class Model:
             If files are missing or damaged, or hold types that are not trusted.
         """
         try:
-            card = json.loads((folder / "model.json").read_text())
-            return cls(
-                task=card["task"],
-                columns=_COLUMNS.validate_python(card["columns"]),
-                categories=card["categories"],
-                estimator=_load_estimator(folder, card["estimator"]),
-            )
-        except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
-            got = next(iter(str(error).splitlines()), type(error).__name__)
+            card = _CARD.validate_json((folder / "model.json").read_bytes())
+            labels = {n for n, one in card["columns"].items() if isinstance(one, Categorical)}
+            if labels != set(card["categories"]):
+                _refuse_categories(labels)
+            estimator = _load_estimator(folder, card["estimator"])
+        except RegistryError:
+            raise
+        except Exception as error:  # nonsense makes each library raise what it likes
+            got = first_line(error)
             message = f"The model in {folder} is damaged or incomplete ({got}). Register it again."
             raise RegistryError(message) from error
+        return cls(card["task"], card["columns"], card["categories"], estimator)
+
+
+def _refuse_categories(labels: set[str]) -> None:
+    message = f"categories must hold the labels of {', '.join(sorted(labels)) or 'no column'}"
+    raise ValueError(message)
 
 
 def _load_estimator(folder: Path, path: str) -> Any:
@@ -142,7 +182,7 @@ def _load_skops(folder: Path) -> Any:
 
     file = folder / "estimator.skops"
     unknown = io.get_untrusted_types(file=file)
-    foreign = [name for name in unknown if not _TRUSTED.fullmatch(name)]
+    foreign = [name for name in unknown if name not in _TRUSTED]
     if foreign:
         message = (
             f"The model in {folder} must hold types of scikit-learn and numpy only. "

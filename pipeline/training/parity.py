@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.columns import Matrix, conform
 from pipeline.config import Categorical, Numeric
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, first_line
 from pipeline.training.model import Model, Predictions
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
@@ -65,10 +65,9 @@ class Golden:
             rows = pd.read_parquet(folder / "golden.parquet")
             expected = pd.read_parquet(folder / "expected.parquet")
             predictions = expected.pop(_PREDICTION).to_numpy(dtype=np.float64)
-        except (OSError, ValueError, KeyError) as error:
-            message = (
-                f"The golden batch in {folder} is damaged or incomplete ({error}). Train again."
-            )
+        except Exception as error:  # nonsense makes pyarrow raise what it likes
+            got = first_line(error)
+            message = f"The golden batch in {folder} is damaged or incomplete ({got}). Train again."
             raise RegistryError(message) from error
         return cls(rows, expected.to_numpy(dtype=np.float64), predictions)
 

@@ -146,7 +146,7 @@ def test_an_exported_model_is_served_and_holds_no_training_rows(trained, tmp_pat
     assert state.served.version == "1"
     assert written == {"version": 1, "folder": str(tmp_path / "model")}
     files = {path.name for path in (tmp_path / "model").iterdir()}
-    assert files == {"model", "golden", "manifest.json"}
+    assert files == {"model", "golden", "manifest.json", "sha256.json"}
 
 
 @contextmanager

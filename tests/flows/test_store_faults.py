@@ -63,6 +63,14 @@ def cache_deleted(registry):
     shutil.rmtree(registry.folder / "cache")
 
 
+def cached_file_cut(registry):
+    cut(registry.folder_of(2) / "reference.json")
+
+
+def cached_file_deleted(registry):
+    (registry.folder_of(2) / "heldout.parquet").unlink()
+
+
 def batch_deleted(place):
     def fault(registry):
         registry.client.delete_run(batch(registry, place).run_id)
@@ -130,6 +138,8 @@ FAULTS = {
     "files deleted": (files_deleted, "are gone from MLflow's artifacts", "version 2 of 'shop' are"),
     "file cut": (file_cut, "were changed after they were registered", "SHA-256 begins with"),
     "cache deleted": (cache_deleted, "", ""),
+    "cached file cut": (cached_file_cut, "", ""),
+    "cached file deleted": (cached_file_deleted, "", ""),
     "newest batch deleted": (batch_deleted(-1), "", ""),
     "older batch deleted": (batch_deleted(-3), "", "has no record"),
     "summary deleted": (artifact_deleted("summary.json"), "", "summary.json"),

@@ -1,13 +1,20 @@
 import json
+import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.columns import encode, known_categories
-from pipeline.config import Categorical, Numeric
+from pipeline.config import Categorical, Numeric, Serving
+from pipeline.serving.app import create_app
+from pipeline.serving.connections import Server
+from pipeline.serving.follower import ServingState, load_exported
 from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
+from pipeline.training.seals import seal
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +60,42 @@ def bundle(model, frame, tmp_path):
     ranges = {"hours-per-week": [0, 100], "temp": [-20, 120]}
     manifest = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder)
     return folder
+
+
+@pytest.fixture
+def state(bundle):
+    state = ServingState()
+    load_exported(bundle, state)
+    return state
+
+
+@contextmanager
+def serving(state, captures=None, **options):
+    """A real server in a thread; its port."""
+    given = Serving(port=0, **options)
+    app = create_app(state=state, captures=captures, options=given)
+    server = Server(app, given)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def serve(state):
+    """Starts a server of the model; its port."""
+
+    def start(**options):
+        return serving(state, **options)
+
+    return start
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.columns import conform, encode, limits, pandera_schema
 from pipeline.config import Categorical, Numeric
-from pipeline.serving.requests import MAX_ROWS, UNSEEN, encoder, problems, request_type, row_type
+from pipeline.serving.bodies import read_json
+from pipeline.serving.problems import MAX_ROWS, Unreadable
+from pipeline.serving.requests import UNSEEN, Contract, encoder, row_type
 
 bounds = st.none() | st.sampled_from([-2.5, 0.0, 7.0]) | st.floats(-1e38, 1e38)
 numeric = st.tuples(bounds, bounds, st.booleans()).map(
@@ -42,7 +44,7 @@ def numbers(column):
 
 def request_accepts(column, value):
     row = {"hours-per-week": value}
-    request = TypeAdapter(row_type({"hours-per-week": column}))
+    request = TypeAdapter(row_type({"hours-per-week": column}, {}))
     verdicts = []
     for read, sent in ((request.validate_json, json.dumps(row)), (request.validate_python, row)):
         try:
@@ -67,9 +69,14 @@ def schema_accepts(column, value):
 
 
 def refusal(columns, body):
-    with pytest.raises(ValidationError) as caught:
-        request_type(columns).validate_json(body)
-    return problems(caught.value, columns)
+    contract = Contract.of(columns, {})
+    with pytest.raises(ValidationError):
+        contract.request.validate_json(body)
+    try:
+        given = read_json(body.encode(), len(columns), "Send rows.")
+    except Unreadable as error:
+        return [error.problem]
+    return contract.problems(given, every_row=False).problems
 
 
 @many
@@ -87,7 +94,27 @@ def test_a_request_accepts_exactly_the_labels_that_training_rows_may_hold(data):
     column = data.draw(categorical)
     value = data.draw(st.none() | labels | st.sampled_from(column.values or ("a",)))
 
-    assert request_accepts(column, value) is schema_accepts(column, value)
+    accepted = schema_accepts(column, value)
+    if column.values is None and value is not None:
+        accepted &= 1 <= len(value) <= 256 and not any(
+            sign <= "\x1f" or sign.isspace() for sign in (value[:1], value[-1:])
+        )
+    assert request_accepts(column, value) is accepted
+
+
+@pytest.mark.parametrize("label", ["", " a", "a ", "a\n", "\u00a0a", "a" * 257])
+def test_a_label_is_short_and_without_blanks_around_it_unless_training_rows_hold_it(label):
+    columns = {"x": Categorical()}
+
+    for known, accepted in (({}, False), ({"x": ["b", label]}, True), ({"x": ["b"]}, False)):
+        row = TypeAdapter(row_type(columns, known))
+        if accepted:
+            assert row.validate_python({"x": label}) == {"x": label}
+        else:
+            with pytest.raises(ValidationError):
+                row.validate_python({"x": label})
+    [problem] = refusal(columns, json.dumps({"rows": [{"x": label}]}))
+    assert problem.rule == "must be text of 1 to 256 characters, without blanks around it"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +128,6 @@ def test_a_request_accepts_exactly_the_labels_that_training_rows_may_hold(data):
         (Numeric(), None, False),
         (Categorical(values=("a", "b c")), "b c", True),
         (Categorical(values=("a", "b c")), "A", False),
-        (Categorical(), "", True),
         (Categorical(), None, False),
     ],
 )
@@ -129,7 +155,7 @@ def test_a_categorical_column_accepts_only_strings(values, value):
 @pytest.mark.parametrize("nullable", [False, True])
 @pytest.mark.parametrize("kind", [Numeric, Categorical])
 def test_only_a_nullable_column_may_be_left_out(kind, nullable):
-    row = TypeAdapter(row_type({"x": kind(nullable=nullable)}))
+    row = TypeAdapter(row_type({"x": kind(nullable=nullable)}, {}))
 
     if nullable:
         assert row.validate_json("{}") == {}
@@ -140,7 +166,7 @@ def test_only_a_nullable_column_may_be_left_out(kind, nullable):
 
 @pytest.mark.parametrize("name", ["hours-per-week", "model_config", "_x", "copy", "class", "é 1"])
 def test_a_column_may_have_any_name(name):
-    row = TypeAdapter(row_type({"y": Numeric(), name: Numeric()}))
+    row = TypeAdapter(row_type({"y": Numeric(), name: Numeric()}, {}))
 
     assert row.validate_python({"y": 1, name: 2}) == {"y": 1.0, name: 2.0}
 
@@ -205,7 +231,7 @@ def test_a_request_holds_at_most_ten_thousand_rows():
     columns = {"x": Numeric()}
     full = {"rows": [{"x": 1}] * MAX_ROWS}
 
-    assert len(request_type(columns).validate_python(full)["rows"]) == 10_000
+    assert len(Contract.of(columns, {}).request.validate_python(full)["rows"]) == 10_000
     [problem] = refusal(columns, json.dumps({"rows": [{"x": 1}] * (MAX_ROWS + 1)}))
     assert problem.got == "more than 10,000"
 

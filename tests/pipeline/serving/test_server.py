@@ -1,13 +1,17 @@
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, RegistryError
+from pipeline.serving.served_version import ServedVersion
 from pipeline.serving.server import serve
 from pipeline.training import parity
+from pipeline.training.seals import files_of, seal
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +45,7 @@ def test_an_invalid_port_is_refused(monkeypatch, bundle, port):
 def test_a_model_that_predicts_differently_is_refused(monkeypatch, bundle):
     golden = parity.Golden.load(bundle / "golden")
     dataclasses.replace(golden, predictions=golden.predictions + 0.01).save(bundle / "golden")
+    seal(bundle)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
     assert "golden rows differently than at training" in refusal()
@@ -49,14 +54,24 @@ def test_a_model_that_predicts_differently_is_refused(monkeypatch, bundle):
 @pytest.mark.parametrize("part", ["model/model.json", "golden/golden.parquet", "manifest.json"])
 def test_a_folder_that_lacks_a_part_is_refused(monkeypatch, bundle, part):
     (bundle / part).unlink()
+    seal(bundle)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
     assert str((bundle / part).parent) in refusal()
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]", '{"name": "flights"}'])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *("{", "[]", '{"name": "flights"}', '{"name": 1, "version": 1}'),
+        '{"name": "flights", "version": []}',
+        '{"name": "flights", "version": 1, "until": "yesterday morning"}',
+        '{"name": "flights", "version": 1, "ranges": {"temp": 5}}',
+    ],
+)
 def test_a_manifest_without_a_version_is_refused(monkeypatch, bundle, manifest):
     (bundle / "manifest.json").write_text(manifest)
+    seal(bundle)
     monkeypatch.setenv("MODEL_DIR", str(bundle))
 
     assert "manifest.json must hold name and version" in refusal()
@@ -81,3 +96,62 @@ def test_an_exported_model_needs_no_mlflow():
 
     assert "starlette" in loaded
     assert not {"fastapi", "mlflow", "prefect", "sqlalchemy"} & set(loaded)
+
+
+def edits():
+    """Edits by hand of the JSON files of a version: where, and what is put there."""
+    nonsense = [None, 5, -1, "", "x", [], {}, True, [None], {"a": 1}]
+    for key in ("task", "columns", "categories", "estimator"):
+        yield from [("model/model.json", key, value) for value in nonsense]
+    for key in ("name", "version", "until", "ranges"):
+        yield from [("manifest.json", key, value) for value in nonsense]
+
+
+def outcome(folder):
+    """The sentence with which a folder is refused; empty if it is served."""
+    try:
+        ServedVersion.load(folder)
+    except RegistryError as error:
+        return str(error)
+    return ""
+
+
+def test_edited_json_is_refused_or_served_and_never_crashes(bundle):
+    kept = {name: (bundle / name).read_text() for name in ("model/model.json", "manifest.json")}
+    refused = 0
+    for name, key, value in edits():
+        (bundle / name).write_text(json.dumps(json.loads(kept[name]) | {key: value}))
+        with pytest.raises(RegistryError, match=r"must be those that were stored\. Got changed: "):
+            ServedVersion.load(bundle)
+        seal(bundle)
+        said = outcome(bundle)
+        refused += bool(said)
+        assert not said or re.search(r"(Export|Register|Train) .*again|again from", said)
+        (bundle / name).write_text(kept[name])
+        seal(bundle)
+
+    assert refused >= 60
+    ServedVersion.load(bundle)
+
+
+def test_flipped_bytes_are_refused_before_they_are_parsed(bundle):
+    random = np.random.default_rng(0)
+    names = files_of(bundle)
+    for _ in range(500):
+        file = bundle / names[random.integers(len(names))]
+        whole = file.read_bytes()
+        changed = bytearray(whole)
+        changed[random.integers(len(whole))] ^= 1 << random.integers(8)
+        file.write_bytes(changed)
+        with pytest.raises(RegistryError, match=r"Export the model again"):
+            ServedVersion.load(bundle)
+        file.write_bytes(whole)
+
+
+def test_a_linked_file_is_refused(bundle, tmp_path):
+    file = bundle / "model" / "estimator.ubj"
+    file.rename(tmp_path / "elsewhere.ubj")
+    file.symlink_to(tmp_path / "elsewhere.ubj")
+
+    with pytest.raises(RegistryError, match="must be a plain file"):
+        ServedVersion.load(bundle)

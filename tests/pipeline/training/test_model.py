@@ -7,6 +7,7 @@ import pytest
 import xgboost
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import Bunch
 
 from pipeline.columns import as_text
 from pipeline.config import Categorical, Numeric
@@ -122,6 +123,7 @@ class Estimator(LogisticRegression):
         FunctionTransformer(foreign),
         FunctionTransformer(np.testing.rundocs),
         FunctionTransformer(json.loads),
+        FunctionTransformer(Bunch),  # a class of scikit-learn, but not of a model
         Estimator(),
     ],
 )
