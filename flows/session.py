@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -34,6 +35,9 @@ _DISK = {
     *(errno.ENOTDIR, errno.EISDIR, errno.EFBIG, errno.EIO),
 }
 """Errors of a disk that is full, read-only or in disorder."""
+MIB = 2**20
+_ROOM = 64
+"""MiB on disk that a command needs at least."""
 _LOG = logging.getLogger("command")
 
 
@@ -66,7 +70,7 @@ def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator[
     try:
         settings = Settings.load(conf)
         log = _log_file(settings)
-    except ConfigError:
+    except (ConfigError, UnavailableError):
         if verbose:
             traceback.print_exc()
         raise
@@ -159,6 +163,13 @@ def _log_file(settings: "Settings") -> Path:
     except OSError as error:
         message = f"tracking.folder must be a writable folder. Got: {error}. Name another one."
         raise ConfigError(message) from error
+    free = shutil.disk_usage(folder).free // MIB
+    if free < _ROOM:  # Prefect's and MLflow's stores would be waited for, or cut
+        message = (
+            f"The disk of {folder} must have {_ROOM} MiB of room. Got {free} MiB. Make room, or "
+            "name another tracking.folder."
+        )
+        raise UnavailableError(message)
     return file
 
 

@@ -7,7 +7,7 @@ receiver: work goes on, and a process may end at any time.
 import logging
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ from typing import Final
 import filelock
 
 from pipeline.config import Alerts, Route, Severity
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, redacted
 from pipeline.reporting import outbox
 from pipeline.reporting.outbox import Message
 from pipeline.reporting.pages import REFUSED, Event, Outcome, name_of, send, service_of
@@ -65,6 +65,7 @@ def post(pager: Pager, event: Event) -> None:
     event : Event
         What happened. If it is in the outbox already, nothing is added.
     """
+    event = replace(event, subject=redacted(event.subject), body=redacted(event.body))
     if not outbox.write(pager.file, pager.model, event, pager.least, now=time.time()):
         return
     if not pager.alerts.all_routes:

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import resource
 import shlex
 import signal
@@ -283,6 +284,16 @@ def test_a_damaged_store_of_prefect_is_one_sentence(holdfast, shop, tmp_path, mo
 
     assert code == 1
     assert "is damaged. Remove it" in one_line(err)
+
+
+@pytest.mark.integration
+def test_a_disk_without_room_is_refused_in_one_sentence(holdfast, shop, monkeypatch):
+    monkeypatch.setattr("flows.session._ROOM", 2**50)
+
+    code, _, err = holdfast("validate", shop)
+
+    assert code == 1
+    assert re.search(r"must have \d+ MiB of room\. Got \d+ MiB\. Make room, or ", one_line(err))
 
 
 @pytest.mark.integration

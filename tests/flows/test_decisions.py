@@ -44,6 +44,7 @@ def explained(conf):
         yield verdict.decision, decide(verdict.evidence, history=before, **given)
 
 
+@pytest.mark.team
 def test_decisions_do_not_depend_on_interruptions_of_a_replay(copy_shop, tmp_path):
     once = copy_shop("replayed", tmp_path / "once")
     pieces = copy_shop("trained", tmp_path / "pieces")
@@ -218,6 +219,7 @@ def test_a_version_that_does_not_load_here_as_it_was_trained_is_refused(trained)
     assert registry.version(2).closed
 
 
+@pytest.mark.team
 def test_a_monitor_run_without_mlflow_fails_and_the_next_run_catches_up(trained, monkeypatch):
     start = opened(trained)[1].champion().until
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 from flows.steps import opened
 from pipeline.registry import records
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.team]
 
 REPLAY = "import sys; from flows.replay import replay; replay(sys.argv[1])"
 SAME = ("model", "golden", "reference.json", "heldout.parquet", "sample.parquet")

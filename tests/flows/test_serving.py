@@ -208,6 +208,7 @@ def load(address, connections):
         thread.join()
 
 
+@pytest.mark.team
 def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trained):
     train(trained, until=NEW)
     settings, registry = opened(trained)
@@ -228,6 +229,7 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trai
     assert dict(zip(kept["holdfast-key"], kept["holdfast-version"], strict=True)) == dict(answers)
 
 
+@pytest.mark.team
 def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
     settings, _ = opened(trained)
     with served(trained) as (server, address), load(address, connections=2) as (stop, answers):

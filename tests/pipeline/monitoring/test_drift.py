@@ -570,7 +570,7 @@ def test_years_without_change_open_hardly_any_episode(share_band, years):
 @pytest.mark.parametrize(
     ("n", "rows", "columns"), [(50, "normal", 10), (2000, "normal", 10), (500, "ar", 6)]
 )
-@pytest.mark.parametrize("trials", [60, pytest.param(2000, marks=pytest.mark.statistics)])
+@pytest.mark.parametrize("trials", [40, pytest.param(2000, marks=pytest.mark.statistics)])
 @pytest.mark.slow
 def test_the_share_of_false_alarms_holds_at_other_sizes_and_within_dependent_batches(
     share_band, n, rows, columns, trials
