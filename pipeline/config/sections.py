@@ -201,6 +201,11 @@ class Serving(Section):
     its answer."""
     captures: Path | None = None
     """The SQLite file of captured predictions; empty: a file in `tracking.folder`."""
+    keep: Length = written("365D")
+    """How long captured and refused requests and labels are kept."""
+    max_capture_bytes: int = Field(default=10_000_000_000, ge=1_000_000)
+    """Largest size of the file of captures, of which refused requests take at most a fiftieth; when
+    it is full, the oldest requests are deleted before their time."""
     capture: Literal["required", "best_effort"] = "required"
     """Whether a server that cannot write its captures still counts as ready."""
 

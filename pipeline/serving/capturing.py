@@ -11,16 +11,22 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, Literal, NamedTuple, Self
+
+import pandas as pd
 
 from pipeline.columns import Matrix
 from pipeline.data.captures import SCHEMA, Layout, Unseen
 from pipeline.errors import DataError, UnavailableError
+from pipeline.serving.retention import prune
 from pipeline.training.model import Predictions
 
 EVERY = 0.1
 """Seconds between writes."""
+PRUNED_EVERY = 10.0
+"""Seconds between looks at the size of the file and the age of what it holds."""
+YEAR = pd.Timedelta("365D")
 OVERHEAD = 600
 """Bytes that a waiting request takes in memory, besides its values."""
 MOST_WAITING = 64_000_000
@@ -69,6 +75,10 @@ class Captures:
     ----------
     path : Path
         The SQLite file; it and its folder are made if they do not exist.
+    keep : Timedelta
+        How long requests and labels are kept.
+    max_bytes : int
+        Largest size of the file; then the oldest requests are deleted before their time.
 
     Raises
     ------
@@ -81,10 +91,18 @@ class Captures:
         Why the last write failed; empty after a write that succeeded.
     lost : int
         Requests that were not stored, because too many were waiting for the disk.
+    size : int
+        Bytes of the file that are in use.
+    deleted : int
+        Requests that were deleted before their time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.problem, self.lost = "", 0
+    def __init__(
+        self, path: Path, *, keep: pd.Timedelta = YEAR, max_bytes: int = 10_000_000_000
+    ) -> None:
+        self.problem, self.lost, self.size, self.deleted = "", 0, 0, 0
+        self._keep, self._max_bytes = keep, max_bytes
+        self._prune_at = monotonic() + PRUNED_EVERY
         self._waiting: deque[_Waiting] = deque()
         self._batch: list[_Waiting] = []  # taken by the writer, and kept until it is written
         self._came, self._went = 0, 0  # bytes; only one thread changes each of them
@@ -210,7 +228,21 @@ class Captures:
     def _write(self) -> None:
         while not self._stop.wait(EVERY):
             self._flush()
+            if monotonic() >= self._prune_at:
+                self._prune()
         self._flush()
+
+    def _prune(self) -> None:
+        """Delete what is old or too much; what fails now is tried again with the next."""
+        self._prune_at = monotonic() + PRUNED_EVERY
+        before = time_ns() // 1_000 - self._keep // pd.Timedelta("1us")
+        try:
+            with self._lock:
+                kept = prune(self._connection, before=before, max_bytes=self._max_bytes)
+        except sqlite3.Error as error:
+            self.problem = f"Old captures cannot be deleted: {error}."
+            return
+        self.size, self.deleted = kept.size, self.deleted + kept.early
 
     def _flush(self) -> None:
         """Write all waiting requests, or keep them for the next time."""
@@ -250,7 +282,9 @@ def _open(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # it stores what people send
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA journal_size_limit = 64000000")
         connection.execute("PRAGMA synchronous = FULL")  # a power cut loses no more than a kill
         known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'keys'").fetchone()
         connection.executescript(SCHEMA)

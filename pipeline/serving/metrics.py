@@ -197,6 +197,14 @@ def _capture_metrics(captures: Captures) -> Iterable[Metric]:
         "Whether the last write failed.",
         value=float(bool(captures.problem)),
     )
+    yield GaugeMetricFamily(
+        "holdfast_capture_bytes", "Size of the file of captures.", value=captures.size
+    )
+    yield CounterMetricFamily(
+        "holdfast_capture_deleted_requests",
+        "Requests that were deleted before their time, because the file was full.",
+        value=captures.deleted,
+    )
     yield CounterMetricFamily(
         "holdfast_capture_lost_requests", "Requests that were not stored.", value=captures.lost
     )

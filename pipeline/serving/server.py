@@ -105,7 +105,7 @@ def _serve_exported() -> None:
     options = _from_environment()
     _check_address(options)
     state = ServingState()
-    with _captures(options.captures) as captures:
+    with _captures(options.captures, options) as captures:
         load_exported(Path(folder), state)
         _serve(state, captures, options)
 
@@ -126,7 +126,7 @@ def _serve_registered(settings: Settings) -> None:
     _check_address(settings.serving)
     state = ServingState()
     with (
-        _captures(settings.captures) as captures,
+        _captures(settings.captures, settings.serving) as captures,
         Follower(
             settings.name,
             state,
@@ -138,8 +138,10 @@ def _serve_registered(settings: Settings) -> None:
         _serve(state, captures, settings.serving)
 
 
-def _captures(path: Path | None) -> AbstractContextManager[Captures | None]:
-    return nullcontext() if path is None else Captures(path)
+def _captures(path: Path | None, options: Serving) -> AbstractContextManager[Captures | None]:
+    if path is None:
+        return nullcontext()
+    return Captures(path, keep=options.keep, max_bytes=options.max_capture_bytes)
 
 
 def _check_address(options: Serving) -> None:

@@ -1,3 +1,4 @@
+import json
 import signal
 import sqlite3
 import stat
@@ -23,6 +24,7 @@ from pipeline.data.captures import (
 from pipeline.errors import DataError
 from pipeline.serving import capturing
 from pipeline.serving.capturing import LONGEST_BODY, Captures
+from pipeline.serving.retention import prune
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -261,6 +263,85 @@ def test_refusals_are_stored_with_their_problems(path):
     )
     assert len(refusal["body"]) == LONGEST_BODY
     assert refusal["at"] == pd.Timestamp("1970-01-01 00:00:00.000001")
+
+
+ANSWER = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def refuse(captures, n, at, size=10_000):
+    for i in range(n):
+        captures.refusal(
+            at=at,
+            request_id=f"{at}-{i}",
+            version="1",
+            route="/predict",
+            caller="me",
+            problems="[]",
+            body=b"x" * size,
+        )
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_refused_requests_take_a_share_of_the_file_and_the_newest_are_kept(path, monkeypatch):
+    monkeypatch.setattr(capturing, "PRUNED_EVERY", 0.1)
+    now = time.time_ns() // 1_000
+    with Captures(path, max_bytes=50_000_000) as captures:
+        for i in range(30):
+            refuse(captures, 100, at=now + i)
+            time.sleep(0.02)
+        until(lambda: captures.lag == 0 and captures.deleted >= 2_900)
+        until(lambda: captures.size < 10_000_000)
+        deleted = captures.deleted
+
+    kept = read_refusals(path)
+    assert len(kept) + deleted == 3_000
+    assert 900_000 < kept["bytes"].sum() <= 1_000_000
+    assert kept["request_id"].iloc[-1] == f"{now + 29}-99"
+
+
+def test_what_is_older_than_the_limit_is_deleted_with_its_keys(path):
+    day = pd.Timedelta("1D") // pd.Timedelta("1us")
+    now = time.time_ns() // 1_000
+    path.parent.mkdir()
+    with closing(capturing._open(path)) as connection:
+        for i, age in enumerate((3, 2, 0)):
+            keys = json.dumps([f"key-{i}"])
+            answer = (now - age * day, str(i), 1, "1", 1, b"", "[]", keys, b"")
+            connection.execute(ANSWER, answer)
+            connection.execute(capturing._KEYS, (keys,))
+            connection.execute("INSERT INTO labels VALUES (?, ?, 1)", (now - age * day, f"key-{i}"))
+        connection.commit()
+
+        kept = prune(connection, before=now - day, max_bytes=10**9)
+
+        assert kept.early == 0
+        for table in ("answers", "keys", "labels"):
+            [(n,)] = connection.execute(f"SELECT count(*) FROM {table}")  # noqa: S608
+            assert n == 1, table
+
+
+def test_answers_are_deleted_when_the_file_is_full_and_it_shrinks(path):
+    path.parent.mkdir()
+    with closing(capturing._open(path)) as connection:
+        for i in range(3_000):
+            answer = (i, str(i), 1, "1", 1, b"x" * 10_000, "[]", "null", b"")
+            connection.execute(ANSWER, answer)
+        connection.commit()
+
+        kept = prune(connection, before=0, max_bytes=10_000_000)
+        kept = prune(connection, before=0, max_bytes=10_000_000)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        oldest = connection.execute("SELECT min(at) FROM answers").fetchone()[0]
+    assert kept.size <= 10_000_000
+    assert 1_500 < oldest < 3_000
+    assert path.stat().st_size < 20_000_000
 
 
 def test_labels_are_on_disk_when_the_call_returns(path):

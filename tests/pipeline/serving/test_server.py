@@ -86,6 +86,28 @@ def test_a_capture_store_that_is_not_a_database_is_refused(monkeypatch, bundle, 
 
 
 @pytest.mark.integration
+def test_a_served_export_imports_nothing_of_training_and_tracking(bundle):
+    program = f"""
+import json, sys
+from pathlib import Path
+from pipeline.config import Serving
+from pipeline.serving import server
+from pipeline.serving.follower import ServingState, load_exported
+state = ServingState()
+load_exported(Path({str(bundle)!r}), state)
+server.create_app(state=state, captures=None, options=Serving())
+state.served.predict([state.served.example])
+print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))
+
+    assert {"starlette", "xgboost"} <= set(loaded)
+    unwanted = {"fastapi", "flask", "matplotlib", "mlflow", "prefect", "skops", "sqlalchemy"}
+    assert not unwanted & set(loaded)
+
+
+@pytest.mark.integration
 def test_an_exported_model_needs_no_mlflow():
     program = (
         "import sys, json, pipeline.serving.server;"
