@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
-from flows.options import PLAIN, Moment, Output
+from flows.options import HELP, PLAIN, Moment, Output
 from flows.session import (
     FAILED,
     INTERRUPTED,
@@ -28,18 +28,6 @@ from flows.session import (
 )
 from pipeline.errors import ConfigError, PipelineError, UnavailableError
 
-HELP = """\
-Train, serve and monitor a tabular model that one YAML file describes.
-
-`holdfast train conf/flights.yaml` trains a version and makes it the champion, `holdfast serve
-conf/flights.yaml` serves it, and `holdfast monitor conf/flights.yaml` judges the next batch of live
-rows. State is kept in the folder .holdfast, with the log of all commands in .holdfast/logs.
-
-Environment: HOLDFAST__SECTION__KEY overrides a setting of the file. PREFECT_API_URL and
-MLFLOW_TRACKING_URI name servers to work with; without them a command needs none.
-
-Exit codes: 0 done, 1 failed, 2 input refused.
-"""
 MODULES = {
     "export": "pipeline.serving.server",
     "release": "flows.register",
@@ -305,6 +293,28 @@ def up(*conf: str) -> None:
     from flows import up  # noqa: PLC0415
 
     up.up(conf)
+
+
+@app.command(group=SETUP)
+def watch(conf: str, /, *more: str, once: bool = False) -> None:
+    """Watch models from outside of their runs; `holdfast up` does it for its models.
+
+    Pages about runs that died and about silence (no monitor, no batch, no labels for two
+    batches), sends a lost retrain again, and sends the pages that wait. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    conf
+        A model's YAML file.
+    more
+        The files of further models.
+    once
+        Look once and end, for cron.
+    """
+    with session(conf, live=False):
+        from flows import watch  # noqa: PLC0415
+
+        watch.watch([conf, *more], once=once)
 
 
 @app.command(group=SETUP)

@@ -142,6 +142,7 @@ def up(conf: Sequence[str] = ()) -> None:
     children = Children(state / "logs", _environment(state, *ports))
     try:
         _start(children, state, *ports)
+        children.start("watch", "flows.cli", "watch", *(model.conf for model in models))
         print(_welcome(models, *ports), flush=True)  # noqa: T201 -- for the person who started it
         children.wait("the end", lambda: False, inf)
     except Stopped:

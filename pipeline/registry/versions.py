@@ -21,6 +21,8 @@ from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+_MONITORED = "monitored"
+"""Tag of the registered model: when the monitor last ran to its end."""
 _DATA = Path("data") / "bundle"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
@@ -218,6 +220,16 @@ class Registry(Tracking):
         with translated():
             found = self.client.search_registered_models(f"name = '{self.name}'")
         return dict(found[0].tags) if found else {}
+
+    @property
+    def monitored(self) -> float | None:
+        """When the monitor last ran to its end, in seconds since 1970; None: it never did."""
+        found = self.model_tags().get(_MONITORED)
+        return None if found is None else pd.Timestamp(found).timestamp()
+
+    def note_monitored(self) -> None:
+        """Note that the monitor has run to its end now."""
+        self.tag_model(_MONITORED, f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}")
 
     def tag_model(self, key: str, value: str) -> None:
         """Set a tag of the registered model."""

@@ -49,12 +49,6 @@ CREATE TABLE IF NOT EXISTS sends (
     why TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (page, address)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS seen (
-    model TEXT NOT NULL,
-    what TEXT NOT NULL,
-    at REAL NOT NULL,
-    PRIMARY KEY (model, what)
-) STRICT;
 COMMIT;
 """
 
@@ -138,14 +132,6 @@ def is_open(file: Path, model: str, episode: str) -> bool:
     """Whether people were paged in an episode of a model that is not resolved."""
     with _transaction(file) as outbox:
         return bool(_open(outbox, model, episode))
-
-
-def open_episodes(file: Path, model: str) -> list[str]:
-    """Episodes of a model that people were paged in and that are not resolved."""
-    with _transaction(file) as outbox:
-        query = "SELECT DISTINCT episode FROM pages WHERE model = ? AND episode != ''"
-        found = [row["episode"] for row in outbox.execute(query, (model,))]
-        return [episode for episode in found if _open(outbox, model, episode)]
 
 
 def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:
@@ -342,20 +328,6 @@ def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
                 shown |= {"written": moment_of(page["written"])}
                 found.append(shown | {"sends": [dict(row) for row in rows]})
     return found
-
-
-def see(file: Path, model: str, what: str, *, now: float) -> None:
-    """Note that something happened now, such as a run of the monitor."""
-    with _transaction(file) as outbox:
-        outbox.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (model, what, now))
-
-
-def seen(file: Path, model: str, what: str) -> float | None:
-    """When something was noted last, in seconds since 1970; None: never."""
-    with _transaction(file) as outbox:
-        query = "SELECT at FROM seen WHERE model = ? AND what = ?"
-        found = outbox.execute(query, (model, what)).fetchone()
-    return None if found is None else float(found["at"])
 
 
 @contextmanager
