@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command runs, so that `holdfast --help` answers at once.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
-from flows.options import PLAIN, Moment, Output
+from flows.options import HELP, PLAIN, Moment, Output
 from flows.session import (
     FAILED,
     INTERRUPTED,
@@ -28,25 +27,12 @@ from flows.session import (
 )
 from pipeline.errors import ConfigError, PipelineError, UnavailableError
 
-HELP = """\
-Train, serve and monitor a tabular model that one YAML file describes.
-
-`holdfast train conf/flights.yaml` trains a version and makes it the champion, `holdfast serve
-conf/flights.yaml` serves it, and `holdfast monitor conf/flights.yaml` judges the next batch of live
-rows. State is kept in the folder .holdfast, with the log of all commands in .holdfast/logs.
-
-Environment: HOLDFAST__SECTION__KEY overrides a setting of the file. PREFECT_API_URL and
-MLFLOW_TRACKING_URI name servers to work with; without them a command needs none.
-
-Exit codes: 0 done, 1 failed, 2 input refused.
-"""
 MODULES = {
     "export": "pipeline.serving.server",
     "release": "flows.register",
     "rollback": "flows.register",
 }
 """Modules of functions that are not named like their module."""
-SCHEMA = Path("conf/schema.json")
 
 app = App(
     name="holdfast",
@@ -320,6 +306,28 @@ def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def watch(conf: str, /, *more: str, once: bool = False) -> None:
+    """Watch models from outside of their runs; `holdfast up` does it for its models.
+
+    Pages about runs that died and about silence (no monitor, no batch, no labels for two
+    batches), sends a lost retrain again, and sends the pages that wait. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    conf
+        A model's YAML file.
+    more
+        The files of further models.
+    once
+        Look once and end, for cron.
+    """
+    with session(conf, live=False):
+        from flows import watch  # noqa: PLC0415
+
+        watch.watch([conf, *more], once=once)
+
+
+@app.command(group=SETUP)
 def schema(*, write: bool = False) -> None:
     """Print the JSON schema of the models' YAML files, for editors to complete and check them.
 
@@ -328,16 +336,9 @@ def schema(*, write: bool = False) -> None:
     write
         Write it to conf/schema.json instead.
     """
-    from pipeline.config import Settings  # noqa: PLC0415
+    from flows import schema  # noqa: PLC0415
 
-    text = json.dumps(Settings.model_json_schema(), indent=1) + "\n"
-    if not write:
-        sys.stdout.write(text)
-    elif SCHEMA.parent.is_dir():
-        SCHEMA.write_text(text, encoding="utf-8")
-    else:
-        message = f"{SCHEMA} is written in a folder that has conf/. Got {Path.cwd()}."
-        raise ConfigError(message)
+    schema.schema(write=write)
 
 
 def _run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> Any:

@@ -41,6 +41,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
             result = _result(history, start)
         judge_shadows(settings, registry, history)
     send(settings, registry, history)
+    patient(registry.note_monitored)()
     return result
 
 

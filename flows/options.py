@@ -1,4 +1,4 @@
-"""Options that many commands share: a moment, and what is printed."""
+"""What commands share: the help of all, a moment as an option, and what is printed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,19 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
+
+HELP = """\
+Train, serve and monitor a tabular model that one YAML file describes.
+
+`holdfast train conf/flights.yaml` trains a version and makes it the champion, `holdfast serve
+conf/flights.yaml` serves it, and `holdfast monitor conf/flights.yaml` judges the next batch of live
+rows. State is kept in the folder .holdfast, with the log of all commands in .holdfast/logs.
+
+Environment: HOLDFAST__SECTION__KEY overrides a setting of the file. PREFECT_API_URL and
+MLFLOW_TRACKING_URI name servers to work with; without them a command needs none.
+
+Exit codes: 0 done, 1 failed, 2 input refused.
+"""
 
 
 def _moment(_: Any, tokens: Sequence[Token]) -> str:

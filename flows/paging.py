@@ -1,6 +1,5 @@
 """Pages of flows: each event is written to the outbox, and sent while the flow goes on."""
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +17,6 @@ from pipeline.registry.versions import Registry
 from pipeline.reporting import delivery, events, outbox
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
-
-MONITORED = "monitor"
-"""What the outbox notes at the end of each run of the monitor."""
 
 
 def pager_of(settings: Settings) -> Pager:
@@ -122,8 +118,6 @@ def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     elif _is_open(settings, events.fails(flow.name)):
         event = events.succeeded_flow(settings.name, flow.name, settings.conf, str(flow_run.id))
         post(settings, event, prefect_link(str(flow_run.id)))
-    if flow.name == MONITORED:
-        outbox.see(pager_of(settings).file, settings.name, MONITORED, now=time.time())
     delivery.deliver(pager_of(settings))
 
 

@@ -31,7 +31,8 @@ from pipeline.registry import stores
 HOST: Final = "127.0.0.1"
 POOL: Final = "holdfast"
 NOW: Final = 2  # requests to end
-SET_CHILD_SUBREAPER: Final = 36  # of prctl(2)
+SET_PDEATHSIG: Final = 1  # of prctl(2), as the next
+SET_CHILD_SUBREAPER: Final = 36
 PATIENCE: Final = 180.0  # seconds for a cold start on a busy machine
 GRACE: Final = 40.0  # seconds to end; a worker gives its runs 30
 KILLED: Final = 5.0  # seconds after which a killed process must be gone
@@ -68,6 +69,7 @@ class Children:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 -- there is one thread
             )
         return self.running[name]
 
@@ -143,6 +145,7 @@ def up(conf: Sequence[str] = ()) -> None:
     children = Children(state / "logs", _environment(state, *ports))
     try:
         _start(children, state, *ports)
+        children.start("watch", "flows.cli", "watch", *(model.conf for model in models))
         print(_welcome(models, *ports), flush=True)  # noqa: T201 -- for the person who started it
         children.wait("the end", lambda: False, inf)
     except Stopped:
@@ -240,6 +243,12 @@ def _kill_descendants() -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=1)
+
+
+def _end_with_parent() -> None:
+    """Let this process be asked to end when its parent is killed, which can stop nothing itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

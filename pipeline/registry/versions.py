@@ -24,6 +24,8 @@ from pipeline.training.seals import is_sealed, seal
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SUBSTITUTE = "substitute"
 """Tag of a version that stands for a deleted one."""
+_MONITORED = "monitored"
+"""Tag of the registered model: when the monitor last ran to its end."""
 _DATA = Path("data") / "bundle"
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 _REQUIRED = ("until", "rows", "sha256")
@@ -255,6 +257,16 @@ class Registry(Tracking):
         with translated():
             found = self.client.search_registered_models(f"name = '{self.name}'")
         return dict(found[0].tags) if found else {}
+
+    @property
+    def monitored(self) -> float | None:
+        """When the monitor last ran to its end, in seconds since 1970; None: it never did."""
+        found = self.model_tags().get(_MONITORED)
+        return None if found is None else pd.Timestamp(found).timestamp()
+
+    def note_monitored(self) -> None:
+        """Note that the monitor has run to its end now."""
+        self.tag_model(_MONITORED, f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%M:%SZ}")
 
     def tag_model(self, key: str, value: str) -> None:
         """Set a tag of the registered model."""

@@ -68,7 +68,7 @@ def post(pager: Pager, event: Event) -> None:
     event = replace(event, subject=redacted(event.subject), body=redacted(event.body))
     if not outbox.write(pager.file, pager.model, event, pager.least, now=time.time()):
         return
-    if not pager.alerts.all_routes:
+    if not pager.alerts.all_routes and event.severity != "info":
         _warn_once()
         logger.info("Nobody was paged about %r.", event.subject)
     _start(pager, patience=0)

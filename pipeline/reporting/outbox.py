@@ -47,14 +47,10 @@ CREATE TABLE IF NOT EXISTS sends (
     due REAL NOT NULL DEFAULT 0,
     tried REAL NOT NULL DEFAULT 0,
     why TEXT NOT NULL DEFAULT '',
+    repeat INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (page, address)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS seen (
-    model TEXT NOT NULL,
-    what TEXT NOT NULL,
-    at REAL NOT NULL,
-    PRIMARY KEY (model, what)
-) STRICT;
+CREATE TABLE IF NOT EXISTS messages (address TEXT NOT NULL, at REAL NOT NULL) STRICT;
 COMMIT;
 """
 
@@ -71,12 +67,15 @@ class Message:
         What people read.
     severity : str
         That of the most severe page.
+    at : float
+        When it was taken from the outbox, in seconds since 1970.
     """
 
     pages: tuple[int, ...]
     subject: str
     body: str
     severity: Severity
+    at: float
 
 
 def write(
@@ -140,14 +139,6 @@ def is_open(file: Path, model: str, episode: str) -> bool:
         return bool(_open(outbox, model, episode))
 
 
-def open_episodes(file: Path, model: str) -> list[str]:
-    """Episodes of a model that people were paged in and that are not resolved."""
-    with _transaction(file) as outbox:
-        query = "SELECT DISTINCT episode FROM pages WHERE model = ? AND episode != ''"
-        found = [row["episode"] for row in outbox.execute(query, (model,))]
-        return [episode for episode in found if _open(outbox, model, episode)]
-
-
 def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:
     """Pages of an episode since it was last resolved, oldest first."""
     query = "SELECT * FROM pages WHERE model = ? AND episode = ? ORDER BY number"
@@ -170,7 +161,7 @@ def interrupted(file: Path, name: str) -> None:
     """Note that no process sends to an address: what was being sent has an unknown outcome."""
     with _transaction(file) as outbox:
         outbox.execute(
-            "UPDATE sends SET state = 'unknown', why = 'interrupted' "
+            "UPDATE sends SET state = 'unknown', why = 'interrupted', repeat = 1 "
             "WHERE address = ? AND state = 'sending'",
             (name,),
         )
@@ -223,28 +214,26 @@ def claim(
             for row in outbox.execute(_WAITING, (name, model, now))
             if row["tried"] < since and (row["severity"] == "failure" or not quiet)
         ]
-        sent = outbox.execute(_SENT, (name, now - _HOUR)).fetchone()["messages"]
-        room = per_hour - sent
+        outbox.execute("DELETE FROM messages WHERE at <= ?", (now - _HOUR,))
+        query = "SELECT COUNT(*) AS sent FROM messages WHERE address = ?"
+        room = per_hour - outbox.execute(query, (name,)).fetchone()["sent"]
         if not waiting or room <= 0:
             return None
         taken = waiting[:1] if len(waiting) <= room else waiting
+        outbox.execute("INSERT INTO messages VALUES (?, ?)", (name, now))
         for row in taken:
             outbox.execute(
                 "UPDATE sends SET state = 'sending', tries = tries + 1, tried = ? "
                 "WHERE page = ? AND address = ?",
                 (now, row["number"], name),
             )
-    return _alone(taken[0]) if len(taken) == 1 else _together(model, conf, taken)
+    return _alone(taken[0], now) if len(taken) == 1 else _together(model, conf, taken, now)
 
 
 _WAITING: Final = """
 SELECT * FROM pages JOIN sends ON page = number
 WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown') AND sends.due <= ?
 ORDER BY number
-"""
-_SENT: Final = """
-SELECT COUNT(DISTINCT tried) AS messages FROM sends
-WHERE address = ? AND state IN ('accepted', 'unknown') AND tried > ?
 """
 
 
@@ -263,19 +252,19 @@ def _adopt(outbox: sqlite3.Connection, model: str, name: str, least: Severity, n
             )
 
 
-def _alone(row: sqlite3.Row) -> Message:
-    repeat = row["state"] == "unknown"
-    subject = f"{row['subject']} (repeat)" if repeat else row["subject"]
-    sign = "sent before, and it is not known whether it arrived" if repeat else ""
-    body = f"{row['body']}\nPage: {row['id']}{f' (repeat: {sign})' if repeat else ''}"
-    return Message((row["number"],), subject, body, row["severity"])
+def _alone(row: sqlite3.Row, now: float) -> Message:
+    subject, body = row["subject"], f"{row['body']}\nPage: {row['id']}"
+    if row["repeat"]:
+        subject = f"{subject} (repeat)"
+        body = f"{body} (repeat: sent before, and it is not known whether it arrived)"
+    return Message((row["number"],), subject, body, row["severity"], now)
 
 
-def _together(model: str, conf: str, rows: Sequence[sqlite3.Row]) -> Message:
+def _together(model: str, conf: str, rows: Sequence[sqlite3.Row], now: float) -> Message:
     worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
     body = plain("summary.txt.j2", conf=conf, model=model, rows=[dict(row) for row in rows])
     numbers = tuple(row["number"] for row in rows)
-    return Message(numbers, f"{model}: {len(rows)} pages in one message", body, worst)
+    return Message(numbers, f"{model}: {len(rows)} pages in one message", body, worst, now)
 
 
 def settle(
@@ -283,14 +272,18 @@ def settle(
 ) -> None:
     """Record what became of a message; what an address took once stays taken."""
     with _transaction(file) as outbox:
+        if outcome == "waiting":
+            outbox.execute("DELETE FROM messages WHERE address = ? AND at = ?", (name, message.at))
         for number in message.pages:
             found = outbox.execute(
                 "SELECT tries, state FROM sends WHERE page = ? AND address = ?", (number, name)
             ).fetchone()
             if found["state"] != "accepted":
+                due = now + _delay(found["tries"], outcome)
                 outbox.execute(
-                    "UPDATE sends SET state = ?, why = ?, due = ? WHERE page = ? AND address = ?",
-                    (outcome, why, now + _delay(found["tries"], outcome), number, name),
+                    "UPDATE sends SET state = ?, why = ?, due = ?, repeat = repeat OR ? "
+                    "WHERE page = ? AND address = ?",
+                    (outcome, why, due, outcome == "unknown", number, name),
                 )
 
 
@@ -342,20 +335,6 @@ def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
                 shown |= {"written": moment_of(page["written"])}
                 found.append(shown | {"sends": [dict(row) for row in rows]})
     return found
-
-
-def see(file: Path, model: str, what: str, *, now: float) -> None:
-    """Note that something happened now, such as a run of the monitor."""
-    with _transaction(file) as outbox:
-        outbox.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (model, what, now))
-
-
-def seen(file: Path, model: str, what: str) -> float | None:
-    """When something was noted last, in seconds since 1970; None: never."""
-    with _transaction(file) as outbox:
-        query = "SELECT at FROM seen WHERE model = ? AND what = ?"
-        found = outbox.execute(query, (model, what)).fetchone()
-    return None if found is None else float(found["at"])
 
 
 @contextmanager

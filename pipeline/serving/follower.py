@@ -36,6 +36,8 @@ class ServingState:
         Why the registry's champion is not served, or not known; empty while it is served.
     reachable : bool or None
         Whether the registry answered when last asked; None for an exported model.
+    monitored : float or None
+        When the monitor last ran to its end, seconds since 1970; None: it never did.
     swaps : int
         Times that a new champion replaced the served version.
     refusals : int
@@ -46,6 +48,7 @@ class ServingState:
     since: float | None = None
     problem: str = ""
     reachable: bool | None = None
+    monitored: float | None = None
     swaps: int = 0
     refusals: int = 0
 
@@ -140,6 +143,7 @@ class Follower:
                 self._registry = Registry(*self._registry_arguments)
             found = self._registry.champion()
             self._state.reachable = True
+            self._state.monitored = self._registry.monitored
             if found.run_id == self._served_run:
                 self._state.problem = ""
                 return

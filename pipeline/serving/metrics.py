@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,7 @@ class Metrics(Collector):
     def __init__(self, state: ServingState, captures: Captures | None) -> None:
         self._state, self._captures = state, captures
         self._answers: Counter[tuple[str, int]] = Counter()
+        self._succeeded = {"/predict": time.time()}
         self._refused: Counter[tuple[str, str]] = Counter()
         self._seconds = Histogram(SECONDS)
         self._rows = 0
@@ -97,6 +99,8 @@ class Metrics(Collector):
     def answered(self, route: str, status: int) -> None:
         """Count an answer by route and status."""
         self._answers[route, status] += 1
+        if status < HTTPStatus.BAD_REQUEST:
+            self._succeeded[route] = time.time()
 
     def predicted(self, served: ServedVersion, predicted: Predicted, seconds: float) -> None:
         """Count a request with predicted rows, and the seconds it took."""
@@ -131,6 +135,14 @@ class Metrics(Collector):
         for (route, status), n in self._answers.items():
             total.add_metric([route, str(status)], n)
         yield total
+        last = GaugeMetricFamily(
+            "holdfast_last_success_seconds",
+            "Last success by route (Unix); before the first prediction, the start of the server.",
+            labels=["route"],
+        )
+        for route, moment in self._succeeded.items():
+            last.add_metric([route], moment)
+        yield last
         buckets, total_seconds = self._seconds.buckets()
         yield HistogramMetricFamily(
             "holdfast_predict_seconds",
@@ -175,6 +187,7 @@ class Metrics(Collector):
         for name, text, value in (
             ("champion_loaded_seconds", "When the served version was loaded (Unix).", state.since),
             ("champion_age_seconds", "Since the served version's training window.", _age(served)),
+            ("monitored_seconds", "When the monitor last ran to its end (Unix).", state.monitored),
             ("registry_up", "Whether the registry answered when last asked.", state.reachable),
         ):
             if value is not None:

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -125,14 +126,26 @@ def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
         wait(lambda: up.pids() == [])
 
 
-def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_behind(folder):
+def test_a_kill_of_the_parent_alone_leaves_no_orphan(folder):
+    with Up(folder) as up:
+        up.addresses()
+
+        up.process.kill()
+
+        wait(lambda: up.pids() == [])
+
+
+def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_behind(
+    folder, receive
+):
+    receiver = receive()
     with Up(folder) as up:
         start_hello(up, up.addresses())
         for pid in up.pids():
             os.kill(pid, signal.SIGKILL)
     (folder / "said").unlink()
 
-    with Up(folder) as up:
+    with Up(folder, HOLDFAST__ALERTS__URLS=json.dumps([receiver.url])) as up:
         addresses = up.addresses()
         assert addresses.keys() == {"Prefect", "MLflow"}, up.said
         assert status(f"{addresses['Prefect']}/api/health") == 200
@@ -140,6 +153,10 @@ def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_beh
         assert f"export PREFECT_API_URL={addresses['Prefect']}/api" in up.said
         start_hello(up, addresses)  # the run that died with its worker does not hold it up
         assert (folder / "said").read_text() == addresses["MLflow"]
+        wait(lambda: receiver.taken)
+        (page,) = receiver.taken
+        assert page["title"] == "flights: hello crashed"
+        assert "Why: It ended with its worker." in page["message"].split("\n")
 
         up.process.send_signal(signal.SIGTERM)
 

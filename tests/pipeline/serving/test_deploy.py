@@ -46,7 +46,7 @@ async def scraped(app, rows):
 @pytest.fixture
 def known(bundle, tmp_path):
     """Labels of each metric that a server exports after a few requests."""
-    state = ServingState(reachable=True)
+    state = ServingState(reachable=True, monitored=0.0)
     load_exported(bundle, state)
     example = dict(state.served.example)
     rows = [example, example | {"dest": "unseen"}, example | {"temp": "warm"}]

@@ -1,0 +1,142 @@
+"""Notices that nothing happens: no run of the monitor, no batch, no label, no schedule.
+
+What does not happen raises nothing and fails nowhere, so somebody outside of the runs has to ask.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import pandas as pd
+
+from pipeline.reporting.pages import Event
+from pipeline.reporting.rendering import plain
+
+What = Literal["schedule", "monitor", "batches", "labels"]
+WHATS: Final[tuple[What, ...]] = get_args(What)
+INTERVALS: Final = 2
+"""Lengths of a batch for which something that is expected in each may be missing."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """When a model showed signs of life.
+
+    Attributes
+    ----------
+    served : Timestamp
+        When the first champion was made.
+    monitored : Timestamp or None
+        When the monitor last ran to its end; None: never.
+    scheduled : bool or None
+        Whether a schedule starts the monitor; None: nobody knows.
+    batch_end : Timestamp or None
+        End of the newest recorded batch; None: there is none.
+    labels_due : Timestamp or None
+        When the labels of the first batch were due after the newest batch that has labels; None:
+        no batch is recorded.
+    """
+
+    served: pd.Timestamp
+    monitored: pd.Timestamp | None
+    scheduled: bool | None
+    batch_end: pd.Timestamp | None
+    labels_due: pd.Timestamp | None
+
+
+def silences(signs: Signs, *, length: pd.Timedelta, now: pd.Timestamp) -> dict[What, pd.Timestamp]:
+    """What has not happened for two intervals, and since when; the cause of others comes first.
+
+    Nothing is expected of a model that no schedule monitors and that was never monitored by other
+    means, except the schedule.
+
+    Parameters
+    ----------
+    signs : Signs
+        When the model showed signs of life; times are naive UTC.
+    length : Timedelta
+        Length of a batch.
+    now : Timestamp
+        The present moment.
+    """
+    allowed = INTERVALS * length
+    last = signs.monitored or signs.served
+    fresh = signs.monitored is not None and now - signs.monitored <= allowed
+    found: dict[What, pd.Timestamp] = {}
+    if signs.scheduled is False and not fresh:
+        found["schedule"] = last
+    if not signs.scheduled and signs.monitored is None:
+        return found
+    if now - last > allowed:
+        found["monitor"] = last
+    if signs.batch_end is not None and now - signs.batch_end > allowed:
+        found["batches"] = signs.batch_end
+    if signs.labels_due is not None and now - signs.labels_due > allowed:
+        found["labels"] = signs.labels_due
+    return found
+
+
+def silent(model: str, conf: str, what: What, since: pd.Timestamp) -> Event:
+    """Page about a silence that began at a moment."""
+    text = {key: value.format(model=model) for key, value in _TEXTS[what].items()}
+    body = plain("silence.txt.j2", conf=conf, since=f"{since:%Y-%m-%d %H:%M} UTC", **text)
+    about = f"{what}-since-{since:%Y-%m-%dT%H:%M}"
+    return Event("silence", about, f"{model}: {_SUBJECTS[what]}", body, episode_of(what))
+
+
+def silence_over(model: str, conf: str, what: What, now: pd.Timestamp) -> Event:
+    """Page about the end of a silence."""
+    at = f"{now:%Y-%m-%d %H:%M} UTC"
+    body = plain("silence_over.txt.j2", conf=conf, what=_OVER[what], at=at)
+    about = f"{what}-until-{now:%Y-%m-%dT%H:%M}"
+    return Event("resolved", about, f"{model}: resolved, {_OVER[what]}", body, episode_of(what))
+
+
+def episode_of(what: What) -> str:
+    """The episode of a silence."""
+    return f"silence of {what}"
+
+
+_SUBJECTS: Final[Mapping[What, str]] = {
+    "schedule": "the monitor is not scheduled",
+    "monitor": "the monitor does not run",
+    "batches": "no batch arrives",
+    "labels": "no labels come",
+}
+_OVER: Final[Mapping[What, str]] = {
+    "schedule": "the monitor is looked after again",
+    "monitor": "the monitor runs again",
+    "batches": "batches arrive again",
+    "labels": "labels come again",
+}
+_TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
+    "schedule": {
+        "what": "a version of {model} is champion, and no schedule monitors it.",
+        "harm": "drift, faults and lost performance are seen by nobody.",
+        "why": "the schedule of the deployment monitor/{model} is off.",
+        "cure": "set `active: true` at its schedule in prefect.yaml and start `holdfast up` again, "
+        "or let cron run this:",
+        "command": "monitor",
+    },
+    "monitor": {
+        "what": "the monitor of {model} has not run for two batches.",
+        "harm": "drift, faults and lost performance of these batches are seen by nobody.",
+        "why": "the worker has stopped, the schedule was switched off, or each run fails.",
+        "cure": "look for a worker and for runs of monitor/{model} in Prefect, or run it now:",
+        "command": "monitor",
+    },
+    "batches": {
+        "what": "the monitor of {model} runs, and has found no new batch for two batches.",
+        "harm": "nothing is known of what {model} has answered since.",
+        "why": "nobody asks the model, or whoever writes its live rows has stopped.",
+        "cure": "ask whoever writes the rows of data.live, and look at the newest rows:",
+        "command": "validate",
+    },
+    "labels": {
+        "what": "labels of {model} have been due for two batches, and none has come.",
+        "harm": "lost performance cannot be seen, and a retrain would learn from old rows.",
+        "why": "whoever writes the labels has stopped, or their keys do not join any more.",
+        "cure": "ask whoever writes the labels, and look at the newest rows:",
+        "command": "validate",
+    },
+}

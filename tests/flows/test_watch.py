@@ -1,0 +1,155 @@
+import json
+import time
+
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments import run_deployment
+from prefect.states import Completed, Crashed
+
+from flows.judge import judge
+from flows.monitor import monitor, next_batch
+from flows.steps import opened
+from flows.train import train
+from flows.watch import watch
+from pipeline.registry import records
+
+
+@pytest.fixture
+def pages(receive, monkeypatch):
+    """Pages that came, newest last; the flows know the address."""
+    receiver = receive()
+    monkeypatch.setenv("HOLDFAST__ALERTS__URLS", json.dumps([receiver.url]))
+    return receiver.taken
+
+
+@pytest.fixture
+def deployed(prefect):
+    """Deploys train and monitor of the shop, with the monitor's schedule on or off."""
+    del prefect
+
+    def deploy(*, active):
+        schedule = {"schedule": CronSchedule(cron="0 6 * * 1"), "active": active}
+        train.to_deployment(name="shop").apply()
+        monitor.to_deployment(name="shop", schedules=[schedule]).apply()
+
+    yield deploy
+    with get_client(sync_client=True) as client:
+        for name in ("train/shop", "monitor/shop"):
+            client.delete_deployment(client.read_deployment_by_name(name).id)
+
+
+def titles(pages):
+    return [page["title"] for page in pages]
+
+
+def ended(name, state, **parameters):
+    run = run_deployment(name=name, parameters=parameters, timeout=0, as_subflow=False)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, state, force=True)
+
+
+def runs_of(conf):
+    with get_client(sync_client=True) as client:
+        return [run for run in client.read_flow_runs() if run.parameters.get("conf") == conf]
+
+
+def test_a_run_that_died_with_its_worker_pages_once(trained, pages, deployed):
+    deployed(active=True)
+    ended("monitor/shop", Crashed(message="It ended with its worker."), conf=trained)
+
+    watch([trained], once=True)
+    watch([trained], once=True)
+
+    dead = [page for page in pages if page["title"] == "shop: monitor crashed"]
+    (page,) = dead
+    assert "Why: It ended with its worker." in page["message"].split("\n")
+    assert f"holdfast monitor {trained}" in page["message"].split("\n")
+
+
+def test_a_run_that_died_before_one_that_succeeded_pages_nobody(trained, pages, deployed):
+    deployed(active=True)
+    ended("monitor/shop", Crashed(message="It ended with its worker."), conf=trained)
+    ended("monitor/shop", Completed(), conf=trained)
+
+    watch([trained], once=True)
+
+    assert "shop: monitor crashed" not in titles(pages)
+
+
+def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask, pages, deployed):
+    deployed(active=True)
+    settings, registry = opened(about_to_ask)
+    history = records.read_history(registry)
+    judge(settings, registry, history, next_batch(registry, history))
+    watch([about_to_ask], once=True)
+    (first,) = [run for run in runs_of(about_to_ask) if run.parameters.get("episode")]
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(first.id, Crashed(message="Its worker died."), force=True)
+
+    watch([about_to_ask], once=True)
+    watch([about_to_ask], once=True)
+
+    asked = [run for run in runs_of(about_to_ask) if run.parameters.get("episode")]
+    (again,) = [run for run in asked if run.id != first.id]
+    assert again.parameters == first.parameters
+    assert again.state.is_scheduled()
+    (page,) = [page for page in pages if page["title"] == "shop: train crashed"]
+    assert "Done: its retrain is sent again, three times in all." in page["message"]
+
+
+def test_a_retrain_that_died_three_times_pages_once_and_is_given_up(about_to_ask, pages, deployed):
+    deployed(active=True)
+    settings, registry = opened(about_to_ask)
+    history = records.read_history(registry)
+    judge(settings, registry, history, next_batch(registry, history))
+    for _ in range(5):
+        watch([about_to_ask], once=True)
+        with get_client(sync_client=True) as client:
+            for run in runs_of(about_to_ask):
+                if run.deployment_id and run.state.is_scheduled():
+                    client.set_flow_run_state(run.id, Crashed(message="Killed."), force=True)
+
+    asked = [run for run in runs_of(about_to_ask) if run.parameters.get("episode")]
+    assert len(asked) == 3
+    messages = [page["message"] for page in pages]
+    assert sum("no run of the retrain is under way" in message for message in messages) == 1
+
+
+def test_a_schedule_that_is_off_pages_once_and_its_end_is_paged_as_well(trained, pages, deployed):
+    deployed(active=False)
+
+    watch([trained], once=True)
+    watch([trained], once=True)
+    (page,) = [page for page in pages if page["title"] == "shop: the monitor is not scheduled"]
+    assert "why: the schedule of the deployment monitor/shop is off." in page["message"].lower()
+    deployed(active=True)
+    watch([trained], once=True)
+
+    assert "shop: resolved, the monitor is looked after again" in titles(pages)
+
+
+def test_a_monitor_that_stops_is_missed_after_two_batches(trained, pages, deployed):
+    deployed(active=True)
+    monitor(trained)
+    _, registry = opened(trained)
+    assert 0 <= time.time() - registry.monitored < 600
+    registry.tag_model("monitored", f"{pd.Timestamp.now('UTC') - pd.Timedelta('15D')}")
+
+    watch([trained], once=True)
+    watch([trained], once=True)
+
+    assert titles(pages).count("shop: the monitor does not run") == 1
+
+
+def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside(
+    about_to_ask, pages
+):
+    settings, registry = opened(about_to_ask)
+    history = records.read_history(registry)
+    judge(settings, registry, history, next_batch(registry, history))
+
+    watch([about_to_ask], once=True)
+
+    assert "shop: performance was lost, retrain requested" in titles(pages)
