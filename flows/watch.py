@@ -146,7 +146,7 @@ def page_silence(
     for what, since in [*found.items()][:1]:  # the others follow from it
         if not outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
             post(settings, silence.silent(settings.name, settings.conf, what, since))
-    for what in silence.WHATS:
+    for what in silence.SILENCES:
         if what not in found and outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
             post(settings, silence.silence_over(settings.name, settings.conf, what, now))
 
