@@ -44,8 +44,7 @@ app = App(
 VERSIONS, LIVE, SERVING, SETUP, OPTIONS = map(
     Group.create_ordered, ("Versions", "Live batches", "Serving", "Set up", "Options")
 )
-for _option in ("--help", "--version"):
-    app[_option].group = OPTIONS
+app["--help"].group = app["--version"].group = OPTIONS
 
 
 @app.command(group=VERSIONS)

@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
-from flows.paging import ended, page_changes, page_owed
+from flows.paging import ended, page_owed
 from flows.retrains import send
 from flows.settle import live_source
 from flows.steps import opened, patient
@@ -29,7 +29,6 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         if batch is not None:
             _require_on_grid(settings, registry, history, start)
         patient(champions.reconcile)(registry, start)
-        patient(page_changes)(settings, registry)
         # A page that was lost with its process is written here.
         history = patient(page_owed)(settings, registry, history)
         end = start + settings.monitoring.batch

@@ -58,7 +58,8 @@ def links(registry: Registry, run_id: str) -> list[str]:
 
 
 def page_owed(settings: Settings, registry: Registry, history: History) -> History:
-    """Page people about each batch whose decision calls for it, unless they were paged before."""
+    """Page people about all that the records call for, unless they were paged before."""
+    page_changes(settings, registry)
     for batch in history.batches[-MOST_RECENT:]:
         decision = batch.verdict.decision
         if decision.action != "none" and decision.due and not batch.paged:

@@ -15,7 +15,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from flows.paging import page_changes, page_owed, page_run, pager_of, post
+from flows.paging import page_owed, page_run, pager_of, post
 from flows.retrains import outstanding, send
 from flows.steps import opened
 from pipeline.config import Settings
@@ -77,7 +77,6 @@ def look_after(conf: str) -> None:
                 page_dead_runs(settings, client, found)
             except (httpx.HTTPError, PrefectHTTPStatusError) as error:
                 logger.warning("Prefect's API does not answer (%s).", type(error).__name__)
-    page_changes(settings, registry)
     history = page_owed(settings, registry, history)
     if registry.alias(CHAMPION) is not None:
         page_silence(settings, registry, history, scheduled=scheduled)
@@ -146,7 +145,7 @@ def page_silence(
     for what, since in [*found.items()][:1]:  # the others follow from it
         if not outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
             post(settings, silence.silent(settings.name, settings.conf, what, since))
-    for what in silence.WHATS:
+    for what in silence.SILENCES:
         if what not in found and outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
             post(settings, silence.silence_over(settings.name, settings.conf, what, now))
 

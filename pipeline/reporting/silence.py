@@ -13,7 +13,7 @@ from pipeline.reporting.pages import Event
 from pipeline.reporting.rendering import plain
 
 What = Literal["schedule", "monitor", "batches", "labels"]
-WHATS: Final[tuple[What, ...]] = get_args(What)
+SILENCES: Final[tuple[What, ...]] = get_args(What)
 INTERVALS: Final = 2
 """Lengths of a batch for which something that is expected in each may be missing."""
 
@@ -107,7 +107,7 @@ _OVER: Final[Mapping[What, str]] = {
     "schedule": "the monitor is looked after again",
     "monitor": "the monitor runs again",
     "batches": "batches arrive again",
-    "labels": "labels come again",
+    "labels": "labels arrive again",
 }
 _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
     "schedule": {

@@ -30,6 +30,7 @@ from flows.steps import opened
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.registry import records
+from pipeline.reporting import outbox
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / folder) for folder in ("flows", "pipeline"))
@@ -124,7 +125,8 @@ def _state(conf):
     names = {version.run_id: f"run of version {version.number}" for version in versions}
     runs = {run.info.run_id: run for run in registry.search("tags.kind != ''")}
     names |= {key: f"{run.data.tags['kind']} {run.info.run_name}" for key, run in runs.items()}
-    state = {"versions": [], "runs": []}
+    pages = outbox.undelivered(registry.folder / "pages.db", registry.name)
+    state = {"versions": [], "runs": [], "pages": sorted(page["id"] for page in pages)}
     for version in versions:
         found = registry.client.get_model_version(registry.name, str(version.number))
         stored = [sorted(found.aliases), found.description, found.status]
@@ -195,7 +197,7 @@ def main():
     (kept / str(start)).rename(state)
     code = apart(lambda: judged(conf, 1, kill))
     found = {"results": results, "killed": [code, difference(start)]}
-    found["versions"] = expected[batches]["versions"]
+    found |= {key: expected[batches][key] for key in ("versions", "pages")}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -57,6 +57,13 @@ def test_the_points_cover_monitor_train_register_and_promote(crashes):
         assert what in points
 
 
+def test_the_pages_of_the_batch_that_is_cut_off_are_in_the_outbox(crashes):
+    kinds = [page.split("/")[1] for page in crashes["pages"]]
+
+    assert kinds.count("champion") == 3
+    assert {"performance", "drift"} & set(kinds)
+
+
 def test_the_batch_that_is_cut_off_brings_about_one_new_champion(crashes):
     versions = crashes["versions"]
 

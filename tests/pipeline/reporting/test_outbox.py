@@ -159,6 +159,17 @@ def test_tries_come_at_growing_intervals_of_an_hour_at_most(file, outcome, first
     assert delays[-1] == 3_600
 
 
+def test_what_an_address_took_late_is_not_sent_again(file):
+    put(file, event())
+    message = take(file)
+    outbox.settle(file, "a", message, "unknown", "no answer in time", now=1)
+    outbox.settle(file, "a", message, "accepted", "", now=2)
+    outbox.settle(file, "a", message, "unknown", "no answer in time", now=3)
+
+    assert take(file, HOUR) is None
+    assert outbox.undelivered(file, "shop") == []
+
+
 def due_at(file):
     with closing(sqlite3.connect(file)) as database:
         return database.execute("SELECT due FROM sends").fetchone()[0]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli import app
-from pipeline.reporting.silence import WHATS, Signs, silence_over, silences, silent
+from pipeline.reporting.silence import SILENCES, Signs, silence_over, silences, silent
 
 WEEK = pd.Timedelta("7D")
 NOW = pd.Timestamp("2026-06-01")
@@ -73,7 +73,7 @@ def test_each_silence_depends_on_its_own_sign(late, batch, due, scheduled):
     assert ("schedule" in silent_now) == (scheduled is False and late > 2)
 
 
-@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("what", SILENCES)
 def test_a_page_about_a_silence_and_one_about_its_end_say_all_that_is_known(what):
     began, ended = silent("shop", CONF, what, ago(3)), silence_over("shop", CONF, what, NOW)
 
