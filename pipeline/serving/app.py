@@ -28,12 +28,14 @@ from pipeline.serving.follower import ServingState
 from pipeline.serving.guard import Guard
 from pipeline.serving.inference import INFERENCE, metadata
 from pipeline.serving.invocations import INVOCATIONS
+from pipeline.serving.memory import give_back
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.openapi import document
 from pipeline.serving.problems import Found, Problem
 from pipeline.serving.protocols import NATIVE, Protocol
 from pipeline.serving.responses import (
     HEADERS,
+    SAFE,
     Failed,
     broken,
     failed,
@@ -100,6 +102,7 @@ class _Api:
         self.state, self.captures, self.options = state, captures, options
         self.metrics = Metrics(state, captures)
         self.waiting = 0
+        self._described: tuple[ServedVersion | None, bytes] = (None, b"")
         self.label_type = lru_cache(labels.label_type)
 
     @property
@@ -123,7 +126,7 @@ class _Api:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(_LONG, work)
+            return await asyncio.get_running_loop().run_in_executor(_LONG, _thrifty, work)
         finally:
             self.waiting -= 1
 
@@ -219,7 +222,11 @@ class _Api:
 
     async def openapi(self, _: Request) -> Response:
         """Give the OpenAPI document of the served version."""
-        return json_response(document(self.served, protected=self.options.token is not None))
+        served = self.served
+        if self._described[0] is not served:
+            content = to_json(document(served, protected=self.options.token is not None))
+            self._described = (served, content)
+        return Response(self._described[1], headers=dict(SAFE), media_type="application/json")
 
     async def server(self, _: Request) -> Response:
         """Give the server metadata of the Open Inference Protocol."""
@@ -242,6 +249,14 @@ class _Api:
             sentence = f"Version {version[:40]!r} is not served. Version {served.version!r} is."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
         return served
+
+
+def _thrifty(work: Callable[[], T]) -> T:
+    """Do the work of a long request, and give its memory back to the system."""
+    try:
+        return work()
+    finally:
+        give_back()
 
 
 def _now() -> int:

@@ -15,12 +15,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from pipeline.config import Serving
+from pipeline.serving.memory import keep_large_blocks_apart
 from pipeline.serving.responses import HEADERS
 
 LONGEST_HEAD = 16_384
 """Bytes of a request besides its body: its line, headers, trailers, and the lengths of chunks."""
-_PER_BYTE = 8
-"""Bytes that a body may take for each of its own, in chunks."""
+_PER_BYTE = 1
+"""Bytes that chunks may take for each that they carry."""
 _SLICE = 4_096
 """Bytes that are parsed before it is looked at what they hold."""
 _PIPELINED = 4
@@ -155,6 +156,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: ASGIApp, options: Serving) -> None:
+        keep_large_blocks_apart()
         limits = Limits(
             options.max_connections,
             options.max_client_connections,

@@ -20,8 +20,10 @@ OPEN = frozenset({"/live", "/ready", "/ping", "/v2/health/live", "/v2/health/rea
 """Routes of probes, which are answered without a token."""
 CSV = frozenset({"/invocations"})
 """Routes that read CSV besides JSON."""
-MOST_HELD = 6
+MOST_HELD = 4
 """Longest bodies that are held in memory at once, or as many bytes of shorter ones."""
+SHORT = 65_536
+"""Bytes of a body that is held in any case: connections limit how many there are."""
 
 
 class Guard:
@@ -71,7 +73,7 @@ class Guard:
 
         body = None
         try:
-            headers = scope["names"] = dict(scope["headers"])
+            headers = dict(scope["headers"])
             self._admit(scope, headers)
             app = self._app
             if scope["method"] == "POST":
@@ -138,7 +140,7 @@ class Guard:
             raise Failed(HTTPStatus.BAD_REQUEST, sentence)
         if size > self._max_bytes:
             raise _too_long(self._max_bytes)
-        if self._held > MOST_HELD * self._max_bytes:
+        if size > SHORT and self._held > MOST_HELD * self._max_bytes:
             sentence = "The server is busy with long requests; retry in a second."
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
 

@@ -6,6 +6,7 @@ https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
 import csv
 import io
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,9 @@ from pipeline.serving.protocols import Answer, Protocol
 _FRAMES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _FRAME = 'Send {"dataframe_records": [{"column": value, ...}, ...]}.'
 _SPLIT = 'Send {"dataframe_split": {"columns": ["a"], "data": [[1]]}}.'
+_LONGEST_LINE = 100_000
+_LINES = 2
+"""Lines of a row on average, because a label may hold some."""
 _CSV = "Send a header with the column names, and one line per row."
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
 
@@ -97,11 +101,13 @@ def _check_rows(n: int, cure: str) -> None:
 
 
 def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
-    if body.count(b",") > MAX_ROWS * len(columns):
+    commas, ends = body.count(b","), body.count(b"\n")
+    if commas > MAX_ROWS * len(columns) or ends > _LINES * MAX_ROWS:
         rule = f"a request must hold at most {MAX_ROWS:,} rows of the declared columns"
-        raise Unreadable(f"{body.count(b','):,} commas", rule, _CSV)
+        raise Unreadable(f"{commas:,} commas in {ends:,} lines", rule, _CSV)
     try:
-        lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
+        lines = csv.reader(_lines(text), strict=True)
         names, *records = islice(lines, MAX_ROWS + 2)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         rule = "a request must be CSV in UTF-8 with a header"
@@ -117,6 +123,15 @@ def _csv(body: bytes, columns: Columns) -> list[dict[str, Any]]:
         {name: _cell(text, columns.get(name)) for name, text in zip(names, record, strict=True)}
         for record in records
     ]
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """Lines of a text, up to one that is too long to be a row."""
+    while line := text.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            message = f"a line of {_LONGEST_LINE:,} characters or more"
+            raise csv.Error(message)
+        yield line
 
 
 def _cell(text: str, column: Numeric | Categorical | None) -> Any:

@@ -103,7 +103,7 @@ class Found(NamedTuple):
 def find(
     given: Any,
     *,
-    request: TypeAdapter[Any],
+    few: TypeAdapter[Any],
     outline: TypeAdapter[Any],
     columns: Columns,
     every_row: bool,
@@ -114,8 +114,8 @@ def find(
     ----------
     given : Any
         The request, as JSON was read.
-    request : TypeAdapter
-        Checks whole requests.
+    few : TypeAdapter
+        Checks a few rows with all their problems.
     outline : TypeAdapter
         Checks everything but what rows hold.
     columns : dict of str to Column
@@ -128,7 +128,7 @@ def find(
         return Found(shortened(outer)[0])
     found: list[Problem] = []
     bad, more = set(), False
-    for start, details in row_errors(request, "rows", given["rows"], tuple(columns)):
+    for start, details in row_errors(few, "rows", given["rows"], tuple(columns)):
         bad.add(start + int(details["loc"][1]))
         if len(found) < MOST_PROBLEMS:
             found.append(_row_problem(details, start, columns))

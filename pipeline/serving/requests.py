@@ -45,26 +45,32 @@ class Contract:
     columns : dict of str to Column
         Declared columns.
     request : TypeAdapter
-        Reads and checks whole requests.
+        Reads and checks whole requests, up to the first bad row.
+    few : TypeAdapter
+        Checks a few rows with all their problems.
     outline : TypeAdapter
         Checks requests whatever their rows hold.
     """
 
     columns: Columns
     request: TypeAdapter[Request]
+    few: TypeAdapter[Any]
     outline: TypeAdapter[Any]
 
     @classmethod
     def of(cls, columns: Columns, categories: Categories) -> "Contract":
         """The contract of some columns with the labels of their training rows."""
         row = row_type(columns, categories)
-        return cls(columns, _request_type(row), _request_type(Any))
+        rows: Any = GenericAlias(list, (row,))
+        first: Any = Annotated[rows, Field(fail_fast=True)]
+        kinds = map(_request_type, (first, rows, list[Any]))
+        return cls(columns, *kinds)
 
     def problems(self, given: Any, *, every_row: bool) -> Found:
         """Find the problems of a request that breaks the contract; see `problems.find`."""
         return find(
             given,
-            request=self.request,
+            few=self.few,
             outline=self.outline,
             columns=self.columns,
             every_row=every_row,
@@ -110,9 +116,8 @@ def _annotation(column: Numeric | Categorical, known: Sequence[str]) -> Any:
     return rule | None if column.nullable else rule
 
 
-def _request_type(row: Any) -> TypeAdapter[Any]:
+def _request_type(rows: Any) -> TypeAdapter[Any]:
     """Reads a whole request: 1 to `MAX_ROWS` rows, and one key for each row or no keys."""
-    rows: Any = GenericAlias(list, (row,))
     keys: Any = GenericAlias(list, (text_type(LONGEST_KEY),))
     fields = {
         "rows": Annotated[rows, Field(min_length=1, max_length=MAX_ROWS)],

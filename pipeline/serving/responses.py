@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from pipeline.serving.problems import Found
 
-_SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 HEADERS = [
     (name.encode(), value.encode())
-    for name, value in ({"content-type": "application/json"} | _SAFE).items()
+    for name, value in ({"content-type": "application/json"} | SAFE).items()
 ]
 """Headers of every JSON answer, as ASGI sends them."""
 
@@ -36,7 +36,7 @@ class Failed(Exception):  # noqa: N818 -- an answer, not an error
 
 def json_response(content: Any, status: int = 200, headers: Any = None) -> Response:
     """Send anything that pydantic can write as JSON."""
-    return Response(to_json(content), status, _SAFE | dict(headers or {}), "application/json")
+    return Response(to_json(content), status, SAFE | dict(headers or {}), "application/json")
 
 
 def refusal(found: Found, request_id: str, status: int = 422) -> Response:

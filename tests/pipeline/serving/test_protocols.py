@@ -233,6 +233,15 @@ def test_csv_has_a_header_and_is_read_by_the_declared_types(client, row):
     assert "header that names declared columns" in problem(post(f"{line}\n{line}\n"), 422)["rule"]
 
 
+@pytest.mark.parametrize("more", ["a" * 200_000, '"' + "a" * 200_000, '"' + "a\n" * 9_000])
+def test_a_line_of_csv_that_is_too_long_is_refused(client, more):
+    csv = {"content-type": "text/csv"}
+
+    found = problem(client.post("/invocations", content=f"plan\n{more}", headers=csv), 422)
+
+    assert found["code"] == "body"
+
+
 @pytest.mark.parametrize(
     "text", ["\u0664\u0660", "4_0", " 40", "40 ", "4\uff10", "0x10", "1e", "infinity", "--1"]
 )
