@@ -77,6 +77,8 @@ def _harm(seen: Evidence, newest: Performance | None) -> str:
     """What is known of the champion's predictions."""
     if seen.worse and (newest is None or not newest.worse):
         return f"the loss in batch {seen.worse} is larger than monitoring.performance_loss allows."
+    if newest is None and seen.labels:
+        return "these labels cannot be trusted, so it is not known how much predictions suffer."
     if newest is None:
         return "no label has come yet, so it is not known how much predictions suffer."
     change = f"{abs(newest.change):.1%} {'larger' if newest.change > 0 else 'smaller'}"

@@ -48,9 +48,10 @@ def predictor(model: Model) -> Predict:
 
     It takes matrices of shape (n_rows > 0, n_columns) to predictions of shape (n_rows,), in one
     thread, because the other threads of a server have requests of their own. Estimators other
-    than XGBoost's predict through `Model.predict_encoded`.
+    than XGBoost's, and those of XGBoost that do more than add up all of their trees, predict
+    through `Model.predict_encoded`.
     """
-    if not hasattr(model.estimator, "get_booster"):
+    if not _adds_up_all_trees(model.estimator):
         return model.predict_encoded
     many = _xgboost(model)
     few = _walker(model) or many
@@ -59,6 +60,15 @@ def predictor(model: Model) -> Predict:
         return few(matrix) if len(matrix) <= FEW else many(matrix)
 
     return predict
+
+
+def _adds_up_all_trees(estimator: Any) -> bool:
+    """Whether predictions are the sum of all trees, with NaN alone for what is missing."""
+    if not hasattr(estimator, "get_booster") or not np.isnan(estimator.missing):
+        return False
+    booster = estimator.get_booster()
+    kind = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
+    return kind in {"gbtree", "dart"} and booster.attr("best_iteration") is None
 
 
 class _Nodes(NamedTuple):

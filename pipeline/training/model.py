@@ -8,7 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # Python's own is too old before 3.12
+)
 
 import numpy as np
 import pandas as pd
@@ -35,6 +39,8 @@ class _Card(TypedDict):
     columns: Columns
     categories: Categories
     estimator: str
+    missing: NotRequired[float]
+    """What XGBoost takes for a missing value, which its own file does not hold; by default NaN."""
 
 
 _CARD = TypeAdapter(_Card)
@@ -103,9 +109,7 @@ class Model:
         """Predict the rows of an encoded matrix, shape (n_rows, n_columns)."""
         if len(matrix) == 0:
             return np.empty(0)
-        if hasattr(self.estimator, "get_booster"):
-            predicted = self.estimator.get_booster().inplace_predict(matrix)
-        elif self.task == "classification":
+        if self.task == "classification":
             predicted = self.estimator.predict_proba(matrix)[:, 1]
         else:
             predicted = self.estimator.predict(matrix)
@@ -120,6 +124,8 @@ class Model:
             "categories": self.categories,
             "estimator": f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}",
         }
+        if not np.isnan(missing := getattr(self.estimator, "missing", np.nan)):
+            card["missing"] = float(missing)
         (folder / "model.json").write_text(json.dumps(card, indent=1))
         if hasattr(self.estimator, "get_booster"):
             self.estimator.save_model(folder / "estimator.ubj")
@@ -142,7 +148,7 @@ class Model:
             labels = {n for n, one in card["columns"].items() if isinstance(one, Categorical)}
             if labels != set(card["categories"]):
                 _refuse_categories(labels)
-            estimator = _load_estimator(folder, card["estimator"])
+            estimator = _load_estimator(folder, card["estimator"], card.get("missing", np.nan))
         except RegistryError:
             raise
         except Exception as error:  # nonsense makes each library raise what it likes
@@ -157,12 +163,12 @@ def _refuse_categories(labels: set[str]) -> None:
     raise ValueError(message)
 
 
-def _load_estimator(folder: Path, path: str) -> Any:
+def _load_estimator(folder: Path, path: str, missing: float) -> Any:
     booster = folder / "estimator.ubj"
-    return _load_booster(booster, path) if booster.exists() else _load_skops(folder)
+    return _load_booster(booster, path, missing) if booster.exists() else _load_skops(folder)
 
 
-def _load_booster(file: Path, path: str) -> Any:
+def _load_booster(file: Path, path: str, missing: float) -> Any:
     import xgboost  # noqa: PLC0415 -- slow to import, not needed by all
 
     kind = getattr(xgboost, path.rpartition(".")[2], None)
@@ -172,7 +178,7 @@ def _load_booster(file: Path, path: str) -> Any:
             "Train it again from its configuration."
         )
         raise RegistryError(message)
-    estimator = kind()
+    estimator = kind(missing=missing)
     estimator.load_model(file)
     return estimator
 

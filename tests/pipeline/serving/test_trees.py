@@ -92,6 +92,43 @@ def test_walked_trees_predict_as_xgboost_does(kind, objective, labels):
     np.testing.assert_allclose(np.concatenate(predictions), expected, rtol=1e-6, atol=1e-6)
 
 
+OWN = {
+    "another missing value": {"missing": -9.0},
+    "linear": {"booster": "gblinear"},
+    "stopped early": {"early_stopping_rounds": 2, "n_estimators": 200},
+    "dart": {"booster": "dart"},
+    "a margin of its own": {"base_score": 0.9, "scale_pos_weight": 3.0},
+    "random forest": {"num_parallel_tree": 5, "subsample": 0.5, "n_estimators": 1},
+}
+
+
+@pytest.mark.parametrize("labels", [True, False], ids=["labels", "numbers"])
+@pytest.mark.parametrize("kind", OWN)
+def test_a_stored_model_predicts_as_the_estimator_that_was_fitted_does(kind, labels, tmp_path):
+    if kind == "linear" and labels:
+        return  # XGBoost's linear booster takes no labels
+    frame, columns, target = make_rows(600, labels=labels)
+    categories = known_categories(frame, columns)
+    params = {"n_estimators": 20, "n_jobs": 1} | OWN[kind]
+    estimator = build_estimator("xgboost.XGBClassifier", params, columns, seed=0)
+    matrix = encode(frame, columns, categories)
+    if kind == "another missing value":
+        matrix[::3, 0] = -9.0
+    part = {"eval_set": [(matrix[:200], target[:200].astype(int))], "verbose": False}
+    given = part if kind == "stopped early" else {}
+    estimator.fit(matrix, target.astype(int), **given)
+    expected = estimator.predict_proba(matrix)[:, 1]
+
+    Model("classification", columns, categories, estimator).save(tmp_path)
+    stored = Model.load(tmp_path)
+
+    np.testing.assert_array_equal(stored.predict_encoded(matrix), expected)
+    predict = predictor(stored)
+    one_by_one = np.concatenate([predict(matrix[i : i + 1]) for i in range(len(matrix))])
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(predict(matrix), expected, rtol=1e-6, atol=1e-6)
+
+
 def _at_the_bounds(estimator, matrix):
     """Rows with the numbers that nodes split at, and the numbers next to them."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
