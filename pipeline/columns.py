@@ -149,7 +149,8 @@ def _seconds(values: pd.Series) -> pd.Series:
     if values.dtype.kind == "m":
         lengths = pd.to_timedelta(values)
     else:
-        lengths = pd.to_datetime(values, errors="coerce", utc=True) - pd.Timestamp(0, tz="UTC")
+        origin = pd.Timestamp(0, tz="UTC").as_unit("us")  # nanoseconds end in 2262
+        lengths = pd.to_datetime(values, errors="coerce", utc=True) - origin
     return lengths.dt.total_seconds().astype("float64")
 
 

@@ -375,3 +375,13 @@ def test_ordinary_columns_raise_no_doubt(values, caplog):
     infer_columns(pd.DataFrame({"at": AT, "x": values}), time="at")
 
     assert not caplog.records
+
+
+@pytest.mark.parametrize("year", [84, 1600, 2262, 2300])
+def test_times_outside_of_nanoseconds_are_seconds_too(year):
+    at = pd.Series([dt.datetime(year, 5, 1, tzinfo=dt.UTC), None], dtype="datetime64[us, UTC]")
+
+    seconds = as_number(at)
+
+    assert seconds[0] == at[0].timestamp()
+    assert np.isnan(seconds[1])

@@ -1,0 +1,147 @@
+"""Random tables through every source: a sentence of ours or every row accounted for."""
+
+import datetime as dt
+import warnings
+
+import pandas as pd
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import Data, FileSource, SqlSource
+from pipeline.data import sources
+from pipeline.data.validation import validate
+from pipeline.errors import PipelineError
+
+NAMES = ["x", "a b", "größe", "p/q", "Zeit.1", "select", "1", "%s", "☃"]
+TRAPS = [
+    "",
+    "NA",
+    "null",
+    "01",
+    "1E5",
+    "TRUE",
+    "1,5",
+    "1.234,5",
+    "inf",
+    "-0",
+    " x ",
+    '"',
+    "a\nb",
+    "'",
+]
+TIMES = st.datetimes(dt.datetime(1970, 1, 2), dt.datetime(2200, 1, 1))  # noqa: DTZ001 -- naive
+CELLS = {
+    "integers": st.integers(-(2**70), 2**70),
+    "floats": st.floats(),
+    "decimals": st.decimals(allow_nan=False, allow_infinity=False, places=3),
+    "booleans": st.booleans(),
+    "texts": st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6),
+    "traps": st.sampled_from(TRAPS),
+    "dates": st.dates(dt.date(1600, 1, 1), dt.date(2300, 1, 1)),
+    "times": TIMES,
+    "times with zones": st.datetimes(timezones=st.just(dt.UTC)),
+    "times as text": TIMES.map(lambda at: at.isoformat()),
+    "durations": st.timedeltas(dt.timedelta(0), dt.timedelta(999)),
+    "bytes": st.binary(max_size=4),
+    "zero and one": st.integers(0, 1),
+}
+
+
+@st.composite
+def columns(draw, rows, likely):
+    """A column of one kind of cells, sometimes of two, with some nulls."""
+    kinds = [draw(st.sampled_from([*likely, *CELLS]))]
+    kinds += draw(st.lists(st.sampled_from([*CELLS]), max_size=1)) if draw(st.booleans()) else []
+    cells = st.one_of(*(CELLS[kind] for kind in kinds))
+    if draw(st.booleans()):
+        cells |= st.none()
+    return draw(st.lists(cells, min_size=rows, max_size=rows))
+
+
+@st.composite
+def tables(draw):
+    """A frame, and what is declared of it."""
+    rows = draw(st.integers(0, 8))
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
+    frame = {"id": draw(columns(rows, ["integers", "texts"] * 5))}
+    frame |= {"at": draw(columns(rows, ["times", "times as text", "times with zones"] * 5))}
+    frame |= {name: draw(columns(rows, [])) for name in names}
+    frame |= {"y": draw(columns(rows, ["zero and one"] * 5))}
+    numeric = st.fixed_dictionaries({"type": st.just("numeric"), "nullable": st.booleans()})
+    label = st.fixed_dictionaries({"type": st.just("categorical"), "nullable": st.booleans()})
+    limited = st.just({"type": "numeric", "min": 0, "max": 1})
+    listed = st.just({"type": "categorical", "values": ["01", "a", "TRUE"]})
+    declared = {name: draw(numeric | label | limited | listed) for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in frame.items()})
+        return (made.infer_objects() if draw(st.booleans()) else made), declared
+
+
+@st.composite
+def stores(draw):
+    """A kind of source, with its options."""
+    kind = draw(st.sampled_from(["csv", "parquet", "sql"]))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-16-le", "latin-1"]))
+    sep = draw(st.sampled_from([",", ";", "\t", "|"]))
+    decimal = draw(st.sampled_from([".", ","])) if sep != "," else "."
+    compression = draw(st.sampled_from([None, None, "gzip", "zip", "bz2"]))
+    return kind, {"encoding": encoding, "sep": sep, "decimal": decimal, "compression": compression}
+
+
+def stored(frame, store, folder):
+    """Write a frame, and say how it is read back; None if it cannot be written so."""
+    kind, options = store
+    try:
+        if kind == "csv":
+            path = folder / "rows.csv"
+            frame.to_csv(path, index=False, **options)
+            given = {key: value for key, value in options.items() if value is not None}
+            return FileSource(kind="file", path=str(path), **given)
+        if kind == "parquet":
+            frame.to_parquet(folder / "rows.parquet")
+            return FileSource(kind="file", path=str(folder / "rows.parquet"))
+        engine = sa.create_engine(f"sqlite:///{folder / 'rows.db'}")
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="the 'timedelta' type")
+                frame.to_sql("rows", engine, index=False, if_exists="replace")
+        finally:
+            engine.dispose()
+    except (ValueError, TypeError, OverflowError, AttributeError, sa.exc.SQLAlchemyError, OSError):
+        return None
+    except Exception as error:
+        if type(error).__module__.startswith(("pyarrow", "sqlite3")):
+            return None
+        raise
+    return SqlSource(kind="sql", url=f"sqlite:///{folder / 'rows.db'}", query="SELECT * FROM rows")
+
+
+@given(tables(), stores(), st.booleans())
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[*HealthCheck],
+    phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes
+)
+def test_a_table_is_refused_in_a_sentence_or_every_row_is_accounted_for(
+    tmp_path_factory, table, store, window
+):
+    frame, declared = table
+    source = stored(frame, store, tmp_path_factory.mktemp("table"))
+    assume(source is not None)
+    data = Data(train=source, key="id", time="at", target="y", features=declared, key_unique=window)
+    start = pd.Timestamp("2000-01-01") if window else None
+    roles = {"key": data.key, "target": data.target, "columns": data.features}
+    try:
+        read = sources.read(source, time=data.time, start=start, end=None, **roles)
+        checked = validate(read, data)
+    except PipelineError as error:
+        assert str(error).endswith((".", ")"))  # noqa: PT017 -- either is right
+        return
+
+    assert len(checked.valid) + len(checked.quarantined) == len(read)
+    assert checked.quarantined.iloc[:, -1].astype(bool).all()
+    if not window:
+        assert len(read) == len(frame)
