@@ -299,6 +299,7 @@ def test_a_batch_that_is_set_aside_shows_lost_performance_and_no_other_batch_is_
     assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND, THIRD]
 
 
+@pytest.mark.team
 def test_a_replay_reports_broken_batches_and_learns_nothing_from_them(spoilt):
     conf = spoilt("amount", SECOND)
 

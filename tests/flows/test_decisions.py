@@ -20,6 +20,7 @@ from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt, decide
 from pipeline.registry import champions, records
 from pipeline.registry.records import GIVEN
+from pipeline.training.seals import seal
 
 NEW = pd.Timestamp("2026-03-23")
 """By then the rows of the shop after its drift suffice for a version that passes."""
@@ -76,6 +77,7 @@ def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explain
     assert all(recorded == again for recorded, again in explained(trained))
 
 
+@pytest.mark.team
 def test_labels_that_turn_random_end_in_a_halt_and_not_in_endless_retrains(
     make_conf, make_shop_rows, tmp_path
 ):
@@ -211,6 +213,7 @@ def test_a_version_that_does_not_load_here_as_it_was_trained_is_refused(trained)
     folder = registry.folder_of(2)
     golden = next((folder / "golden").glob("*"))
     golden.write_bytes(golden.read_bytes()[:-20])
+    seal(folder)
     with_promotion(trained)
 
     registered = register(trained, version=2)

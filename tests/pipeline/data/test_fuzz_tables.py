@@ -36,7 +36,7 @@ CELLS = {
     "floats": st.floats(),
     "decimals": st.decimals(allow_nan=False, allow_infinity=False, places=3),
     "booleans": st.booleans(),
-    "texts": st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6),
+    "texts": st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=6),
     "traps": st.sampled_from(TRAPS),
     "dates": st.dates(dt.date(1600, 1, 1), dt.date(2300, 1, 1)),
     "times": TIMES,
