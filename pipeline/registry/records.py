@@ -49,7 +49,7 @@ def read_history(tracking: Tracking) -> History:
 
 
 def damaged_batches(tracking: Tracking) -> list[str]:
-    """Names of the batches whose record is damaged; of a nameless one the id of its run."""
+    """Names of the batches whose record is damaged; where the name is lost, the id of its run."""
     return _read_batches(tracking)[1]
 
 

@@ -20,7 +20,7 @@ from pipeline.reporting.pages import Event
 
 OURS = ("reporting/outbox.py", "reporting/delivery.py", "reporting/pages.py")
 REQUESTS = "http/client.py"
-"""Of its functions only the first lines count."""
+"""A kill is tried at each call in here, and at each line of `OURS`."""
 
 
 def main():
