@@ -71,7 +71,9 @@ def holdfast(prefect, monkeypatch, capfd):
 
 
 def one_line(text):
-    (line,) = text.splitlines()
+    lines = text.splitlines()
+    # A process says once that nobody is paged, with the first page, whichever test that is in.
+    (line,) = [line for line in lines if not line.startswith("Nobody is paged, because")]
     return line
 
 
