@@ -1,19 +1,17 @@
-"""The command line `holdfast`: one command for each flow, and those that serve and set up.
-
-Nothing heavy is imported before a command runs, so that `holdfast --help` answers at once.
-"""
+"""The command line `holdfast`: one command for each flow, and those that serve and set up."""
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
-from importlib import import_module, metadata
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import CycloptsError, Parameter
 from cyclopts.validators import Number
 
-from flows.options import HELP, PLAIN, Moment, Output
+from flows import setting_up  # noqa: F401 -- adds its commands
+from flows.app import LIVE, VERSIONS, app, run
+from flows.options import PLAIN, Moment, Output
 from flows.session import (
     FAILED,
     INTERRUPTED,
@@ -22,29 +20,8 @@ from flows.session import (
     exit_code,
     open_standard_streams,
     output_failed,
-    session,
-    stdout_to_stderr,
 )
 from pipeline.errors import ConfigError, PipelineError, UnavailableError
-
-MODULES = {
-    "export": "pipeline.serving.server",
-    "release": "flows.register",
-    "rollback": "flows.register",
-}
-"""Modules of functions that are not named like their module."""
-
-app = App(
-    name="holdfast",
-    help=HELP,
-    help_format="markdown",
-    version=lambda: metadata.version("holdfast"),
-    default_parameter=Parameter(negative="", show_default=False),
-)
-VERSIONS, LIVE, SERVING, SETUP, OPTIONS = map(
-    Group.create_ordered, ("Versions", "Live batches", "Serving", "Set up", "Options")
-)
-app["--help"].group = app["--version"].group = OPTIONS
 
 
 @app.command(group=VERSIONS)
@@ -64,7 +41,7 @@ def train(conf: str, /, *, until: Moment = None, episode: str = "", output: Outp
     episode
         Episode of drift that this training answers, as the monitor named it.
     """
-    _run("train", conf, output, until=until, episode=episode)
+    run("train", conf, output, until=until, episode=episode)
 
 
 @app.command(group=VERSIONS)
@@ -92,7 +69,7 @@ def validate(
     end
         Time to read up to, not included; by default the newest row.
     """
-    _run("validate", conf, output, source=source, start=start, end=end)
+    run("validate", conf, output, source=source, start=start, end=end)
 
 
 @app.command(group=VERSIONS)
@@ -108,7 +85,7 @@ def register(conf: str, version: int, /, *, approved_by: str = "", output: Outpu
     approved_by
         Who approves it, where the file asks for approval (promotion.approval: manual).
     """
-    _run("register", conf, output, version=version, approved_by=approved_by)
+    run("register", conf, output, version=version, approved_by=approved_by)
 
 
 @app.command(group=LIVE)
@@ -125,7 +102,7 @@ def monitor(conf: str, /, *, batch: Moment = None, output: Output = PLAIN) -> No
     batch
         Start of the batch to judge; by default the one after the last judged batch.
     """
-    _run("monitor", conf, output, batch=batch)
+    run("monitor", conf, output, batch=batch)
 
 
 @app.command(group=LIVE)
@@ -148,7 +125,7 @@ def replay(
     batches
         How many batches to judge; by default all.
     """
-    _run("replay", conf, output, batches=batches)
+    run("replay", conf, output, batches=batches)
 
 
 @app.command(group=LIVE)
@@ -179,7 +156,7 @@ def review(
         message = "--batch and --answer must come together. Got only one of them."
         raise ConfigError(message)
     done = f"Recorded: {answer} for batch {batch}.\n" if answer else ""
-    _run("review", conf, output, done, batch=batch, answer=answer, reason=reason)
+    run("review", conf, output, done, batch=batch, answer=answer, reason=reason)
 
 
 @app.command(group=VERSIONS)
@@ -195,7 +172,7 @@ def rollback(conf: str, /, *, reason: str = "asked for by hand", output: Output 
     reason
         Why, for the record.
     """
-    _run("rollback", conf, output, reason=reason)
+    run("rollback", conf, output, reason=reason)
 
 
 @app.command(group=VERSIONS)
@@ -209,7 +186,7 @@ def release(conf: str, /, *, output: Output = PLAIN) -> None:
     conf
         The model's YAML file.
     """
-    _run("release", conf, output)
+    run("release", conf, output)
 
 
 @app.command(group=LIVE)
@@ -223,7 +200,7 @@ def digest(conf: str, /, *, until: Moment = None, output: Output = PLAIN) -> Non
     until
         End of the week; by default today.
     """
-    _run("digest", conf, output, until=until)
+    run("digest", conf, output, until=until)
 
 
 @app.command(group=LIVE)
@@ -237,126 +214,10 @@ def page(conf: str, /, *, test: bool = False, output: Output = PLAIN) -> None:
     test
         Send a test page to every address instead, and say which of them took it.
     """
-    result = _run("page", conf, output, test=test)
+    result = run("page", conf, output, test=test)
     if not all(one["took"] for one in result.get("addresses", ())):
         message = "An address did not take the test page. Correct it in alerts, and test it again."
         raise UnavailableError(message)
-
-
-@app.command(group=SERVING)
-def serve(conf: str | None = None, /) -> None:
-    """Serve the champion over HTTP, and follow it when it changes.
-
-    The address is serving.host and serving.port of the file, by default
-    http://127.0.0.1:8000, where /openapi.json describes the API. Ctrl-C stops the server.
-
-    Parameters
-    ----------
-    conf
-        The model's YAML file; without it, the exported model in the folder that MODEL_DIR
-        names is served.
-    """
-    from pipeline.serving import server  # noqa: PLC0415 -- slow to import, as all below
-
-    server.serve(conf)
-
-
-@app.command(group=SERVING)
-def export(conf: str, folder: str, /, *, output: Output = PLAIN) -> None:
-    """Write the champion to a folder that `holdfast serve` serves without MLflow.
-
-    Parameters
-    ----------
-    conf
-        The model's YAML file.
-    folder
-        Where to write it; set MODEL_DIR to it when serving.
-    """
-    _run("export", conf, output, folder=folder)
-
-
-@app.command(group=SETUP)
-def up(*conf: str) -> None:
-    """Start Prefect, MLflow and a worker for a team; Ctrl-C stops them all.
-
-    Deploys the flows that prefect.yaml of the current folder lists. HOLDFAST_PREFECT_PORT
-    (4200) and HOLDFAST_MLFLOW_PORT (5000) set the ports.
-
-    Parameters
-    ----------
-    conf
-        The models' YAML files; by default all that prefect.yaml names.
-    """
-    from flows import up  # noqa: PLC0415
-
-    up.up(conf)
-
-
-@app.command(group=SETUP)
-def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
-    """List what is missing or odd in a model's state, each with its cure; nothing is changed.
-
-    Parameters
-    ----------
-    conf
-        The model's YAML file.
-    """
-    _run("doctor", conf, output)
-
-
-@app.command(group=SETUP)
-def watch(conf: str, /, *more: str, once: bool = False) -> None:
-    """Watch models from outside of their runs; `holdfast up` does it for its models.
-
-    Pages about runs that died and about silence (no monitor, no batch, no labels for two
-    batches), sends a lost retrain again, and sends the pages that wait. Ctrl-C ends it.
-
-    Parameters
-    ----------
-    conf
-        A model's YAML file.
-    more
-        The files of further models.
-    once
-        Look once and end, for cron.
-    """
-    with session(conf, live=False):
-        from flows import watch  # noqa: PLC0415
-
-        watch.watch([conf, *more], once=once)
-
-
-@app.command(group=SETUP)
-def schema(*, write: bool = False) -> None:
-    """Print the JSON schema of the models' YAML files, for editors to complete and check them.
-
-    Parameters
-    ----------
-    write
-        Write it to conf/schema.json instead.
-    """
-    from flows import schema  # noqa: PLC0415
-
-    schema.schema(write=write)
-
-
-def _run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> Any:
-    """Run the function behind a command on a model's file, print what it returned, return it."""
-    from flows import terminal  # noqa: PLC0415
-
-    with (
-        stdout_to_stderr() if output.json else nullcontext(),
-        # A replay draws a progress bar of its own.
-        session(conf, verbose=output.verbose, live=command != "replay") as settings,
-    ):
-        run = getattr(import_module(MODULES.get(command, f"flows.{command}")), command)
-        result = run(conf, **given)
-    if output.json:
-        terminal.print_json(command, result)
-    else:
-        sys.stdout.write(done)
-        terminal.SHOW[command](result, settings)
-    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,52 @@
+"""The application behind the command line: its groups of commands, and how one is run.
+
+Nothing heavy is imported before a command runs, so that `holdfast --help` answers at once.
+"""
+
+import sys
+from contextlib import nullcontext
+from importlib import import_module, metadata
+from typing import Any
+
+from cyclopts import App, Group, Parameter
+
+from flows.options import HELP, Output
+from flows.session import session, stdout_to_stderr
+
+MODULES = {
+    "export": "pipeline.serving.server",
+    "release": "flows.register",
+    "rollback": "flows.register",
+}
+"""Modules of functions that are not named like their module."""
+
+app = App(
+    name="holdfast",
+    help=HELP,
+    help_format="markdown",
+    version=lambda: metadata.version("holdfast"),
+    default_parameter=Parameter(negative="", show_default=False),
+)
+VERSIONS, LIVE, SERVING, SETUP, OPTIONS = map(
+    Group.create_ordered, ("Versions", "Live batches", "Serving", "Set up", "Options")
+)
+app["--help"].group = app["--version"].group = OPTIONS
+
+
+def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> Any:
+    """Run the function behind a command on a model's file, print what it returned, return it."""
+    from flows import terminal  # noqa: PLC0415
+
+    with (
+        stdout_to_stderr() if output.json else nullcontext(),
+        # A replay draws a progress bar of its own.
+        session(conf, verbose=output.verbose, live=command != "replay") as settings,
+    ):
+        function = getattr(import_module(MODULES.get(command, f"flows.{command}")), command)
+        result = function(conf, **given)
+    if output.json:
+        terminal.print_json(command, result)
+    else:
+        sys.stdout.write(done)
+        terminal.SHOW[command](result, settings)
+    return result

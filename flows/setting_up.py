@@ -1,0 +1,102 @@
+"""Commands that serve a model, and those that set up and look after what it runs on."""
+
+from flows.app import SERVING, SETUP, app, run
+from flows.options import PLAIN, Output
+from flows.session import session
+
+
+@app.command(group=SERVING)
+def serve(conf: str | None = None, /) -> None:
+    """Serve the champion over HTTP, and follow it when it changes.
+
+    The address is serving.host and serving.port of the file, by default
+    http://127.0.0.1:8000, where /openapi.json describes the API. Ctrl-C stops the server.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file; without it, the exported model in the folder that MODEL_DIR
+        names is served.
+    """
+    from pipeline.serving import server  # noqa: PLC0415 -- slow to import, as all below
+
+    server.serve(conf)
+
+
+@app.command(group=SERVING)
+def export(conf: str, folder: str, /, *, output: Output = PLAIN) -> None:
+    """Write the champion to a folder that `holdfast serve` serves without MLflow.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    folder
+        Where to write it; set MODEL_DIR to it when serving.
+    """
+    run("export", conf, output, folder=folder)
+
+
+@app.command(group=SETUP)
+def up(*conf: str) -> None:
+    """Start Prefect, MLflow and a worker for a team; Ctrl-C stops them all.
+
+    Deploys the flows that prefect.yaml of the current folder lists. HOLDFAST_PREFECT_PORT
+    (4200) and HOLDFAST_MLFLOW_PORT (5000) set the ports.
+
+    Parameters
+    ----------
+    conf
+        The models' YAML files; by default all that prefect.yaml names.
+    """
+    from flows import up  # noqa: PLC0415
+
+    up.up(conf)
+
+
+@app.command(group=SETUP)
+def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
+    """List what is missing or odd in a model's state, each with its cure; nothing is changed.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    """
+    run("doctor", conf, output)
+
+
+@app.command(group=SETUP)
+def watch(conf: str, /, *more: str, once: bool = False) -> None:
+    """Watch models from outside of their runs; `holdfast up` does it for its models.
+
+    Pages about runs that died and about silence (no monitor, no batch, no labels for two
+    batches), sends a lost retrain again, and sends the pages that wait. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    conf
+        A model's YAML file.
+    more
+        The files of further models.
+    once
+        Look once and end, for cron.
+    """
+    with session(conf, live=False):
+        from flows import watch  # noqa: PLC0415
+
+        watch.watch([conf, *more], once=once)
+
+
+@app.command(group=SETUP)
+def schema(*, write: bool = False) -> None:
+    """Print the JSON schema of the models' YAML files, for editors to complete and check them.
+
+    Parameters
+    ----------
+    write
+        Write it to conf/schema.json instead.
+    """
+    from flows import schema  # noqa: PLC0415
+
+    schema.schema(write=write)
