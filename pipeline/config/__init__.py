@@ -5,7 +5,10 @@ named `HOLDFAST__<SECTION>__<KEY>`; they suit machines (addresses, folders, page
 """
 
 from pipeline.config.data import (
+    OWN_KEY,
+    OWN_TIME,
     RESERVED,
+    Arrival,
     CaptureSource,
     Categorical,
     Column,
@@ -33,9 +36,12 @@ from pipeline.config.settings import ENV_PREFIX, Settings
 
 __all__ = [
     "ENV_PREFIX",
+    "OWN_KEY",
+    "OWN_TIME",
     "RESERVED",
     "SEVERITIES",
     "Alerts",
+    "Arrival",
     "CaptureSource",
     "Categorical",
     "Column",

@@ -14,10 +14,13 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.fields import Duration, Section, written
+from pipeline.config.fields import Duration, Length, Moment, Section, written
 
 RESERVED = "holdfast-"
 """How names of Holdfast's own columns begin; no column of a table may have such a name."""
+OWN_KEY = f"{RESERVED}key"
+OWN_TIME = f"{RESERVED}time"
+"""Key and time of the rows of a table that has none."""
 
 
 class Numeric(Section):
@@ -154,6 +157,22 @@ Source = Annotated[
 ]
 
 
+class Arrival(Section):
+    """When the rows of a table without a time count as having come: one by one, evenly.
+
+    Rows of captures are the exception, as they carry the time of their request.
+    """
+
+    start: Moment
+    """The time of the first row of `train`. Where `live` is another table, its first row comes at
+    `training.until`."""
+    every: Length
+    """How much later the next row comes."""
+    shuffled: int = Field(default=0, ge=0)
+    """How many rows from the first on are in no order that means anything, such as a table sorted
+    by one of its columns: they come in a random order."""
+
+
 class Data(Section):
     """Where rows come from and what they hold."""
 
@@ -163,13 +182,16 @@ class Data(Section):
     """Rows to monitor; empty: the source named by `train`."""
     labels: Source | None = None
     """Rows of key and target, joined when they have arrived; empty: the target of `live`."""
-    key: str
-    """Column that identifies a row; labels are joined by it."""
+    key: str = OWN_KEY
+    """Column that identifies a row; labels are joined by it. Empty: rows are identified by what
+    they hold, or by their number where they have no time either."""
     key_unique: bool = True
     """Whether a key may come once only. If not, as with repeated sales of one thing, key and time
     together identify a row, and every row of a key gets the key's label from `labels`."""
-    time: str
-    """Column that orders the rows."""
+    time: str = OWN_TIME
+    """Column that orders the rows; a table without one needs `arrival`."""
+    arrival: Arrival | None = None
+    """When the rows of a table without a time count as having come."""
     target: str
     """Column to predict: 0 or 1 for classification, a number for regression."""
     label_delay: Duration = written("0D")
@@ -189,7 +211,8 @@ class Data(Section):
     @classmethod
     def _roles(cls, features: Columns, info: ValidationInfo) -> Columns:
         named = {role: info.data.get(role) for role in ("key", "time", "target", "label_time")}
-        roles = {role: name for role, name in named.items() if name is not None}
+        own = (None, OWN_KEY, OWN_TIME)
+        roles = {role: name for role, name in named.items() if name not in own}
         problems = [
             f"{role} column {name!r} must not be a feature as well"
             for role, name in roles.items()
@@ -207,3 +230,16 @@ class Data(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return features
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        problems = []
+        if self.time == OWN_TIME and self.arrival is None:
+            problems.append("time must name a column, or arrival must say when rows come")
+        if self.time != OWN_TIME and self.arrival is not None:
+            problems.append(f"arrival must be empty where rows have a time. Got {self.time!r}")
+        if self.key == OWN_KEY and self.labels is not None:
+            problems.append("labels are joined by a key. Name it in key, or remove labels")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
