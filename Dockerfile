@@ -23,7 +23,6 @@ USER holdfast
 FROM base AS flows
 COPY conf conf
 COPY examples examples
-COPY prefect.yaml ./
 ENV HOLDFAST__TRACKING__FOLDER=/state
 VOLUME /state
 CMD ["prefect", "worker", "start", "--pool", "holdfast", "--type", "process"]

@@ -35,8 +35,6 @@ app["--help"].group = app["--version"].group = OPTIONS
 
 def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -> Any:
     """Run the function behind a command on a model's file, print what it returned, return it."""
-    from flows import terminal  # noqa: PLC0415
-
     with (
         stdout_to_stderr() if output.json else nullcontext(),
         # A replay draws a progress bar of its own.
@@ -44,9 +42,17 @@ def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -
     ):
         function = getattr(import_module(MODULES.get(command, f"flows.{command}")), command)
         result = function(conf, **given)
+    if not output.json:
+        sys.stdout.write(done)
+    show(command, result, output, settings)
+    return result
+
+
+def show(command: str, result: Any, output: Output, *about: Any) -> None:
+    """Print what a command returned, as JSON or for people."""
+    from flows import terminal  # noqa: PLC0415
+
     if output.json:
         terminal.print_json(command, result)
     else:
-        sys.stdout.write(done)
-        terminal.SHOW[command](result, settings)
-    return result
+        terminal.SHOW[command](result, *about)

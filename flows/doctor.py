@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from flows import deployments
 from flows.retrains import outstanding
 from flows.steps import opened
 from pipeline.config import Settings
-from pipeline.errors import ConfigError, PipelineError, UnavailableError
+from pipeline.errors import PipelineError, UnavailableError
 from pipeline.registry import health, records
 from pipeline.registry.health import Finding, finding_of
 from pipeline.registry.versions import Registry
@@ -18,7 +17,7 @@ from pipeline.registry.versions import Registry
 def doctor(conf: str) -> list[dict[str, Any]]:
     """What is missing or odd, as ``what`` and ``cure``; empty: nothing is."""
     settings, registry = opened(conf)
-    found = [*_of_state(settings), *_of_store(settings, registry), *_of_deployments()]
+    found = [*_of_state(settings), *_of_store(settings, registry)]
     return [asdict(finding) for finding in found]
 
 
@@ -46,14 +45,3 @@ def _of_store(settings: Settings, registry: Registry) -> Iterator[Finding]:
             f"The retrain that episode {asked['episode']} asked for has no version yet.",
             f"Run `holdfast monitor {settings.conf}`, which sends it again unless it is running.",
         )
-
-
-def _of_deployments() -> Iterator[Finding]:
-    if not deployments.PROJECT.is_file():
-        return
-    try:
-        listed = deployments.listed()
-    except ConfigError as error:
-        yield finding_of(str(error))
-        return
-    yield from map(finding_of, deployments.ignored_keys(listed))

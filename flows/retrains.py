@@ -101,7 +101,7 @@ def _dispatched(settings: Settings, asked: dict[str, Any], key: str) -> FlowRun:
             name=name, parameters=asked, timeout=0, as_subflow=False, idempotency_key=key
         )
     except ObjectNotFound as error:
-        message = f"Deployment {name} does not exist. Run `holdfast up {settings.conf}`."
+        message = f"Deployment {name} does not exist. Run `holdfast deploy {settings.conf}`."
         raise RegistryError(message) from error
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         message = (

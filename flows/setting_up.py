@@ -1,8 +1,10 @@
 """Commands that serve a model, and those that set up and look after what it runs on."""
 
-from flows.app import SERVING, SETUP, app, run
+from contextlib import nullcontext
+
+from flows.app import SERVING, SETUP, app, run, show
 from flows.options import PLAIN, Output
-from flows.session import session
+from flows.session import session, stdout_to_stderr
 
 
 @app.command(group=SERVING)
@@ -41,17 +43,42 @@ def export(conf: str, folder: str, /, *, output: Output = PLAIN) -> None:
 def up(*conf: str) -> None:
     """Start Prefect, MLflow and a worker for a team; Ctrl-C stops them all.
 
-    Deploys the flows that prefect.yaml of the current folder lists. HOLDFAST_PREFECT_PORT
-    (4200) and HOLDFAST_MLFLOW_PORT (5000) set the ports.
+    Deploys all flows of the models, as `holdfast deploy` does. HOLDFAST_PREFECT_PORT (4200)
+    and HOLDFAST_MLFLOW_PORT (5000) set the ports.
 
     Parameters
     ----------
     conf
-        The models' YAML files; by default all that prefect.yaml names.
+        The models' YAML files; by default all of the folder conf.
     """
     from flows import up  # noqa: PLC0415
 
     up.up(conf)
+
+
+@app.command(group=SETUP)
+def deploy(*conf: str, output: Output = PLAIN) -> None:
+    """Deploy the flows of models to the server that PREFECT_API_URL names.
+
+    The monitor is scheduled after the end of each batch, and the digest weekly. Repeat it when
+    a file was added or changed: schedules that people paused or changed in Prefect stay as they
+    are, and so do pools, tags and limits. Runs start in the current folder, so deploy from a
+    folder that workers have as well; `prefect worker start --pool holdfast` starts a worker.
+
+    Parameters
+    ----------
+    conf
+        The models' YAML files; by default all of the folder conf.
+    """
+    with stdout_to_stderr() if output.json else nullcontext():
+        from flows.models import load  # noqa: PLC0415
+
+        models = load(conf)
+        with session(models[0].conf, verbose=output.verbose):
+            from flows import deploy  # noqa: PLC0415
+
+            deployed = deploy.deploy(models)
+    show("deploy", deployed, output)
 
 
 @app.command(group=SETUP)

@@ -1,6 +1,7 @@
 """Steps that several flows share: open a model, read and validate rows."""
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -32,6 +33,10 @@ RETRIES: Final = 5
 def opened(conf: str) -> tuple[Settings, Registry]:
     """The settings and the registry of a model's file; from here on, logs hold no secrets."""
     logging.setLogRecordFactory(RedactedRecord)
+    if (
+        str(Path.cwd()) not in sys.path
+    ):  # a YAML file may name functions of the folder it is used in
+        sys.path.append(str(Path.cwd()))
     settings = Settings.load(conf)
     return settings, Registry(settings.name, settings.tracking, settings.conf)
 

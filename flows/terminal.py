@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,7 +24,12 @@ SCORES: Final = {
     "regression": {"r2": "R2", "rmse": "RMSE"},
 }
 """Scores of a replay's table, and their headings."""
-NAMED: Final = {"doctor": "findings", "replay": "batches", "review": "waiting"}
+NAMED: Final = {
+    "deploy": "deployments",
+    "doctor": "findings",
+    "replay": "batches",
+    "review": "waiting",
+}
 """What a list is called in the JSON object of a command that returns one."""
 FEW: Final = 4
 """Names that fit into a cell of a table."""
@@ -146,7 +152,22 @@ def show_doctor(findings: list[Result], settings: Settings) -> None:
         _say(f"{finding['what']}\n  {finding['cure']}")
 
 
-SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
+def show_deployments(deployed: list[Result]) -> None:
+    """Show what runs when, and which schedules were left as people made them."""
+    for one in deployed:
+        if not (one["schedule"] or one["changed"]):
+            continue
+        runs = f"{one['schedule']}, next {one['next'].replace('T', ' ')} UTC" if one["next"] else ""
+        left = f"{one['changed']}; left as it is" if one["changed"] else ""
+        _say(f"{one['deployment']}  {'; '.join(filter(None, [runs or 'not scheduled', left]))}")
+    became = Counter(one["became"] for one in deployed)
+    counts = ", ".join(f"{n} {word}" for word, n in sorted(became.items()))
+    _say(f"{_count(len(deployed), 'deployment')}: {counts}.")
+    _say("The others run when asked: prefect deployment run <flow>/<model> --watch")
+
+
+SHOW: Final[dict[str, Callable[..., None]]] = {
+    "deploy": show_deployments,
     "digest": show_digest,
     "doctor": show_doctor,
     "export": show_export,

@@ -23,13 +23,13 @@ from typing import Final
 
 import psutil
 
-from flows import DEFAULTS, deployments
+from flows import DEFAULTS
+from flows.models import POOL, load
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, UnavailableError
 from pipeline.registry import stores
 
 HOST: Final = "127.0.0.1"
-POOL: Final = "holdfast"
 NOW: Final = 2  # requests to end
 SET_PDEATHSIG: Final = 1  # of prctl(2), as the next
 SET_CHILD_SUBREAPER: Final = 36
@@ -79,6 +79,10 @@ class Children:
         self.wait(name, lambda: process.poll() == 0)
         del self.running[name]
 
+    def said(self, name: str) -> str:
+        """What a child has printed so far."""
+        return self._log(name).read_text(errors="replace")
+
     def wait(self, name: str, ready: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait until a child is ready; raise if any child dies or somebody asks for the end."""
         deadline = time.monotonic() + patience
@@ -123,30 +127,26 @@ def up(conf: Sequence[str] = ()) -> None:
     Parameters
     ----------
     conf : sequence of str
-        The models' YAML files; by default all that ``prefect.yaml`` names. State is kept in the
-        folder of the first model.
+        The models' YAML files; by default all of the folder ``conf``. State is kept in the folder
+        of the first model.
 
     Raises
     ------
     ConfigError
-        If a file, a port or ``prefect.yaml`` cannot be used; nothing is started then.
+        If a file or a port cannot be used; nothing is started then.
     UnavailableError
         If a server does not start, or ends.
     """
-    listed = deployments.listed()
-    files = conf or dict.fromkeys(one["parameters"]["conf"] for one in listed)
-    models = [Settings.load(path) for path in files]
-    problems = [*deployments.ignored_keys(listed), *deployments.missing(models, listed)]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    models = load(conf)
     ports = _free_port("PREFECT", 4200), _free_port("MLFLOW", 5000)
     state = models[0].tracking.folder.resolve()
     (state / "logs").mkdir(parents=True, exist_ok=True)
     children = Children(state / "logs", _environment(state, *ports))
     try:
         _start(children, state, *ports)
+        children.run("deploy", "flows.cli", "deploy", *(model.conf for model in models))
         children.start("watch", "flows.cli", "watch", *(model.conf for model in models))
-        print(_welcome(models, *ports), flush=True)  # noqa: T201 -- for the person who started it
+        print(_welcome(children, models, *ports), flush=True)  # noqa: T201 -- for the person who started it
         children.wait("the end", lambda: False, inf)
     except Stopped:
         print("Stopping.", flush=True)  # noqa: T201 -- for the person who stopped it
@@ -175,12 +175,10 @@ def _start(children: Children, state: Path, prefect: int, mlflow: int) -> None:
         "--no-serve-artifacts",
     )
     children.wait("prefect", lambda: bool(_ask(f"{api}/health")))
-    pool = ("work-pool", "create", POOL, "--type=process", "--overwrite")
-    children.run("pool", "prefect", "--no-prompt", *pool)
-    children.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
     _bury_runs(api)
     name = f"up-{time.time_ns()}"  # an earlier worker still counts as online for a while
-    children.start("worker", "prefect", "worker", "start", f"--pool={POOL}", f"--name={name}")
+    pool = (f"--pool={POOL}", "--type=process", f"--name={name}")
+    children.start("worker", "prefect", "worker", "start", *pool)
     workers = f"{api}/work_pools/{POOL}/workers/filter"
     children.wait("worker", lambda: name.encode() in _ask(workers, b"{}"))
     children.wait("mlflow", lambda: bool(_ask(f"http://{HOST}:{mlflow}/health")))
@@ -256,13 +254,13 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _welcome(models: Sequence[Settings], prefect: int, mlflow: int) -> str:
+def _welcome(children: Children, models: Sequence[Settings], prefect: int, mlflow: int) -> str:
     names = [f"{flow}/{model.name}" for model in models for flow in ("train", "monitor")]
     runs = "\n".join(f"  {_beside('prefect')} deployment run {name} --watch" for name in names)
     return f"""\
 Prefect  http://{HOST}:{prefect}
 MLflow   http://{HOST}:{mlflow}
-Ctrl-C stops everything. In another terminal:
+{children.said("deploy")}Ctrl-C stops everything. In another terminal:
   export PREFECT_API_URL=http://{HOST}:{prefect}/api
 {runs}"""
 

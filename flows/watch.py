@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
+from flows.deploy import flow_of
 from flows.paging import page_owed, page_run, pager_of, post
 from flows.retrains import outstanding, send
 from flows.steps import opened
@@ -90,13 +91,9 @@ def _deployments(client: SyncPrefectClient, name: str) -> dict[Any, DeploymentRe
     return {one.id: one for one in client.read_deployments(deployment_filter=named)}
 
 
-def _flow_of(deployment: DeploymentResponse) -> str:
-    return (deployment.entrypoint or "").rpartition(":")[2]
-
-
 def _is_scheduled(deployments: dict[Any, DeploymentResponse]) -> bool | None:
     """Whether a schedule starts the monitor; None: it is not deployed."""
-    monitors = [one for one in deployments.values() if _flow_of(one) == "monitor"]
+    monitors = [one for one in deployments.values() if flow_of(one) == "monitor"]
     if not monitors:
         return None
     return any(schedule.active and not one.paused for one in monitors for schedule in one.schedules)
@@ -121,7 +118,7 @@ def page_dead_runs(
     succeeded: set[str] = set()
     dead: list[tuple[str, FlowRun]] = []
     for run in runs:
-        flow = _flow_of(deployments[run.deployment_id])
+        flow = flow_of(deployments[run.deployment_id])
         if run.state is None or pd.Timestamp(run.state.timestamp) < oldest:
             continue
         if run.state.is_completed():

@@ -114,8 +114,7 @@ _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
         "what": "a version of {model} is champion, and no schedule monitors it.",
         "harm": "drift, faults and lost performance are seen by nobody.",
         "why": "the schedule of the deployment monitor/{model} is off.",
-        "cure": "set `active: true` at its schedule in prefect.yaml and start `holdfast up` again, "
-        "or let cron run this:",
+        "cure": "resume it at the deployment monitor/{model} in Prefect, or let cron run this:",
         "command": "monitor",
     },
     "monitor": {

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import logging
 import shutil
 import sqlite3
 import threading
@@ -17,6 +18,7 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.cli import main
 from flows.judge import judge
 from flows.monitor import next_batch
 from flows.replay import replay
@@ -266,3 +268,23 @@ def receiver():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def holdfast(prefect, monkeypatch, capfd):
+    """Runs a command in this process; its exit code, stdout and stderr."""
+    del prefect
+    monkeypatch.setenv("PREFECT_HOME", "/nowhere")  # what a command sets is taken back
+    root = logging.getLogger()
+    before = root.handlers[:]
+
+    def run(*arguments):
+        capfd.readouterr()  # what fixtures said
+        code = main(arguments)
+        for handler in {*root.handlers} - {*before}:
+            handler.close()
+        return (code, *capfd.readouterr())
+
+    yield run
+    root.handlers[:] = before
+    logging.captureWarnings(capture=False)

@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 import pytest
-import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.steps import opened
+from pipeline.registry import records
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
@@ -26,6 +31,8 @@ def hello(conf: str) -> None:
     Path("said").write_text(os.environ["MLFLOW_TRACKING_URI"])
     time.sleep(600)
 """
+
+CONF = ("--param", "conf=conf/flights.yaml")
 
 pytestmark = [pytest.mark.integration, pytest.mark.team]
 
@@ -84,10 +91,6 @@ def folder(tmp_path):
     for name in ("conf", "examples", "flows", "pipeline"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "flows" / "hello.py").write_text(HELLO)
-    project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    hello = project["deployments"][1] | {"entrypoint": "flows/hello.py:hello"}
-    project["deployments"].append(hello)
-    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(project))
     return tmp_path
 
 
@@ -103,14 +106,20 @@ def status(url):
         return response.status
 
 
-def start_hello(up, addresses):
+def prefect(up, addresses, *words):
     subprocess.run(
-        [sys.executable, "-m", "prefect", "deployment", "run", "hello/flights"],
+        [sys.executable, "-m", "prefect", "--no-prompt", *words],
         env=up.env | {"PREFECT_API_URL": f"{addresses['Prefect']}/api"},
         cwd=up.folder,
         check=True,
         timeout=PATIENCE,
     )
+
+
+def start_hello(up, addresses):
+    limit = ("--pool", "holdfast", "--concurrency-limit", "1")
+    prefect(up, addresses, "deploy", "flows/hello.py:hello", "-n", "flights", *limit, *CONF)
+    prefect(up, addresses, "deployment", "run", "hello/flights")
     wait((up.folder / "said").exists)
 
 
@@ -162,6 +171,27 @@ def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_beh
 
         assert up.process.wait(PATIENCE) == 0
         assert up.pids() == []
+
+
+def test_a_monitor_that_is_due_runs_unasked_and_judges_its_batch(folder, copy_shop):
+    conf = Path(copy_shop("trained", folder / "shop"))
+    _, registry = opened(str(conf))
+    with Up(folder, str(conf)) as up:
+        addresses = up.addresses()
+        assert "monitor/shop  every 7 days, next 20" in up.said
+        with (
+            temporary_settings({PREFECT_API_URL: f"{addresses['Prefect']}/api"}),
+            get_client(sync_client=True) as client,
+        ):
+            found = client.read_deployment_by_name("monitor/shop")
+            soon = datetime.now(UTC) + timedelta(seconds=20)
+            due = found.schedules[0].schedule.model_copy(update={"anchor_date": soon})
+            client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=due)
+
+        wait(lambda: records.read_history(registry).batches)
+
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(PATIENCE) == 0
 
 
 def test_a_second_interrupt_does_not_wait(folder):
