@@ -164,8 +164,9 @@ class Arrival(Section):
     """
 
     start: Moment
-    """The time of the first row of `train`. Where `live` is another table, its first row comes at
-    `training.until`."""
+    """The time of the first row of `train`."""
+    live_start: Moment | None = None
+    """The time of the first row of `live`, where that is another table."""
     every: Length
     """How much later the next row comes."""
     shuffled: int = Field(default=0, ge=0)
@@ -238,6 +239,9 @@ class Data(Section):
             problems.append("time must name a column, or arrival must say when rows come")
         if self.time != OWN_TIME and self.arrival is not None:
             problems.append(f"arrival must be empty where rows have a time. Got {self.time!r}")
+        other = self.live not in (None, self.train) and not isinstance(self.live, CaptureSource)
+        if self.arrival is not None and other and self.arrival.live_start is None:
+            problems.append("arrival.live_start must say when the first row of live comes")
         if self.key == OWN_KEY and self.labels is not None:
             problems.append("labels are joined by a key. Name it in key, or remove labels")
         if problems:
