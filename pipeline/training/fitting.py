@@ -243,7 +243,8 @@ def _fitting(training: Training) -> Iterator[None]:
 
 def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
     estimator = _unfitted(data, training, task)
-    model = Model(task, data.features, known_categories(rows, data.features), estimator)
+    labels = known_categories(rows, data.features)
+    model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
     with _fitting(training):
         estimator.fit(x, y)
@@ -334,7 +335,8 @@ def _fit_judged(
     loss: str,
 ) -> tuple[Model, Curve]:
     estimator = _unfitted(data, training, task)
-    model = Model(task, data.features, known_categories(older, data.features), estimator)
+    labels = known_categories(older, data.features)
+    model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):

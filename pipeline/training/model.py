@@ -5,7 +5,7 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import (
@@ -26,7 +26,8 @@ from sklearn.utils import get_tags
 from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Categories, Floats, Matrix, encode
-from pipeline.config import Categorical, Columns
+from pipeline.config import Categorical, Columns, Derivation
+from pipeline.derivation import Derivations, with_derived
 from pipeline.errors import ConfigError, RegistryError, first_line
 
 Predictions = Floats
@@ -41,6 +42,8 @@ class _Card(TypedDict):
     estimator: str
     missing: NotRequired[float]
     """What XGBoost takes for a missing value, which its own file does not hold; by default NaN."""
+    derive: NotRequired[dict[str, Derivation]]
+    """Features that are functions of other columns."""
 
 
 _CARD = TypeAdapter(_Card)
@@ -90,15 +93,22 @@ class Model:
         Known labels of each categorical column, sorted.
     estimator : object
         Fitted on encoded matrices.
+    derive : dict of str to Derived
+        Columns that are functions of others, which a client may send instead.
     """
 
     task: str
     columns: Columns
     categories: Categories
     estimator: Any
+    derive: Derivations = field(default_factory=dict)
 
     def encode(self, frame: pd.DataFrame) -> Matrix:
-        """Encode rows for the estimator, shape (n_rows, n_columns)."""
+        """Encode rows for the estimator, shape (n_rows, n_columns).
+
+        What can be derived is derived as it was for this model, whatever a file says by now.
+        """
+        frame = with_derived(frame, self.derive, self.columns)
         return encode(frame, self.columns, self.categories)
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
@@ -124,6 +134,8 @@ class Model:
             "categories": self.categories,
             "estimator": f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}",
         }
+        if self.derive:
+            card["derive"] = {name: str(derived) for name, derived in self.derive.items()}
         if not np.isnan(missing := getattr(self.estimator, "missing", np.nan)):
             card["missing"] = float(missing)
         (folder / "model.json").write_text(json.dumps(card, indent=1))
@@ -155,7 +167,8 @@ class Model:
             got = first_line(error)
             message = f"The model in {folder} is damaged or incomplete ({got}). Register it again."
             raise RegistryError(message) from error
-        return cls(card["task"], card["columns"], card["categories"], estimator)
+        derived = card.get("derive", {})
+        return cls(card["task"], card["columns"], card["categories"], estimator, derived)
 
 
 def _refuse_categories(labels: set[str]) -> None:
