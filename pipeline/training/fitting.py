@@ -247,7 +247,7 @@ def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model
     model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
     with _fitting(training):
-        estimator.fit(x, y)
+        model.fit(x, y)
     return model
 
 
@@ -363,7 +363,7 @@ def _sizes(
         n = len(x) // share
         if n == 0 or len(np.unique(y[-n:])) < 2:  # noqa: PLR2004 -- one class cannot be fitted
             continue
-        model.estimator.fit(x[-n:], y[-n:])
+        model.fit(x[-n:], y[-n:])
         steps.append(n)
         fitted.append(mean_loss(model, x[-n:], y[-n:], loss))
         tested.append(mean_loss(model, *heldout, loss))

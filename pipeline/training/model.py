@@ -119,11 +119,25 @@ class Model:
         """Predict the rows of an encoded matrix, shape (n_rows, n_columns)."""
         if len(matrix) == 0:
             return np.empty(0)
+        given = self.named(matrix) if hasattr(self.estimator, "feature_names_in_") else matrix
         if self.task == "classification":
-            predicted = self.estimator.predict_proba(matrix)[:, 1]
+            predicted = self.estimator.predict_proba(given)[:, 1]
         else:
-            predicted = self.estimator.predict(matrix)
+            predicted = self.estimator.predict(given)
         return np.asarray(predicted, dtype=np.float64)
+
+    def fit(self, matrix: Matrix, target: Floats) -> None:
+        """Fit the estimator to encoded rows; a pipeline of the user's gets columns by name."""
+        named = isinstance(self.estimator, Pipeline) and not _selects_by_place(self.estimator)
+        self.estimator.fit(self.named(matrix) if named else matrix, target)
+
+    def named(self, matrix: Matrix) -> pd.DataFrame:
+        """The columns of an encoded matrix by name, labels as text; an unknown label is null."""
+        frame = pd.DataFrame(matrix, columns=list(self.columns))
+        for name, labels in self.categories.items():
+            known = np.array([*labels, np.nan], dtype=object)
+            frame[name] = known[frame[name].fillna(len(labels)).astype("int64")]
+        return frame
 
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""
@@ -235,7 +249,8 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
 
     XGBoost handles labels and nulls itself. Any other estimator that allows NaN is used
     directly, and learns which columns are labels if it has a parameter for that. The rest get
-    one-hot encoding, imputation with an indicator, and scaling in front.
+    one-hot encoding, imputation with an indicator, and scaling in front. A function may be named
+    instead of a class; the pipeline that it returns prepares columns itself, which it gets by name.
 
     Raises
     ------
@@ -245,8 +260,13 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     kind = import_estimator(path)
     labels = [isinstance(column, Categorical) for column in columns.values()]
     try:
-        allowed = kind().get_params()
-        estimator: BaseEstimator = kind(**_arguments(params, allowed, labels, seed))
+        estimator: BaseEstimator = kind()
+        allowed = estimator.get_params()
+        arguments = _arguments(params, allowed, labels, seed)
+        if isinstance(kind, type):
+            estimator = kind(**arguments)
+        elif set(params) <= set(allowed):
+            estimator.set_params(**arguments)
     except (TypeError, ValueError, AttributeError) as error:
         message = f"training.params must suit {path}. Got: {error}. See its documentation."
         raise ConfigError(message) from error
@@ -255,8 +275,9 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         names = ", ".join(unknown)
         message = f"training.params must suit {path}. Got {names}. See its documentation."
         raise ConfigError(message)
-    allows_nan = get_tags(estimator).input_tags.allow_nan
-    return estimator if allows_nan else _prepared(estimator, labels)
+    if isinstance(estimator, Pipeline) or get_tags(estimator).input_tags.allow_nan:
+        return estimator
+    return _prepared(estimator, labels)
 
 
 def _arguments(
@@ -272,6 +293,14 @@ def _arguments(
     if "categorical_features" in allowed:
         given.setdefault("categorical_features", labels)
     return given
+
+
+def _selects_by_place(pipeline: Pipeline) -> bool:
+    """Whether a pipeline starts by selecting columns by their numbers, as `_prepared` does."""
+    first = pipeline.steps[0][1]
+    return isinstance(first, ColumnTransformer) and all(
+        isinstance(place, int) for _, _, places in first.transformers for place in places
+    )
 
 
 def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
