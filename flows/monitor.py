@@ -12,7 +12,7 @@ from flows.retrains import send
 from flows.settle import live_source
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings, spelled
-from pipeline.data.sources import is_whole
+from pipeline.data.tables import is_whole
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
 from pipeline.registry.history import History, batch_name
@@ -32,8 +32,8 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         # A page that was lost with its process is written here.
         history = patient(page_owed)(settings, registry, history)
         end = start + settings.monitoring.batch
-        if batch is None and not is_whole(live_source(settings), end):
-            result = _not_over(start, end)
+        if batch is None and not patient(is_whole)(live_source(settings), settings.data, end):
+            result = _not_over(settings, start, end)
         else:
             history = judge(settings, registry, history, start)
             history = patient(page_owed)(settings, registry, history)
@@ -60,8 +60,12 @@ def _require_on_grid(
     raise DataError(message)
 
 
-def _not_over(start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:
-    reason = f"The batch is not over before {end:%Y-%m-%d %H:%M} UTC; nothing was judged."
+def _not_over(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:
+    when = f"before {end:%Y-%m-%d %H:%M} UTC"
+    if settings.data.arrival is not None:
+        rows = settings.monitoring.batch // settings.data.arrival.every
+        when = f"before it holds {rows:,} rows"
+    reason = f"The batch is not over {when}; nothing was judged."
     nothing = {"batch": batch_name(start), "rows": 0, "drifted": [], "action": "none"}
     return nothing | {"reason": reason}
 

@@ -112,10 +112,11 @@ def catch_up(settings: Settings, registry: Registry) -> History:
 
 @patient
 def _last_end(settings: Settings) -> pd.Timestamp:
-    """End of the newest row's day."""
+    """End of the newest row's day, or the time of the next row where rows have none."""
     rows = read(settings, live_source(settings), None, None)
     newest: pd.Timestamp = rows[settings.data.time].max()
-    return newest.normalize() + pd.Timedelta("1D")
+    arrival = settings.data.arrival
+    return newest + arrival.every if arrival else newest.normalize() + pd.Timedelta("1D")
 
 
 @patient

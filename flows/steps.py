@@ -17,7 +17,7 @@ from prefect.utilities.annotations import quote
 
 from pipeline.columns import as_time
 from pipeline.config import Settings, Source
-from pipeline.data import sources, validation
+from pipeline.data import sources, tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import RedactedRecord, UnavailableError
@@ -81,12 +81,10 @@ def read(
 ) -> pd.DataFrame:
     """Rows of a window, with the labels that have arrived for them by a moment, or until now."""
     data, captures = settings.data, settings.captures
-    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
-    rows = sources.read(
-        source, time=data.time, columns=data.features, start=start, end=end, **roles
-    )
+    rows = tables.read(source, data, start=start, end=end, captures=captures)
     if data.labels is None:
         return rows
+    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
     labels = sources.read(data.labels, time=None, **roles)
     return join_labels(rows, labels, data, as_of=as_of)
 

@@ -20,6 +20,7 @@ from pipeline.config.data import (
     Source,
     SqlSource,
 )
+from pipeline.config.derivations import Derivation, Derived
 from pipeline.config.fields import Duration, Length, Moment, spelled
 from pipeline.config.sections import (
     SEVERITIES,
@@ -47,6 +48,8 @@ __all__ = [
     "Column",
     "Columns",
     "Data",
+    "Derivation",
+    "Derived",
     "Duration",
     "FileSource",
     "FunctionSource",

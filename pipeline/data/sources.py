@@ -137,17 +137,13 @@ _WRITTEN = pd.Timedelta("1s")
 """How long after the end of a window its last captures may still be on their way to disk."""
 
 
-def is_whole(source: Source, end: pd.Timestamp) -> bool:
-    """Whether no more rows before `end` can arrive; captures arrive until the window is over."""
-    return not isinstance(source, CaptureSource) or _is_over(end)
-
-
-def _is_over(end: pd.Timestamp) -> bool:
+def is_over(end: pd.Timestamp) -> bool:
+    """Whether a window is over, and its last captures are on disk."""
     return pd.Timestamp.now("UTC").tz_localize(None) >= end + _WRITTEN
 
 
 def _captured(path: Path | None, window: Window) -> pd.DataFrame:
-    if window.end is not None and not _is_over(window.end):
+    if window.end is not None and not is_over(window.end):
         message = (
             f"The window ends at {window.end:%Y-%m-%d %H:%M:%S} UTC and is not over: more captures "
             "may come, and each counts once. Retry after its end."

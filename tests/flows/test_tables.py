@@ -148,3 +148,31 @@ def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
     with pytest.raises(DataError, match="Name 2026-02-16T00:00 or 2026-02-23T00:00"):
         monitor(trained, batch="2026-02-18")
     assert monitor(trained)["batch"] == "2026-02-23T00:00"
+
+
+def test_a_table_without_time_and_key_is_trained_on_and_monitored(
+    make_conf, tmp_path, make_shop_rows
+):
+    rows = make_shop_rows()[:2016].drop(columns=["id", "at"])  # of before its drift
+    rows.sort_values("churned").to_csv(tmp_path / "rows.csv", index=False)
+    conf = make_conf()
+    settings = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    del settings["data"]["key"], settings["data"]["time"]
+    settings["data"] |= {
+        "train": {"kind": "file", "path": str(tmp_path / "rows.csv")},
+        "arrival": {"start": "2026-01-05", "every": "30min", "shuffled": 2016},
+        "label_delay": "0D",
+    }
+    settings["training"]["until"] = "2026-02-09"
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings))
+
+    trained = train(conf)
+    batch = monitor(conf)
+    unfinished = monitor(conf)
+
+    assert trained["promoted"]
+    assert (batch["batch"], batch["rows"], batch["action"]) == ("2026-02-09T00:00", 336, "none")
+    assert batch["drifted"] == []
+    assert unfinished["reason"] == (
+        "The batch is not over before it holds 336 rows; nothing was judged."
+    )

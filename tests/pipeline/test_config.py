@@ -334,6 +334,50 @@ def test_a_value_that_breaks_a_rule_is_refused(write, changes, rule):
     assert rule in refusal(write(changed(**changes)))
 
 
+HOURLY = {"start": "2026-01-01", "every": "1h"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"time": None}, "time must name a column, or arrival must say when rows come"),
+        ({"arrival": HOURLY}, "arrival must be empty where rows have a time. Got 'at'"),
+        (
+            {"time": None, "arrival": HOURLY, "live": {"kind": "file", "path": "live.csv"}},
+            "arrival.live_start must say when the first row of live comes",
+        ),
+        ({"key": None, "labels": {"kind": "capture"}}, "labels are joined by a key. Name it"),
+    ],
+)
+def test_a_table_without_time_or_key_needs_what_stands_for_it(write, changes, sentence):
+    values = yaml.safe_load(MINIMAL)
+    values["data"] = {k: v for k, v in (values["data"] | changes).items() if v is not None}
+
+    assert sentence in refusal(write(yaml.safe_dump(values)))
+
+
+@pytest.mark.parametrize(
+    ("derive", "sentence"),
+    [
+        ({"hour": "hour(at)"}, "derive must name features. Got hour. Declare them"),
+        ({"age": "eval(x)"}, "data.derive.age: must be one of hour, weekday, day, month, year of"),
+        ({"age": "bins(x, 1)"}, "derive.age makes labels, so that its type must be categorical"),
+        ({"age": "log(churned)"}, "derive.age must be a function of other columns than ('churned'"),
+        ({"age": "log(age)"}, "derive.age must be a function of other columns than ('age'"),
+    ],
+)
+def test_a_derived_column_that_cannot_be_is_refused(write, derive, sentence):
+    assert sentence in refusal(write(changed(data__derive=derive)))
+
+
+def test_captures_of_a_table_without_a_time_carry_their_own(write):
+    live = {"kind": "capture"}
+    values = yaml.safe_load(changed(data__arrival=HOURLY, data__live=live))
+    del values["data"]["time"], values["data"]["key"]
+
+    assert Settings.load(write(yaml.safe_dump(values))).data.arrival is not None
+
+
 def test_a_feature_in_two_roles_is_reported_beside_another_mistake(write):
     message = refusal(write(changed(data__label_delay="soon", data__target="age")))
 
