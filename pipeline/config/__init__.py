@@ -33,7 +33,8 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import ENV_PREFIX, Settings
+from pipeline.config.settings import Settings
+from pipeline.config.wording import ENV_PREFIX
 
 __all__ = [
     "ENV_PREFIX",

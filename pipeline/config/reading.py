@@ -1,8 +1,8 @@
 """A model's YAML file as a mapping: duplicate keys are refused, secrets never show in errors."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,8 +30,44 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The settings that a YAML file names, before they are checked.
+class Document(NamedTuple):
+    """What a YAML file says, and where.
+
+    Attributes
+    ----------
+    values : dict
+        The settings that it names.
+    root : Node
+        The file as PyYAML composed it, with its marks.
+    """
+
+    values: dict[str, Any]
+    root: yaml.Node
+
+    def line(self, location: Sequence[Any]) -> int | None:
+        """Line of a setting, or of the section that lacks it; None: the file has neither."""
+        node, line = self.root, None
+        for part in location:
+            found = _child(node, part)
+            if found is None:
+                break
+            line, node = found
+        return line
+
+
+def _child(node: yaml.Node, part: Any) -> tuple[int, yaml.Node] | None:
+    """Line and value of a key of a mapping, or of an item of a list."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None
+
+
+def read_document(path: Path) -> Document:
+    """Read the settings that a YAML file names, before they are checked.
 
     Raises
     ------
@@ -39,7 +75,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
         If the file does not exist, is no readable YAML, or holds no mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 -- a SafeLoader
+        loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        values = None if root is None else loader.construct_document(root)
     except FileNotFoundError as error:
         message = f"{path} does not exist. Name a model's YAML file, such as conf/flights.yaml."
         raise ConfigError(message) from error
@@ -54,7 +92,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
         message = f"{path} must be readable YAML. Got: {error}. Correct the file."
         raise ConfigError(message) from error
-    if not isinstance(values, dict):
+    if root is None or not isinstance(values, dict):
         message = f"{path} must hold a mapping of settings. Got {type(values).__name__}."
         raise ConfigError(message)
-    return values
+    return Document(values, root)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,12 +17,10 @@ from pydantic_settings import (
 )
 
 from pipeline.config.data import Data
-from pipeline.config.reading import read_mapping
+from pipeline.config.reading import read_document
 from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tracking, Training
+from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
-
-ENV_PREFIX = "HOLDFAST__"
-_SPELLING = "Check the spelling against conf/schema.json."
 
 
 class _Environment(EnvSettingsSource):
@@ -144,15 +143,18 @@ class Settings(BaseSettings):
         ConfigError
             With one line for each mistake in the file or the environment.
         """
-        values = read_mapping(Path(path))
+        document = read_document(Path(path))
+        values = document.values
         problems = _unknown_sections(cls)
         # pydantic-settings would take keys such as _env_file for options of its own.
         odd = [key for key in values if not isinstance(key, str) or key.startswith("_")]
-        problems += [f"{key}: no such setting. {_SPELLING}" for key in odd]
+        rule = "no such setting. Check the spelling against conf/schema.json."
+        problems += [placed(document, [key], f"{key}: {rule}") for key in odd]
         try:
             settings = cls(**{key: values[key] for key in values if key not in odd})
         except ValidationError as error:
-            problems += [_problem(e) for e in error.errors(include_url=False)]
+            found = error.errors(include_url=False)
+            problems += [explained(one, cls, document) for one in found if not _follows(one)]
         except (SettingsError, RecursionError) as error:
             section = re.search(r'field "(\w+)"', str(error))
             variable = f"{ENV_PREFIX}{section[1].upper() if section else ''}"
@@ -161,29 +163,28 @@ class Settings(BaseSettings):
                 """setting is a list or a section, such as '["a", "b"]'."""
             )
         except Exception as error:  # noqa: BLE001 -- importing data.*.function runs the user's code
-            problems.append(f"data: importing its function raised {error!r}. Fix that module.")
+            rule = f"data: importing its function raised {error!r}. Fix that module."
+            problems.append(placed(document, ["data"], rule))
         if problems:
-            lines = "\n".join(f"  {problem}" for problem in problems)
-            message = f"{path} cannot be used:\n{lines}"
-            raise ConfigError(message)
+            raise refused(path, problems)
         settings._conf = str(path)
         return settings
 
 
-def _problem(error: Any) -> str:
-    parts = [str(part) for part in error["loc"]]
-    kept = [part for i, part in enumerate(parts) if not _is_kind(parts, i)]
-    key = ".".join(kept) or "the file"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: no such setting. {_SPELLING}"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}."
+def refused(path: str | Path, problems: Iterable[str]) -> ConfigError:
+    """The error about all mistakes of a file, in the order of its lines."""
+    lines = "\n".join(f"  {problem}" for problem in sorted(problems, key=_line))
+    return ConfigError(f"{path} cannot be used:\n{lines}")
 
 
-def _is_kind(parts: list[str], i: int) -> bool:
-    """Whether pydantic put this part there to say which kind of source or column it took."""
-    source = parts[:1] == ["data"] and i == 2 and parts[1] in {"train", "live", "labels"}  # noqa: PLR2004 -- data.train.<kind>
-    column = parts[:2] == ["data", "features"] and i == 3  # noqa: PLR2004 -- data.features.x.<type>
-    return source or column
+def _line(problem: str) -> int:
+    found = re.match(r"line (\d+):", problem)
+    return int(found[1]) if found else 0
+
+
+def _follows(error: Any) -> bool:
+    """Whether a list only counts as too short because its items have mistakes of their own."""
+    return bool(error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"])
 
 
 def _unknown_sections(settings: type[Settings]) -> list[str]:

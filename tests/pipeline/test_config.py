@@ -68,15 +68,120 @@ def test_all_mistakes_are_reported_at_once_with_dotted_keys(write):
 
     message = refusal(write(text))
 
-    keys = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
-    assert keys == [
-        "name",
-        "data.train.pth",
-        "data.label_delay",
+    keys = [line.split(": ")[1] for line in message.splitlines()[1:]]
+    assert sorted(keys) == [
         "data.features.age.max",
+        "data.label_delay",
+        "data.train.pth",
         "monitoring.alpha",
+        "name",
         "training.sed",
     ]
+
+
+MISTAKES = """\
+name: Bad
+task: classificatio
+data:
+  train: {kind: fil, path: x}
+  live: {path: x}
+  labels: {kind: sql, url: 5, query: yes}
+  time: at
+  feature: {}
+  features:
+    age: {type: number}
+    income: {min: x, type: numeric, max: .inf}
+    plan: {type: categorical, values: [1], nullble: true}
+    b: {type: categorical, values: []}
+    c:
+training:
+  seed: 1.5
+  loss: abs
+  params: 5
+monitoring: {alpha: 2, batch: 7}
+serving: 3
+"""
+
+
+def test_each_mistake_has_its_line_and_is_put_in_words(write):
+    assert refusal(write(MISTAKES)).splitlines()[1:] == [
+        (
+            "  line 1: name: must begin with a small letter and hold small letters, digits and dashes "
+            "only. Got 'Bad'. Rename it."
+        ),
+        (
+            "  line 2: task: must be one of classification, regression. Got 'classificatio'. "
+            "Did you mean classification?"
+        ),
+        "  line 3: data.target: is missing. Add it.",
+        (
+            "  line 4: data.train: kind must be one of file, sql, function, capture. Got 'fil'. "
+            "Did you mean file?"
+        ),
+        "  line 5: data.live: must say which kind it is. Add kind: file, sql, function or capture.",
+        "  line 6: data.labels.url: must be text. Got a whole number. Write it in quotes.",
+        (
+            "  line 6: data.labels.query: must be text. Got a truth value, which YAML reads from yes, "
+            "no, on and off as well. Write it in quotes."
+        ),
+        "  line 8: data.feature: no such setting. Did you mean features?",
+        (
+            "  line 10: data.features.age: type must be one of numeric, categorical. Got 'number'. "
+            "Did you mean numeric?"
+        ),
+        "  line 11: data.features.income.min: must be a number. Got text. Correct it.",
+        "  line 11: data.features.income.max: must be a finite number. Correct it.",
+        (
+            "  line 12: data.features.plan.values.0: must be text. Got a whole number. "
+            "Write it in quotes."
+        ),
+        "  line 12: data.features.plan.nullble: no such setting. Did you mean nullable?",
+        "  line 13: data.features.b.values: must hold at least 1. Got 0. Add to it.",
+        (
+            "  line 14: data.features.c: must be a section of names and values. Got nothing. "
+            "Correct it."
+        ),
+        "  line 16: training.seed: must be a whole number. Got a number. Correct it.",
+        (
+            "  line 17: training.loss: must be one of squared, absolute, log. Got 'abs'. "
+            "Name one of them."
+        ),
+        (
+            "  line 18: training.params: must be a section of names and values. Got a whole number. "
+            "Correct it."
+        ),
+        "  line 19: monitoring.batch: must be a length of time such as 7D or 12h. Got 7.",
+        "  line 19: monitoring.alpha: must be at most 0.5. Got 2. Correct it.",
+        (
+            "  line 20: serving: must be a section of names and values. Got a whole number. "
+            "Correct it."
+        ),
+    ]
+
+
+def test_a_rule_about_two_sections_has_the_line_of_the_setting_at_fault(write):
+    message = refusal(write(MINIMAL, "training:\n  seed: 1\n  loss: absolute\n"))
+
+    assert "\n  line 13: training.loss must be empty unless task is regression." in message
+
+
+def test_a_mistake_of_the_environment_names_its_variable(write, monkeypatch):
+    monkeypatch.setenv("HOLDFAST__MONITORING__ALPHA", "2")
+
+    message = refusal(write(MINIMAL, "monitoring: {alpha: 0.1}\n"))
+
+    assert message.splitlines()[1:] == [
+        "  HOLDFAST__MONITORING__ALPHA: monitoring.alpha: must be at most 0.5. Got 2. Correct it."
+    ]
+
+
+def test_a_function_that_cannot_be_imported_says_why(write):
+    text = changed(data__train={"kind": "function", "function": "nowhere.here:rows"})
+
+    assert (
+        "data.train.function: must be importable, as package.module:name. Got: No module named "
+        "'nowhere'. Correct it, or run the command in the folder that has the module."
+    ) in refusal(write(text))
 
 
 def test_locks_are_kept_by_postgresql_or_by_files(write):
