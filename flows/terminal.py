@@ -71,6 +71,16 @@ def show_batch(result: Result, settings: Settings) -> None:
     )
 
 
+def show_scores(result: Result, settings: Settings) -> None:
+    """Show how many rows were predicted, and why the others were not."""
+    _say(
+        f"{result['predicted']:,} of {_count(result['rows'], 'row')} of {settings.name} predicted "
+        f"by version {result['version']}, in {result['output']}."
+    )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"]))
+
+
 def show_replay(story: list[Result], settings: Settings) -> None:
     """Show all batches as a table, and what the replay comes to."""
     _console().print(replay_table(story, settings.task))
@@ -157,6 +167,7 @@ SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
     "replay": show_replay,
     "review": show_review,
     "rollback": show_rollback,
+    "score": show_scores,
     "train": show_version,
     "validate": show_validation,
 }
