@@ -6,6 +6,7 @@ from typing import Any, Final
 import pandas as pd
 from prefect import flow
 
+from flows.notes import run_name
 from flows.paging import ended
 from flows.settle import live_source
 from flows.steps import check, opened, patient
@@ -20,7 +21,13 @@ VERSION: Final = "version"
 """Columns that are written beside key and time."""
 
 
-@flow(name="score", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="score",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def score(
     conf: str,
     file: str,

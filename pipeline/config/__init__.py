@@ -20,7 +20,7 @@ from pipeline.config.data import (
     Source,
     SqlSource,
 )
-from pipeline.config.derivations import Derivation, Derived
+from pipeline.config.derivations import MOMENTS, Derivation, Derived
 from pipeline.config.fields import Duration, Length, Moment, spelled
 from pipeline.config.sections import (
     SEVERITIES,
@@ -37,6 +37,7 @@ from pipeline.config.settings import ENV_PREFIX, Settings
 
 __all__ = [
     "ENV_PREFIX",
+    "MOMENTS",
     "OWN_KEY",
     "OWN_TIME",
     "RESERVED",
