@@ -47,11 +47,14 @@ FLOWS: Final = {
     "rollback": "flows.register",
     "release": "flows.register",
     "monitor": "flows.monitor",
+    "score": "flows.score",
     "replay": "flows.replay",
     "review": "flows.review",
     "digest": "flows.digest",
 }
 """Every flow that is deployed, and its module."""
+ABREAST: Final = {"validate", "score"}
+"""Flows that change no model, so that their runs may overlap."""
 ORIGIN: Final = pd.Timestamp("2000-01-03")
 """Schedules are counted from here, a Monday, unless batches start at another time of day."""
 DIGEST: Final = (pd.Timedelta("7D"), ORIGIN + pd.Timedelta("7h"))
@@ -218,16 +221,16 @@ def _create(client: SyncPrefectClient, plan: Plan) -> None:
         for schedule in [plan.schedule]
         if schedule is not None
     ]
-    reads_only = flow == "validate"
+    abreast = flow in ABREAST
     client.create_deployment(
         flow_id=client.create_flow_from_name(flow),
         name=model,
         description=plan.flow.description,
         tags=[POOL, model],
         work_pool_name=POOL,
-        concurrency_limit=None if reads_only else 1,
+        concurrency_limit=None if abreast else 1,
         concurrency_options=None
-        if reads_only
+        if abreast
         else ConcurrencyOptions.model_validate({"collision_strategy": "ENQUEUE"}),
         schedules=schedules,
         enforce_parameter_schema=True,

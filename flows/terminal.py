@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.notes import of_batch, of_version
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
 
@@ -48,13 +49,7 @@ def _plain(value: Any) -> Any:
 
 def show_version(result: Result, settings: Settings) -> None:
     """Show what became of a version at the gate."""
-    conf, number = shlex.quote(settings.conf), result["version"]
-    outcome = "is the champion" if result["promoted"] else "was not promoted"
-    waits = {
-        "approval": f"passed and waits for `holdfast register {conf} {number} --approved-by NAME`",
-        "release": f"passed and waits for `holdfast release {conf}`",
-    }.get(result["waits"])
-    _say(f"Version {number} of {settings.name} {waits or outcome}. {result['reason']}")
+    _say(of_version(result, settings.name, settings.conf))
 
 
 def show_validation(result: Result, settings: Settings) -> None:
@@ -70,11 +65,17 @@ def show_validation(result: Result, settings: Settings) -> None:
 
 def show_batch(result: Result, settings: Settings) -> None:
     """Show what was found in a batch and what follows from it."""
-    drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
+    _say(of_batch(result, settings.name))
+
+
+def show_scores(result: Result, settings: Settings) -> None:
+    """Show how many rows were predicted, and why the others were not."""
     _say(
-        f"Batch {result['batch']} of {settings.name}, {_count(result['rows'], 'row')}: "
-        f"{result['reason']}{drifted} Action: {result['action']}."
+        f"{result['predicted']:,} of {_count(result['rows'], 'row')} of {settings.name} predicted "
+        f"by version {result['version']}, in {result['output']}."
     )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"]))
 
 
 def show_replay(story: list[Result], settings: Settings) -> None:
@@ -178,6 +179,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "replay": show_replay,
     "review": show_review,
     "rollback": show_rollback,
+    "score": show_scores,
     "train": show_version,
     "validate": show_validation,
 }

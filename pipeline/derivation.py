@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.columns import Floats, as_number, as_text, as_time
-from pipeline.config import Categorical, Columns, Derived, Numeric
-from pipeline.config.derivations import MOMENTS
+from pipeline.config import MOMENTS, Categorical, Columns, Derived, Numeric
 
 Derivations = Mapping[str, Derived]
 

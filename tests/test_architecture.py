@@ -12,16 +12,17 @@ BELOW = {
     "errors": set(),
     "config": {"errors"},
     "columns": {"config", "errors"},
+    "derivation": {"columns", "config", "errors"},
     "reference": {"columns", "config", "errors"},
-    "data": {"columns", "config", "errors"},
-    "training": {"reference", "columns", "config", "errors"},
+    "data": {"derivation", "columns", "config", "errors"},
+    "training": {"reference", "derivation", "columns", "config", "errors"},
     "monitoring": {"reference", "columns", "config", "errors"},
     "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},
     "registry": {
         *("reporting", "monitoring", "training", "reference"),
         *("columns", "config", "errors"),
     },
-    "serving": {"registry", "training", "data", "columns", "config", "errors"},
+    "serving": {"registry", "training", "data", "derivation", "columns", "config", "errors"},
 }
 """What each room of `pipeline` may import."""
 SHIMS = {"pipeline.model": {"training"}}

@@ -20,7 +20,7 @@ from pipeline.config.data import (
     Source,
     SqlSource,
 )
-from pipeline.config.derivations import Derivation, Derived
+from pipeline.config.derivations import MOMENTS, Derivation, Derived
 from pipeline.config.fields import Duration, Length, Moment, spelled
 from pipeline.config.sections import (
     SEVERITIES,
@@ -38,6 +38,7 @@ from pipeline.config.wording import ENV_PREFIX
 
 __all__ = [
     "ENV_PREFIX",
+    "MOMENTS",
     "OWN_KEY",
     "OWN_TIME",
     "RESERVED",

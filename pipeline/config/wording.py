@@ -198,7 +198,7 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _tags(models: Sequence[Any], *keys: str) -> list[str]:
-    """The values of a key by which kinds of a section are told apart."""
+    """The values of a key that says which kind a section is."""
     fields = [
         model.model_fields[key]
         for model in models

@@ -106,8 +106,8 @@ serving: 3
 def test_each_mistake_has_its_line_and_is_put_in_words(write):
     assert refusal(write(MISTAKES)).splitlines()[1:] == [
         (
-            "  line 1: name: must begin with a small letter and hold small letters, digits and dashes "
-            "only. Got 'Bad'. Rename it."
+            "  line 1: name: must begin with a small letter and hold small letters, digits and "
+            "dashes only. Got 'Bad'. Rename it."
         ),
         (
             "  line 2: task: must be one of classification, regression. Got 'classificatio'. "
@@ -121,8 +121,8 @@ def test_each_mistake_has_its_line_and_is_put_in_words(write):
         "  line 5: data.live: must say which kind it is. Add kind: file, sql, function or capture.",
         "  line 6: data.labels.url: must be text. Got a whole number. Write it in quotes.",
         (
-            "  line 6: data.labels.query: must be text. Got a truth value, which YAML reads from yes, "
-            "no, on and off as well. Write it in quotes."
+            "  line 6: data.labels.query: must be text. Got a truth value, which YAML reads from "
+            "yes, no, on and off as well. Write it in quotes."
         ),
         "  line 8: data.feature: no such setting. Did you mean features?",
         (
@@ -147,8 +147,8 @@ def test_each_mistake_has_its_line_and_is_put_in_words(write):
             "Name one of them."
         ),
         (
-            "  line 18: training.params: must be a section of names and values. Got a whole number. "
-            "Correct it."
+            "  line 18: training.params: must be a section of names and values. Got a whole "
+            "number. Correct it."
         ),
         "  line 19: monitoring.batch: must be a length of time such as 7D or 12h. Got 7.",
         "  line 19: monitoring.alpha: must be at most 0.5. Got 2. Correct it.",
