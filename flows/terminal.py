@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.foreseen import foreseen
 from flows.notes import of_batch, of_version
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
@@ -153,6 +154,11 @@ def show_doctor(findings: list[Result], settings: Settings) -> None:
         _say(f"{finding['what']}\n  {finding['cure']}")
 
 
+def show_check(checked: Result) -> None:
+    """Show what was found in a model's file and rows, and the plan."""
+    _say(foreseen(checked))
+
+
 def show_deployments(deployed: list[Result]) -> None:
     """Show what runs when, and which schedules were left as people made them."""
     for one in deployed:
@@ -168,6 +174,7 @@ def show_deployments(deployed: list[Result]) -> None:
 
 
 SHOW: Final[dict[str, Callable[..., None]]] = {
+    "check": show_check,
     "deploy": show_deployments,
     "digest": show_digest,
     "doctor": show_doctor,

@@ -12,6 +12,7 @@ errors of libraries, which quote addresses: what is secret in an address is left
 
 import logging
 import re
+from collections.abc import Iterable
 
 _LONGEST = 200
 _SECRETS = (
@@ -70,7 +71,17 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """A model's YAML file, or an environment variable that overrides it, cannot be used."""
+    """A model's YAML file, or an environment variable that overrides it, cannot be used.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        One sentence for each mistake of a file, with its line; empty: the message is the mistake.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class DataError(PipelineError):

@@ -22,6 +22,7 @@ from pipeline.config.data import (
 )
 from pipeline.config.derivations import MOMENTS, Derivation, Derived
 from pipeline.config.fields import Duration, Length, Moment, spelled
+from pipeline.config.reading import read_document
 from pipeline.config.sections import (
     SEVERITIES,
     Alerts,
@@ -33,8 +34,8 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import Settings
-from pipeline.config.wording import ENV_PREFIX
+from pipeline.config.settings import Settings, refused
+from pipeline.config.wording import ENV_PREFIX, placed
 
 __all__ = [
     "ENV_PREFIX",
@@ -68,5 +69,8 @@ __all__ = [
     "SqlSource",
     "Tracking",
     "Training",
+    "placed",
+    "read_document",
+    "refused",
     "spelled",
 ]

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -171,10 +171,10 @@ class Settings(BaseSettings):
         return settings
 
 
-def refused(path: str | Path, problems: Iterable[str]) -> ConfigError:
+def refused(path: str | Path, problems: Collection[str]) -> ConfigError:
     """The error about all mistakes of a file, in the order of its lines."""
     lines = "\n".join(f"  {problem}" for problem in sorted(problems, key=_line))
-    return ConfigError(f"{path} cannot be used:\n{lines}")
+    return ConfigError(f"{path} cannot be used:\n{lines}", problems)
 
 
 def _line(problem: str) -> int:

@@ -85,6 +85,56 @@ def apply_budget(
     return decided + [_decide_decay(found, alpha) for found in decay], spent
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What the budget allows when nothing is wrong.
+
+    Attributes
+    ----------
+    alarm, persisted : float
+        Largest chance that a batch alarms, and that drift seems to persist.
+    levels : dict of str to float
+        Largest p-value of one test with which it is found, by family.
+    """
+
+    alarm: float
+    persisted: float
+    levels: dict[str, float]
+
+
+def bounds(groups: Iterable[Group], alpha: float, *, decay: bool) -> Bounds:
+    """How often tests are found by chance, and how clear one test has to be.
+
+    Parameters
+    ----------
+    groups : iterable of Group
+        Tests at the levels of rows and of batches.
+    alpha : float
+        Chance that a batch with nothing wrong alarms, over all tests together.
+    decay : bool
+        Whether slow decay is tested as well.
+    """
+    groups, kept = _by_family(groups), DECAY * alpha if decay else 0.0
+    shares = _shares({group.family: group.reach for group in groups}, alpha - kept)
+    batches = [group.family for group in groups if any(t.level == "batches" for t in group.tests)]
+    return Bounds(
+        alarm=sum(shares.values()) + kept,
+        persisted=sum(shares[family] for family in batches) + kept,
+        levels={group.family: min(_level(group, shares[group.family]), alpha) for group in groups},
+    )
+
+
+def _level(group: Group, share: float) -> float:
+    """The p-value p at which the sum of min(reach, p) over a family equals its share."""
+    reach = np.sort([test.reach for test in group.tests if np.isfinite(test.p_value)])
+    spent = np.concatenate([[0.0], np.cumsum(reach)])
+    for below, least in enumerate(reach):
+        level = (share - spent[below]) / (len(reach) - below)
+        if level <= least:
+            return float(level)
+    return 1.0
+
+
 def _by_family(groups: Iterable[Group]) -> list[Group]:
     families: dict[str, list[Finding]] = {}
     for group in groups:

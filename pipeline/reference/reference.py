@@ -98,6 +98,7 @@ class Reference:
         seed: int = 0,
         prediction: str | None = None,
         importance: Mapping[str, float] | None = None,
+        separated: bool = True,
     ) -> "Reference":
         """Describe training rows.
 
@@ -118,6 +119,8 @@ class Reference:
         importance : mapping of str to float, optional
             How much the model relies on each column. With too many columns for all pairs to be
             followed, those of the most important columns are followed first.
+        separated : bool
+            Whether the classifier is tried on blocks, which takes most of the time.
 
         Raises
         ------
@@ -141,6 +144,7 @@ class Reference:
             blocks=blocks,
             seed=seed,
             prediction=prediction,
+            separated=separated,
             importance=importance,
         )
 

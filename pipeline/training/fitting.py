@@ -127,10 +127,38 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
             "The training window has no labelled rows. Check data.label_delay and data.labels."
         )
         raise DataError(message)
-    loss, holdout = training.metric(task), training.holdout
+    loss = training.metric(task)
     rows = rows.assign(**{data.target: checked_target(rows, data, task, nullable=False)})
     check_logarithm(rows[data.target], loss)
     check_variety(rows, data, "of the training window")
+    older, heldout = split(rows, data, training)
+    judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
+    predictions = judged.predict(heldout)
+    target = heldout[data.target].to_numpy(dtype=np.float64)
+    trivial = float(older[data.target].mean())
+    return Trained(
+        model=fit(rows, data, training, task),
+        judged=judged,
+        heldout=heldout.assign(**{PREDICTION: predictions}),
+        metrics=compute_metrics(task, target, predictions),
+        baseline=compute_metrics(task, target, np.full(len(heldout), trivial)),
+        trivial=trivial,
+        curve=curve,
+        importance=importance(judged, heldout, data.target, loss=loss, seed=training.seed),
+        fitted_rows=len(rows),
+        loss=loss,
+    )
+
+
+def split(rows: pd.DataFrame, data: Data, training: Training) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split labelled rows into the rows that a version is judged on and the rows before.
+
+    Raises
+    ------
+    DataError
+        If either part is too small, or the older part holds a single target.
+    """
+    holdout = training.holdout
     newest = rows[data.time] >= rows[data.time].max() - holdout
     older, heldout = rows[~newest], rows[newest].reset_index(drop=True)
     if older.empty or heldout.empty:
@@ -148,22 +176,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         )
         raise DataError(message)
     check_variety(older, data, "before training.holdout")
-    judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
-    predictions = judged.predict(heldout)
-    target = heldout[data.target].to_numpy(dtype=np.float64)
-    trivial = float(older[data.target].mean())
-    return Trained(
-        model=_fit(rows, data, training, task),
-        judged=judged,
-        heldout=heldout.assign(**{PREDICTION: predictions}),
-        metrics=compute_metrics(task, target, predictions),
-        baseline=compute_metrics(task, target, np.full(len(heldout), trivial)),
-        trivial=trivial,
-        curve=curve,
-        importance=importance(judged, heldout, data.target, loss=loss, seed=training.seed),
-        fitted_rows=len(rows),
-        loss=loss,
-    )
+    return older, heldout
 
 
 def forward(
@@ -200,14 +213,21 @@ def forward(
         block = rows[(rows[data.time] >= end - length) & (rows[data.time] < end)]
         if len(block) < _FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
             break
-        predictions = _fit(older, data, training, task).predict(block)
+        predictions = fit(older, data, training, task).predict(block)
         trivial = float(older[data.target].mean())
         found.insert(0, block.assign(**{PREDICTION: predictions, BASELINE: trivial}))
         end -= length
     return pd.concat(found, ignore_index=True) if found else rows[:0]
 
 
-def _unfitted(data: Data, training: Training, task: str) -> Any:
+def unfitted(data: Data, training: Training, task: str) -> Any:
+    """Create the estimator of a model.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator or its parameters are wrong, or do not suit the task.
+    """
     estimator = build_estimator(
         training.estimator, training.params, data.features, seed=training.seed
     )
@@ -241,8 +261,15 @@ def _fitting(training: Training) -> Iterator[None]:
         raise ConfigError(message) from error
 
 
-def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
-    estimator = _unfitted(data, training, task)
+def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    """Fit a model on all of some labelled rows.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator or its parameters are wrong.
+    """
+    estimator = unfitted(data, training, task)
     labels = known_categories(rows, data.features)
     model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
@@ -303,8 +330,8 @@ def cross_fit(
     for half_of in (stretch, coin):
         parts = half_of(known)
         fits = [known[parts != half] for half in (0, 1)]
-        if all(fit[data.target].nunique() >= 2 for fit in fits):  # noqa: PLR2004 -- one class cannot be fitted
-            models = tuple(_fit(fit, data, training, model.task) for fit in fits)
+        if all(half[data.target].nunique() >= 2 for half in fits):  # noqa: PLR2004 -- one class cannot be fitted
+            models = tuple(fit(half, data, training, model.task) for half in fits)
             return models, predict_by_halves(models, rows, half_of(rows))
     return (), model.predict(rows)
 
@@ -334,7 +361,7 @@ def _fit_judged(
     task: str,
     loss: str,
 ) -> tuple[Model, Curve]:
-    estimator = _unfitted(data, training, task)
+    estimator = unfitted(data, training, task)
     labels = known_categories(older, data.features)
     model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)

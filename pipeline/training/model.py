@@ -6,6 +6,7 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import (
@@ -272,8 +273,9 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         raise ConfigError(message) from error
     unknown = sorted(set(params) - set(allowed))
     if unknown:
-        names = ", ".join(unknown)
-        message = f"training.params must suit {path}. Got {names}. See its documentation."
+        close = [match for name in unknown for match in get_close_matches(name, allowed, n=1)]
+        cure = f"Did you mean {', '.join(close)}?" if close else "See its documentation."
+        message = f"training.params must suit {path}. Got {', '.join(unknown)}. {cure}"
         raise ConfigError(message)
     if isinstance(estimator, Pipeline) or get_tags(estimator).input_tags.allow_nan:
         return estimator

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.monitoring.budget import BUDGET, DECAY, Group, _shares, apply_budget
+from pipeline.monitoring.budget import BUDGET, DECAY, Group, _shares, apply_budget, bounds
 from pipeline.monitoring.findings import Finding
 
 ALPHA = 0.05
@@ -175,3 +175,28 @@ def test_floors_make_the_levels_milder_but_never_the_alarms_more_frequent():
 
     found = np.mean([alarms(group) for group in groups])
     assert 0.5 * ALPHA <= found <= at_most(ALPHA, trials)
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=9), st.floats(0.001, 0.5))
+def test_a_test_is_found_up_to_the_level_of_its_family(reach, alpha):
+    others = [judged(1.0, reach=value) for value in reach[1:]]
+    level = bounds([Group("location", [judged(1.0, reach=reach[0]), *others])], alpha, decay=False)
+
+    def found(p_value):
+        tests = [judged(p_value, reach=reach[0]), *others]
+        return apply_budget([Group("location", tests)], [], alpha)[0][0].drifted
+
+    assert found(level.levels["location"] * 0.999)
+    assert not found(min(level.levels["location"] * 1.001 + 1e-12, 1)) or sum(reach) <= alpha
+
+
+def test_bounds_are_what_the_budget_spends():
+    rows = Group("location", [judged(0.5, reach=0.01)])
+    batches = Group("location of batches", [judged(0.5, reach=0.2, level="batches")])
+
+    known = bounds([rows, batches], ALPHA, decay=True)
+
+    assert known.alarm == pytest.approx(ALPHA)
+    _, spent = apply_budget([rows, batches], [judged(0.5, level="decay")], ALPHA)
+    assert known.persisted == pytest.approx(spent + DECAY * ALPHA)
+    assert bounds([rows], ALPHA, decay=False).alarm == pytest.approx(0.01)
