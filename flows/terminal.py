@@ -147,7 +147,23 @@ def show_doctor(findings: list[Result], settings: Settings) -> None:
         _say(f"{finding['what']}\n  {finding['cure']}")
 
 
+def show_backup(result: Result, settings: Settings) -> None:
+    """Show what an archive holds, and what it does not."""
+    files, size = result["files"] + result["databases"], f"{result['bytes'] / 1e6:,.1f} MB"
+    folder = settings.tracking.folder
+    _say(f"{_count(files, 'file')} of {folder} are in {result['archive']} ({size}).")
+    if result["elsewhere"]:
+        _say(f"Not in it, as they are kept elsewhere: {', '.join(result['elsewhere'])}.")
+
+
+def show_restored(result: Result, settings: Settings) -> None:
+    """Show what was put back, and what to do next."""
+    doctor = f"holdfast doctor {shlex.quote(settings.conf)}"
+    _say(f"{_count(result['files'], 'file')} are in {result['folder']}. Look at it: `{doctor}`.")
+
+
 SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
+    "backup": show_backup,
     "digest": show_digest,
     "doctor": show_doctor,
     "export": show_export,
@@ -156,6 +172,7 @@ SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
     "register": show_version,
     "release": show_release,
     "replay": show_replay,
+    "restore": show_restored,
     "review": show_review,
     "rollback": show_rollback,
     "score": show_scores,

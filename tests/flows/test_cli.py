@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [name for name in app if not name.startswith("-")]
 OF_ONE_MODEL = [name for name in COMMANDS if name not in {"up", "schema"}]
 REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
+REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
 """What a command needs after the model's file."""
 MODULES = sorted(
     path.stem for path in Path(flows.__file__).parent.glob("*.py") if "@flow(" in path.read_text()
