@@ -252,7 +252,7 @@ def test_an_expected_error_is_one_sentence_and_its_traceback_is_in_the_log(holdf
     assert "rows.parquet" in one_line(err)
     log = (Path(shop).parent / "state" / "logs" / "holdfast.log").read_text()
     assert "Traceback (most recent call last):" in log
-    assert log.rstrip().endswith(err.rstrip())
+    assert log.rstrip().endswith(one_line(err))
 
 
 @pytest.mark.integration
