@@ -3,4 +3,13 @@
 Decides whether a batch is quiet, moved or broken, and whether to page people or to retrain.
 """
 
-__all__ = ["drift", "episode", "findings", "performance", "promises", "questions", "targets"]
+__all__ = [
+    "drift",
+    "episode",
+    "findings",
+    "performance",
+    "promises",
+    "questions",
+    "refusals",
+    "targets",
+]
