@@ -112,8 +112,10 @@ def show_digest(result: Result, settings: Settings) -> None:
     _say(
         f"{_count(result['refused'], 'request')} to {settings.name} refused in the week before "
         f"{result['until']}, {result['before']:,} in the week before that. "
-        "Reasons, columns and callers are in the run's page in MLflow."
+        "Columns, callers and labels that seem new are in the run's page in MLflow."
     )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"], "Refused requests", "problems"))
 
 
 def show_export(result: Result, settings: Settings) -> None:
@@ -243,9 +245,11 @@ def review_table(questions: list[Result]) -> Table:
     return drawn
 
 
-def _reasons(reasons: dict[str, int]) -> Table:
-    drawn = Table("why", title="Quarantined rows")
-    drawn.add_column("rows", justify="right")
+def _reasons(
+    reasons: dict[str, int], title: str = "Quarantined rows", counted: str = "rows"
+) -> Table:
+    drawn = Table("why", title=title)
+    drawn.add_column(counted, justify="right")
     for why, rows in reasons.items():
         drawn.add_row(escape(why), f"{rows:,}")
     return drawn
