@@ -13,7 +13,7 @@ from pipeline.config import Moment
 from pipeline.data.captures import read_refusals
 from pipeline.errors import DataError
 from pipeline.registry import records
-from pipeline.reporting.refusals import weekly_note
+from pipeline.reporting.refusals import most_frequent, weekly_note
 
 WEEK = pd.Timedelta("7D")
 
@@ -41,4 +41,9 @@ def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     note = weekly_note(refused, before, known, conf)
     records.record_digest(registry, note, end - WEEK)
     create_markdown_artifact(note, key=f"{settings.name}-digest")
-    return {"until": f"{end:%Y-%m-%d}", "refused": len(refused), "before": len(before)}
+    return {
+        "until": f"{end:%Y-%m-%d}",
+        "refused": len(refused),
+        "before": len(before),
+        "reasons": most_frequent(refused),
+    }

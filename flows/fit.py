@@ -11,9 +11,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.steps import check, read, without_set_aside
+from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
 from pipeline.data import validation
 from pipeline.data.labels import labelled
+from pipeline.data.validation import Validated
 from pipeline.errors import DataError, redacted
 from pipeline.monitoring.performance import Baseline
 from pipeline.monitoring.targets import describe_target
@@ -68,6 +70,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     if champion is not None:
         earlier = fitting.forward(rows, data, training, task=settings.task, since=champion.until)
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
+    bundle.manifest["refused"] = _refused(settings, checked)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "bundle"
         bundle.save(folder, sample=_sample(settings, valid))
@@ -100,6 +103,17 @@ def _window(
         )
         raise DataError(message)
     return kept, left_out
+
+
+def _refused(settings: Settings, checked: Validated) -> list[tuple[int, int]]:
+    """Rows, and refused rows, of each stretch of the window that is as long as a batch."""
+    times = checked.valid[settings.data.time]
+    refused = as_time(checked.quarantined.get(settings.data.time, pd.Series(dtype=object)))
+    together = pd.concat([times, refused.fillna(times.min())])
+    stretch = (together - together.min()) // settings.monitoring.batch
+    bad = np.arange(len(together)) >= len(times)
+    counts = pd.Series(bad).groupby(stretch.to_numpy()).agg(["size", "sum"])
+    return [(int(rows), int(left)) for rows, left in counts.itertuples(index=False)]
 
 
 def _sample(settings: Settings, valid: pd.DataFrame) -> pd.DataFrame:

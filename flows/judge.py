@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flows.faults import fault_of_refusals, faults_of_labels
 from flows.predict import predict
 from flows.settle import (
     is_harmless,
@@ -19,12 +20,10 @@ from flows.settle import (
 from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
 from pipeline.data import validation
-from pipeline.data.labels import labelled
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
-from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry, attempts
@@ -165,8 +164,13 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
         standing=standing(registry, before),
     )
     if settings.monitoring.diagnosis and not report.causes:
-        # A fault of the features would show in the predictions, and these in the labels.
-        report = replace(report, causes=_target_faults(settings, registry, batch, predicted))
+        # A fault of the features would show in predictions and refusals, and these in the labels.
+        bundle = registry.bundle(batch.version)
+        found = (
+            *faults_of_labels(settings, bundle, batch.checked, predicted, as_of=batch.end),
+            *fault_of_refusals(settings, bundle, batch.checked, before),
+        )
+        report = replace(report, causes=found)
     new = _new(registry, before.of_version(batch.version), report)
     if (
         new or batch.refusal is None
@@ -205,25 +209,6 @@ def _report(
         diagnosis=diagnosis,
         broken_alpha=policy.broken_alpha,
         standing=standing,
-    )
-
-
-def _target_faults(
-    settings: Settings, registry: Registry, batch: Gathered, predicted: pd.DataFrame
-) -> tuple[Cause, ...]:
-    """Faults of the labels that have arrived with the batch."""
-    data, bundle = settings.data, registry.bundle(batch.version)
-    came = predicted
-    if batch.checked.labels is not None:  # with the values that are not labels
-        came = predicted.assign(**{data.target: batch.checked.labels})
-    known = labelled(came, data, as_of=batch.end) if data.target in came else None
-    if bundle.targets is None or known is None or known.empty:
-        return ()
-    return target_faults(
-        bundle.targets,
-        known[data.target],
-        known[HALVED].to_numpy(),
-        broken_alpha=settings.monitoring.broken_alpha,
     )
 
 

@@ -119,8 +119,10 @@ def show_digest(result: Result, settings: Settings) -> None:
     _say(
         f"{_count(result['refused'], 'request')} to {settings.name} refused in the week before "
         f"{result['until']}, {result['before']:,} in the week before that. "
-        "Reasons, columns and callers are in the run's page in MLflow."
+        "Columns, callers and labels that seem new are in the run's page in MLflow."
     )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"], "Refused requests", "problems"))
 
 
 def show_export(result: Result, settings: Settings) -> None:
@@ -154,6 +156,21 @@ def show_doctor(findings: list[Result], settings: Settings) -> None:
         _say(f"{finding['what']}\n  {finding['cure']}")
 
 
+def show_backup(result: Result, settings: Settings) -> None:
+    """Show what an archive holds, and what it does not."""
+    files, size = result["files"] + result["databases"], f"{result['bytes'] / 1e6:,.1f} MB"
+    folder = settings.tracking.folder
+    _say(f"{_count(files, 'file')} of {folder} are in {result['archive']} ({size}).")
+    if result["elsewhere"]:
+        _say(f"Not in it, as they are kept elsewhere: {', '.join(result['elsewhere'])}.")
+
+
+def show_restored(result: Result, settings: Settings) -> None:
+    """Show what was put back, and what to do next."""
+    doctor = f"holdfast doctor {shlex.quote(settings.conf)}"
+    _say(f"{_count(result['files'], 'file')} are in {result['folder']}. Look at it: `{doctor}`.")
+
+
 def show_check(checked: Result) -> None:
     """Show what was found in a model's file and rows, and the plan."""
     _say(foreseen(checked))
@@ -174,6 +191,7 @@ def show_deployments(deployed: list[Result]) -> None:
 
 
 SHOW: Final[dict[str, Callable[..., None]]] = {
+    "backup": show_backup,
     "check": show_check,
     "deploy": show_deployments,
     "digest": show_digest,
@@ -184,6 +202,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "register": show_version,
     "release": show_release,
     "replay": show_replay,
+    "restore": show_restored,
     "review": show_review,
     "rollback": show_rollback,
     "score": show_scores,
@@ -254,9 +273,11 @@ def review_table(questions: list[Result]) -> Table:
     return drawn
 
 
-def _reasons(reasons: dict[str, int]) -> Table:
-    drawn = Table("why", title="Quarantined rows")
-    drawn.add_column("rows", justify="right")
+def _reasons(
+    reasons: dict[str, int], title: str = "Quarantined rows", counted: str = "rows"
+) -> Table:
+    drawn = Table("why", title=title)
+    drawn.add_column(counted, justify="right")
     for why, rows in reasons.items():
         drawn.add_row(escape(why), f"{rows:,}")
     return drawn

@@ -11,5 +11,6 @@ __all__ = [
     "plan",
     "promises",
     "questions",
+    "refusals",
     "targets",
 ]

@@ -63,6 +63,11 @@ def weekly_note(
     )
 
 
+def most_frequent(refused: pd.DataFrame) -> dict[str, int]:
+    """How often each of the most frequent reasons was given, the most frequent first."""
+    return dict(Counter(map(_reason, _problems(refused))).most_common(MOST))
+
+
 def _problems(refused: pd.DataFrame) -> list[dict[str, Any]]:
     return [problem for problems in refused["problems"] for problem in problems]
 

@@ -77,15 +77,20 @@ def export(conf: str, folder: str) -> dict[str, Any]:
 
     Raises
     ------
+    ConfigError
+        If the folder holds something else.
     RegistryError
         If no champion has passed the gate, or it is incomplete.
     """
     from pipeline.registry.versions import Registry  # noqa: PLC0415 -- an exported model needs no MLflow
 
-    settings = Settings.load(conf)
+    settings, target = Settings.load(conf), Path(folder)
+    if target.exists() and not (target / "manifest.json").exists() and any(target.iterdir()):
+        message = f"{folder} must be empty, or hold an earlier export. Name another folder."
+        raise ConfigError(message)
     registry = Registry(settings.name, settings.tracking, settings.conf)
     number = registry.champion().number
-    source, target = registry.folder_of(number), Path(folder)
+    source = registry.folder_of(number)
     for part in ("model", "golden"):
         shutil.rmtree(target / part, ignore_errors=True)  # of an earlier export
         shutil.copytree(source / part, target / part)

@@ -21,7 +21,7 @@ from flows.register import release, rollback
 from flows.steps import opened
 from flows.train import train
 from pipeline.data.captures import read_captures
-from pipeline.errors import RegistryError, UnavailableError
+from pipeline.errors import ConfigError, RegistryError, UnavailableError
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import Follower, ServingState, load_exported
 from pipeline.serving.server import export
@@ -253,6 +253,16 @@ def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
         assert httpx.get(f"{address}/ready").status_code == 200
 
 
+def test_a_folder_of_something_else_is_not_exported_into(trained, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model").write_text("precious")
+
+    with pytest.raises(ConfigError, match=r"mine must be empty, or hold an earlier export\."):
+        export(trained, str(tmp_path / "mine"))
+
+    assert (tmp_path / "mine" / "model").read_text() == "precious"
+
+
 def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(trained):
     settings, registry = opened(trained)
     day = pd.Timestamp("2026-03-02")
@@ -272,7 +282,12 @@ def test_the_digest_of_a_week_is_one_page_in_mlflow_and_prefect(trained):
     assert digest(trained, until="2026-03-02 15:00") == digest(trained, until="2026-03-02")
     found = digest(trained, until="2026-03-02")
 
-    assert found == {"until": "2026-03-02", "refused": 3, "before": 1}
+    assert found == {
+        "until": "2026-03-02",
+        "refused": 3,
+        "before": 1,
+        "reasons": {"plan: must be one of {free, pro}": 3},
+    }
     [run] = registry.search("tags.kind = 'digest'")
     page = run.data.tags["mlflow.note.content"]
     assert "| plan | 3 | +2 |" in page

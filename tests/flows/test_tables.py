@@ -176,3 +176,23 @@ def test_a_table_without_time_and_key_is_trained_on_and_monitored(
     assert unfinished["reason"] == (
         "The batch is not over before it holds 336 rows; nothing was judged."
     )
+
+
+def test_a_batch_of_which_many_rows_are_refused_is_a_question_to_people(
+    trained, tmp_path, make_shop_rows
+):
+    rows = make_shop_rows()
+    first = rows.index[(rows["at"] >= FIRST) & (rows["at"] < SECOND)]
+    rows.loc[first[::4], "plan"] = "gold"
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    result = monitor(trained)
+
+    assert (result["rows"], result["action"]) == (252, "page")
+    assert result["reason"].startswith("Broken: schema (plan).")
+    _, registry = opened(trained)
+    (cause,) = records.causes(registry, records.read_history(registry).batches[0])
+    assert cause.sentence == (
+        "84 of 336 rows were refused: 25.0%, where 0.0% is usual. "
+        "Most often: plan must be one of {free, pro} (84)."
+    )

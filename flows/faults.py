@@ -1,0 +1,59 @@
+"""Faults of a batch that its features do not show: of its labels, and of its refused rows."""
+
+from typing import Final
+
+import pandas as pd
+
+from pipeline.config import Settings
+from pipeline.data.labels import labelled
+from pipeline.data.validation import Validated
+from pipeline.monitoring.findings import Cause
+from pipeline.monitoring.refusals import Came, refused_fault
+from pipeline.monitoring.targets import target_faults
+from pipeline.registry.history import History
+from pipeline.training.bundle import Bundle
+from pipeline.training.fitting import HALVED
+
+_SOUND: Final = 8
+"""Last sound batches that show how many rows are usually refused."""
+
+
+def faults_of_labels(
+    settings: Settings,
+    bundle: Bundle,
+    checked: Validated,
+    predicted: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp,
+) -> tuple[Cause, ...]:
+    """Faults of the labels that have arrived with a batch."""
+    data, came = settings.data, predicted
+    if checked.labels is not None:  # with the values that are not labels
+        came = predicted.assign(**{data.target: checked.labels})
+    known = labelled(came, data, as_of=as_of) if data.target in came else None
+    if bundle.targets is None or known is None or known.empty:
+        return ()
+    return target_faults(
+        bundle.targets,
+        known[data.target],
+        known[HALVED].to_numpy(),
+        broken_alpha=settings.monitoring.broken_alpha,
+    )
+
+
+def fault_of_refusals(
+    settings: Settings, bundle: Bundle, checked: Validated, before: History
+) -> tuple[Cause, ...]:
+    """Whether more rows than usual were refused; where no row is valid, others tell of it."""
+    refused = len(checked.quarantined)
+    if checked.valid.empty:
+        return ()
+    sound = [batch for batch in before.batches if not batch.set_aside and batch.rows][-_SOUND:]
+    return refused_fault(
+        Came(len(checked.valid) + refused, refused),
+        checked.reasons,
+        list(settings.data.features),
+        trained=[Came(*stretch) for stretch in bundle.manifest.get("refused", [])],
+        recent=[Came(batch.rows + batch.quarantined, batch.quarantined) for batch in sound],
+        broken_alpha=settings.monitoring.broken_alpha,
+    )
