@@ -79,8 +79,8 @@ def read(
     rows = tables.read(source, data, start=start, end=end, captures=captures)
     if data.labels is None:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
-    labels = sources.read(data.labels, time=None, **roles)
+    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
+    labels = sources.read(data.labels, time=None, captures=captures, **roles)
     return join_labels(rows, labels, data, as_of=as_of)
 
 

@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         return training.model_copy(update={"holdout": max(2 * monitoring.batch, training.holdout)})
 
     @model_validator(mode="after")
+    def _classes(self) -> Self:
+        if self.task == "regression" and self.data.classes is not None:
+            message = "data.classes must be empty where task is regression. Remove it"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _loss(self) -> Self:
         if self.task == "classification" and self.training.loss is not None:
             message = (
