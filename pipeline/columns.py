@@ -388,7 +388,7 @@ def _part_of(times: pd.Series, codes: pd.Series) -> str:
         "day of the month": calendar.day,
         "month": calendar.month,
         "year": calendar.year,
-        "date": calendar.date,
+        "date": calendar.normalize(),
     }
     known = codes.where(codes >= 0)
     for name, part in parts.items():

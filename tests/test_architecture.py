@@ -14,6 +14,8 @@ BELOW = {
     "columns": {"config", "errors"},
     "reference": {"columns", "config", "errors"},
     "data": {"columns", "config", "errors"},
+    # It drafts what `data` reads, and tries the draft on the rows themselves.
+    "drafting": {"data", "columns", "config", "errors"},
     "training": {"reference", "columns", "config", "errors"},
     "monitoring": {"reference", "columns", "config", "errors"},
     "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},

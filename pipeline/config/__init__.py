@@ -32,10 +32,11 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import ENV_PREFIX, Settings
+from pipeline.config.settings import ENV_PREFIX, NAME, Settings
 
 __all__ = [
     "ENV_PREFIX",
+    "NAME",
     "OWN_KEY",
     "OWN_TIME",
     "RESERVED",

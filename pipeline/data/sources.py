@@ -71,7 +71,8 @@ def read(
             frame = _captured(captures, window)
             labels = {"key": key, "target": target}
             frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
-    if classes and target in frame and not isinstance(source, CaptureSource):
+    ours = not isinstance(source, CaptureSource)
+    if classes and ours and target is not None and target in frame:
         require(frame, [])
         frame = frame.assign(**{target: as_classes(frame[target], classes)})
     if time is None:
