@@ -72,6 +72,7 @@ def _summary(draft: drafts.Draft, path: Path) -> dict[str, Any]:
         "csv": read if isinstance(source, FileSource) else {},
         "target": draft.target.name,
         "time": draft.roles.time,
+        "sorted_by": draft.sorted_by,
         "key": draft.roles.key,
         "features": [one.name for one in draft.kept],
         "left_out": {one.name: one.why for one in draft.left_out},

@@ -146,8 +146,10 @@ def show_init(result: Result) -> None:
         f"{_count(result['rows'], 'row')} and {_count(result['columns'], 'column')}."
         f"{f' CSV with {read}.' if read else ''}"
     )
+    looks = f"in a random order, as the table looks sorted by {result['sorted_by']}"
+    evenly = f"none, rows come evenly, {looks if result['sorted_by'] else 'in their order'}"
     _say(
-        f"Time: {result['time'] or 'none, rows come evenly'}. Key: {result['key'] or 'none'}. "
+        f"Time: {result['time'] or evenly}. Key: {result['key'] or 'none'}. "
         f"Batches of {result['batch']}, {_count(len(result['features']), 'feature')}, "
         f"{len(result['left_out'])} left out{':' if result['left_out'] else '.'}"
     )

@@ -121,7 +121,6 @@ def draft(
         source = source.model_copy(update={"na_values": table.nulls})
     aim = find_target(table, target)
     roles = find_roles(table, target, time=time, key=key)
-    source = windowed(source, roles.time, len(rows))
     arrival, by = None, ""
     if roles.time is None:
         by = sorted_by(table, target)
@@ -155,7 +154,8 @@ def draft(
         ),
         comments=_comments(table, roles, plan),
     )
-    return _accepting(drafted)
+    narrowed = replace(drafted, source=windowed(source, roles.time))
+    return _accepting(*_read_back(narrowed, source))
 
 
 def _order(table: Table, roles: Roles, *, shuffled: bool) -> np.ndarray[Any, Any]:
@@ -169,10 +169,12 @@ def _order(table: Table, roles: Roles, *, shuffled: bool) -> np.ndarray[Any, Any
 def _plan(table: Table, aim: Target, roles: Roles, arrival: Arrival | None) -> Schedule:
     known = aim.labels.notna()
     if arrival is None:
-        return schedule(table.frame[roles.time], known)
+        times = table.frame[roles.time]
+        known_at = times if roles.label_time is None else table.frame[roles.label_time]
+        return schedule(times, known_at.where(known))
     turns = np.arange(len(table.frame)) * arrival.every.to_timedelta64()
     times = pd.Series(arrival.start.as_unit("us") + pd.to_timedelta(turns), index=known.index)
-    return schedule(times, known, batch=pd.Timedelta("7D"))
+    return schedule(times, times.where(known), batch=pd.Timedelta("7D"))
 
 
 def _comments(table: Table, roles: Roles, plan: Schedule) -> dict[str, str]:
@@ -185,7 +187,21 @@ def _comments(table: Table, roles: Roles, plan: Schedule) -> dict[str, str]:
     return found
 
 
-def _accepting(drafted: Draft) -> Draft:
+def _read_back(drafted: Draft, source: Source) -> tuple[Draft, pd.DataFrame]:
+    """Read the rows as training will; `source` replaces a narrowed query that loses some."""
+    try:
+        rows = own_tables.read(drafted.source, drafted.data)
+    except DataError:
+        if drafted.source == source:
+            raise
+        rows = pd.DataFrame()
+    if len(rows) < drafted.rows and drafted.source != source:
+        drafted = replace(drafted, source=source)
+        rows = own_tables.read(drafted.source, drafted.data)
+    return drafted, rows
+
+
+def _accepting(drafted: Draft, rows: pd.DataFrame) -> Draft:
     """Drop the rules of features that refuse more than a few of the very rows.
 
     Raises
@@ -193,13 +209,13 @@ def _accepting(drafted: Draft) -> Draft:
     DataError
         If rows are refused for another reason.
     """
-    reasons = _refusals(drafted)
-    rules = {why.rpartition(" must ")[0] for why in reasons}
+    reasons = _refusals(drafted, rows)
     if not reasons:
         return drafted
+    rules = {why.rpartition(" must ")[0] for why in reasons}
     kept = [_without_rules(one) if one.name in rules else one for one in drafted.kept]
     milder = replace(drafted, kept=kept)
-    left = _refusals(milder)
+    left = _refusals(milder, rows)
     if left:
         most = max(left, key=lambda why: left[why])
         message = (
@@ -210,14 +226,13 @@ def _accepting(drafted: Draft) -> Draft:
     return milder
 
 
-def _refusals(drafted: Draft) -> dict[str, int]:
+def _refusals(drafted: Draft, rows: pd.DataFrame) -> dict[str, int]:
     """Reasons why rows are refused, if more than a few are."""
-    data = drafted.data
     try:
-        checked = validate(own_tables.read(data.train, data), data, source="the source")
+        checked = validate(rows, drafted.data, source="the source")
     except NoValidRowError as error:
         return error.validated.reasons
-    return checked.reasons if len(checked.quarantined) > _REFUSED * drafted.rows else {}
+    return checked.reasons if len(checked.quarantined) > _REFUSED * len(rows) else {}
 
 
 def _without_rules(one: Kept) -> Kept:

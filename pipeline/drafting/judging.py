@@ -33,9 +33,9 @@ _SEVERAL: Final = 5
 """Rows of the usual label at least, where there are many labels."""
 _MANY: Final = 1000
 _OFTEN_NULL: Final = 0.3
-_ATOM: Final = 0.01
+_ATOM: Final = 0.001
 """Share of rows from which a number far from all others is a sign for something."""
-_NINES: Final = re.compile(r"-?9{2,}|-1|0")
+_NINES: Final = re.compile(r"-?9{2,}")
 _FEW: Final = 10
 _PUT_BACK: Final = "put it back if it is known beforehand"
 _RANGES: Final = {
@@ -138,8 +138,8 @@ def _never_returns(values: pd.Series, times: pd.Series, part: str) -> bool:
     there = there[there["value"] >= 0]
     changes = int((there["value"] != there["value"].shift()).sum())
     distinct = there["value"].nunique()
-    if part:
-        return changes <= distinct
+    if part and changes <= distinct * 1.01:
+        return True
     if not pd.api.types.is_numeric_dtype(values.dtype) or distinct < _FEW:
         return False
     numbers = values.iloc[order].dropna().to_numpy()
@@ -178,27 +178,38 @@ def _known_afterwards(name: str, target: Target, judge: Judge) -> str:
 
 
 def _doubles(table: Table, names: list[str]) -> dict[str, str]:
-    """Columns that another one settles value by value; numbers are kept rather than labels."""
+    """Columns that another one settles value by value; numbers are kept rather than labels.
+
+    Of two numbers only those are doubles that rise and fall together, as with a change of unit:
+    two coordinates of a place say more than one.
+    """
     found: dict[str, str] = {}
     first: dict[bytes, str] = {}
     for name in sorted(names, key=lambda one: table.kinds[one] == "label"):
-        values = table.frame[name]
-        for form in _forms(values, is_label=table.kinds[name] == "label"):
-            other = first.setdefault(form, name)
-            if other != name:
-                found.setdefault(name, f"{other} holds what it holds, value by value")
+        is_label = table.kinds[name] == "label"
+        by_order, by_value = _forms(table.frame[name], is_label=is_label)
+        seen = [first[form] for form in (by_value if is_label else by_order) if form in first]
+        if seen:
+            found[name] = f"{seen[0]} holds what it holds, value by value"
+        for form in (*by_order, *by_value):
+            first.setdefault(form, name)
     return found
 
 
-def _forms(values: pd.Series, *, is_label: bool) -> list[bytes]:
-    """What two columns have in common that are the same but for their spelling or unit."""
+def _forms(values: pd.Series, *, is_label: bool) -> tuple[list[bytes], list[bytes]]:
+    """What two columns share that rise and fall together, and that settle each other's values."""
     codes, labels = as_codes(values)
-    forms = [codes.tobytes()] if len(labels) * 2 <= len(values) else []
+    by_value = [codes.tobytes()] if len(labels) * 2 <= len(values) else []
     if is_label:
-        return forms
+        return [], by_value
     ranks = values.rank(method="dense").fillna(0).to_numpy()
     turned = np.where(ranks > 0, ranks.max() + 1 - ranks, 0)
-    return [*forms, ranks.tobytes(), turned.tobytes()]
+    return [ranks.tobytes(), turned.tobytes()], by_value
+
+
+def plain(number: float) -> str:
+    """A number as people write it: whole numbers without an exponent."""
+    return f"{number:.0f}" if number % 1 == 0 and abs(number) < 1e15 else f"{number:.6g}"  # noqa: PLR2004
 
 
 def declared(table: Table, name: str, part: str) -> Kept:
@@ -218,10 +229,10 @@ def declared(table: Table, name: str, part: str) -> Kept:
 def _number(name: str, values: pd.Series, notes: list[str], *, nullable: bool) -> Kept:
     there = values.dropna()
     low, high = float(there.min()), float(there.max())
-    seen = f"seen: {low:g} .. {high:g}"
+    seen = f"seen: {plain(low)} .. {plain(high)}"
     signs = [sign for sign in dict.fromkeys((low, high)) if _is_sign(there, sign)]
     notes += [
-        f"{sign:g} in {_percent(float((there == sign).mean()))} of rows lies far from all "
+        f"{plain(sign)} in {_percent(float((there == sign).mean()))} of rows lies far from all "
         "others: if it stands for null, write null in the source"
         for sign in signs
     ]
@@ -249,7 +260,7 @@ def _whole(values: pd.Series) -> bool:
 def _is_sign(values: pd.Series, sign: float) -> bool:
     """Whether a number at one end stands for something else, such as 999 for unknown."""
     others = values[values != sign]
-    if not _NINES.fullmatch(f"{sign:g}") or sign in {0, -1} or not len(others):
+    if not _NINES.fullmatch(plain(sign)) or not len(others):
         return False
     low, high = float(others.min()), float(others.max())
     gap = max(low - sign, sign - high)

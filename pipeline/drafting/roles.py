@@ -131,7 +131,7 @@ def _of_two(name: str, texts: pd.Series, shares: pd.Series) -> Target:
 
 
 def _numbers(values: pd.Series) -> str:
-    seen = f"seen: {values.min():g} .. {values.max():g}, mean {values.mean():.4g}"
+    seen = f"seen: {values.min():.6g} .. {values.max():.6g}, mean {values.mean():.4g}"
     if values.nunique() <= _FEW * 2:
         return (
             f"{seen}; if its {values.nunique()} values are classes, predict one of them as 0 and 1"
@@ -196,7 +196,8 @@ def _best_time(table: Table, target: str, comments: dict[str, str]) -> str | Non
         return values.is_monotonic_increasing, named and not outcome, -moments.index(name)
 
     best = max(moments, key=merit)
-    others = [name for name in moments if name != best]
+    days = table.frame[best].dt.normalize()
+    others = [n for n in moments if n != best and not (table.frame[n].dt.normalize() == days).all()]
     if others:
         comments["time"] = (
             f"; {_some(others)} hold{'s' if len(others) == 1 else ''} moments too: name with "

@@ -86,15 +86,17 @@ def arrival_of(rows: int, today: pd.Timestamp) -> Arrival:
     return Arrival(start=(today - rows * every).isoformat(), every=every)
 
 
-def schedule(times: pd.Series, known: pd.Series, *, batch: pd.Timedelta | None = None) -> Schedule:
+def schedule(
+    times: pd.Series, known_at: pd.Series, *, batch: pd.Timedelta | None = None
+) -> Schedule:
     """Choose the length of a batch, the end of the first training window and its held-out part.
 
     Parameters
     ----------
     times : Series of datetime
         Time of each row.
-    known : Series of bool
-        Whether the target of each row is known.
+    known_at : Series of datetime
+        When the target of each row is known; null if it is not.
     batch : Timedelta, optional
         Length of a batch, if it is given.
     """
@@ -107,7 +109,7 @@ def schedule(times: pd.Series, known: pd.Series, *, batch: pd.Timedelta | None =
     live = min(max(_LIVE[0], batches // 5), _LIVE[1])
     live = max(1, min(live, max(batches - _REFERENCE, batches // 4)))
     until = end - live * batch
-    labelled = times[known.reindex(times.index)]
+    labelled = times[known_at.reindex(times.index) < until]
     parts = _held(labelled, until, batch, batches - live)
     holdout = parts * batch
     held = int(((labelled >= until - holdout) & (labelled < until)).sum())

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import FileSource, Source, SqlSource
-from pipeline.data import dialects, sources
-from pipeline.errors import ConfigError, DataError, first_line
+from pipeline.data import dialects
+from pipeline.errors import ConfigError, first_line
 
 _SOURCE: Final[TypeAdapter[Source]] = TypeAdapter(Source)
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -103,8 +103,8 @@ def written(source: Source) -> tuple[dict[str, Any], bool]:
     return source.model_dump(mode="json", exclude_defaults=True) | {"kind": source.kind}, False
 
 
-def windowed(source: Source, time: str | None, rows: int) -> Source:
-    """A query that returns only the rows of a window, if it still returns all rows without one.
+def windowed(source: Source, time: str | None) -> Source:
+    """A query that returns only the rows of a window, if the query does not bind it itself.
 
     Parameters
     ----------
@@ -112,19 +112,13 @@ def windowed(source: Source, time: str | None, rows: int) -> Source:
         Of any kind; only queries are changed.
     time : str or None
         The time column.
-    rows : int
-        Rows of the query.
     """
     if not isinstance(source, SqlSource) or time is None or ":start" in source.query:
         return source
-    engine = sa.create_engine(source.url.get_secret_value())
-    column = engine.dialect.identifier_preparer.quote(time).replace(":", r"\:")
+    dialect = sa.make_url(source.url.get_secret_value()).get_dialect()()
+    column = dialect.identifier_preparer.quote(time).replace(":", r"\:")
     inner = source.query.strip().rstrip(";").strip()
+    gap = "\n" if "\n" in inner or "--" in inner else ""
     inside = f"{column} >= :start AND {column} < :end OR {column} IS NULL"
-    query = f"SELECT * FROM (\n{inner}\n) AS all_rows\nWHERE {inside}"  # noqa: S608 -- their own
-    narrowed = source.model_copy(update={"query": query})
-    try:
-        same = len(sources.read(narrowed, time=time)) == rows
-    except DataError:
-        same = False
-    return narrowed if same else source
+    query = f"SELECT * FROM ({gap}{inner}{gap}) AS all_rows{gap or ' '}WHERE {inside}"  # noqa: S608 -- their own
+    return source.model_copy(update={"query": query})

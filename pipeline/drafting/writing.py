@@ -35,7 +35,7 @@ def text_of(draft: Draft, name: str, named: str) -> str:
         draft=draft,
         name=name,
         named=named,
-        source=source,
+        source=_source(source),
         secret=secret,
         arrival=None if draft.arrival is None else spelled_arrival(draft.arrival),
         features=[
@@ -48,6 +48,16 @@ def text_of(draft: Draft, name: str, named: str) -> str:
         plan=draft.plan,
     )
     return _aligned(text)
+
+
+def _source(source: dict[str, Any]) -> str:
+    """A source on one line, or a query of several lines as such."""
+    query = source.get("query", "")
+    if "\n" not in query or not all(line.isprintable() for line in query.splitlines()):
+        return f" {_flow(source)}"
+    lines = [f"    {name}: {_flow(source[name])}" for name in ("kind", "url")]
+    lines += ["    query: |-", *(f"      {line}" for line in query.splitlines())]
+    return "\n" + "\n".join(lines)
 
 
 def _column(one: Kept) -> str:
