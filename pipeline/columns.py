@@ -27,6 +27,8 @@ Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
 FEWEST_TO_JUDGE = 50
 """Rows from which a column is called an identifier, a constant or a function of the time."""
+_RARE = 0.01
+"""Share of rows up to which a second value does not count."""
 _TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -335,13 +337,8 @@ def is_number(values: pd.Series) -> bool:
 class Doubt(NamedTuple):
     """Why a column is hardly a feature.
 
-    Attributes
-    ----------
-    kind : str
-        ``constant``, ``moment``, ``identifier``, or the part of the time that settles the column,
-        such as ``hour``.
-    sentence : str
-        What is wrong and what to do, after the name of the column.
+    `kind` is constant, moment, identifier, or the part of the time that settles the column, such
+    as hour; `sentence` goes on after the name of the column.
     """
 
     kind: str
@@ -359,7 +356,9 @@ def doubt(values: pd.Series, times: pd.Series | None) -> Doubt | None:
         Time of each row.
     """
     codes, labels = as_codes(values)
-    if len(labels) <= 1:
+    # A column of one label and nulls is a flag, unless nearly all rows are alike.
+    flag = _RARE < (codes < 0).mean() < 1 - _RARE
+    if len(labels) <= 1 and not flag:
         sentence = (
             "has one value in all rows: leave it out, unless other values are to be expected."
         )
@@ -390,7 +389,7 @@ def _part_of(times: pd.Series, codes: pd.Series) -> str:
         "year": calendar.year,
         "date": calendar.normalize(),
     }
-    known = codes.where(codes >= 0)
+    known = codes.where(codes >= 0) if codes.max() > 0 else codes
     for name, part in parts.items():
         if 1 < part.nunique() < len(part) / 2 and known.groupby(part).nunique().max() <= 1:
             return name

@@ -95,9 +95,10 @@ def written(source: Source) -> tuple[dict[str, Any], bool]:
     """A source as a file names it, and whether a secret was left out of it."""
     if isinstance(source, SqlSource):
         url = sa.make_url(source.url.get_secret_value())
-        safe = url.set(password=None).difference_update_query(
-            [name for name in url.query if _SECRET.search(name)]
-        )
+        query = {name: value for name, value in url.query.items() if not _SECRET.search(name)}
+        # `url.set` would keep a password that is set to None.
+        parts = url.drivername, url.username, None, url.host, url.port, url.database, query
+        safe = sa.URL.create(*parts)
         text = safe.render_as_string(hide_password=False)
         return {"kind": "sql", "url": text, "query": source.query}, safe != url
     return source.model_dump(mode="json", exclude_defaults=True) | {"kind": source.kind}, False
