@@ -40,10 +40,10 @@ def dialect(path: str) -> dict[str, Any]:
         If no file matches, or the first cannot be opened.
     """
     source = FileSource(kind="file", path=path)
+    if not is_csv(source):
+        return {}
     filesystem, found = find(path)
     name = found[0][0]
-    if format_of(name, source) != "csv":
-        return {}
     try:
         with ExitStack() as stack:
             raw = open_file(filesystem, name, source.compression, stack).read()
@@ -57,6 +57,17 @@ def dialect(path: str) -> dict[str, Any]:
     options = {"sep": sep, "decimal": decimal, "encoding": encoding}
     defaults = {name: FileSource.model_fields[name].default for name in options}
     return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+def is_csv(source: FileSource) -> bool:
+    """Whether the first file of a source is CSV.
+
+    Raises
+    ------
+    DataError
+        If no file matches, or its ending does not tell its format.
+    """
+    return format_of(find(source.path)[1][0][0], source) == "csv"
 
 
 def _encoding(raw: bytes) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.config import Arrival, Categorical, Data, FileSource, Numeric, Source, spelled
 from pipeline.data import tables as own_tables
+from pipeline.data.dialects import is_csv
 from pipeline.data.validation import NoValidRowError, validate
 from pipeline.drafting.estimators import estimator_of
 from pipeline.drafting.judging import Kept, LeftOut, judge_columns
@@ -115,7 +116,7 @@ def draft(
         If a named column does not exist or cannot have its role, the target is neither numbers nor
         two labels, or no column is left for the model.
     """
-    csv = isinstance(source, FileSource) and not source.path.endswith((".parquet", ".pq"))
+    csv = isinstance(source, FileSource) and is_csv(source)
     table = typed(rows, csv=csv, decimal=getattr(source, "decimal", "."))
     if table.nulls:
         source = source.model_copy(update={"na_values": table.nulls})

@@ -36,6 +36,7 @@ _OFTEN_NULL: Final = 0.3
 _ATOM: Final = 0.001
 """Share of rows from which a number far from all others is a sign for something."""
 _NINES: Final = re.compile(r"-?9{2,}")
+_DATE: Final = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(\D|$)")
 _FEW: Final = 10
 _PUT_BACK: Final = "put it back if it is known beforehand"
 _RANGES: Final = {
@@ -113,7 +114,9 @@ def _against(table: Table, name: str, times: pd.Series | None) -> tuple[str, str
     part = "" if kind in {"constant", "moment", "identifier"} else kind
     why = ""
     if kind == "constant":
-        why = "one value in all rows" if values.notna().any() else "no value in any row"
+        null = values.isna().mean()
+        why = f"one value in all rows{f' but {_percent(null)} that are null' if null else ''}"
+        why = "no value in any row" if null == 1 else why
     elif kind == "moment":
         known = "; it may say when labels become known (data.label_time)"
         why = f"moments, which never return{known if set(words(name)) & OUTCOME else ''}"
@@ -151,6 +154,8 @@ def _never_returns(values: pd.Series, times: pd.Series, part: str) -> bool:
 def _free_text(values: pd.Series) -> str:
     there = values.dropna()
     counts = there.value_counts()
+    if len(counts) > _FEW and counts.index.str.strip().str.match(_DATE).all():
+        return "dates that are not ISO 8601: convert them in the source, and name them with --time"
     if len(counts) > _TEXT * len(there):
         return f"{len(counts):,} labels in {len(there):,} rows: names or free text"
     if len(counts) > _MANY and counts.median() < _SEVERAL:

@@ -48,7 +48,7 @@ class Schedule:
     min_rows : int or None
         Fewest rows to judge on; None: the default.
     rows : int
-        Rows of the median batch.
+        Rows of the usual batch.
     batches, live : int
         Batches of the whole history, and after `until`.
     fitted, held : int
@@ -143,9 +143,13 @@ def _batch(times: pd.Series, start: pd.Timestamp) -> pd.Timedelta:
 
 
 def _median(times: pd.Series, start: pd.Timestamp, length: pd.Timedelta) -> float:
-    """Rows of the median batch, empty ones included."""
-    places = ((times - start) // length).to_numpy(dtype=np.int64)
-    return float(np.median(np.bincount(places)))
+    """Rows of the median batch, of all or of the newest quarter, whichever are fewer.
+
+    Batches will come at the rate of the newest rows; empty batches count.
+    """
+    counts = np.bincount(((times - start) // length).to_numpy(dtype=np.int64))
+    newest = counts[-max(1, len(counts) // 4) :]
+    return float(min(np.median(counts), np.median(newest)))
 
 
 def _held(labelled: pd.Series, until: pd.Timestamp, batch: pd.Timedelta, blocks: int) -> int:
@@ -162,6 +166,6 @@ def explained(plan: Schedule) -> str:
     """Why a batch is as long as it is."""
     weeks = ", in whole weeks" if plan.batch % _WEEK == pd.Timedelta(0) else ""
     return (
-        f"{plan.rows:,} rows in the median batch and {plan.batches:,} batches in the history, of "
+        f"{plan.rows:,} rows in the usual batch and {plan.batches:,} batches in the history, of "
         f"{spelled(plan.batch)} each{weeks}"
     )

@@ -96,7 +96,7 @@ def test_a_file_is_never_overwritten(folder, capsys):
     [
         (["--name", "../Evil"], "--name must be made of"),
         (["--time", "amount"], "--time must name a column of dates"),
-        (["--key", "plan"], "Key column 'plan' must be unique"),
+        (["--key", "plam"], "--key must name a column of the source"),
         (["--query", "SELECT 1"], "must be an SQLAlchemy URL"),
     ],
 )

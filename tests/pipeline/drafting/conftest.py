@@ -5,17 +5,17 @@ import pytest
 from pipeline.config import FileSource
 from pipeline.drafting.drafts import draft
 
-N = 3000
+N = 1500
 TODAY = pd.Timestamp("2026-06-01")
 
 
 def shop_orders():
-    """Orders, one every two hours; the chance to be returned rises with the amount."""
+    """Orders, one every four hours; the chance to be returned rises with the amount."""
     random = np.random.default_rng(5)
     amount = random.gamma(2, 20, N).round(2)
     plan = random.choice(["free", "pro", "team"], N, p=[0.5, 0.3, 0.2])
     chance = 1 / (1 + np.exp(2 - amount / 30 - (plan == "team")))
-    at = pd.Timestamp("2025-06-01") + pd.to_timedelta(2 * np.arange(N), unit="h")
+    at = pd.Timestamp("2025-06-01") + pd.to_timedelta(4 * np.arange(N), unit="h")
     return pd.DataFrame(
         {
             "ordered_at": at,

@@ -29,6 +29,14 @@ def test_a_batch_is_the_shortest_round_length_with_enough_rows(every, periods, b
     assert planned(every, periods).batch == pd.Timedelta(batch)
 
 
+def test_a_batch_is_long_enough_for_the_rate_of_the_newest_rows():
+    busy = pd.date_range("2024-01-01", "2025-06-01", freq="1h")
+    calm = pd.date_range("2025-06-01", "2026-06-01", freq="270min")
+    times = pd.Series([*busy, *calm])
+
+    assert schedule(times, times).batch == pd.Timedelta("31D")
+
+
 @pytest.mark.parametrize("periods", [300, 2000, 30_000])
 def test_the_windows_of_a_schedule_fit_into_the_history(periods):
     plan = planned("1h", periods)
