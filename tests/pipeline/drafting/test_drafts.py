@@ -198,8 +198,8 @@ def test_a_target_that_cannot_be_predicted_is_refused(orders, drafted, values, r
 
 
 def test_a_misspelled_target_is_named_beside_the_nearest_columns(orders, drafted):
-    with pytest.raises(DataError, match="Got 'returnd'; there are returned"):
-        drafted(orders, "returnd")
+    with pytest.raises(DataError, match="Got 'Returned'; there are returned"):
+        drafted(orders, "Returned")
 
 
 def test_a_column_that_never_comes_before_its_row_and_is_named_so_dates_the_label(orders, drafted):
