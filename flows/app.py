@@ -16,6 +16,7 @@ from flows.session import session, stdout_to_stderr
 MODULES = {
     "export": "pipeline.serving.server",
     "release": "flows.register",
+    "restore": "flows.backup",
     "rollback": "flows.register",
 }
 """Modules of functions that are not named like their module."""

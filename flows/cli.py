@@ -106,6 +106,38 @@ def monitor(conf: str, /, *, batch: Moment = None, output: Output = PLAIN) -> No
 
 
 @app.command(group=LIVE)
+def score(
+    conf: str,
+    file: str,
+    /,
+    *,
+    rows: str = "",
+    start: Moment = None,
+    end: Moment = None,
+    output: Output = PLAIN,
+) -> None:
+    """Predict many rows at once and write them, with their keys, to a file.
+
+    Rows that break a rule are not predicted; they are written to the quarantine folder, each with
+    its reasons. The file is replaced as a whole, so that this command can be repeated.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    file
+        File to write, .parquet or .csv: key, time, prediction and version of each row.
+    rows
+        A file, folder or glob to read instead of the live source.
+    start
+        First time to read; by default the oldest row.
+    end
+        Time to read up to, not included; by default the newest row.
+    """
+    run("score", conf, output, file=file, rows=rows, start=start, end=end)
+
+
+@app.command(group=LIVE)
 def replay(
     conf: str,
     /,

@@ -6,6 +6,7 @@ import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.notes import run_name
 from flows.paging import ended
 from flows.steps import opened
 from pipeline.config import Moment
@@ -17,7 +18,13 @@ from pipeline.reporting.refusals import weekly_note
 WEEK = pd.Timedelta("7D")
 
 
-@flow(name="digest", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="digest",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     """Summarise the requests that were refused in the week before `until`, by default now."""
     settings, registry = opened(conf)

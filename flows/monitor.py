@@ -7,6 +7,7 @@ from prefect import flow
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
+from flows.notes import note, of_batch, run_name
 from flows.paging import ended, page_owed
 from flows.retrains import send
 from flows.settle import live_source
@@ -15,11 +16,17 @@ from pipeline.config import Moment, Settings, spelled
 from pipeline.data.tables import is_whole
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
-from pipeline.registry.history import History, batch_name
+from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import Registry
 
 
-@flow(name="monitor", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="monitor",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     """Judge one batch, by default the batch after the last recorded one, and act on it."""
     settings, registry = opened(conf)
@@ -38,6 +45,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
             history = judge(settings, registry, history, start)
             history = patient(page_owed)(settings, registry, history)
             result = _result(history, start)
+            _note(registry, history.batch(result["batch"]), result)
         judge_shadows(settings, registry, history)
     send(settings, registry, history)
     patient(registry.note_monitored)()
@@ -80,6 +88,24 @@ def _result(history: History, start: pd.Timestamp) -> dict[str, Any]:
         "action": decision.action,
         "reason": decision.reason,
     }
+
+
+@patient
+def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
+    """Say in Prefect what the batch came to."""
+    figures = {
+        "batch": batch.name,
+        "rows": f"{batch.rows:,}",
+        "refused": f"{batch.quarantined:,}",
+        "outcome": batch.outcome,
+        "drifted": ", ".join(batch.drifted),
+        "faults": ", ".join(batch.verdict.evidence.broken),
+        "action": result["action"],
+        "champion": f"version {batch.version}",
+    }
+    sentence = of_batch(result, registry.name)
+    name = f"monitor {registry.name} {batch.name}"
+    note(registry, batch.run_id, sentence, name=name, figures=figures)
 
 
 @patient

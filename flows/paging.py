@@ -12,7 +12,7 @@ from prefect.utilities.urls import url_for
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 from pipeline.registry import champions, records
-from pipeline.registry.history import MOST_RECENT, Batch, History
+from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry
 from pipeline.reporting import delivery, events, outbox
 from pipeline.reporting.delivery import Pager
@@ -67,8 +67,11 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
             post(settings, event, *links(registry, batch.run_id))
             history = history.with_batch(records.record_page(registry, batch))
     last = history.last
-    if last is not None and events.is_calm(last.verdict) and _is_open(settings, events.BATCHES):
-        event = events.calm_again(settings.name, settings.conf, last.verdict)
+    if last is not None and events.is_calm(last.verdict):
+        trouble = outbox.trouble(pager_of(settings).file, settings.name, events.BATCHES)
+        if not trouble:
+            return history
+        event = events.calm_again(settings.name, settings.conf, last.verdict, trouble)
         post(settings, event, *links(registry, last.run_id))
     return history
 
@@ -96,7 +99,7 @@ def page_changes(settings: Settings, registry: Registry) -> None:
                 place=change.place,
                 version=change.version,
                 before=change.before,
-                since=change.since,
+                since=batch_name(pd.Timestamp(change.since)),
                 reason=change.reason,
                 at=change.at,
             )

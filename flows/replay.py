@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.judge import judge
 from flows.monitor import judge_shadows, next_batch
+from flows.notes import run_name
 from flows.paging import ended, page_owed, post
 from flows.retrains import outstanding
 from flows.settle import live_source, rows_name, settle
@@ -29,7 +30,13 @@ from pipeline.training.model import Model
 Say = Callable[[str], None]
 
 
-@flow(name="replay", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="replay",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
     """Train the first version if there is none, then judge all batches, or the next `batches`."""
     settings, registry = opened(conf)

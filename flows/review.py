@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.judge import judge
+from flows.notes import run_name
 from flows.paging import ended, page_owed
 from flows.retrains import send
 from flows.steps import opened
@@ -19,7 +20,13 @@ from pipeline.registry.versions import Registry
 _LABELS = "Mend the source of the labels; they are read again by themselves."
 
 
-@flow(name="review", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="review",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def review(
     conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
 ) -> list[dict[str, Any]]:

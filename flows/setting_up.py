@@ -111,6 +111,34 @@ def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def backup(conf: str, file: str, /, *, output: Output = PLAIN) -> None:
+    """Copy the folder of all state into one archive, while it is in use.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file; other models of its folder are copied too.
+    file
+        The archive to write, a new .tar.gz file.
+    """
+    run("backup", conf, output, file=file)
+
+
+@app.command(group=SETUP)
+def restore(conf: str, file: str, /, *, output: Output = PLAIN) -> None:
+    """Put the state of an archive into the empty folder that a model's file names.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file; tracking.folder must hold no state.
+    file
+        An archive of `holdfast backup`.
+    """
+    run("restore", conf, output, file=file)
+
+
+@app.command(group=SETUP)
 def watch(conf: str, /, *more: str, once: bool = False) -> None:
     """Watch models from outside of their runs; `holdfast up` does it for its models.
 

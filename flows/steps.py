@@ -50,6 +50,7 @@ def patient(step: Callable[P, R]) -> Callable[P, R]:
     """
     retried = Task(
         step,
+        name=step.__name__.strip("_"),
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(2),
         retry_condition_fn=_is_away,

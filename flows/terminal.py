@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.notes import of_batch, of_version
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
 
@@ -42,13 +43,7 @@ def _plain(value: Any) -> Any:
 
 def show_version(result: Result, settings: Settings) -> None:
     """Show what became of a version at the gate."""
-    conf, number = shlex.quote(settings.conf), result["version"]
-    outcome = "is the champion" if result["promoted"] else "was not promoted"
-    waits = {
-        "approval": f"passed and waits for `holdfast register {conf} {number} --approved-by NAME`",
-        "release": f"passed and waits for `holdfast release {conf}`",
-    }.get(result["waits"])
-    _say(f"Version {number} of {settings.name} {waits or outcome}. {result['reason']}")
+    _say(of_version(result, settings.name, settings.conf))
 
 
 def show_validation(result: Result, settings: Settings) -> None:
@@ -64,11 +59,17 @@ def show_validation(result: Result, settings: Settings) -> None:
 
 def show_batch(result: Result, settings: Settings) -> None:
     """Show what was found in a batch and what follows from it."""
-    drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
+    _say(of_batch(result, settings.name))
+
+
+def show_scores(result: Result, settings: Settings) -> None:
+    """Show how many rows were predicted, and why the others were not."""
     _say(
-        f"Batch {result['batch']} of {settings.name}, {_count(result['rows'], 'row')}: "
-        f"{result['reason']}{drifted} Action: {result['action']}."
+        f"{result['predicted']:,} of {_count(result['rows'], 'row')} of {settings.name} predicted "
+        f"by version {result['version']}, in {result['output']}."
     )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"]))
 
 
 def show_replay(story: list[Result], settings: Settings) -> None:
@@ -169,7 +170,23 @@ def show_doctor(findings: list[Result], settings: Settings) -> None:
         _say(f"{finding['what']}\n  {finding['cure']}")
 
 
+def show_backup(result: Result, settings: Settings) -> None:
+    """Show what an archive holds, and what it does not."""
+    files, size = result["files"] + result["databases"], f"{result['bytes'] / 1e6:,.1f} MB"
+    folder = settings.tracking.folder
+    _say(f"{_count(files, 'file')} of {folder} are in {result['archive']} ({size}).")
+    if result["elsewhere"]:
+        _say(f"Not in it, as they are kept elsewhere: {', '.join(result['elsewhere'])}.")
+
+
+def show_restored(result: Result, settings: Settings) -> None:
+    """Show what was put back, and what to do next."""
+    doctor = f"holdfast doctor {shlex.quote(settings.conf)}"
+    _say(f"{_count(result['files'], 'file')} are in {result['folder']}. Look at it: `{doctor}`.")
+
+
 SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
+    "backup": show_backup,
     "digest": show_digest,
     "doctor": show_doctor,
     "export": show_export,
@@ -178,8 +195,10 @@ SHOW: Final[dict[str, Callable[[Any, Settings], None]]] = {
     "register": show_version,
     "release": show_release,
     "replay": show_replay,
+    "restore": show_restored,
     "review": show_review,
     "rollback": show_rollback,
+    "score": show_scores,
     "train": show_version,
     "validate": show_validation,
 }

@@ -8,16 +8,23 @@ from prefect import flow
 
 from flows.fit import fit
 from flows.gate import gate
+from flows.notes import note, of_version, run_name
 from flows.paging import ended
 from flows.register import ask_people
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings
 from pipeline.registry import champions, records
 from pipeline.registry.training_runs import close_cut_off
-from pipeline.registry.versions import CHAMPION, Registry
+from pipeline.registry.versions import CHAMPION, Registry, Version
 
 
-@flow(name="train", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="train",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str, Any]:
     """Train a version on the rows before `until` and put it before the gate.
 
@@ -30,12 +37,30 @@ def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str
         judged(settings, registry, number)
     ask_people(settings, registry, number)
     version = patient(registry.version)(number)
-    return {
+    result = {
         "version": number,
         "promoted": version.promoted,
         "waits": version.waits_for,
         "reason": version.reason or f"In shadow for {version.shadow} batches.",
     }
+    _note(settings, registry, version, result)
+    return result
+
+
+@patient
+def _note(settings: Settings, registry: Registry, version: Version, result: dict[str, Any]) -> None:
+    """Say in Prefect what became of the version."""
+    figures = {
+        "version": version.number,
+        "rows": version.tags.get("rows", ""),
+        "from": version.tags.get("since", ""),
+        "until": version.tags.get("until", ""),
+        "episode": version.episode or "none: asked for by hand",
+        "promised gain": version.tags.get("promised_gain", ""),
+    }
+    sentence = of_version(result, registry.name, settings.conf)
+    name = f"train {registry.name} v{version.number}"
+    note(registry, version.run_id, sentence, name=name, figures=figures)
 
 
 @patient

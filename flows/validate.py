@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from flows.notes import run_name
 from flows.paging import ended
 from flows.steps import check, opened, patient, quarantine_folder, read
 from pipeline.config import Moment
@@ -11,7 +12,13 @@ from pipeline.data import validation
 from pipeline.training.target import checked_target
 
 
-@flow(name="validate", on_completion=[ended], on_failure=[ended], on_crashed=[ended])
+@flow(
+    name="validate",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
 def validate(
     conf: str,
     source: Literal["train", "live"] = "train",

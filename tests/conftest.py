@@ -188,7 +188,7 @@ def fit(rows, data):
         estimator = build_estimator(path, params, columns, seed=0)
         model = Model(task, columns, categories, estimator)
         target = rows["churned" if task == "classification" else "spend"]
-        estimator.fit(model.encode(frame), target)
+        model.fit(model.encode(frame), target)
         return model
 
     return fitted

@@ -12,18 +12,19 @@ BELOW = {
     "errors": set(),
     "config": {"errors"},
     "columns": {"config", "errors"},
+    "derivation": {"columns", "config", "errors"},
     "reference": {"columns", "config", "errors"},
-    "data": {"columns", "config", "errors"},
+    "data": {"derivation", "columns", "config", "errors"},
     # It drafts what `data` reads, and tries the draft on the rows themselves.
     "drafting": {"data", "columns", "config", "errors"},
-    "training": {"reference", "columns", "config", "errors"},
+    "training": {"reference", "derivation", "columns", "config", "errors"},
     "monitoring": {"reference", "columns", "config", "errors"},
     "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},
     "registry": {
         *("reporting", "monitoring", "training", "reference"),
         *("columns", "config", "errors"),
     },
-    "serving": {"registry", "training", "data", "columns", "config", "errors"},
+    "serving": {"registry", "training", "data", "derivation", "columns", "config", "errors"},
 }
 """What each room of `pipeline` may import."""
 SHIMS = {"pipeline.model": {"training"}}

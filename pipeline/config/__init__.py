@@ -20,6 +20,7 @@ from pipeline.config.data import (
     Source,
     SqlSource,
 )
+from pipeline.config.derivations import MOMENTS, Derivation, Derived
 from pipeline.config.fields import Duration, Length, Moment, spelled
 from pipeline.config.sections import (
     SEVERITIES,
@@ -36,6 +37,7 @@ from pipeline.config.settings import ENV_PREFIX, NAME, Settings
 
 __all__ = [
     "ENV_PREFIX",
+    "MOMENTS",
     "NAME",
     "OWN_KEY",
     "OWN_TIME",
@@ -48,6 +50,8 @@ __all__ = [
     "Column",
     "Columns",
     "Data",
+    "Derivation",
+    "Derived",
     "Duration",
     "FileSource",
     "FunctionSource",

@@ -1,7 +1,7 @@
 """The section `data`: where rows come from, and what each column holds."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.config.derivations import Derivation
 from pipeline.config.fields import Duration, Length, Moment, Section, written
 
 RESERVED = "holdfast-"
@@ -206,6 +207,11 @@ class Data(Section):
     monitoring then use what was known when. Empty: `label_delay` after the time of the row."""
     features: Columns = Field(min_length=1)
     """The columns that the model sees, each declared once."""
+    derive: dict[str, Derivation] = Field(default={})
+    """Features that are functions of other columns, such as `hour: hour(scheduled)`: `hour`,
+    `weekday` (0 is Monday), `day`, `month` and `year` of a time in UTC, `log(a)`, `ratio(a, b)`,
+    and `bins(a, 10, 20)`, whose labels are `below 10`, `10 to 20` and `20 and more`. Requests
+    hold the other columns, or the feature itself."""
 
     @property
     def identity(self) -> list[str]:
@@ -254,8 +260,20 @@ class Data(Section):
         other = self.live not in (None, self.train) and not isinstance(self.live, CaptureSource)
         if self.arrival is not None and other and self.arrival.live_start is None:
             problems.append("arrival.live_start must say when the first row of live comes")
+        problems += self._derive_problems()
         if self.key == OWN_KEY and self.labels is not None:
             problems.append("labels are joined by a key. Name it in key, or remove labels")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _derive_problems(self) -> Iterator[str]:
+        strange = [name for name in self.derive if name not in self.features]
+        if strange:
+            yield f"derive must name features. Got {', '.join(strange)}. Declare them"
+        for name, derived in self.derive.items():
+            column = self.features.get(name)
+            if derived.function == "bins" and isinstance(column, Numeric):
+                yield f"derive.{name} makes labels, so that its type must be categorical"
+            if self.target in derived.columns or self.derive.keys() & set(derived.columns):
+                yield f"derive.{name} must be a function of other columns than {derived.columns}"

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.columns import as_time, conform
-from pipeline.config import OWN_KEY, OWN_TIME, CaptureSource, Data, Source, spelled
+from pipeline.columns import as_time, conform, require
+from pipeline.config import OWN_KEY, OWN_TIME, CaptureSource, Columns, Data, Source, spelled
 from pipeline.data import sources
+from pipeline.derivation import raw_columns, with_derived
 from pipeline.errors import DataError
 
 _END = pd.Timestamp("2262-01-01")
@@ -52,12 +53,14 @@ def read(
         time=None if numbered else data.time,
         key=None if data.key == OWN_KEY and not isinstance(source, CaptureSource) else data.key,
         target=data.target,
-        columns=data.features,
+        columns=_declared(data),
         classes=data.classes,
         start=None if numbered else start,
         end=None if numbered else end,
         captures=captures,
     )
+    if not isinstance(source, CaptureSource):  # captures hold what was derived
+        rows = _derived(rows, source, data)
     if numbered:
         rows = _arrived(rows.reset_index(drop=True), source, data)
         inside = pd.Series(data=True, index=rows.index)
@@ -67,6 +70,26 @@ def read(
     if data.key == OWN_KEY and OWN_KEY not in rows:
         rows = rows.assign(**{OWN_KEY: _content(rows, data)})
     return rows
+
+
+def _declared(data: Data) -> Columns:
+    """The columns of a source whose types are known, beside key, time and target."""
+    raw = raw_columns(data.derive, data.features)
+    roles = {data.key, data.time, data.target}
+    return data.features | {name: column for name, column in raw.items() if name not in roles}
+
+
+def _derived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:
+    """Add the columns that are derived from others."""
+    taken = [name for name in data.derive if name in rows]
+    if taken:
+        message = (
+            f"The {source.kind} source holds the columns {', '.join(taken)} already, which "
+            "data.derive makes. Name these otherwise there."
+        )
+        raise DataError(message)
+    require(rows, [name for derived in data.derive.values() for name in derived.columns])
+    return with_derived(rows, data.derive, data.features)
 
 
 def is_whole(source: Source, data: Data, end: pd.Timestamp) -> bool:

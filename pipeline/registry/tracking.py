@@ -241,6 +241,11 @@ class Tracking:
                     return None
                 raise
 
+    def tag_run(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of a run."""
+        with translated():
+            self.client.set_tag(run_id, key, value)
+
     def log_frame(self, run_id: str, frame: pd.DataFrame, artifact: str) -> None:
         """Store a table as a Parquet artifact of a run."""
         with translated(), tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ type, for somebody who sees nothing else.
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
 
@@ -185,9 +186,10 @@ def is_calm(verdict: Verdict) -> bool:
     return not (seen.alarm or seen.persisted or seen.worse or seen.broken or seen.labels)
 
 
-def calm_again(model: str, conf: str, verdict: Verdict) -> Event:
-    """Page about the first batch without trouble after batches that people were paged about."""
-    body = plain("calm_batch.txt.j2", conf=conf, verdict=verdict)
+def calm_again(model: str, conf: str, verdict: Verdict, trouble: str) -> Event:
+    """Page about the first batch without trouble; `trouble` is the subject of the page before."""
+    was = trouble.removeprefix(f"{model}: ")
+    body = plain("calm_batch.txt.j2", conf=conf, verdict=verdict, trouble=was)
     batch = verdict.evidence.batch
     subject = f"{model}: resolved, batch {batch} is sound"
     return Event("resolved", batch, subject, body, episode=BATCHES)
@@ -276,7 +278,7 @@ def new_champion(
     reason : str
         One sentence.
     since, at : str
-        Start of the first batch that it judges, and when it became champion.
+        First batch that it judges, and when it became champion, in ISO 8601.
     """
     body = plain(
         "new_champion.txt.j2",
@@ -286,7 +288,7 @@ def new_champion(
         kind=kind,
         reason=reason,
         since=since,
-        at=at,
+        at=moment_of(datetime.fromisoformat(at).timestamp()),
     )
     how: Kind = "champion" if kind == "promoted" else "rollback"
     return Event(how, f"{place:05d}", f"{model}: version {version} {_BECAME[kind]}", body)

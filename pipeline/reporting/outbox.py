@@ -135,8 +135,14 @@ def write(
 
 def is_open(file: Path, model: str, episode: str) -> bool:
     """Whether people were paged in an episode of a model that is not resolved."""
+    return bool(trouble(file, model, episode))
+
+
+def trouble(file: Path, model: str, episode: str) -> str:
+    """Subject of the newest page of an episode; empty where the episode is resolved."""
     with _transaction(file) as outbox:
-        return bool(_open(outbox, model, episode))
+        pages = _open(outbox, model, episode)
+    return str(pages[-1]["subject"]) if pages else ""
 
 
 def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:

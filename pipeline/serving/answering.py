@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from pipeline.serving.bodies import check_keys, is_long, read_json
+from pipeline.serving.deriving import with_features
 from pipeline.serving.problems import SHAPE, Found, Unreadable
 from pipeline.serving.protocols import Answer, Protocol
-from pipeline.serving.requests import Contract, Request
+from pipeline.serving.requests import Request
 from pipeline.serving.served_version import Predicted, ServedVersion
 
 
@@ -79,7 +80,7 @@ def score(
         If the request, or each of its rows, breaks the contract.
     """
     try:
-        request, given, asked = _read(protocol, body, content_type, served.contract)
+        request, given, asked = _read(protocol, body, content_type, served)
     except Unreadable as error:
         raise Refused(Found([error.problem])) from error
     if request is None:
@@ -103,13 +104,14 @@ def score(
 
 
 def _read(
-    protocol: Protocol, body: bytes, content_type: str, contract: Contract
+    protocol: Protocol, body: bytes, content_type: str, served: ServedVersion
 ) -> tuple[Request | None, Any, Any]:
     """Read a request: None if it breaks the contract, what it holds, and what `write` needs.
 
     A short request of our own protocol is checked while it is read, which is fastest. Of what
     it refuses then, pydantic makes copies: the whole row for each column that it lacks.
     """
+    contract = served.contract
     if protocol.read is None and not is_long(body):
         with suppress(ValidationError):
             request = contract.request.validate_json(body)
@@ -119,6 +121,7 @@ def _read(
         given, asked = read_json(body, len(contract.columns), SHAPE), None
     else:
         given, asked = protocol.read(body, content_type, contract.columns)
+    given = with_features(given, served.model)
     try:
         return contract.request.validate_python(given), given, asked
     except ValidationError:

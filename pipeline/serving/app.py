@@ -213,8 +213,13 @@ class _Api:
         """Give the declared columns, the known labels and an example row."""
         served = self.served
         columns = {name: column.model_dump() for name, column in served.model.columns.items()}
-        known = served.model.categories
-        return json_response({"columns": columns, "known": known, "example": served.example})
+        content = {
+            "columns": columns,
+            "known": served.model.categories,
+            "example": served.example,
+            "derived": {name: str(one) for name, one in served.model.derive.items()},
+        }
+        return json_response(content)
 
     async def metrics_page(self, _: Request) -> Response:
         """Give the page that Prometheus scrapes."""

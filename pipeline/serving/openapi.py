@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from pipeline.derivation import Derivations
 from pipeline.serving.labels import label_type
 from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import ServedVersion
@@ -55,6 +56,7 @@ def _schemas(served: ServedVersion) -> dict[str, Any]:
         },
     }
     nested: dict[str, Any] = request.pop("$defs", {}) | labels.pop("$defs", {})
+    _add_origins(nested["Row"], served.model.derive)
     return nested | {
         "Request": request,
         "Labels": labels,
@@ -62,6 +64,15 @@ def _schemas(served: ServedVersion) -> dict[str, Any]:
         "Refusal": refusal,
         "Error": _ERROR,
     }
+
+
+def _add_origins(row: dict[str, Any], derivations: Derivations) -> None:
+    """Let a row hold what features are derived from, instead of these."""
+    for name, derived in derivations.items():
+        for column in derived.columns:
+            what = {"description": f"Instead of {name}, which is {derived}."}
+            row["properties"].setdefault(column, what)
+    row["required"] = [name for name in row.get("required", []) if name not in derivations]
 
 
 def _post_routes(served: ServedVersion) -> dict[str, Any]:

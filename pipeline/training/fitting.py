@@ -243,10 +243,11 @@ def _fitting(training: Training) -> Iterator[None]:
 
 def _fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
     estimator = _unfitted(data, training, task)
-    model = Model(task, data.features, known_categories(rows, data.features), estimator)
+    labels = known_categories(rows, data.features)
+    model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
     with _fitting(training):
-        estimator.fit(x, y)
+        model.fit(x, y)
     return model
 
 
@@ -334,7 +335,8 @@ def _fit_judged(
     loss: str,
 ) -> tuple[Model, Curve]:
     estimator = _unfitted(data, training, task)
-    model = Model(task, data.features, known_categories(older, data.features), estimator)
+    labels = known_categories(older, data.features)
+    model = Model(task, data.features, labels, estimator, data.derive)
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):
@@ -361,7 +363,7 @@ def _sizes(
         n = len(x) // share
         if n == 0 or len(np.unique(y[-n:])) < 2:  # noqa: PLR2004 -- one class cannot be fitted
             continue
-        model.estimator.fit(x[-n:], y[-n:])
+        model.fit(x[-n:], y[-n:])
         steps.append(n)
         fitted.append(mean_loss(model, x[-n:], y[-n:], loss))
         tested.append(mean_loss(model, *heldout, loss))

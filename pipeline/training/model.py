@@ -5,7 +5,7 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import (
@@ -26,7 +26,8 @@ from sklearn.utils import get_tags
 from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Categories, Floats, Matrix, encode
-from pipeline.config import Categorical, Columns
+from pipeline.config import Categorical, Columns, Derivation
+from pipeline.derivation import Derivations, with_derived
 from pipeline.errors import ConfigError, RegistryError, first_line
 
 Predictions = Floats
@@ -41,6 +42,8 @@ class _Card(TypedDict):
     estimator: str
     missing: NotRequired[float]
     """What XGBoost takes for a missing value, which its own file does not hold; by default NaN."""
+    derive: NotRequired[dict[str, Derivation]]
+    """Features that are functions of other columns."""
 
 
 _CARD = TypeAdapter(_Card)
@@ -90,15 +93,22 @@ class Model:
         Known labels of each categorical column, sorted.
     estimator : object
         Fitted on encoded matrices.
+    derive : dict of str to Derived
+        Columns that are functions of others, which a client may send instead.
     """
 
     task: str
     columns: Columns
     categories: Categories
     estimator: Any
+    derive: Derivations = field(default_factory=dict)
 
     def encode(self, frame: pd.DataFrame) -> Matrix:
-        """Encode rows for the estimator, shape (n_rows, n_columns)."""
+        """Encode rows for the estimator, shape (n_rows, n_columns).
+
+        What can be derived is derived as it was for this model, whatever a file says by now.
+        """
+        frame = with_derived(frame, self.derive, self.columns)
         return encode(frame, self.columns, self.categories)
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
@@ -109,11 +119,25 @@ class Model:
         """Predict the rows of an encoded matrix, shape (n_rows, n_columns)."""
         if len(matrix) == 0:
             return np.empty(0)
+        given = self.named(matrix) if hasattr(self.estimator, "feature_names_in_") else matrix
         if self.task == "classification":
-            predicted = self.estimator.predict_proba(matrix)[:, 1]
+            predicted = self.estimator.predict_proba(given)[:, 1]
         else:
-            predicted = self.estimator.predict(matrix)
+            predicted = self.estimator.predict(given)
         return np.asarray(predicted, dtype=np.float64)
+
+    def fit(self, matrix: Matrix, target: Floats) -> None:
+        """Fit the estimator to encoded rows; a pipeline of the user's gets columns by name."""
+        named = isinstance(self.estimator, Pipeline) and not _selects_by_place(self.estimator)
+        self.estimator.fit(self.named(matrix) if named else matrix, target)
+
+    def named(self, matrix: Matrix) -> pd.DataFrame:
+        """The columns of an encoded matrix by name, labels as text; an unknown label is null."""
+        frame = pd.DataFrame(matrix, columns=list(self.columns))
+        for name, labels in self.categories.items():
+            known = np.array([*labels, np.nan], dtype=object)
+            frame[name] = known[frame[name].fillna(len(labels)).astype("int64")]
+        return frame
 
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""
@@ -124,6 +148,8 @@ class Model:
             "categories": self.categories,
             "estimator": f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}",
         }
+        if self.derive:
+            card["derive"] = {name: str(derived) for name, derived in self.derive.items()}
         if not np.isnan(missing := getattr(self.estimator, "missing", np.nan)):
             card["missing"] = float(missing)
         (folder / "model.json").write_text(json.dumps(card, indent=1))
@@ -155,7 +181,8 @@ class Model:
             got = first_line(error)
             message = f"The model in {folder} is damaged or incomplete ({got}). Register it again."
             raise RegistryError(message) from error
-        return cls(card["task"], card["columns"], card["categories"], estimator)
+        derived = card.get("derive", {})
+        return cls(card["task"], card["columns"], card["categories"], estimator, derived)
 
 
 def _refuse_categories(labels: set[str]) -> None:
@@ -222,7 +249,8 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
 
     XGBoost handles labels and nulls itself. Any other estimator that allows NaN is used
     directly, and learns which columns are labels if it has a parameter for that. The rest get
-    one-hot encoding, imputation with an indicator, and scaling in front.
+    one-hot encoding, imputation with an indicator, and scaling in front. A function may be named
+    instead of a class; the pipeline that it returns prepares columns itself, which it gets by name.
 
     Raises
     ------
@@ -232,8 +260,13 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     kind = import_estimator(path)
     labels = [isinstance(column, Categorical) for column in columns.values()]
     try:
-        allowed = kind().get_params()
-        estimator: BaseEstimator = kind(**_arguments(params, allowed, labels, seed))
+        estimator: BaseEstimator = kind()
+        allowed = estimator.get_params()
+        arguments = _arguments(params, allowed, labels, seed)
+        if isinstance(kind, type):
+            estimator = kind(**arguments)
+        elif set(params) <= set(allowed):
+            estimator.set_params(**arguments)
     except (TypeError, ValueError, AttributeError) as error:
         message = f"training.params must suit {path}. Got: {error}. See its documentation."
         raise ConfigError(message) from error
@@ -242,8 +275,9 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         names = ", ".join(unknown)
         message = f"training.params must suit {path}. Got {names}. See its documentation."
         raise ConfigError(message)
-    allows_nan = get_tags(estimator).input_tags.allow_nan
-    return estimator if allows_nan else _prepared(estimator, labels)
+    if isinstance(estimator, Pipeline) or get_tags(estimator).input_tags.allow_nan:
+        return estimator
+    return _prepared(estimator, labels)
 
 
 def _arguments(
@@ -259,6 +293,14 @@ def _arguments(
     if "categorical_features" in allowed:
         given.setdefault("categorical_features", labels)
     return given
+
+
+def _selects_by_place(pipeline: Pipeline) -> bool:
+    """Whether a pipeline starts by selecting columns by their numbers, as `_prepared` does."""
+    first = pipeline.steps[0][1]
+    return isinstance(first, ColumnTransformer) and all(
+        isinstance(place, int) for _, _, places in first.transformers for place in places
+    )
 
 
 def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:

@@ -22,7 +22,8 @@ from pipeline.registry import records
 ROOT = Path(__file__).parents[2]
 COMMANDS = [name for name in app if not name.startswith("-")]
 OF_ONE_MODEL = [name for name in COMMANDS if name not in {"init", "up", "schema"}]
-REST = {"register": ["1"], "export": ["out"]}
+REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
+REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
 """What a command needs after the model's file."""
 MODULES = sorted(
     path.stem for path in Path(flows.__file__).parent.glob("*.py") if "@flow(" in path.read_text()
@@ -251,7 +252,7 @@ def test_an_expected_error_is_one_sentence_and_its_traceback_is_in_the_log(holdf
     assert "rows.parquet" in one_line(err)
     log = (Path(shop).parent / "state" / "logs" / "holdfast.log").read_text()
     assert "Traceback (most recent call last):" in log
-    assert log.rstrip().endswith(err.rstrip())
+    assert log.rstrip().endswith(one_line(err))
 
 
 @pytest.mark.integration

@@ -356,6 +356,20 @@ def test_a_table_without_time_or_key_needs_what_stands_for_it(write, changes, se
     assert sentence in refusal(write(yaml.safe_dump(values)))
 
 
+@pytest.mark.parametrize(
+    ("derive", "sentence"),
+    [
+        ({"hour": "hour(at)"}, "derive must name features. Got hour. Declare them"),
+        ({"age": "eval(x)"}, "data.derive.age: must be one of hour, weekday, day, month, year of"),
+        ({"age": "bins(x, 1)"}, "derive.age makes labels, so that its type must be categorical"),
+        ({"age": "log(churned)"}, "derive.age must be a function of other columns than ('churned'"),
+        ({"age": "log(age)"}, "derive.age must be a function of other columns than ('age'"),
+    ],
+)
+def test_a_derived_column_that_cannot_be_is_refused(write, derive, sentence):
+    assert sentence in refusal(write(changed(data__derive=derive)))
+
+
 def test_captures_of_a_table_without_a_time_carry_their_own(write):
     live = {"kind": "capture"}
     values = yaml.safe_load(changed(data__arrival=HOURLY, data__live=live))

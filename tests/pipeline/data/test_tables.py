@@ -149,3 +149,37 @@ def test_a_batch_without_times_is_whole_with_its_last_row(make_data, end, whole)
     data = make_data(columns_of(48), **hourly())
 
     assert is_whole(data.train, data, pd.Timestamp(end)) is whole
+
+
+def test_derived_columns_are_added_and_validated(make_data):
+    features = {"hour": {"type": "numeric"}, "much": {"type": "categorical"}}
+    columns = columns_of(4) | {"departs": ["2026-01-01T07:00", "20260102", "soon", None]}
+    derive = {"hour": "hour(departs)", "much": "bins(size, 2)"}
+    data = make_data(columns, time="at", features=features, derive=derive)
+
+    found = validate(read(data.train, data), data)
+
+    assert list(found.valid["hour"]) == [7, 0]
+    assert list(found.valid["much"]) == ["below 2", "below 2"]
+    assert found.reasons == {"hour must be a number": 1, "hour must not be null": 1}
+
+
+def test_a_source_that_lacks_the_origin_of_a_column_is_refused(make_data):
+    data = make_data(columns_of(4), time="at", derive={"size": "log(weight)"})
+
+    with pytest.raises(DataError, match="holds the columns size already"):
+        read(data.train, data)
+
+    columns = columns_of(4)
+    del columns["size"]
+    data = make_data(columns, time="at", derive={"size": "log(weight)"})
+    with pytest.raises(DataError, match="lack the columns weight"):
+        read(data.train, data)
+
+
+def test_the_time_of_a_row_can_be_derived_from(make_data):
+    data = make_data(
+        columns_of(30), time="at", features={"h": {"type": "numeric"}}, derive={"h": "hour(at)"}
+    )
+
+    assert list(read(data.train, data)["h"][22:26]) == [22, 23, 0, 1]

@@ -243,7 +243,7 @@ def moved(action, reason, drifted=(), **evidence):
 
 
 def champion(kind, version, before):
-    facts = {"place": 3, "since": "2026-01-19T00:00:00", "at": "2026-01-20T06:00:00Z"}
+    facts = {"place": 3, "since": "2026-01-19T00:00", "at": "2026-01-20T06:00:00Z"}
     reason = "It gains 3%."
     return events.new_champion(
         "shop", CONF, version=version, before=before, kind=kind, reason=reason, **facts
@@ -259,7 +259,7 @@ KINDS = {
     "halted": moved("halt", "Drift persists, but 2 challengers were refused.", persisted=("temp",)),
     "labels": moved("page", "Labels that came late look faulty.", labels=("unit (label)",)),
     "cleared": moved("page", "Resolved: drift of temp no longer persists."),
-    "calm": events.calm_again("shop", CONF, verdict(26)),
+    "calm": events.calm_again("shop", CONF, verdict(26), "shop: drift persists, retrain requested"),
     "refused": events.refused_version("shop", CONF, 4, "Its gain is too small.", 3),
     "poor": events.poor_version("shop", CONF, 4, "It is worse than the mean."),
     "waits": events.waiting_version("shop", CONF, 4, "It gains 3%.", ""),

@@ -81,6 +81,52 @@ def test_a_classifier_predicts_the_probability_of_one(rows, fit, path, params):
     np.testing.assert_allclose(model.predict(rows), theirs, rtol=1e-6)
 
 
+@pytest.fixture
+def by_name(tmp_path, monkeypatch):
+    """The import path of a function of the user's that selects columns by name."""
+    (tmp_path / "preparing.py").write_text(
+        """
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+PLANS = [["team", "free", "pro"]]
+
+
+def make():
+    steps = [
+        ("plans", OrdinalEncoder(categories=PLANS), ["plan"]),
+        ("cities", OneHotEncoder(handle_unknown="ignore"), ["city"]),
+        ("numbers", SimpleImputer(), ["age", "amount"]),
+    ]
+    return make_pipeline(ColumnTransformer(steps), LogisticRegression())
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "preparing.make"
+
+
+def test_a_pipeline_gets_its_columns_by_name(tmp_path, rows, data, fit, by_name):
+    ours = fit(by_name, logisticregression__C=0.1)
+    theirs = import_estimator(by_name)().set_params(logisticregression__C=0.1)
+    theirs.fit(rows[list(data.features)], rows["churned"])
+    live = rows.head(5).assign(city=["Atlantis", None, "Oslo", "Bergen", "Oslo"])
+
+    ours.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+
+    expected = theirs.predict_proba(live.replace("Atlantis", None))[:, 1]
+    np.testing.assert_allclose(ours.predict(live), expected, rtol=1e-12)
+    np.testing.assert_array_equal(loaded.predict(live), ours.predict(live))
+
+
+def test_a_parameter_that_a_function_does_not_take_is_refused(data, by_name):
+    with pytest.raises(ConfigError, match=r"must suit preparing\.make\. Got depth\."):
+        build_estimator(by_name, {"depth": 3}, data.features, seed=0)
+
+
 def test_a_frame_without_rows_gets_no_predictions(rows, model):
     assert model.predict(rows[:0]).shape == (0,)
 

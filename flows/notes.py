@@ -1,0 +1,92 @@
+"""What people see of a run in Prefect: its name, one sentence, and a note with its figures."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+
+from flows.paging import links
+from pipeline.config import Settings
+from pipeline.errors import PipelineError
+from pipeline.registry.versions import Registry
+
+_SHOWN = ("version", "batch", "until", "start", "end")
+"""Parameters that tell runs of a flow apart."""
+
+
+def run_name() -> str:
+    """Name of this run: its flow, its model and what it is about, such as `register flights 3`."""
+    given: dict[str, Any] = runtime.flow_run.parameters
+    conf = str(given.get("conf", ""))
+    try:
+        model = Settings.load(conf).name
+    except PipelineError:  # which the flow reports
+        model = Path(conf).stem
+    about = [str(given[name]).removesuffix(" 00:00:00") for name in _SHOWN if given.get(name)]
+    return " ".join([str(runtime.flow_run.flow_name), model, *about])
+
+
+def note(
+    registry: Registry,
+    run_id: str,
+    sentence: str,
+    *,
+    name: str,
+    figures: Mapping[str, object],
+) -> None:
+    """Say what a run did: in its log, as its name, and as an artifact with links to MLflow.
+
+    Parameters
+    ----------
+    registry : Registry
+        The model's.
+    run_id : str
+        The run in MLflow; it gets the address of this run.
+    sentence : str
+        What was found and done.
+    name : str
+        New name of the run, as it knows more now than when it started.
+    figures : mapping of str to object
+        Rows of the note's table.
+    """
+    get_run_logger().info(sentence)
+    flow_run = runtime.flow_run.id
+    if not flow_run:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run, name=name)
+    shown = dict(line.split(": ", 1) for line in links(registry, run_id) if line)
+    rows = [f"| {what} | {figure} |" for what, figure in figures.items()]
+    addresses = [f"[{where}]({address})" for where, address in shown.items()]
+    create_markdown_artifact(
+        "\n".join([f"**{sentence}**", "", "| | |", "|---|---|", *rows, "", *addresses]),
+        key=f"{registry.name}-{runtime.flow_run.flow_name}",
+        description=sentence,
+    )
+    if "Prefect" in shown:
+        registry.tag_run(run_id, "prefect", shown["Prefect"])
+
+
+def of_batch(result: Mapping[str, Any], model: str) -> str:
+    """What was found in a batch and what follows from it."""
+    drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
+    rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
+    return (
+        f"Batch {result['batch']} of {model}, {rows}: "
+        f"{result['reason']}{drifted} Action: {result['action']}."
+    )
+
+
+def of_version(result: Mapping[str, Any], model: str, conf: str) -> str:
+    """What became of a version at the gate."""
+    named, number = shlex.quote(conf), result["version"]
+    outcome = "is the champion" if result["promoted"] else "was not promoted"
+    waits = {
+        "approval": f"passed and waits for `holdfast register {named} {number} --approved-by NAME`",
+        "release": f"passed and waits for `holdfast release {named}`",
+    }.get(result["waits"])
+    return f"Version {number} of {model} {waits or outcome}. {result['reason']}"

@@ -1,0 +1,101 @@
+"""Predict many rows at once, by the champion, into a file."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from prefect import flow
+
+from flows.notes import run_name
+from flows.paging import ended
+from flows.settle import live_source
+from flows.steps import check, opened, patient
+from pipeline.config import Data, FileSource, Moment, Settings, Source
+from pipeline.data import tables
+from pipeline.errors import ConfigError, DataError
+from pipeline.registry.versions import Registry
+from pipeline.training import parity
+
+PREDICTION: Final = "prediction"
+VERSION: Final = "version"
+"""Columns that are written beside key and time."""
+
+
+@flow(
+    name="score",
+    flow_run_name=run_name,
+    on_completion=[ended],
+    on_failure=[ended],
+    on_crashed=[ended],
+)
+def score(
+    conf: str,
+    file: str,
+    rows: str = "",
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> dict[str, Any]:
+    """Predict the rows of a window, or of a file, and write them with their keys.
+
+    The file is written as a whole or not at all, so that a run that was killed can be repeated.
+    """
+    settings, registry = opened(conf)
+    path = _checked(file, settings.data)
+    source = live_source(settings) if not rows else _file(rows, settings.data)
+    window = {"start": start, "end": end}
+    found = patient(tables.read)(source, settings.data, captures=settings.captures, **window)
+    if found.empty:
+        message = "There are no rows to score. Check the source, --rows, --start and --end."
+        raise DataError(message)
+    return patient(_score)(settings, registry, found, path)
+
+
+def _checked(file: str, data: Data) -> Path:
+    """The path to write to."""
+    path, taken = Path(file), {data.key, data.time} & {PREDICTION, VERSION}
+    if path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir():
+        message = f"The output must be a .parquet or .csv file in a folder that exists. Got {file}."
+        raise ConfigError(message)
+    if taken:
+        message = (
+            f"Predictions are written beside key and time, which must not be named "
+            f"{PREDICTION} or {VERSION}. Got {', '.join(sorted(taken))}. Name them otherwise."
+        )
+        raise ConfigError(message)
+    return path
+
+
+def _file(path: str, data: Data) -> Source:
+    """A file of rows, read as the live source is where that is a file."""
+    for source in (data.live, data.train):
+        if isinstance(source, FileSource):
+            return source.model_copy(update={"path": path, "format": None})
+    return FileSource(kind="file", path=path)
+
+
+def _score(
+    settings: Settings, registry: Registry, rows: pd.DataFrame, path: Path
+) -> dict[str, Any]:
+    """Predict the valid rows, and write them."""
+    data, version = settings.data, registry.champion()
+    bundle = registry.bundle(version.number)
+    if bundle.holdout is not None:
+        parity.replay(bundle.model, bundle.holdout, "held-out")
+    checked = check(settings, rows, f"score {path.stem}")
+    predicted = checked.valid[[data.key, data.time]]
+    predicted = predicted.assign(**{PREDICTION: bundle.model.predict(checked.valid)})
+    predicted[VERSION] = version.number
+    partial = path.with_name(f".{path.name}.partial")
+    if path.suffix == ".csv":
+        predicted.to_csv(partial, index=False)
+    else:
+        predicted.to_parquet(partial, index=False)
+    partial.replace(path)
+    return {
+        "output": str(path),
+        "version": version.number,
+        "rows": len(rows),
+        "predicted": len(predicted),
+        "quarantined": len(checked.quarantined),
+        "reasons": checked.reasons,
+    }

@@ -1,0 +1,98 @@
+"""Rows that are predicted at once, into a file."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from flows.score import score
+from flows.steps import opened
+from pipeline.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.integration
+SINCE = {"start": "2026-02-16", "end": "2026-02-23"}
+
+
+@pytest.fixture
+def live(tmp_path):
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    return rows[(rows["at"] >= SINCE["start"]) & (rows["at"] < SINCE["end"])]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_each_valid_row_of_a_window_is_predicted_as_its_model_predicts_it(
+    trained, tmp_path, live, ending
+):
+    output = tmp_path / f"scores.{ending}"
+
+    result = score(trained, str(output), **SINCE)
+
+    found = pd.read_csv(output) if ending == "csv" else pd.read_parquet(output)
+    _, registry = opened(trained)
+    model = registry.bundle(1).model
+    assert list(found.columns) == ["id", "at", "prediction", "version"]
+    assert list(found["id"]) == list(live["id"])
+    np.testing.assert_array_equal(found["prediction"], model.predict(live))
+    assert set(found["version"]) == {1}
+    assert result == {
+        "output": str(output),
+        "version": 1,
+        "rows": 336,
+        "predicted": 336,
+        "quarantined": 0,
+        "reasons": {},
+    }
+
+
+def test_a_file_of_rows_is_scored_and_bad_rows_are_kept_with_their_reason(trained, tmp_path, live):
+    rows = live.drop(columns="churned").head(10)
+    rows.assign(plan=["gold", *rows["plan"][1:]]).to_csv(tmp_path / "more.csv", index=False)
+
+    result = score(trained, str(tmp_path / "scores.csv"), rows=str(tmp_path / "more.csv"))
+
+    kept = pd.read_parquet(tmp_path / "state" / "quarantine" / "shop" / "score scores.parquet")
+    assert (result["rows"], result["predicted"], result["quarantined"]) == (10, 9, 1)
+    assert list(kept["quarantine_reason"]) == ["plan must be one of {free, pro}"]
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 9
+
+
+def test_a_file_that_exists_is_replaced_as_a_whole_or_not_at_all(trained, tmp_path, monkeypatch):
+    output = tmp_path / "scores.csv"
+    score(trained, str(output), **SINCE)
+    before = output.read_bytes()
+
+    def interrupted(_, path, **__):
+        Path(path).write_text("id,at\nr0,2026-")
+        raise KeyboardInterrupt
+
+    window = {name: pd.Timestamp(moment) for name, moment in SINCE.items()}
+    with monkeypatch.context() as changed:
+        changed.setattr(pd.DataFrame, "to_csv", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score.fn(trained, str(output), **window)
+
+    assert output.read_bytes() == before
+    score(trained, str(output), **SINCE)
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", ["scores.xlsx", "none/scores.csv", "scores"])
+def test_an_output_that_cannot_be_written_is_refused(shop, tmp_path, output):
+    with pytest.raises(ConfigError, match=r"^The output must be a \.parquet or \.csv file in a"):
+        score(shop, str(tmp_path / output))
+
+
+def test_a_key_that_is_named_like_a_result_is_refused(shop, tmp_path):
+    conf = yaml.safe_load(Path(shop).read_text())
+    conf["data"]["key"] = "version"
+    Path(shop).write_text(yaml.safe_dump(conf))
+
+    with pytest.raises(ConfigError, match=r"Got version\. Name them otherwise\.$"):
+        score(shop, str(tmp_path / "scores.csv"))
+
+
+def test_a_window_without_rows_is_refused(trained, tmp_path):
+    with pytest.raises(DataError, match=r"^There are no rows to score\."):
+        score(trained, str(tmp_path / "scores.csv"), start="2031-01-01")
