@@ -114,9 +114,7 @@ def _against(table: Table, name: str, times: pd.Series | None) -> tuple[str, str
     part = "" if kind in {"constant", "moment", "identifier"} else kind
     why = ""
     if kind == "constant":
-        null = values.isna().mean()
-        why = f"one value in all rows{f' but {_percent(null)} that are null' if null else ''}"
-        why = "no value in any row" if null == 1 else why
+        why = _constant(values)
     elif kind == "moment":
         known = "; it may say when labels become known (data.label_time)"
         why = f"moments, which never return{known if set(words(name)) & OUTCOME else ''}"
@@ -127,6 +125,13 @@ def _against(table: Table, name: str, times: pd.Series | None) -> tuple[str, str
     elif is_label:
         why = _free_text(values)
     return why, part
+
+
+def _constant(values: pd.Series) -> str:
+    null = float(values.isna().mean())
+    if null == 1:
+        return "no value in any row"
+    return f"one value in all rows{f' but {_percent(null)} that are null' if null else ''}"
 
 
 def named_key(name: str) -> bool:
