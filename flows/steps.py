@@ -81,8 +81,8 @@ def read(
     never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
     if data.labels is None or never_served:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
-    labels = sources.read(data.labels, time=None, **roles)
+    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
+    labels = sources.read(data.labels, time=None, captures=captures, **roles)
     return join_labels(rows, labels, data, as_of=as_of)
 
 

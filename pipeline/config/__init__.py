@@ -33,11 +33,12 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import ENV_PREFIX, Settings
+from pipeline.config.settings import ENV_PREFIX, NAME, Settings
 
 __all__ = [
     "ENV_PREFIX",
     "MOMENTS",
+    "NAME",
     "OWN_KEY",
     "OWN_TIME",
     "RESERVED",
