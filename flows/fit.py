@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.steps import check, read, without_set_aside
+from flows.steps import check, read_training, without_set_aside
 from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
 from pipeline.data import validation
@@ -92,7 +92,7 @@ def _window(
     """Rows of the training window, and the batches whose rows are left out of it."""
     length = settings.training.window
     since = None if length is None else until - length
-    arrived = read(settings, settings.data.train, since, until, as_of=until)
+    arrived = read_training(settings, since, until, as_of=until)
     history = records.read_history(registry)
     kept, left_out = without_set_aside(arrived, history, settings.data.time)
     if left_out and kept.empty:

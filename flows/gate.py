@@ -6,9 +6,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.paging import page_changes, post
-from flows.settle import promises_kept
-from flows.steps import check, read, without_set_aside
-from pipeline.config import RESERVED, Settings, Source
+from flows.settle import live_source, promises_kept
+from flows.steps import check, read, read_training, without_set_aside
+from pipeline.config import RESERVED, Settings
 from pipeline.data.labels import labelled
 from pipeline.errors import RegistryError
 from pipeline.monitoring.performance import PARTS
@@ -190,18 +190,22 @@ def _held_out(
 ) -> pd.DataFrame:
     """Losses on held-out rows, with what another model answers for these rows."""
     data = settings.data
-    window = (times.min(), times.max() + pd.Timedelta("1us"))
-    rows = _valid(settings, history, data.train, window, version)
+    arrived = read_training(
+        settings,
+        times.min(),
+        times.max() + pd.Timedelta("1us"),
+        as_of=next_start(history, version),
+    )
+    rows = _valid(settings, history, arrived, version)
     answers = rows[[*data.identity, *settings.promotion.slices]]
     return judged.merge(answers.assign(**{_own("rival"): rival.predict(rows)}), on=data.identity)
 
 
 def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:
     """Rows of a batch whose labels had arrived before the next batch starts."""
-    data = settings.data
-    window = (batch.start, batch.end)
-    valid = _valid(settings, history, data.live or data.train, window, version)
-    return labelled(valid, data, as_of=next_start(history, version))
+    source, as_of = live_source(settings), next_start(history, version)
+    arrived = read(settings, source, batch.start, batch.end, as_of=as_of)
+    return labelled(_valid(settings, history, arrived, version), settings.data, as_of=as_of)
 
 
 def _beside(
@@ -226,13 +230,8 @@ def _scored(settings: Settings, rows: pd.DataFrame, predicted: Predictions) -> p
 
 
 def _valid(
-    settings: Settings,
-    history: History,
-    source: Source,
-    window: tuple[pd.Timestamp, pd.Timestamp],
-    version: Version,
+    settings: Settings, history: History, arrived: pd.DataFrame, version: Version
 ) -> pd.DataFrame:
-    """Valid rows of a window, without rows of batches that are set aside."""
-    arrived = read(settings, source, *window, as_of=next_start(history, version))
+    """Valid rows, without rows of batches that are set aside."""
     rows, _ = without_set_aside(arrived, history, settings.data.time)
     return check(settings, rows, f"held out for version {version.number}").valid

@@ -40,6 +40,48 @@ def export(conf: str, folder: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def init(
+    source: str,
+    /,
+    *,
+    target: str,
+    time: str | None = None,
+    key: str | None = None,
+    name: str | None = None,
+    query: str | None = None,
+    output: Output = PLAIN,
+) -> None:
+    """Write conf/<name>.yaml for a table, with a reason for every choice as a comment.
+
+    The file can be trained and monitored as it is. No file is overwritten.
+
+    Parameters
+    ----------
+    source
+        A CSV or Parquet file, a folder or glob of them, `package.module:function`, or an
+        SQLAlchemy URL together with --query.
+    target
+        The column to predict: two labels or numbers.
+    time
+        The column that says when a row came; by default the best that is found.
+    key
+        The column that identifies a row; by default the best that is found.
+    name
+        Name of the model; by default the name of the source.
+    query
+        A SELECT statement, for a database.
+    """
+    from flows import init, terminal  # noqa: PLC0415
+
+    with stdout_to_stderr() if output.json else nullcontext():
+        result = init.init(source, target, query=query, time=time, key=key, name=name)
+    if output.json:
+        terminal.print_json("init", result)
+    else:
+        terminal.show_init(result)
+
+
+@app.command(group=SETUP)
 def up(*conf: str) -> None:
     """Start Prefect, MLflow and a worker for a team; Ctrl-C stops them all.
 

@@ -86,8 +86,9 @@ def _labels(settings: Settings, batches: Sequence[Batch], as_of: pd.Timestamp) -
     """
     data = settings.data
     if data.labels is not None:
-        roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
-        return newest_labels(sources.read(data.labels, time=None, **roles), data, as_of=as_of)
+        roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
+        labels = sources.read(data.labels, time=None, captures=settings.captures, **roles)
+        return newest_labels(labels, data, as_of=as_of)
     columns = [data.key, data.time, data.target]
     columns += [data.label_time] if data.label_time else []
     try:

@@ -16,7 +16,7 @@ from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
 from pipeline.columns import as_time
-from pipeline.config import Settings, Source
+from pipeline.config import CaptureSource, Settings, Source
 from pipeline.data import sources, tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
@@ -83,11 +83,40 @@ def read(
     """Rows of a window, with the labels that have arrived for them by a moment, or until now."""
     data, captures = settings.data, settings.captures
     rows = tables.read(source, data, start=start, end=end, captures=captures)
-    if data.labels is None:
+    never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
+    if data.labels is None or never_served:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "captures": captures}
-    labels = sources.read(data.labels, time=None, **roles)
+    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
+    labels = sources.read(data.labels, time=None, captures=captures, **roles)
     return join_labels(rows, labels, data, as_of=as_of)
+
+
+def read_training(
+    settings: Settings, start: pd.Timestamp | None, end: pd.Timestamp, *, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """Rows to train on: those of `train` and, if captures are the live rows, those after them.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    start, end : Timestamp
+        The window; None: from the oldest row on.
+    as_of : Timestamp
+        Labels that arrived later are left out.
+    """
+    data = settings.data
+    arrived = read(settings, data.train, start, end, as_of=as_of)
+    if not isinstance(data.live, CaptureSource) or not settings.captures.exists():
+        return arrived
+    newest = as_time(arrived[data.time]).max()
+    since = start if pd.isna(newest) else newest + pd.Timedelta("1us")
+    # What is captured just now is not on disk yet.
+    until = min(end, pd.Timestamp.now("UTC").tz_localize(None) - pd.Timedelta("5s"))
+    if since is not None and since >= until:
+        return arrived
+    captured = read(settings, data.live, since, until, as_of=as_of)
+    return pd.concat([arrived, captured], ignore_index=True) if len(captured) else arrived
 
 
 @task(cache_policy=NO_CACHE)

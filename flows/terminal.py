@@ -148,6 +148,29 @@ def show_pages(result: Result, settings: Settings) -> None:
         _say(f"{found} of {settings.name} not taken by every address.")
 
 
+def show_init(result: Result) -> None:
+    """Show what was written for a table, what was left out of it, and what to type next."""
+    read = ", ".join(f"{name} {value!r}" for name, value in result["csv"].items())
+    _say(
+        f"Wrote {result['conf']}: {result['task']} of {result['target']}, from "
+        f"{_count(result['rows'], 'row')} and {_count(result['columns'], 'column')}."
+        f"{f' CSV with {read}.' if read else ''}"
+    )
+    looks = f"in a random order, as the table looks sorted by {result['sorted_by']}"
+    evenly = f"none, rows come evenly, {looks if result['sorted_by'] else 'in their order'}"
+    _say(
+        f"Time: {result['time'] or evenly}. Key: {result['key'] or 'none'}. "
+        f"Batches of {result['batch']}, {_count(len(result['features']), 'feature')}, "
+        f"{len(result['left_out'])} left out{':' if result['left_out'] else '.'}"
+    )
+    for name, why in result["left_out"].items():
+        _say(f"  {name}: {why}")
+    _say("Read the file, then:")
+    for command in result["next"]:
+        _say(f"  {command}")
+    _say("`holdfast deploy` schedules training and monitoring of every file in conf/.")
+
+
 def show_doctor(findings: list[Result], settings: Settings) -> None:
     """Show what is missing or odd, and what to do about each."""
     if not findings:

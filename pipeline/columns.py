@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Categories = dict[str, list[str]]
-_FEWEST_TO_JUDGE = 50
+FEWEST_TO_JUDGE = 50
 """Rows from which a column is called an identifier, a constant or a function of the time."""
+_RARE = 0.01
+"""Share of rows up to which a second value does not count."""
 _TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -312,14 +314,15 @@ def infer_columns(frame: pd.DataFrame, *, time: str | None = None) -> Columns:
     columns: Columns = {}
     for name in frame.columns.drop([] if time is None else time):
         nullable = bool(frame[name].isna().any())
-        kind = Numeric if _is_number(frame[name]) else Categorical
+        kind = Numeric if is_number(frame[name]) else Categorical
         columns[str(name)] = kind(nullable=nullable)
-        if len(frame) >= _FEWEST_TO_JUDGE and (doubt := _doubt(frame[name], times)):
-            logger.warning("Column %r %s", str(name), doubt)
+        if len(frame) >= FEWEST_TO_JUDGE and (found := doubt(frame[name], times)):
+            logger.warning("Column %r %s", str(name), found.sentence)
     return columns
 
 
-def _is_number(values: pd.Series) -> bool:
+def is_number(values: pd.Series) -> bool:
+    """Whether a column is drafted as numeric: numbers and times, and not truth values."""
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_complex_dtype(values):
         return False
     if values.dtype == object:
@@ -331,22 +334,51 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(values) or values.dtype.kind in "mM"
 
 
-def _doubt(values: pd.Series, times: pd.Series | None) -> str:
-    """Why a column is hardly a feature; empty if nothing speaks against it."""
-    texts = as_text(values)
-    if not len(texts.dropna()) or (texts.dropna() == texts.dropna().iloc[0]).all():
-        return "has one value in all rows: leave it out, unless other values are to be expected."
+class Doubt(NamedTuple):
+    """Why a column is hardly a feature.
+
+    `kind` is constant, moment, identifier, or the part of the time that settles the column, such
+    as hour; `sentence` goes on after the name of the column.
+    """
+
+    kind: str
+    sentence: str
+
+
+def doubt(values: pd.Series, times: pd.Series | None) -> Doubt | None:
+    """Why a column is hardly a feature; None if nothing speaks against it.
+
+    Parameters
+    ----------
+    values : Series
+        The column.
+    times : Series of datetime, optional
+        Time of each row.
+    """
+    codes, labels = as_codes(values)
+    # A column of one label and nulls is a flag, unless nearly all rows are alike.
+    flag = _RARE < (codes < 0).mean() < 1 - _RARE
+    if len(labels) <= 1 and not flag:
+        sentence = (
+            "has one value in all rows: leave it out, unless other values are to be expected."
+        )
+        return Doubt("constant", sentence)
     if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
-        return "holds moments, which never return: declare a length of time, an hour or a weekday."
-    whole = not _is_number(values) or bool((as_number(values) % 1 == 0).all())
-    if whole and texts.is_unique:
-        return "has another value in each row, as keys do: leave it out, or name it data.key."
-    if times is not None and (part := _part_of(times, texts)):
-        return f"follows from the {part} of its row: it tells the model nothing but the time."
-    return ""
+        sentence = (
+            "holds moments, which never return: declare a length of time, an hour or a weekday."
+        )
+        return Doubt("moment", sentence)
+    whole = not is_number(values) or bool((as_number(values) % 1 == 0).all())
+    if whole and len(labels) == len(values):
+        sentence = "has another value in each row, as keys do: leave it out, or name it data.key."
+        return Doubt("identifier", sentence)
+    if times is not None and (part := _part_of(times, pd.Series(codes, index=values.index))):
+        sentence = f"follows from the {part} of its row: it tells the model nothing but the time."
+        return Doubt(part, sentence)
+    return None
 
 
-def _part_of(times: pd.Series, texts: pd.Series) -> str:
+def _part_of(times: pd.Series, codes: pd.Series) -> str:
     """The part of the time that settles every value of a column; empty if none does."""
     calendar = times.dt
     parts = {
@@ -355,9 +387,10 @@ def _part_of(times: pd.Series, texts: pd.Series) -> str:
         "day of the month": calendar.day,
         "month": calendar.month,
         "year": calendar.year,
-        "date": calendar.date,
+        "date": calendar.normalize(),
     }
+    known = codes.where(codes >= 0) if codes.max() > 0 else codes
     for name, part in parts.items():
-        if 1 < part.nunique() < len(part) / 2 and texts.groupby(part).nunique().max() <= 1:
+        if 1 < part.nunique() < len(part) / 2 and known.groupby(part).nunique().max() <= 1:
             return name
     return ""

@@ -15,6 +15,8 @@ BELOW = {
     "derivation": {"columns", "config", "errors"},
     "reference": {"columns", "config", "errors"},
     "data": {"derivation", "columns", "config", "errors"},
+    # It drafts what `data` reads, and tries the draft on the rows themselves.
+    "drafting": {"data", "columns", "config", "errors"},
     "training": {"reference", "derivation", "columns", "config", "errors"},
     "monitoring": {"reference", "columns", "config", "errors"},
     "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},

@@ -34,12 +34,13 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import Settings, refused
+from pipeline.config.settings import NAME, Settings, refused
 from pipeline.config.wording import ENV_PREFIX, placed
 
 __all__ = [
     "ENV_PREFIX",
     "MOMENTS",
+    "NAME",
     "OWN_KEY",
     "OWN_TIME",
     "RESERVED",

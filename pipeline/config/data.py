@@ -66,6 +66,7 @@ class Categorical(Section):
         return values
 
 
+Label = Annotated[str, Field(coerce_numbers_to_str=True)]
 Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
@@ -196,6 +197,9 @@ class Data(Section):
     """When the rows of a table without a time count as having come."""
     target: str
     """Column to predict: 0 or 1 for classification, a number for regression."""
+    classes: tuple[Label, Label] | None = None
+    """The two labels of the target where these are not 0 and 1, such as `["no", "yes"]`: the first
+    counts as 0, and the chance of the second is predicted."""
     label_delay: Duration = written("0D")
     """How long after its time the label of a row is known, where `label_time` does not say it."""
     label_time: str | None = None
@@ -213,6 +217,14 @@ class Data(Section):
     def identity(self) -> list[str]:
         """Columns that together identify a row."""
         return [self.key] if self.key_unique else [self.key, self.time]
+
+    @field_validator("classes")
+    @classmethod
+    def _two(cls, classes: tuple[str, str] | None) -> tuple[str, str] | None:
+        if classes is not None and classes[0] == classes[1]:
+            rule = f"must be two different labels. Got {classes[0]!r} twice"
+            raise ValueError(rule)
+        return classes
 
     @field_validator("features")
     @classmethod

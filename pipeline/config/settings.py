@@ -22,6 +22,9 @@ from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tra
 from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
 
+NAME = r"^[a-z][a-z0-9-]*$"
+"""What the name of a model looks like."""
+
 
 class _Environment(EnvSettingsSource):
     """The environment, where arguments of the estimator have no declared type and are JSON."""
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)
+    name: str = Field(pattern=NAME, max_length=100)
     """Name of the experiment, the registered model and the deployments."""
     task: Literal["classification", "regression"]
     """What is predicted: the probability of 1, or a number."""
@@ -85,6 +88,13 @@ class Settings(BaseSettings):
         if monitoring is None or "holdout" in training.model_fields_set:
             return training
         return training.model_copy(update={"holdout": max(2 * monitoring.batch, training.holdout)})
+
+    @model_validator(mode="after")
+    def _classes(self) -> Self:
+        if self.task == "regression" and self.data.classes is not None:
+            message = "data.classes must be empty where task is regression. Remove it"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _loss(self) -> Self:

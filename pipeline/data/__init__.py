@@ -3,4 +3,4 @@
 Decides which rows a source returns for a window of time, and which of them are quarantined.
 """
 
-__all__ = ["captures", "labels", "sources", "tables", "validation"]
+__all__ = ["captures", "declared", "dialects", "labels", "sources", "tables", "validation"]

@@ -60,3 +60,12 @@ def as_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
     numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
     unread = numbers.isna() & values.notna()
     return numbers if not unread.any() else numbers.astype(object).where(~unread, values)
+
+
+def as_classes(values: pd.Series, classes: tuple[str, str]) -> pd.Series:
+    """Write the labels of two classes as 0 and 1, and keep every other value as it came."""
+    places = as_text(values).map({label: place for place, label in enumerate(classes)})
+    strays = places.isna() & values.notna()
+    return (
+        places.astype(object).where(~strays, values) if strays.any() else places.astype("float64")
+    )

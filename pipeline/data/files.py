@@ -73,7 +73,7 @@ def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[
     DataError
         If no file matches, or one cannot be read.
     """
-    filesystem, found = _find(source.path)
+    filesystem, found = find(source.path)
     parts = [
         _read(filesystem, name, keys, source=source, window=window, declared=declared)
         for name, keys in found
@@ -89,7 +89,7 @@ def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[
     return rows, len(rows) < sum(total for _, total in parts)
 
 
-def _find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str, str | None]]]]:
+def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str, str | None]]]]:
     """The files of a path in the order of their names, each with its partition keys."""
     try:
         filesystem, pattern = fsspec.core.url_to_fs(path)
@@ -151,10 +151,10 @@ def _read(
     declared: Declared,
 ) -> tuple[pd.DataFrame, int]:
     """Rows of one file that the window may hold, and how many rows the file holds."""
-    kind = _format(name, source)
+    kind = format_of(name, source)
     try:
         with ExitStack() as stack:
-            file = _open(filesystem, name, source.compression, stack)
+            file = open_file(filesystem, name, source.compression, stack)
             if kind == "parquet":
                 frame, total = _parquet(file, window, declared)
             else:
@@ -185,7 +185,7 @@ def _with_keys(
     )
 
 
-def _format(name: str, source: FileSource) -> str:
+def format_of(name: str, source: FileSource) -> str:
     """Format of a file: as the source says, else as the ending of its name tells."""
     if source.format is not None:
         return source.format
@@ -204,7 +204,7 @@ def _format(name: str, source: FileSource) -> str:
     raise DataError(message)
 
 
-def _open(
+def open_file(
     filesystem: fsspec.AbstractFileSystem, name: str, compression: str | None, stack: ExitStack
 ) -> IO[bytes]:
     """Open a file, unpacked; an archive must hold one file, or the others would be lost."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.columns import as_text, as_time, require
-from pipeline.config import Data
+from pipeline.config import CaptureSource, Data
 from pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -16,6 +16,9 @@ def join_labels(
     rows: pd.DataFrame, labels: pd.DataFrame, data: Data, *, as_of: pd.Timestamp | None = None
 ) -> pd.DataFrame:
     """Join the newest label of each key to its row; rows without a label get a null target.
+
+    Labels that were sent to the served API are of predicted rows: where those are the labels, rows
+    of another source keep the target that they came with.
 
     Keys are compared as text, without blanks around them and with whole numbers such as `7.0`
     written `7`. A warning is logged if labels are due by now and no row has the key of a label.
@@ -43,6 +46,11 @@ def join_labels(
     if len(due) and len(newest) and not wanted.isin(newest.index).any():
         logger.warning(_nothing_joined(due, newest.index.to_series()))
     found = newest.reindex(pd.Index(wanted)).set_axis(rows.index)
+    if isinstance(data.labels, CaptureSource) and data.target in rows:
+        own = rows[data.target]
+        found[data.target] = (
+            found[data.target].astype(object).where(found[data.target].notna(), own)
+        )
     return pd.concat([rows.drop(columns=newest.columns, errors="ignore"), found], axis=1)
 
 

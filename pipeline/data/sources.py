@@ -9,7 +9,7 @@ from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import AT, KEY, read_captures, read_labels
 from pipeline.data.databases import read_query
-from pipeline.data.declared import declare
+from pipeline.data.declared import as_classes, declare
 from pipeline.data.files import Window, read_files
 from pipeline.errors import DataError, PipelineError
 
@@ -21,6 +21,7 @@ def read(
     key: str | None = None,
     target: str | None = None,
     columns: Columns | None = None,
+    classes: tuple[str, str] | None = None,
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -40,6 +41,8 @@ def read(
         Names of the key, which is text, and of the target.
     columns : dict of str to Column, optional
         The declared columns: categorical ones are read as text and numeric ones as numbers.
+    classes : tuple of str, optional
+        The labels of the target that count as 0 and 1. Captured labels are 0 and 1 already.
     start, end : Timestamp, optional
         The window; None leaves a side open.
     captures : Path, optional
@@ -68,6 +71,10 @@ def read(
             frame = _captured(captures, window)
             labels = {"key": key, "target": target}
             frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
+    ours = not isinstance(source, CaptureSource)
+    if classes and ours and target is not None and target in frame:
+        require(frame, [])
+        frame = frame.assign(**{target: as_classes(frame[target], classes)})
     if time is None:
         return frame
     if time not in frame.columns:

@@ -54,6 +54,7 @@ def read(
         key=None if data.key == OWN_KEY and not isinstance(source, CaptureSource) else data.key,
         target=data.target,
         columns=_declared(data),
+        classes=data.classes,
         start=None if numbered else start,
         end=None if numbered else end,
         captures=captures,

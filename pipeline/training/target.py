@@ -24,6 +24,8 @@ def checked_target(
     if wrong.any():
         got = ", ".join(list(dict.fromkeys(map(repr, target[wrong].tolist())))[:5])
         rule, cure = _RULES[task]
+        if data.classes:
+            rule, cure = " and ".join(data.classes), "Correct data.classes or the source."
         message = f"Target {data.target!r} must hold {rule} only. Got {got}. {cure}"
         raise DataError(message)
     return labels

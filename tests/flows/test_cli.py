@@ -20,7 +20,7 @@ from pipeline.registry import records
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [name for name in app if not name.startswith("-")]
-OF_ONE_MODEL = [name for name in COMMANDS if name not in {"up", "deploy", "schema"}]
+OF_ONE_MODEL = [name for name in COMMANDS if name not in {"init", "up", "deploy", "schema"}]
 REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
 REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
 """What a command needs after the model's file."""

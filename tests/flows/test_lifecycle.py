@@ -16,6 +16,7 @@ from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
 from pipeline.columns import encode, known_categories
+from pipeline.config import Settings
 from pipeline.data.captures import Layout
 from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.registry import champions, records
@@ -280,10 +281,8 @@ def test_a_batch_of_captures_that_is_not_over_waits(make_conf, make_shop_rows, t
         monitor(conf, batch=result["batch"])
 
 
-def test_captured_predictions_are_the_live_batch(trained, make_conf, make_shop_rows):
-    settings, _ = opened(trained)
-    rows = make_shop_rows()
-    batch = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")]
+def capture(settings, batch):
+    """Capture predictions of rows, and the labels that were sent for them."""
     features = batch[list(settings.data.features)]
     with Captures(settings.captures) as captures:
         columns = settings.data.features
@@ -304,6 +303,13 @@ def test_captured_predictions_are_the_live_batch(trained, make_conf, make_shop_r
                 predictions=np.array([0.5]),
             )
         captures.label(list(batch[["id", "churned"]].itertuples(index=False)), at=0)
+
+
+def test_captured_predictions_are_the_live_batch(trained, make_conf, make_shop_rows):
+    settings, _ = opened(trained)
+    rows = make_shop_rows()
+    batch = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")]
+    capture(settings, batch)
     both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}
     data = settings.model_dump(mode="json")["data"] | both
 
@@ -316,3 +322,25 @@ def test_captured_predictions_are_the_live_batch(trained, make_conf, make_shop_r
     history = records.read_history(registry)
     history = settle(settings, registry, history, pd.Timestamp("2026-03-02"))
     assert history.last.performance.rows == len(batch)
+
+
+def test_captured_rows_with_labels_are_trained_on_after_the_rows_of_a_file(
+    make_conf, make_shop_rows, tmp_path
+):
+    rows = make_shop_rows()
+    rows[rows["at"] < "2026-02-16"].to_parquet(tmp_path / "rows.parquet")
+    both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}
+    data = Settings.load(make_conf()).model_dump(mode="json")["data"] | both
+    conf = make_conf(data=data)
+    first = train(conf)
+    settings, registry = opened(conf)
+    live = rows[(rows["at"] >= "2026-02-16") & (rows["at"] < "2026-03-16")]
+    capture(settings, live)
+
+    train(conf, until="2026-03-16")
+
+    assert first["promoted"]
+    old, new = registry.version(1), registry.version(2)
+    labelled = (live["at"] + pd.Timedelta("1D") <= "2026-03-16").sum()
+    late = 47  # rows of the file's last day, whose labels version 1 did not know
+    assert new.rows == old.rows + late + labelled

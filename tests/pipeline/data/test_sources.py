@@ -323,3 +323,22 @@ def test_captured_features_may_be_named_like_what_is_stored_beside_them(tmp_path
     assert found[names].iloc[0].tolist() == [0, 1, 2, 3, 4]
     assert found[["id", "holdfast-prediction"]].iloc[0].tolist() == ["a", 1]
     assert "y" not in found
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "expected"),
+    [
+        (["no", "yes", None, "no"], ("no", "yes"), [0, 1, None, 0]),
+        (["no", "yes", None, "maybe"], ("no", "yes"), [0, 1, None, "maybe"]),
+        ([1, 2, None, 2], ("1", "2"), [0, 1, None, 1]),
+        ([-1.0, 1.0, None, 0.0], ("-1", "1"), [0, 1, None, 0.0]),
+    ],
+)
+def test_two_classes_of_the_target_count_as_0_and_1(tmp_path, values, classes, expected):
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"answer": values}).to_csv(path, index=False, na_rep="NA")
+    source = FileSource(kind="file", path=str(path))
+
+    read_rows = read(source, time=None, target="answer", classes=classes)
+
+    assert [None if pd.isna(one) else one for one in read_rows["answer"]] == expected

@@ -1,0 +1,281 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Categorical, Numeric
+from pipeline.data import tables
+from pipeline.data.validation import validate
+from pipeline.errors import DataError
+
+RANDOM = np.random.default_rng(0)
+SEEDED = RANDOM.bit_generator.state
+N = 1500
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    RANDOM.bit_generator.state = SEEDED
+
+
+def kept(draft):
+    return {one.name: one.column for one in draft.kept}
+
+
+def comment(draft, name):
+    return next(one.comment for one in draft.kept if one.name == name)
+
+
+def reasons(draft):
+    return {one.name: one.why for one in draft.left_out}
+
+
+@pytest.mark.parametrize("csv", [False, True])
+def test_a_plain_table_is_declared_and_accepts_its_own_rows(orders, drafted, csv):
+    draft = drafted(orders, csv=csv)
+
+    assert kept(draft) == {"amount": Numeric(), "plan": Categorical(), "visits": Numeric()}
+    assert (draft.target.task, draft.target.classes) == ("classification", None)
+    assert (draft.roles.time, draft.roles.key, draft.left_out) == ("ordered_at", None, [])
+    checked = validate(tables.read(draft.source, draft.data), draft.data)
+    assert len(checked.valid) == N
+
+
+LEFT_OUT = [
+    ("order_id", lambda _: np.arange(N) + 70_000, None),
+    ("reference", lambda _: [f"r-{i * 7919 % 10007}" for i in range(N)], None),
+    ("shop", lambda _: "Vienna", "one value in all rows"),
+    ("empty", lambda _: pd.Series([None] * N, dtype="str"), "no value in any row"),
+    ("shipped", lambda o: o["ordered_at"] + pd.Timedelta("1D"), "moments, which never return"),
+    ("year", lambda o: o["ordered_at"].dt.year, "its values never return"),
+    ("day", lambda o: o["ordered_at"].dt.strftime("d%j-%y"), "its values never return"),
+    ("ticks", lambda _: np.arange(N) * 0.37, "its values never return"),
+    (
+        "remark",
+        lambda _: [f"customer {i % (N - 100)} says" for i in range(N)],
+        "names or free text",
+    ),
+    ("cents", lambda o: o["amount"] * 100, "amount holds what it holds"),
+    ("plan_no", lambda o: o["plan"].map({"free": 0, "pro": 1, "team": 2}), None),
+    ("fold", lambda _: RANDOM.integers(0, 5, N), "named like a part of the table"),
+    ("y_pred", lambda _: RANDOM.random(N), "named like a prediction"),
+    ("returned_reason", lambda _: RANDOM.choice(["a", "b"], N), "what follows from returned"),
+    ("refund", lambda o: o["returned"] * RANDOM.random(N), "predicts the target nearly alone (AUC"),
+    (
+        "box",
+        lambda o: np.where(o["returned"] == 1, "x", "y"),
+        "predicts the target nearly alone (AUC",
+    ),
+    (
+        "complaint",
+        lambda o: pd.Series(np.where(o["returned"] & (RANDOM.random(N) < 0.6), "late", None)),
+        "of the rows of class 0 only",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "why"), LEFT_OUT, ids=[one[0] for one in LEFT_OUT])
+def test_a_column_that_is_no_feature_is_left_out_with_its_reason(
+    orders, drafted, name, values, why
+):
+    draft = drafted(orders.assign(**{name: values(orders)}))
+
+    if why is None:
+        assert name not in kept(draft) or name == "plan_no"
+        assert draft.roles.key == (None if name == "plan_no" else name)
+    else:
+        assert why in reasons(draft)[name]
+    assert "amount" in kept(draft)
+
+
+KEPT = [
+    ("hour", lambda o: o["ordered_at"].dt.hour, Numeric(min=0, max=23)),
+    ("weekday", lambda o: o["ordered_at"].dt.day_of_week, Numeric()),
+    ("last_returned", lambda o: o["returned"].shift(1), Numeric(nullable=True)),
+    ("returned_last_year", lambda _: RANDOM.integers(0, 9, N), Numeric()),
+    ("gift", lambda _: RANDOM.choice(["yes", "no"], N), Categorical(values=("no", "yes"))),
+    ("colour", lambda _: RANDOM.choice(["red", "blue"], N), Categorical()),
+    ("zip_code", lambda _: RANDOM.integers(1000, 1200, N), Categorical()),
+    ("age", lambda _: RANDOM.integers(18, 80, N), Numeric(min=0)),
+    ("share", lambda _: RANDOM.random(N), Numeric(min=0, max=1)),
+    ("share", lambda _: RANDOM.random(N) * 100, Numeric()),
+    ("hour", lambda _: RANDOM.integers(0, 90, N), Numeric()),
+    ("gift", lambda _: RANDOM.choice(["yes", None], N), Categorical(nullable=True)),
+    ("level", lambda o: o["amount"] * 2 + RANDOM.random(N), Numeric()),
+    ("rate", lambda _: np.repeat(RANDOM.random(10), N // 10)[(np.arange(N) * 7) % N], Numeric()),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "column"), KEPT, ids=[one[0] for one in KEPT])
+def test_a_feature_gets_the_limits_that_its_meaning_sets(orders, drafted, name, values, column):
+    assert kept(drafted(orders.assign(**{name: values(orders)})))[name] == column
+
+
+HINTS = [
+    (
+        lambda _: np.where(RANDOM.random(N) < 0.05, -999, RANDOM.random(N)),
+        "of rows lies far from all others",
+    ),
+    (lambda _: np.where(RANDOM.random(N) < 0.4, np.nan, RANDOM.random(N)), "null: check why"),
+    (lambda _: RANDOM.choice(["a", "A ", "b"], N), "spelled in several ways: 'A ' and 'a'"),
+    (lambda _: RANDOM.integers(1, 5, N), "declare it categorical if they are codes"),
+    (lambda o: o["ordered_at"].dt.hour, "follows from the hour of its row"),
+]
+
+
+@pytest.mark.parametrize(("values", "hint"), HINTS)
+def test_what_is_odd_about_a_feature_stands_beside_it(orders, drafted, values, hint):
+    said = comment(drafted(orders.assign(x=values(orders))), "x")
+
+    parts = hint.split("'A ' and 'a'")
+    assert parts[0] in said
+
+
+def test_the_largest_number_is_no_sign_if_others_are_near(orders, drafted):
+    draft = drafted(orders.assign(x=RANDOM.integers(0, 1000, N)))
+
+    assert "far from all" not in comment(draft, "x")
+
+
+def test_the_parts_of_a_target_that_is_a_sum_are_left_out(orders, drafted):
+    rows = orders.assign(adults=RANDOM.poisson(9, N), children=RANDOM.poisson(4, N))
+    draft = drafted(rows.assign(guests=rows["adults"] + rows["children"]), "guests")
+
+    assert set(reasons(draft)) == {"adults", "children"}
+    assert "a sum of adults and children" in reasons(draft)["adults"]
+
+
+def test_a_column_that_gives_the_target_away_beside_another_is_left_out(orders, drafted):
+    paid = RANDOM.random(N) * 100
+    rows = orders.assign(paid=paid, price=RANDOM.random(N) * 100)
+    rows = rows.assign(cheap=(rows["paid"] > rows["price"]).astype(int))
+
+    found = reasons(drafted(rows, "cheap"))
+
+    assert len(found) == 1
+    assert "nearly alone beside other columns" in next(iter(found.values()))
+
+
+def test_an_easy_problem_is_no_leak(orders, drafted):
+    score = RANDOM.normal(0, 1, N)
+    several = {f"x{i}": score + RANDOM.normal(0, 0.3, N) for i in range(6)}
+    rows = orders.assign(**several, positive=(score > 0).astype(int))
+
+    assert reasons(drafted(rows, "positive")) == {}
+
+
+TARGETS = [
+    (["no", "yes"], ("no", "yes")),
+    (["True", "False"], None),
+    (["bad", "good"], ("bad", "good")),
+    ([-1, 1], ("-1", "1")),
+    (["kept", "left"], ("kept", "left")),
+]
+
+
+@pytest.mark.parametrize(("labels", "classes"), TARGETS)
+def test_two_labels_are_two_classes(orders, drafted, labels, classes):
+    target = np.where(RANDOM.random(N) < 0.3, labels[1], labels[0])
+    draft = drafted(orders.assign(returned=target), csv=True)
+
+    assert draft.target.task == "classification"
+    assert draft.target.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        (lambda _: RANDOM.choice(["a", "b", "c"], N), "Got 3 labels ("),
+        (lambda _: 1, "Got 1 in all rows"),
+        (lambda o: o["ordered_at"], "Got moments"),
+        (lambda _: pd.Series([1, 0, *[None] * (N - 2)]), "at least 100 labels"),
+    ],
+)
+def test_a_target_that_cannot_be_predicted_is_refused(orders, drafted, values, rule):
+    with pytest.raises(DataError, match="Target 'x' must hold") as caught:
+        drafted(orders.assign(x=values(orders)), "x")
+
+    assert rule in str(caught.value)
+
+
+def test_a_misspelled_target_is_named_beside_the_nearest_columns(orders, drafted):
+    with pytest.raises(DataError, match="Got 'Returned'; there are returned"):
+        drafted(orders, "Returned")
+
+
+def test_a_column_that_never_comes_before_its_row_and_is_named_so_dates_the_label(orders, drafted):
+    known = orders["ordered_at"] + pd.to_timedelta(RANDOM.integers(1, 20, N), unit="D")
+    draft = drafted(orders.assign(resolved_at=known))
+
+    assert draft.roles.label_time == "resolved_at"
+    assert draft.data.label_time == "resolved_at"
+    assert "resolved_at" not in reasons(draft)
+
+
+def test_of_two_times_the_one_that_orders_the_rows_counts(orders, drafted):
+    other = orders["ordered_at"] - pd.to_timedelta(RANDOM.integers(1, 900, N), unit="D")
+    draft = drafted(orders.assign(at=other)[["at", *orders.columns]])
+
+    assert draft.roles.time == "ordered_at"
+    assert "at holds moments too" in draft.comments["time"]
+
+
+def test_a_column_that_cannot_be_the_time_is_refused(orders, drafted):
+    with pytest.raises(DataError, match=r"--time must name a column of dates .* Got 'plan'"):
+        drafted(orders, time="plan")
+
+
+def test_a_key_that_repeats_without_a_time_is_refused(orders, drafted):
+    with pytest.raises(DataError, match="Key column 'plan' must be unique"):
+        drafted(orders.drop(columns="ordered_at"), key="plan")
+
+
+def test_a_key_that_repeats_at_other_times_is_taken(orders, drafted):
+    draft = drafted(orders.assign(house=np.arange(N) % 50), key="house")
+
+    assert (draft.roles.key, draft.data.key_unique) == ("house", False)
+
+
+def test_dates_in_another_spelling_are_named(orders, drafted):
+    sent = orders.pop("ordered_at").dt.strftime("%d.%m.%Y")
+    draft = drafted(orders.assign(sent=sent))
+
+    assert draft.roles.time is None
+    assert "dates that are not ISO 8601: convert them" in reasons(draft)["sent"]
+
+
+def test_rows_without_a_time_end_last_midnight(orders, drafted):
+    draft = drafted(orders.drop(columns="ordered_at"))
+
+    rows = tables.read(draft.source, draft.data)
+    assert draft.data.arrival.shuffled == 0
+    assert rows["holdfast-time"].max() + draft.data.arrival.every == pd.Timestamp("2026-06-01")
+    assert draft.plan.batches >= 12
+
+
+@pytest.mark.parametrize("name", ["returned", "amount"])
+def test_a_sorted_table_comes_in_a_random_order(orders, drafted, name):
+    draft = drafted(orders.drop(columns="ordered_at").sort_values(name))
+
+    assert draft.sorted_by == name
+    assert draft.data.arrival.shuffled == N
+
+
+def test_a_table_that_changes_slowly_is_not_sorted(orders, drafted):
+    season = np.sin(np.arange(N) / 300) + RANDOM.normal(0, 0.1, N)
+    year = 2000 + np.arange(N) // 200
+    draft = drafted(orders.drop(columns="ordered_at").assign(season=season, year=year))
+
+    assert draft.sorted_by == ""
+
+
+def test_a_rule_that_the_rows_break_is_dropped(orders, drafted, monkeypatch):
+    monkeypatch.setattr("pipeline.drafting.judging._limits", lambda *given: (0.0, given[-1] / 2))
+
+    draft = drafted(orders)
+
+    assert kept(draft)["visits"] == Numeric(nullable=True)
+
+
+def test_a_table_without_a_feature_is_refused(orders, drafted):
+    with pytest.raises(DataError, match="a column that a model can learn from"):
+        drafted(orders[["ordered_at", "returned"]].assign(shop="Vienna"))
