@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import rel_entr
 
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case
@@ -264,7 +265,9 @@ def _grown(digits: _Digits, share: float, before: float, on: Mask) -> bool:
         return False
     variance = max(before * (1 - before), PARAMS.least_variance)
     error = np.sqrt(variance * (1 / PARAMS.quantiles + 1 / digits.apart))
-    if strange and before < PARAMS.rare:
+    # Of many rare grids, one grows by chance; of few rows, by much.
+    certain = digits.apart * _divergence(share, before) > SHARED.total
+    if strange and before < PARAMS.rare and certain:
         least = PARAMS.grown_rare + error
     else:
         least = PARAMS.grown + (0 if leap else PARAMS.errors * error)
@@ -273,6 +276,15 @@ def _grown(digits: _Digits, share: float, before: float, on: Mask) -> bool:
         beyond = PARAMS.beyond_blocks + PARAMS.varies * (usual - before)
         least = min(least, max(PARAMS.much, beyond, PARAMS.errors_beyond * error))
     return bool(growth >= least)
+
+
+def _divergence(share: float, before: float) -> float:
+    """Nats a value by which a share tells itself from the share before (Kullback and Leibler 1951).
+
+    The chance of so large a share is at most the exponential of minus their sum (Chernoff 1952).
+    """
+    least = max(before, 1 / PARAMS.quantiles)
+    return float(rel_entr(share, least) + rel_entr(1 - share, 1 - least))
 
 
 def _novel(digits: _Digits, on: Mask) -> bool:
