@@ -3,11 +3,11 @@
 from typing import Any
 
 import pandas as pd
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
-from flows.notes import note, of_batch, run_name
+from flows.notes import is_scheduled, note, of_batch, run_name
 from flows.paging import ended, page_owed
 from flows.retrains import send
 from flows.settle import live_source
@@ -30,6 +30,8 @@ from pipeline.registry.versions import Registry
 def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     """Judge one batch, by default the batch after the last recorded one, and act on it."""
     settings, registry = opened(conf)
+    if is_scheduled() and not patient(registry.all_versions)():
+        return _untrained(settings)
     with registry.exclusive("monitor"):
         history = patient(records.read_history)(registry)
         start = next_batch(registry, history) if batch is None else batch
@@ -66,6 +68,15 @@ def _require_on_grid(
         f"Name {batch_name(start - off)} or {batch_name(start - off + length)}."
     )
     raise DataError(message)
+
+
+def _untrained(settings: Settings) -> dict[str, Any]:
+    """Nothing, said quietly: a schedule runs for a model that nobody has trained yet."""
+    reason = (
+        f"No version was trained yet; nothing was judged. Run `holdfast train {settings.conf}`."
+    )
+    get_run_logger().info(reason)
+    return {"batch": "", "rows": 0, "drifted": [], "action": "none", "reason": reason}
 
 
 def _not_over(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:

@@ -30,6 +30,11 @@ def run_name() -> str:
     return " ".join([str(runtime.flow_run.flow_name), model, *about])
 
 
+def is_scheduled() -> bool:
+    """Whether a schedule started this run, and nobody asked for it: Prefect tags such runs."""
+    return "auto-scheduled" in runtime.flow_run.tags
+
+
 def note(
     registry: Registry,
     run_id: str,

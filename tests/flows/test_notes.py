@@ -4,6 +4,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.flow_engine import run_flow
 
 from flows.monitor import monitor
 from flows.register import rollback
@@ -72,3 +73,15 @@ def test_a_run_whose_file_cannot_be_read_is_named_for_the_file(prefect, tmp_path
         train(str(tmp_path / "flights.yaml"), until="2026-01-01")
 
     assert newest_run().name == "train flights 2026-01-01"
+
+
+def test_a_schedule_of_a_model_that_was_never_trained_fails_no_run(shop):
+    with get_client(sync_client=True) as client:
+        tags = ["auto-scheduled"]  # as Prefect's scheduler does
+        run = client.create_flow_run(monitor, parameters={"conf": shop}, tags=tags)
+
+    result = run_flow(monitor, flow_run=run, parameters={"conf": shop})
+
+    assert result["reason"].startswith("No version was trained yet; nothing was judged.")
+    with pytest.raises(PipelineError):
+        monitor(shop)
