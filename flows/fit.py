@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.steps import check, read_training, without_set_aside
+from flows.steps import check, quarantine_folder, read_training, without_set_aside
 from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
 from pipeline.data import validation
@@ -31,6 +31,8 @@ from pipeline.training.model import Predictions
 from pipeline.training.target import checked_target
 
 SAMPLE_ROWS = 20_000
+FEW = 3
+"""Reasons for refused rows that a warning names."""
 
 
 @task(cache_policy=NO_CACHE)
@@ -52,6 +54,15 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     kept, left_out = _window(settings, registry, until)
     checked = check(settings, kept, f"training {until:%Y-%m-%d}")
     valid = checked.valid
+    if checked.reasons:
+        reasons = ", ".join(f"{why} ({n})" for why, n in [*checked.reasons.items()][:FEW])
+        get_run_logger().warning(
+            "%d of %d rows are refused and not trained on: %s. They are in %s.",
+            len(checked.quarantined),
+            len(kept),
+            reasons,
+            quarantine_folder(settings),
+        )
     # A class that nobody declared must not vanish from training, so it is refused here.
     rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
     labels = checked_target(rows, data, settings.task)

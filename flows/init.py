@@ -24,7 +24,7 @@ def init(
     key: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Write `conf/<name>.yaml` for a table; a file that exists is never overwritten.
+    """Write `conf/NAME.yaml` for a table; a file that exists is never overwritten.
 
     Raises
     ------

@@ -8,12 +8,12 @@ from prefect import flow, get_run_logger
 from flows.gate import gate, shadowed
 from flows.judge import judge
 from flows.notes import is_scheduled, note, of_batch, run_name
-from flows.paging import ended, page_owed
+from flows.paging import ended, page_owed, page_silence
 from flows.retrains import send
 from flows.settle import live_source
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings, spelled
-from pipeline.data.tables import is_whole
+from pipeline.data.tables import Progress, progress
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
 from pipeline.registry.history import Batch, History, batch_name
@@ -41,8 +41,13 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         # A page that was lost with its process is written here.
         history = patient(page_owed)(settings, registry, history)
         end = start + settings.monitoring.batch
-        if batch is None and not patient(is_whole)(live_source(settings), settings.data, end):
-            result = _not_over(settings, start, end)
+        came: Progress = "whole"
+        if batch is None:
+            came = patient(progress)(live_source(settings), settings.data, start, end)
+        if came != "whole":
+            result = _not_judged(settings, came, start, end)
+            if came == "silent":
+                patient(page_silence)(settings, registry, history, scheduled=None)
         else:
             history = judge(settings, registry, history, start)
             history = patient(page_owed)(settings, registry, history)
@@ -79,13 +84,17 @@ def _untrained(settings: Settings) -> dict[str, Any]:
     return {"batch": "", "rows": 0, "drifted": [], "action": "none", "reason": reason}
 
 
-def _not_over(settings: Settings, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:
+def _not_judged(
+    settings: Settings, came: Progress, start: pd.Timestamp, end: pd.Timestamp
+) -> dict[str, Any]:
+    arrival, name = settings.data.arrival, batch_name(start)
     when = f"before {end:%Y-%m-%d %H:%M} UTC"
-    if settings.data.arrival is not None:
-        rows = settings.monitoring.batch // settings.data.arrival.every
-        when = f"before it holds {rows:,} rows"
+    if arrival is not None:
+        when = f"before it holds {settings.monitoring.batch // arrival.every:,} rows"
     reason = f"The batch is not over {when}; nothing was judged."
-    nothing = {"batch": batch_name(start), "rows": 0, "drifted": [], "action": "none"}
+    if came == "silent":
+        reason = f"No row of {name} or later has come; nothing was judged."
+    nothing = {"batch": name, "rows": 0, "drifted": [], "action": "none"}
     return nothing | {"reason": reason}
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry
-from pipeline.reporting import delivery, events, outbox
+from pipeline.reporting import delivery, events, outbox, silence
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
 
@@ -144,3 +144,40 @@ def page_run(
         done=done,
     )
     post(settings, event, prefect_link(str(flow_run.id)))
+
+
+def page_silence(
+    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
+) -> None:
+    """Page about what has not happened for two intervals, and about its end."""
+    pager, now = pager_of(settings), pd.Timestamp.now("UTC").tz_localize(None)
+    signs = _signs(settings, registry, history, scheduled=scheduled)
+    found = silence.silences(signs, length=settings.monitoring.batch, now=now)
+    for what, since in [*found.items()][:1]:  # the others follow from it
+        if not outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
+            post(settings, silence.silent(settings.name, settings.conf, what, since))
+    for what in silence.SILENCES:
+        if what not in found and outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
+            post(settings, silence.silence_over(settings.name, settings.conf, what, now))
+
+
+def _signs(
+    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
+) -> silence.Signs:
+    monitored = registry.monitored
+    length = settings.monitoring.batch
+    labelled = [batch.end for batch in history.batches if batch.performance is not None]
+    first = history.batches[0].start if history.batches else None
+    newest = labelled[-1] if labelled else first
+    made = champions.changes(registry)
+    return silence.Signs(
+        served=_naive(made[0].at) if made else pd.Timestamp.now("UTC").tz_localize(None),
+        monitored=None if monitored is None else pd.Timestamp(monitored, unit="s"),
+        scheduled=scheduled,
+        batch_end=None if history.last is None else history.last.end,
+        labels_due=None if newest is None else newest + length + settings.data.label_delay,
+    )
+
+
+def _naive(moment: str) -> pd.Timestamp:
+    return pd.Timestamp(moment).tz_localize(None)

@@ -51,7 +51,7 @@ def init(
     query: str | None = None,
     output: Output = PLAIN,
 ) -> None:
-    """Write conf/<name>.yaml for a table, with a reason for every choice as a comment.
+    """Write conf/NAME.yaml for a table, with a reason for every choice as a comment.
 
     The file can be trained and monitored as it is. No file is overwritten.
 

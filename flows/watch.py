@@ -16,15 +16,15 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from flows.deploy import flow_of
-from flows.paging import page_owed, page_run, pager_of, post
+from flows.paging import page_owed, page_run, page_silence, pager_of, post
 from flows.retrains import outstanding, send
 from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, RegistryError
-from pipeline.registry import champions, records
+from pipeline.registry import records
 from pipeline.registry.history import History
 from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.reporting import delivery, outbox, silence
+from pipeline.reporting import delivery, outbox
 from pipeline.reporting.events import failed_flow
 
 logger = logging.getLogger(__name__)
@@ -130,43 +130,6 @@ def page_dead_runs(
         resent = flow == "train" and run.parameters.get("episode")
         done = "its retrain is sent again, three times in all." if resent else ""
         page_run(settings, flow, run, run.state, done)
-
-
-def page_silence(
-    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
-) -> None:
-    """Page about what has not happened for two intervals, and about its end."""
-    pager, now = pager_of(settings), pd.Timestamp.now("UTC").tz_localize(None)
-    signs = _signs(settings, registry, history, scheduled=scheduled)
-    found = silence.silences(signs, length=settings.monitoring.batch, now=now)
-    for what, since in [*found.items()][:1]:  # the others follow from it
-        if not outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
-            post(settings, silence.silent(settings.name, settings.conf, what, since))
-    for what in silence.SILENCES:
-        if what not in found and outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
-            post(settings, silence.silence_over(settings.name, settings.conf, what, now))
-
-
-def _signs(
-    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
-) -> silence.Signs:
-    monitored = registry.monitored
-    length = settings.monitoring.batch
-    labelled = [batch.end for batch in history.batches if batch.performance is not None]
-    first = history.batches[0].start if history.batches else None
-    newest = labelled[-1] if labelled else first
-    made = champions.changes(registry)
-    return silence.Signs(
-        served=_naive(made[0].at) if made else pd.Timestamp.now("UTC").tz_localize(None),
-        monitored=None if monitored is None else pd.Timestamp(monitored, unit="s"),
-        scheduled=scheduled,
-        batch_end=None if history.last is None else history.last.end,
-        labels_due=None if newest is None else newest + length + settings.data.label_delay,
-    )
-
-
-def _naive(moment: str) -> pd.Timestamp:
-    return pd.Timestamp(moment).tz_localize(None)
 
 
 def _send_again(settings: Settings, registry: Registry, history: History) -> None:

@@ -5,6 +5,7 @@ without a key are identified by what they hold.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -92,18 +93,28 @@ def _derived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:
     return with_derived(rows, data.derive, data.features)
 
 
-def is_whole(source: Source, data: Data, end: pd.Timestamp) -> bool:
-    """Whether no more rows before `end` will come: the window is over, or later rows have come.
+Progress = Literal["whole", "open", "silent"]
+"""Of a batch: no more rows of it will come; some may come; its time is over and none has come."""
 
-    Rows without a time come in their order, so that only a later row ends a window, or its last.
+
+def progress(source: Source, data: Data, start: pd.Timestamp, end: pd.Timestamp) -> Progress:
+    """Whether the rows of a window have come, as far as they will.
+
+    A window that is over is silent if its source holds no row of it and no later one: these may be
+    on their way, or the source has ended. Rows without a time come in their order, so that only a
+    later row ends a window, or its last.
     """
     if isinstance(source, CaptureSource):
-        return sources.is_over(end)
+        return "whole" if sources.is_over(end) else "open"
     if data.arrival is not None:
-        return not read(source, data, start=end - data.arrival.every).empty
-    return sources.is_over(end) or bool(
-        (as_time(read(source, data, start=end)[data.time]) >= end).any()
-    )
+        last = read(source, data, start=end - data.arrival.every)
+        return "open" if last.empty else "whole"
+    rows = read(source, data, start=start)
+    if (as_time(rows[data.time]) >= end).any():
+        return "whole"
+    if not sources.is_over(end):
+        return "open"
+    return "silent" if rows.empty else "whole"
 
 
 def _arrived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:

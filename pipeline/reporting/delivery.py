@@ -68,7 +68,8 @@ def post(pager: Pager, event: Event) -> None:
     event = replace(event, subject=redacted(event.subject), body=redacted(event.body))
     if not outbox.write(pager.file, pager.model, event, pager.least, now=time.time()):
         return
-    if not pager.alerts.all_routes and event.severity != "info":
+    # Whoever runs a flow that fails sees it fail.
+    if not pager.alerts.all_routes and event.severity != "info" and event.kind != "failure":
         _warn_once()
         logger.info("Nobody was paged about %r.", event.subject)
     _start(pager, patience=0)

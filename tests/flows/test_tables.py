@@ -1,5 +1,8 @@
 """What comes in through the flows: labels of other classes, moments, and odd names."""
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,3 +199,22 @@ def test_a_batch_of_which_many_rows_are_refused_is_a_question_to_people(
         "84 of 336 rows were refused: 25.0%, where 0.0% is usual. "
         "Most often: plan must be one of {free, pro} (84)."
     )
+
+
+def test_a_table_that_has_ended_is_no_fault_and_is_paged_about_once(
+    trained, tmp_path, make_shop_rows
+):
+    rows = make_shop_rows()
+    rows[rows["at"] < SECOND].to_parquet(tmp_path / "rows.parquet")
+    monitor(trained)
+
+    ended = [monitor(trained) for _ in range(2)]
+    rows[rows["at"] < SECOND + pd.Timedelta("7D")].to_parquet(tmp_path / "rows.parquet")
+    again = monitor(trained)
+
+    reason = "No row of 2026-02-23T00:00 or later has come; nothing was judged."
+    assert [result["reason"] for result in ended] == [reason, reason]
+    with closing(sqlite3.connect(tmp_path / "state" / "pages.db")) as pages:
+        found = pages.execute("SELECT subject FROM pages WHERE episode LIKE 'silence%'").fetchall()
+    assert found == [("shop: no batch arrives",)]
+    assert (again["batch"], again["rows"]) == ("2026-02-23T00:00", 336)

@@ -196,8 +196,8 @@ def duplicate(case: Case) -> Iterator[Cause]:
     known, usually = _seen_at_training(case)
     if _beyond(known, usually):
         yield _sent_again(
-            f"{known:.0%} of the rows equal a row of the training sample in every column, where "
-            f"{usually:.1%} is usual",
+            f"{known:.0%} of the rows agree with a row of the training sample in every column, as "
+            f"far as its quantiles tell, where {usually:.1%} is usual",
             {"share of rows seen before": round(known, 4), "usual share": round(usually, 4)},
         )
 

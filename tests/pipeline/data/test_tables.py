@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import OWN_KEY, OWN_TIME, Data
-from pipeline.data.tables import is_whole, read
+from pipeline.data.tables import progress, read
 from pipeline.data.validation import validate
 from pipeline.errors import DataError
 
@@ -127,28 +127,37 @@ def test_a_row_that_lacks_a_feature_still_reaches_validation(make_data):
     assert read(data.train, data)[OWN_KEY].is_unique
 
 
+HOUR = pd.Timedelta("1h")
+
+
 @pytest.mark.parametrize(
-    ("newest", "end", "whole"),
+    ("newest", "end", "state"),
     [
-        ("2020-01-01", "2020-02-01", True),  # a silent feed: its window is over
-        (NOW, NOW + pd.Timedelta("1h"), False),
-        (NOW + pd.Timedelta("1D"), NOW + pd.Timedelta("1h"), True),  # rows of a simulation
+        ("2020-01-01", "2020-01-01T00:30", "whole"),
+        ("2020-01-01", "2020-02-01", "silent"),
+        (NOW, NOW + HOUR / 2, "open"),
+        (NOW + pd.Timedelta("1D"), NOW + HOUR, "whole"),  # rows of a simulation
     ],
 )
-def test_a_batch_is_whole_when_its_time_is_over_or_later_rows_are_there(
-    make_data, newest, end, whole
-):
+def test_a_batch_is_whole_when_its_rows_or_later_ones_are_there(make_data, newest, end, state):
     columns = columns_of(2) | {"at": pd.Timestamp(newest).isoformat()}
-    data = make_data(columns, time="at")
+    data, end = make_data(columns, time="at"), pd.Timestamp(end)
 
-    assert is_whole(data.train, data, pd.Timestamp(end)) is whole
+    assert progress(data.train, data, end - HOUR, end) == state
 
 
-@pytest.mark.parametrize(("end", "whole"), [("2026-01-03", True), ("2026-01-03T01:00", False)])
-def test_a_batch_without_times_is_whole_with_its_last_row(make_data, end, whole):
-    data = make_data(columns_of(48), **hourly())
+def test_a_batch_whose_times_cannot_be_read_has_come(make_data):
+    columns = columns_of(2) | {"at": ["2020-01-01", "yesterday"]}
+    data, end = make_data(columns, time="at"), pd.Timestamp("2020-02-01")
 
-    assert is_whole(data.train, data, pd.Timestamp(end)) is whole
+    assert progress(data.train, data, end - HOUR, end) == "whole"
+
+
+@pytest.mark.parametrize(("end", "state"), [("2026-01-03", "whole"), ("2026-01-03T01:00", "open")])
+def test_a_batch_without_times_is_whole_with_its_last_row(make_data, end, state):
+    data, end = make_data(columns_of(48), **hourly()), pd.Timestamp(end)
+
+    assert progress(data.train, data, end - 24 * HOUR, end) == state
 
 
 def test_derived_columns_are_added_and_validated(make_data):

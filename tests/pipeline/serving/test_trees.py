@@ -6,8 +6,11 @@ import pytest
 
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
+from pipeline.serving.served_version import ServedVersion
 from pipeline.serving.trees import FEW, predictor
+from pipeline.training import parity
 from pipeline.training.model import Model, build_estimator
+from pipeline.training.seals import seal
 
 ESTIMATORS = {
     "xgboost.XGBClassifier": ("classification", {"n_estimators": 20}),
@@ -159,3 +162,24 @@ def test_two_models_do_not_mix_their_predictions(model, frame, columns):
     second(matrix)
 
     np.testing.assert_array_equal(before, model.predict_encoded(matrix))
+
+
+def test_a_regression_whose_leaves_cancel_out_is_served(tmp_path):
+    """Counts between 0 and 1,000: near 0, hundreds of leaves add up to little."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({name: random.normal(size=6_000) for name in "abcd"})
+    mean = np.exp(4 + rows["a"] + np.sin(3 * rows["b"])).clip(0, 1_000)
+    columns = dict.fromkeys("abcd", Numeric())
+    params = {"n_estimators": 400, "max_depth": 6, "learning_rate": 0.05}
+    estimator = build_estimator("xgboost.XGBRegressor", params, columns, seed=0)
+    model = Model("regression", columns, {}, estimator)
+    model.fit(model.encode(rows), random.poisson(mean).astype(float))
+    model.save(tmp_path / "model")
+    parity.make(model, rows).save(tmp_path / "golden")
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "counts", "version": "1"}))
+    seal(tmp_path)
+
+    served = ServedVersion.load(tmp_path)
+
+    few = served.predict([dict(rows.iloc[i]) for i in range(FEW)]).predictions
+    np.testing.assert_allclose(few, model.predict(rows[:FEW]), rtol=1e-5, atol=1e-2)
