@@ -94,7 +94,7 @@ def _derived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:
 
 
 Progress = Literal["whole", "open", "silent"]
-"""Of a batch: no more rows of it will come; some may come; its time is over and none has come."""
+"""How far a batch has come: no more rows will; some may; its time is over and none has."""
 
 
 def progress(source: Source, data: Data, start: pd.Timestamp, end: pd.Timestamp) -> Progress:

@@ -59,6 +59,7 @@ def test_decisions_do_not_depend_on_interruptions_of_a_replay(copy_shop, tmp_pat
     assert all(recorded == again for recorded, again in explained(once))
 
 
+@pytest.mark.team
 def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explained(trained):
     settings, registry = opened(trained)
     first = next_batch(registry, records.read_history(registry))

@@ -13,7 +13,7 @@ from flows.deploy import FLOWS, deploy
 from flows.models import POOL, load
 from pipeline.errors import ConfigError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.team]
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def events(truth, seed):
     return pd.concat([first, corrected, first.head(30), strangers])
 
 
+@pytest.mark.team
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
