@@ -190,7 +190,8 @@ def require(frame: pd.DataFrame, names: Sequence[str]) -> None:
     if doubled:
         problems.append(f"hold {', '.join(doubled)} more than once")
     if problems:
-        message = f"The rows {' and '.join(problems)}. Fix the source or data.features."
+        came = ", ".join(map(str, frame.columns[:30])) or "no column"
+        message = f"The rows {' and '.join(problems)}. Got {came}. Fix the source, or data."
         raise DataError(message)
 
 

@@ -93,6 +93,9 @@ def read_document(path: Path) -> Document:
         message = f"{path} must be readable YAML. Got: {error}. Correct the file."
         raise ConfigError(message) from error
     if root is None or not isinstance(values, dict):
-        message = f"{path} must hold a mapping of settings. Got {type(values).__name__}."
+        message = (
+            f"{path} must hold a mapping of settings. Got {type(values).__name__}. Name a model's "
+            "YAML file; `holdfast init` drafts one from a table."
+        )
         raise ConfigError(message)
     return Document(values, root)

@@ -163,9 +163,10 @@ class Registry(Tracking):
             except MlflowException as error:
                 if error.error_code not in _ABSENT:
                     raise
+                known = ", ".join(str(version.number) for version in self.versions()) or "none"
                 message = (
-                    f"Version {number} of model {self.name!r} does not exist. "
-                    f"List what is missing: `holdfast doctor {self.conf}`."
+                    f"Version {number} of model {self.name!r} does not exist. There are: {known}. "
+                    f"If one is missing, look at `holdfast doctor {self.conf}`."
                 )
                 raise RegistryError(message) from error
         if found.missing:

@@ -192,6 +192,7 @@ def test_a_large_table_is_thinned(shop, monkeypatch):
     assert most < 1.6 * least
 
 
+@pytest.mark.team
 def test_the_command_prints_the_plan_and_exits_with_2_where_a_file_is_wrong(shop, tmp_path):
     def run(*words):
         command = [sys.executable, "-m", "flows.cli", "check", *words]

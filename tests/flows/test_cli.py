@@ -406,6 +406,7 @@ def folder(tmp_path, write_shop):
     return folder
 
 
+@pytest.mark.team
 @pytest.mark.integration
 def test_a_command_runs_in_any_folder_without_a_server(folder):
     code, out, err = finished("flows.cli", "train", "rows.yaml", "--json", cwd=folder)
@@ -416,6 +417,7 @@ def test_a_command_runs_in_any_folder_without_a_server(folder):
     assert "ERROR" not in (folder / ".holdfast" / "logs" / "holdfast.log").read_text()
 
 
+@pytest.mark.team
 @pytest.mark.integration
 def test_an_interrupt_ends_a_command_quietly(folder):
     process = in_a_process("flows.cli", "train", "never.yaml", cwd=folder, start_new_session=True)
@@ -430,6 +432,7 @@ def test_an_interrupt_ends_a_command_quietly(folder):
     assert process.returncode == 130
 
 
+@pytest.mark.team
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("command", "variable", "sentence"),

@@ -6,7 +6,7 @@ import yaml
 from flows.replay import replay
 from flows.steps import opened
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.team]
 
 SLICE = """
 from functools import cache

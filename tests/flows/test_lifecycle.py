@@ -185,6 +185,7 @@ def test_an_empty_batch_is_refused_with_a_sentence(trained, make_conf):
         monitor(make_conf(monitoring={"diagnosis": False}), batch="2029-12-31")
 
 
+@pytest.mark.team
 def test_with_a_server_a_retrain_is_requested_once(about_to_ask):
     train.to_deployment(name="shop").apply()
     asked = monitor(about_to_ask)

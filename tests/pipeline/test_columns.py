@@ -302,7 +302,7 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
 
 
 def test_rows_with_a_repeated_column_name_cannot_be_declared():
-    with pytest.raises(DataError, match=r"rows hold a more than once\. Fix the source"):
+    with pytest.raises(DataError, match=r"rows hold a more than once\. Got a, a\. Fix the source"):
         infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 

@@ -43,7 +43,9 @@ def reference_of(random, blocks, **given):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize(
+    "place", [0, 4, *(pytest.param(n, marks=pytest.mark.statistics) for n in (1, 2, 3, 5, 6, 7))]
+)
 def test_a_change_of_the_stated_size_is_found_as_often_as_stated(place):
     random = np.random.default_rng(place)
     reference = reference_of(random, 20)

@@ -75,7 +75,11 @@ def alarms_of(random, data, estimator, rows, length):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trials", [12, pytest.param(100, marks=pytest.mark.statistics)])
-@pytest.mark.parametrize("size", [(2_000, 168), (4_000, 1_000)], ids="{0[0]}-{0[1]}".format)
+@pytest.mark.parametrize(
+    "size",
+    [(2_000, 168), pytest.param((4_000, 1_000), marks=pytest.mark.statistics)],
+    ids="{0[0]}-{0[1]}".format,
+)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_live_predictions_alarm_no_more_often_than_alpha_says(
     share_band, data, estimator, size, trials
