@@ -222,6 +222,7 @@ def test_a_batch_without_a_valid_row_is_set_aside_even_if_its_fault_was_accepted
     assert result["reason"].startswith("Broken: unit (amount). ")
 
 
+@pytest.mark.team
 def test_training_leaves_out_what_is_set_aside_until_it_is_accepted(spoilt, answer):
     conf = spoilt("age", SECOND)
     for _ in range(2):

@@ -174,6 +174,7 @@ def test_an_approved_version_can_be_registered_without_a_pause(trained):
     assert champions.changes(opened(trained)[1])[-1].by == "Grace"
 
 
+@pytest.mark.team
 def test_a_challenger_in_shadow_is_judged_on_the_batches_it_scored_as_well(trained, judge_batch):
     with_promotion(trained, shadow=2)
     settings, registry = opened(trained)

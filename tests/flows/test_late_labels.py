@@ -148,6 +148,7 @@ def relabelled(tmp_path, trained, make_shop_rows, make_conf):
     return write
 
 
+@pytest.mark.team
 @pytest.mark.parametrize(
     ("delay", "named", "batches"), [("6D", FIRST, 2), ("7D", SECOND, 2), ("14D", THIRD, 3)]
 )

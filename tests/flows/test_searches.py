@@ -57,6 +57,7 @@ def record_weeks(registry, count):
         )
 
 
+@pytest.mark.team
 def test_a_monitor_run_searches_a_few_times_however_many_batches_are_recorded(
     trained, count_searches
 ):

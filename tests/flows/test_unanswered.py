@@ -46,6 +46,7 @@ def explained(conf):
         yield decide(batch.verdict.evidence, history=before, **given) == batch.verdict.decision
 
 
+@pytest.mark.team
 def test_people_are_paged_again_with_both_readings_and_at_each_doubling(
     outage, receiver, monkeypatch
 ):
@@ -80,6 +81,7 @@ def test_people_are_paged_again_with_both_readings_and_at_each_doubling(
     assert [row["batch"] for row in review(conf)] == WEEKS
 
 
+@pytest.mark.team
 def test_a_fault_that_nobody_answers_for_is_accepted_and_learnt_where_that_is_configured(
     outage, answer
 ):
