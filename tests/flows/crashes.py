@@ -152,6 +152,8 @@ def _state(conf):
 
 
 def _kept(tag):
+    if tag == "prefect":  # the address of the flow run, which a run that was cut off is not
+        return False
     return not tag.startswith(("mlflow.source", "mlflow.user", "mlflow.log-model", "mlflow.git"))
 
 
