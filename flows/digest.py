@@ -3,10 +3,10 @@
 from typing import Any
 
 import pandas as pd
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.notes import run_name
+from flows.notes import is_scheduled, run_name
 from flows.paging import ended
 from flows.steps import opened
 from pipeline.config import Moment
@@ -30,6 +30,9 @@ def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     settings, registry = opened(conf)
     end = (until or pd.Timestamp.now("UTC").tz_localize(None)).floor("1D")
     if not settings.captures.exists():
+        if is_scheduled():
+            get_run_logger().info("The model was never served, so that no request was refused.")
+            return {"until": f"{end:%Y-%m-%d}", "refused": 0, "before": 0, "reasons": {}}
         message = (
             f"The store of captures does not exist at {settings.captures}. "
             f"Serve the model first: `holdfast serve {conf}`."

@@ -44,7 +44,7 @@ def faults_of_labels(
 def fault_of_refusals(
     settings: Settings, bundle: Bundle, checked: Validated, before: History
 ) -> tuple[Cause, ...]:
-    """Whether more rows than usual were refused; where no row is valid, others tell of it."""
+    """Whether more rows than usual were refused. A batch without a valid row is handled before."""
     refused = len(checked.quarantined)
     if checked.valid.empty:
         return ()

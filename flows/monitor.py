@@ -7,9 +7,10 @@ from prefect import flow, get_run_logger
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
-from flows.notes import is_scheduled, note, of_batch, run_name
+from flows.notes import is_scheduled, note, run_name
 from flows.paging import ended, page_owed, page_silence
 from flows.retrains import send
+from flows.sentences import of_batch
 from flows.settle import live_source
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings, spelled
@@ -52,10 +53,11 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
             history = judge(settings, registry, history, start)
             history = patient(page_owed)(settings, registry, history)
             result = _result(history, start)
-            _note(registry, history.batch(result["batch"]), result)
         judge_shadows(settings, registry, history)
     send(settings, registry, history)
     patient(registry.note_monitored)()
+    if came == "whole":
+        _note(registry, history.batch(result["batch"]), result)
     return result
 
 

@@ -1,6 +1,5 @@
 """What people see of a run in Prefect: its name, one sentence, and a note with its figures."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,24 +73,3 @@ def note(
     )
     if "Prefect" in shown:
         registry.tag_run(run_id, "prefect", shown["Prefect"])
-
-
-def of_batch(result: Mapping[str, Any], model: str) -> str:
-    """What was found in a batch and what follows from it."""
-    drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
-    rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
-    return (
-        f"Batch {result['batch']} of {model}, {rows}: "
-        f"{result['reason']}{drifted} Action: {result['action']}."
-    )
-
-
-def of_version(result: Mapping[str, Any], model: str, conf: str) -> str:
-    """What became of a version at the gate."""
-    named, number = shlex.quote(conf), result["version"]
-    outcome = "is the champion" if result["promoted"] else "was not promoted"
-    waits = {
-        "approval": f"passed and waits for `holdfast register {named} {number} --approved-by NAME`",
-        "release": f"passed and waits for `holdfast release {named}`",
-    }.get(result["waits"])
-    return f"Version {number} of {model} {waits or outcome}. {result['reason']}"

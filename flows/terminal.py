@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.foreseen import foreseen
-from flows.notes import of_batch, of_version
+from flows.sentences import of_batch, of_version
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
 

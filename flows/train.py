@@ -8,9 +8,10 @@ from prefect import flow
 
 from flows.fit import fit
 from flows.gate import gate
-from flows.notes import note, of_version, run_name
+from flows.notes import note, run_name
 from flows.paging import ended
 from flows.register import ask_people
+from flows.sentences import of_version
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings
 from pipeline.registry import champions, records

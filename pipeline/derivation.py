@@ -76,14 +76,14 @@ def _values(derived: Derived, read: list[pd.Series]) -> pd.Series:
         case "ratio":
             found = first / second.where(second != 0)
         case _:
-            return _binned(first, derived.bounds)
+            return _binned(first, derived)
     return found.astype("float64")
 
 
-def _binned(numbers: pd.Series, bounds: tuple[float, ...]) -> pd.Series:
-    texts = [f"{bound:g}" for bound in bounds]
+def _binned(numbers: pd.Series, derived: Derived) -> pd.Series:
+    texts = derived.spelled_bounds
     between = [f"{low} to {high}" for low, high in pairwise(texts)]
     labels = np.array([f"below {texts[0]}", *between, f"{texts[-1]} and more"], dtype=object)
     known: Floats = numbers.to_numpy(dtype=np.float64)
-    places = np.searchsorted(bounds, np.nan_to_num(known), side="right")
+    places = np.searchsorted(derived.bounds, np.nan_to_num(known), side="right")
     return pd.Series(labels[places], index=numbers.index, dtype="str").where(numbers.notna())

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import Annotated, Any, Final
 
 from pydantic import PlainSerializer, PlainValidator
@@ -61,7 +62,12 @@ class Derived:
 
     def __str__(self) -> str:
         """As a file says it."""
-        return f"{self.function}({', '.join([*self.columns, *map('{:g}'.format, self.bounds)])})"
+        return f"{self.function}({', '.join([*self.columns, *self.spelled_bounds])})"
+
+    @property
+    def spelled_bounds(self) -> list[str]:
+        """Each bound with all of its digits, 10 for 10.0."""
+        return [repr(bound).removesuffix(".0") for bound in self.bounds]
 
 
 def _bounds(texts: list[str]) -> tuple[float, ...]:
@@ -69,7 +75,8 @@ def _bounds(texts: list[str]) -> tuple[float, ...]:
         bounds = tuple(map(float, texts))
     except ValueError:
         bounds = ()
-    if not bounds or any(not low < high for low, high in pairwise(bounds)):
+    grow = all(low < high for low, high in pairwise(bounds)) and all(map(isfinite, bounds))
+    if not bounds or not grow:
         rule = f"bins must name a column and growing numbers. Got {', '.join(texts) or 'none'}"
         raise ValueError(rule)
     return bounds

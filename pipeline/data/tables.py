@@ -109,12 +109,13 @@ def progress(source: Source, data: Data, start: pd.Timestamp, end: pd.Timestamp)
     if data.arrival is not None:
         last = read(source, data, start=end - data.arrival.every)
         return "open" if last.empty else "whole"
-    rows = read(source, data, start=start)
-    if (as_time(rows[data.time]) >= end).any():
+    over = sources.is_over(end)
+    if over and len(read(source, data, start=start, end=end)):
         return "whole"
-    if not sources.is_over(end):
-        return "open"
-    return "silent" if rows.empty else "whole"
+    later = read(source, data, start=end)
+    if (as_time(later[data.time]) >= end).any():
+        return "whole"
+    return "silent" if over else "open"
 
 
 def _arrived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:

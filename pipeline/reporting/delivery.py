@@ -68,9 +68,9 @@ def post(pager: Pager, event: Event) -> None:
     event = replace(event, subject=redacted(event.subject), body=redacted(event.body))
     if not outbox.write(pager.file, pager.model, event, pager.least, now=time.time()):
         return
-    # Whoever runs a flow that fails sees it fail.
-    if not pager.alerts.all_routes and event.severity != "info" and event.kind != "failure":
-        _warn_once()
+    if not pager.alerts.all_routes and event.severity != "info":
+        if event.kind != "failure":  # it would hide the error that the run ends with
+            _warn_once()
         logger.info("Nobody was paged about %r.", event.subject)
     _start(pager, patience=0)
 

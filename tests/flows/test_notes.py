@@ -6,6 +6,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.flow_engine import run_flow
 
+from flows.digest import digest
 from flows.monitor import monitor
 from flows.register import rollback
 from flows.steps import opened
@@ -75,13 +76,22 @@ def test_a_run_whose_file_cannot_be_read_is_named_for_the_file(prefect, tmp_path
     assert newest_run().name == "train flights 2026-01-01"
 
 
-def test_a_schedule_of_a_model_that_was_never_trained_fails_no_run(shop):
+def as_scheduled(flow, conf):
+    tags = ["auto-scheduled"]  # as Prefect's scheduler does
     with get_client(sync_client=True) as client:
-        tags = ["auto-scheduled"]  # as Prefect's scheduler does
-        run = client.create_flow_run(monitor, parameters={"conf": shop}, tags=tags)
+        run = client.create_flow_run(flow, parameters={"conf": conf}, tags=tags)
+    return run_flow(flow, flow_run=run, parameters={"conf": conf})
 
-    result = run_flow(monitor, flow_run=run, parameters={"conf": shop})
+
+def test_a_schedule_of_a_model_that_was_never_trained_fails_no_run(shop):
+    result = as_scheduled(monitor, shop)
 
     assert result["reason"].startswith("No version was trained yet; nothing was judged.")
     with pytest.raises(PipelineError):
         monitor(shop)
+
+
+def test_a_scheduled_digest_of_a_model_that_was_never_served_fails_no_run(shop):
+    assert as_scheduled(digest, shop)["refused"] == 0
+    with pytest.raises(PipelineError):
+        digest(shop)

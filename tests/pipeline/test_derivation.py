@@ -78,7 +78,10 @@ def test_a_column_whose_origins_are_absent_stays_as_it_is():
     assert found.equals(frame)
 
 
-@pytest.mark.parametrize("text", ["hour(at)", "ratio(a, b b)", "bins(a, -1.5, 10)", "log(x y)"])
+@pytest.mark.parametrize(
+    "text",
+    ["hour(at)", "ratio(a, b b)", "bins(a, -1.5, 10)", "bins(a, 1234567, 1234567.25)", "log(x y)"],
+)
 def test_a_derivation_is_written_as_it_was_read(text):
     assert str(Derived.parse(text)) == text
 
@@ -91,7 +94,10 @@ def test_what_is_no_known_function_is_refused(text):
         Derived.parse(text)
 
 
-@pytest.mark.parametrize("text", ["bins(a)", "bins(a, 2, 1)", "bins(a, x)", "bins(a, 1, 1)"])
+@pytest.mark.parametrize(
+    "text",
+    ["bins(a)", "bins(a, 2, 1)", "bins(a, x)", "bins(a, 1, 1)", "bins(a, nan)", "bins(a, inf)"],
+)
 def test_bins_need_growing_bounds(text):
     with pytest.raises(ValueError, match=r"bins must name a column and growing numbers\. Got "):
         Derived.parse(text)

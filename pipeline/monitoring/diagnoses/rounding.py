@@ -265,7 +265,7 @@ def _grown(digits: _Digits, share: float, before: float, on: Mask) -> bool:
         return False
     variance = max(before * (1 - before), PARAMS.least_variance)
     error = np.sqrt(variance * (1 / PARAMS.quantiles + 1 / digits.apart))
-    # Of many rare grids, one grows by chance; of few rows, by much.
+    # With many rare grids, some grow by chance, and with few rows they grow a lot.
     certain = digits.apart * _divergence(share, before) > SHARED.total
     if strange and before < PARAMS.rare and certain:
         least = PARAMS.grown_rare + error

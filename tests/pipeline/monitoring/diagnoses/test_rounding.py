@@ -76,7 +76,7 @@ def test_a_tariff_with_steps_of_its_own_is_not_rounded(shop, step):
 
 
 def test_small_sound_batches_are_not_called_rounded():
-    """Of dozens of grids on eight columns, some hold a few more of 48 values by chance."""
+    """With dozens of grids and only 48 rows, a few extra values land on some grid by chance."""
     random = np.random.default_rng(0)
     columns = {f"c{k}": Numeric() for k in range(8)}
 
