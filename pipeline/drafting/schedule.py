@@ -27,6 +27,8 @@ _LIVE: Final = (3, 8)
 _WEEKS: Final = 26
 """Weeks of history from which on a batch has whole weeks."""
 _MOST_BATCHES: Final = 40
+_OUTER: Final = 0.005
+"""Share of the rows at each end that does not tell how long a history is."""
 _HELD: Final = 1_000
 """Held-out rows that are enough to judge a version on."""
 _DEFAULT_ROWS: Final = 200
@@ -100,7 +102,7 @@ def schedule(
     batch : Timedelta, optional
         Length of a batch, if it is given.
     """
-    times = times.dropna()
+    times = _usual(times.dropna())
     start = times.min().normalize()
     batch = batch or _batch(times, start)
     unit = _DAY if batch >= _DAY else pd.Timedelta("1h")
@@ -124,6 +126,18 @@ def schedule(
         fitted=int((labelled < until - holdout).sum()),
         held=held,
     )
+
+
+def _usual(times: pd.Series) -> pd.Series:
+    """Times but those that lie far from nearly all others, such as 1900-01-01 for unknown."""
+    low, high = times.quantile(_OUTER), times.quantile(1 - _OUTER)
+    return times[times.between(low - (high - low), high + (high - low))]
+
+
+def far_off(times: pd.Series) -> int:
+    """How many times lie far from nearly all others."""
+    times = times.dropna()
+    return len(times) - len(_usual(times))
 
 
 def _batch(times: pd.Series, start: pd.Timestamp) -> pd.Timedelta:
