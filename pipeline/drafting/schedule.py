@@ -31,6 +31,8 @@ _OUTER: Final = 0.005
 """Share of the rows at each end that does not tell how long a history is."""
 _HELD: Final = 1_000
 """Held-out rows that are enough to judge a version on."""
+_FEWEST_HELD: Final = 40
+"""Held-out rows with which a version can be judged at all."""
 _DEFAULT_ROWS: Final = 200
 """`promotion.min_rows`, where nothing else is said."""
 
@@ -167,13 +169,16 @@ def _median(times: pd.Series, start: pd.Timestamp, length: pd.Timedelta) -> floa
 
 
 def _held(labelled: pd.Series, until: pd.Timestamp, batch: pd.Timedelta, blocks: int) -> int:
-    """Batches that are held out: enough rows to judge on, and at most a quarter of them."""
-    most = max(2, blocks // 4)
-    for parts in range(2, most):
-        newest = (labelled >= until - parts * batch) & (labelled < until)
-        if newest.sum() >= _HELD:
+    """Batches that are held out: enough rows to judge on, and at most a quarter of them.
+
+    More only where the newest batches hold next to nothing.
+    """
+    usual = max(2, blocks // 4)
+    for parts in range(2, max(usual, blocks)):
+        newest = ((labelled >= until - parts * batch) & (labelled < until)).sum()
+        if newest >= _HELD or (parts >= usual and newest >= _FEWEST_HELD):
             return parts
-    return most
+    return usual
 
 
 def explained(plan: Schedule) -> str:

@@ -201,7 +201,9 @@ def _unit(values: pd.Series) -> str | None:
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.isna().any() or (numbers % 1 != 0).any():
         return None
-    return next((form for form in ("%Y%m%d", *UNITS) if _fits(values, form)), None)
+    days = numbers.between(10**7, 10**8).all()  # pandas takes 2025 for a day as well
+    forms = ("%Y%m%d",) if days else UNITS
+    return next((form for form in forms if _fits(values, form)), None)
 
 
 def _holds_dates(values: pd.Series) -> bool:
