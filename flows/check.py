@@ -171,7 +171,8 @@ def _made_up(data: Data, task: str) -> pd.DataFrame:
         else:
             low = -1.0 if column.min is None else column.min
             rows[name] = random.uniform(low, max(low + 1, column.max or low), _TRIED)
-    target = random.permutation(_TRIED) % 2 if task == "classification" else random.random(_TRIED)
+    places = random.permutation(_TRIED) % data.class_count
+    target = places if task == "classification" else random.random(_TRIED)
     return pd.DataFrame(rows | {data.target: target.astype(float)})
 
 
@@ -184,8 +185,9 @@ def _rows(settings: Settings) -> pd.DataFrame:
         raise DataError(message)
     if data.labels is None:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
-    return join_labels(rows, sources.read(data.labels, time=None, **roles), data)
+    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
+    labels = sources.read(data.labels, time=None, captures=settings.captures, **roles)
+    return join_labels(rows, labels, data)
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ class _Looked:
     def validated(self) -> validation.Validated:
         data = self.settings.data
         found = validation.validate(self.looked_at, data, source="data.train")
-        checked = validation.with_labels(found, data.target, self.settings.task)
+        checked = validation.with_labels(found, data, self.settings.task)
         checked_target(validation.as_they_came(checked, data.target), data, self.settings.task)
         return checked
 

@@ -1,6 +1,7 @@
 """What models predict for the rows of a batch."""
 
-import numpy as np
+from typing import Any
+
 import pandas as pd
 
 from pipeline.config import Settings
@@ -8,8 +9,7 @@ from pipeline.errors import RegistryError
 from pipeline.registry import champions
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
-from pipeline.training.model import Predictions
+from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, as_cells
 
 
 def predict(
@@ -47,18 +47,18 @@ def predict(
     roles = [settings.data.key, settings.data.time, settings.data.target, settings.data.label_time]
     return valid[[name for name in roles if name in valid]].assign(
         **{
-            PREDICTION: bundle.model.predict(valid) if len(valid) else np.empty(0),
-            HALVED: bundle.predict_as_reference(valid, valid[settings.data.key]),
+            PREDICTION: as_cells(bundle.model.predict(valid)),
+            HALVED: as_cells(bundle.predict_as_reference(valid, valid[settings.data.key])),
         },
         **_of_rival(registry, rival, valid),
     )
 
 
-def _of_rival(registry: Registry, rival: int | None, valid: pd.DataFrame) -> dict[str, Predictions]:
+def _of_rival(registry: Registry, rival: int | None, valid: pd.DataFrame) -> dict[str, Any]:
     """Predictions by the champion before, which show what the promotion was worth."""
     if rival is None or valid.empty:
         return {}
     try:
-        return {PREVIOUS: registry.bundle(rival).model.predict(valid)}
+        return {PREVIOUS: as_cells(registry.bundle(rival).model.predict(valid))}
     except RegistryError:  # its files are gone, or another environment predicts otherwise
         return {}

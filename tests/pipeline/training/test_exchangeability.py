@@ -9,7 +9,8 @@ from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import PREDICTION, cross_fit, train
+from pipeline.training.fitting import cross_fit, train
+from pipeline.training.predictions import PREDICTION
 
 ESTIMATORS = {
     "xgboost.XGBClassifier": {"n_estimators": 20},
@@ -55,7 +56,7 @@ def alarms_of(random, data, estimator, rows, length):
         {**data.features, PREDICTION: Numeric()},
         time="at",
         block=block,
-        prediction=PREDICTION,
+        prediction=(PREDICTION,),
     )
     bundle = Bundle(model, parity.make(model, known), reference, known, {}, halves)
     recent, alarms = [], []

@@ -8,8 +8,9 @@ from sklearn import metrics
 
 from pipeline.config import Data, Training
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.fitting import PREDICTION, cross_fit, halves_of, train
+from pipeline.training.fitting import cross_fit, train
 from pipeline.training.metrics import compute_metrics, importance
+from pipeline.training.predictions import PREDICTION, halves_of
 
 FAST = {"n_estimators": 10, "max_depth": 3}
 LINEAR = "sklearn.linear_model."
