@@ -288,7 +288,9 @@ class _Looked:
         """How many rows there are, and what their labels and times are."""
         found, data = self.validated, self.settings.data
         target, moments = found.valid[data.target], found.valid[data.time]
-        labels = {f"{value:g}": int(n) for value, n in target.value_counts().sort_index().items()}
+        names = dict(enumerate(data.several))
+        shares = zip(*np.unique(target.dropna(), return_counts=True), strict=True)
+        labels = {names.get(int(value), f"{value:g}"): int(n) for value, n in shares}
         numbers = {"mean": float(target.mean()), "min": float(target.min())}
         numbers |= {"median": float(target.median()), "max": float(target.max())}
         return {

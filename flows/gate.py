@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.paging import page_changes, post
+from flows.predict import check_classes
 from flows.settle import live_source, promises_kept
 from flows.steps import check, read, read_training, without_set_aside
 from pipeline.config import RESERVED, Settings
@@ -155,12 +156,14 @@ def _losses(
     version in shadow has scored.
     """
     data, bundle = settings.data, registry.bundle(version.number)
+    check_classes(settings, version.number, bundle.model)
     # Training leaves rows out as well, but a batch may have been set aside since.
     heldout, _ = without_set_aside(bundle.heldout, history, data.time)
     judged = _scored(settings, heldout, of_cells(heldout[PREDICTION]))
     if champion is None or judged.empty:
         return judged
     rival = registry.bundle(champion.number).model
+    check_classes(settings, champion.number, rival)
     unfitted = judged[judged[data.time] >= champion.until]
     parts = [_held_out(settings, history, version, unfitted, times=heldout[data.time], rival=rival)]
     baseline = of_cells(heldout[BASELINE])[-1:]
