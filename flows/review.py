@@ -13,8 +13,8 @@ from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.registry import records
+from pipeline.registry.answers import Answer, record_answer
 from pipeline.registry.history import Batch, History
-from pipeline.registry.records import Answer
 from pipeline.registry.versions import Registry
 
 _LABELS = "Mend the source of the labels; they are read again by themselves."
@@ -39,7 +39,7 @@ def review(
         raise RegistryError(message)
     history = records.read_history(registry)
     if batch is not None and answer is not None:
-        answered = records.record_answer(registry, history, batch, answer, reason)
+        answered = record_answer(registry, history, batch, answer, reason)
         history = history.with_batch(answered)
         if answer == "reload":
             history = _read_again(settings, registry, answered)
