@@ -22,6 +22,7 @@ from pipeline.reference.summaries import Summary, summary_from_json, summary_to_
 from pipeline.registry.history import Batch, History
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
+from pipeline.reporting.wording import STATES
 from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,18 @@ def record(
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
         for key, value in tags.items():
             tracking.client.set_tag(run_id, key, value)
-        return _batch(tracking.client.get_run(run_id))
+        batch = _batch(tracking.client.get_run(run_id))
+        _rename(tracking, batch)
+        return batch
+
+
+def _rename(tracking: Tracking, batch: Batch) -> None:
+    """Name the run of a batch by what became of it, as the list of runs shows names first."""
+    action = batch.verdict.decision.action
+    done = "" if action == "none" else f", {action}"
+    again = "" if batch.reading == 1 else f", reading {batch.reading}"
+    name = f"batch {batch.name}{again}: {STATES[batch.state].lower()}{done}"
+    tracking.client.update_run(batch.run_id, name=name)
 
 
 def _batch_run(tracking: Tracking, batch: str, start: pd.Timestamp, reading: int) -> str:
@@ -209,6 +221,7 @@ def record_performance(
             tracking.log(timeline, metrics, as_of, step)
         known = replace(batch, performance=performance)
         tracking.client.set_tag(batch.run_id, "state", known.state)
+        _rename(tracking, known)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
     return known
 

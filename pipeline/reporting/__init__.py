@@ -3,4 +3,14 @@
 Decides how findings are put into words and figures; what was found is decided elsewhere.
 """
 
-__all__ = ["batch_report", "delivery", "events", "notes", "outbox", "pages", "refusals", "silence"]
+__all__ = [
+    "batch_report",
+    "delivery",
+    "events",
+    "notes",
+    "outbox",
+    "pages",
+    "refusals",
+    "silence",
+    "wording",
+]

@@ -19,7 +19,7 @@ from pipeline.monitoring.stored import THOUSAND, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
 from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
 from pipeline.reporting.rendering import page
-from pipeline.reporting.wording import STATES, change, named, number, share
+from pipeline.reporting.wording import STATES, after, change, named, number, share
 
 SHOWN = 30
 """Batches of the strip, and columns and pairs that are not folded."""
@@ -165,6 +165,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         action=_action(about),
         evidence=about.verdict.evidence,
         decision=about.verdict.decision,
+        reason=after(STATES[about.state], about.verdict.decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
         moved=_moved(record, about, length),
         features=features,
@@ -202,7 +203,8 @@ def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> lis
         seen.add(one["name"])
         since = about.start - (one["since"] - 1) * length
         text = change(one, record["batches"])
-        found.append({"text": text[:1].upper() + text[1:], "since": f"{since:%Y-%m-%d}"})
+        begun = f"; since {since:%Y-%m-%d}" if one["since"] > 1 else ""
+        found.append({"text": text[:1].upper() + text[1:], "since": begun})
     return found[:_SENTENCES]
 
 
@@ -309,7 +311,7 @@ def _strip(past: Sequence[Past]) -> dict[str, Any]:
     known = [one.change for one in past if one.change is not None]
     spread = [abs(change) for change in known if math.isfinite(change)]
     top = max([0.1, *spread])
-    marks = []
+    marks: list[dict[str, Any]] = []
     for place, one in enumerate(past):
         new = place > 0 and one.version != past[place - 1].version
         size = None
@@ -328,6 +330,7 @@ def _strip(past: Sequence[Past]) -> dict[str, Any]:
         "words": f"The last {len(past)} batches: {said}",
         "top": top,
         "has_loss": bool(known),
+        "promoted": next((mark["one"].version for mark in marks if mark["new"]), None),
     }
 
 

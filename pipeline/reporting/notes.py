@@ -7,7 +7,9 @@ import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.findings import DriftReport
+from pipeline.monitoring.verdicts import state_of
 from pipeline.reporting.rendering import markdown, one_line
+from pipeline.reporting.wording import STATES, after
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
@@ -56,8 +58,12 @@ def batch_note(
     conf : str
         Path of the model's file, for the commands.
     """
+    evidence = verdict.evidence
+    state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=bool(evidence.worse))
     return markdown(
         "batch_note.md.j2",
+        word=STATES[state],
+        reason=after(STATES[state], verdict.decision.reason),
         verdict=verdict,
         report=report,
         quarantined=quarantined,

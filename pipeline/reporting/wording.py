@@ -24,6 +24,12 @@ _SMALL, _LARGE = 0.001, 0.1
 """Shares below and from which decimals say nothing."""
 
 
+def after(word: str, reason: str) -> str:
+    """A reason that is read after a word for the batch, without that word."""
+    rest = reason.removeprefix(f"{word}: ").removeprefix(f"{word}.")
+    return rest[:1].upper() + rest[1:]
+
+
 def number(value: float | None) -> str:
     """A number as people read it: no more than four digits that count."""
     if value is None or not math.isfinite(value):
@@ -37,7 +43,7 @@ def share(value: float | None) -> str:
         return "unknown"
     if value == 0 or abs(value) >= _LARGE:
         return f"{value:.0%}"
-    return f"{value:.1%}" if abs(value) >= _SMALL else f"under {_SMALL:.1%}"
+    return f"{value:.1%}" if abs(value) >= _SMALL else f"<{_SMALL:.1%}"
 
 
 def named(name: str) -> str:

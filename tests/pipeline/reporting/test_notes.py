@@ -32,7 +32,8 @@ def test_the_note_of_a_broken_batch_begins_with_its_faults_and_how_to_answer():
 
     start, *said = [line for line in lines if line]
     assert start == (
-        "**Broken: unit (temp), nulls (origin).** Outcome: **broken**, action: **page**."
+        "**Broken.** Unit (temp), nulls (origin). Action: **page**. "
+        "The page of this batch is report.html under Artifacts."
     )
     assert said[:12] == [
         "Temp is about x100.",
