@@ -7,6 +7,7 @@ __all__ = [
     "batch_report",
     "delivery",
     "events",
+    "model_card",
     "notes",
     "outbox",
     "pages",

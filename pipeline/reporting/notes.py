@@ -1,24 +1,19 @@
-"""What people read in MLflow: notes in Markdown, figures, and numbers that are charted."""
+"""What people read in MLflow: notes in Markdown, and numbers that are charted."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.verdicts import state_of
-from pipeline.reporting.rendering import markdown, one_line
+from pipeline.reporting.rendering import markdown
 from pipeline.reporting.wording import STATES, after
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
 _MOST_FINDINGS = 30
 """Rows of the table of drift in a note."""
-_MOST_BARS = 50
-"""Columns whose importance is drawn, the most important ones."""
-_LABEL = 40
-"""Characters of a column's name beside its bar."""
 
 
 def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
@@ -91,35 +86,3 @@ def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> di
             f"missing/{column.name}": column.missing,
         }
     return metrics
-
-
-def figures(trained: Trained, loss: str) -> dict[str, Any]:
-    """Draw the learning curve and the feature importance of a training run.
-
-    Parameters
-    ----------
-    trained : Trained
-        What training made.
-    loss : str
-        Name of the loss.
-
-    Returns
-    -------
-    dict of str to Figure
-        Matplotlib figures by file name.
-    """
-    from matplotlib.figure import Figure  # noqa: PLC0415 -- slow to import, only training draws
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=trained.curve.label, ylabel=loss, title="Learning curve")
-    axes.plot(trained.curve.steps, trained.curve.fitted, label="fitted rows")
-    axes.plot(trained.curve.steps, trained.curve.heldout, label="held-out rows")
-    axes.legend()
-    shown = list(trained.importance.items())[:_MOST_BARS][::-1]
-    importance = Figure(figsize=(7, 1 + 0.3 * len(shown)), layout="constrained")
-    axes = importance.add_subplot(xlabel=f"{loss} added when shuffled", title="Feature importance")
-    axes.barh(range(len(shown)), [added for _, added in shown])
-    axes.set_yticks(
-        range(len(shown)), [one_line(name)[:_LABEL] for name, _ in shown], parse_math=False
-    )
-    return {"learning_curve.png": figure, "feature_importance.png": importance}

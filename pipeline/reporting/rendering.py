@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.reporting.wording import named, share
+from pipeline.reporting.wording import named, number, share
 
 _WHOLE, _LONG = 1e3, 1e12
 """Numbers between these are written without decimals."""
@@ -60,6 +60,10 @@ def _pretty(value: float | str) -> float | str:
     return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
 
 
+def _signed(gain: float) -> str:
+    return f"{gain:+.2%}"
+
+
 def _short(text: str) -> str:
     return text[:_SHORT]
 
@@ -80,6 +84,8 @@ def _environment(finalize: Any, *, autoescape: bool = False) -> Environment:
         "short": _short,
         "quoted": shlex.quote,
         "percent": share,
+        "digits": number,
+        "signed": _signed,
         "named": named,
     }
     return environment
