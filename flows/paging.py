@@ -50,11 +50,15 @@ def prefect_link(flow_run: str) -> str:
 
 
 def links(registry: Registry, run_id: str) -> list[str]:
-    """Lines with the addresses of an MLflow run and of this flow run, where servers show them."""
+    """Lines with the addresses of an MLflow run and of this flow run, where servers show them.
+
+    MLflow opens in its layout for training; without being asked it takes runs for those of agents.
+    """
     here = prefect_link(runtime.flow_run.id or "")
     if not registry.uri.startswith("http"):
         return [here]
-    return [f"MLflow: {registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}", here]
+    run = f"{registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}"
+    return [f"MLflow: {run}?workflowType=machine_learning", here]
 
 
 def page_owed(settings: Settings, registry: Registry, history: History) -> History:

@@ -14,9 +14,9 @@ from pipeline.reference.profile import CategoricalProfile, NumericProfile, Profi
 from pipeline.reference.tally import Tally
 
 Ends = tuple[float, float]
-BINS = 24
+BINS = 20
 """Bins of a drawn number."""
-_WHOLE = 48
+_WHOLE = 32
 """Most whole numbers that get a bin each."""
 _LABELS = 8
 """Labels of the reference that are drawn."""

@@ -17,7 +17,8 @@ _MOST_FINDINGS = 50
 """Findings of drift that are stored with the report, the most important ones."""
 _MOST_PAIRS = 50
 """Pairs that are stored with the report."""
-_DIGITS = 5
+_OF_TESTS = {"columns", "statistic", "p_value", "effect"}
+_DIGITS = 4
 """Significant digits of a stored number."""
 THOUSAND = 1_000
 """Shares of a drawn column are stored in thousandths."""
@@ -73,8 +74,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _column(column: ColumnDrift) -> dict[str, Any]:
-    """A column by its own name, which is not shortened for display."""
-    figures = {key: value for key, value in vars(column).items() if key != "columns"}
+    """A column by its own name, which is not shortened for display, without its tests."""
+    figures = {key: value for key, value in vars(column).items() if key not in _OF_TESTS}
     return figures | {"name": column.columns[0]}
 
 

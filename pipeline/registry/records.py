@@ -132,7 +132,7 @@ def record(
         "verdict": json.dumps(asdict(verdict)),
     }
     with translated():
-        tracking.client.log_text(run_id, json.dumps(comparison), REPORT)
+        tracking.client.log_text(run_id, json.dumps(comparison, separators=(",", ":")), REPORT)
         tracking.log_frame(run_id, report.to_frame().head(LISTED), FINDINGS)
         store_page(tracking, run_id, draw(run_id, comparison))
         tracking.client.log_text(run_id, json.dumps(summary_to_json(report.summary)), SUMMARY)
@@ -141,7 +141,9 @@ def record(
             tracking.log_frame(run_id, public, SKETCH)
         tracking.log_frame(run_id, stored, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
-        tracking.log(run_id, metrics, window[1], 0)
+        # A chart of one batch says nothing of a column; the time line has all columns.
+        whole = {name: value for name, value in metrics.items() if "/" not in name}
+        tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
         for key, value in tags.items():

@@ -297,6 +297,11 @@ class Registry(Tracking):
         with translated():
             self.client.set_registered_model_tag(self.name, key, value)
 
+    def describe(self, text: str) -> None:
+        """Set the description of the registered model, in Markdown."""
+        with translated():
+            self.client.update_registered_model(self.name, text)
+
     def point(self, alias: str, number: int | None) -> None:
         """Let an alias point to a version; with None it is removed."""
         with translated():

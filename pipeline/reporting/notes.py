@@ -1,6 +1,7 @@
 """What people read in MLflow: notes in Markdown, and numbers that are charted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -28,6 +29,19 @@ def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
     """
     ends = {"since": tags["since"], "until": tags["until"]}
     return markdown("training_note.md.j2", trained=trained, **ends)
+
+
+def model_note(changes: Sequence[Mapping[str, Any]], conf: str) -> str:
+    """Describe a model: who is champion, since when and why, and who was before.
+
+    Parameters
+    ----------
+    changes : sequence of mapping of str to Any
+        The newest changes of champion, the newest first.
+    conf : str
+        Path of the model's file, for the commands.
+    """
+    return markdown("model_note.md.j2", changes=changes, newest=changes[0], conf=conf)
 
 
 def gate_note(result: GateResult) -> str:
