@@ -308,34 +308,44 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
 
 def _strip(past: Sequence[Past]) -> dict[str, Any]:
     """The last batches as marks in a row, with the change of their loss below."""
-    known = [one.change for one in past if one.change is not None]
-    spread = [abs(change) for change in known if math.isfinite(change)]
-    top = max([0.1, *spread])
-    marks: list[dict[str, Any]] = []
-    for place, one in enumerate(past):
-        new = place > 0 and one.version != past[place - 1].version
-        size = None
-        if one.change is not None and math.isfinite(one.change):
-            size = -round(HEIGHT / 2 * one.change / top, 1)
-        marks.append({"one": one, "x": 20 * place, "new": new, "size": size, "loss": _loss(one)})
+    changes = [one.change for one in past if one.change is not None and math.isfinite(one.change)]
+    top = max([0.1, *map(abs, changes)])
+    before = [past[0], *past[:-1]]
+    marks: list[dict[str, Any]] = [
+        {
+            "one": one,
+            "x": 20 * place,
+            "new": one.version != earlier.version,
+            "size": _height(one.change, top),
+            "loss": _loss(one),
+        }
+        for place, (earlier, one) in enumerate(zip(before, past, strict=True))
+    ]
     counts = Counter(one.state for one in past)
-    first, last = (past[0].name[:10], past[-1].name[:10]) if past else ("", "")
     said = ", ".join(f"{one.name[:10]} {STATES[one.state].lower()}" for one in past)
+    promoted = [mark["one"].version for mark in marks if mark["new"]]
     return {
         "marks": marks,
         "width": 20 * SHOWN,
         "counts": [(state, word, counts[state]) for state, word in STATES.items() if counts[state]],
-        "first": first,
-        "last": last,
+        "first": past[0].name[:10],
+        "last": past[-1].name[:10],
         "words": f"The last {len(past)} batches: {said}",
-        "top": top,
-        "has_loss": bool(known),
-        "promoted": next((mark["one"].version for mark in marks if mark["new"]), None),
+        "has_loss": bool(changes),
+        "promoted": promoted[0] if promoted else None,
     }
 
 
+def _height(change: float | None, top: float) -> float | None:
+    """How far a bar goes from the middle, down the page; None: nothing to draw."""
+    if change is None or not math.isfinite(change):
+        return None
+    return -round(HEIGHT / 2 * change / top, 1)
+
+
 def _loss(one: Past) -> str:
-    return "not known" if one.change is None else f"{one.change:+.1%}"
+    known = one.change is not None and math.isfinite(one.change)
+    return f"{one.change:+.1%}" if known else "not known"
 
 
 def _performance(about: About) -> dict[str, Any] | None:
