@@ -31,7 +31,7 @@ from pipeline.config import (
     refused,
     spelled,
 )
-from pipeline.data import sources, tables, validation
+from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels, labelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.monitoring.performance import FALSE_A_YEAR
@@ -184,8 +184,7 @@ def _rows(settings: Settings) -> pd.DataFrame:
         raise DataError(message)
     if data.labels is None:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "captures": settings.captures}
-    return join_labels(rows, sources.read(data.labels, time=None, **roles), data)
+    return join_labels(rows, tables.read_labels(data, captures=settings.captures), data)
 
 
 @dataclass(frozen=True)
