@@ -128,7 +128,7 @@ def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
     }
     sentence = of_batch(result, registry.name)
     name = f"monitor {registry.name} {batch.name}"
-    note(registry, batch.run_id, sentence, name=name, figures=figures)
+    note(registry, batch.run_id, sentence, name=name, figures=figures, page=records.PAGE)
 
 
 @patient

@@ -121,7 +121,7 @@ def _heldout(registry: Registry, number: int) -> dict[str, float]:
 
 def _where(registry: Registry, run_id: str, batch: str) -> dict[str, str]:
     """Where to see more of a batch, and what to type."""
-    lines = [*links(registry, run_id)[:-1], _judged_by(registry, run_id)]
+    lines = [*links(registry, run_id, records.PAGE)[:-1], _judged_by(registry, run_id)]
     shown = dict(line.split(": ", 1) for line in lines if line)
     return {
         **shown,

@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 from flows.judge import judge
 from flows.notes import run_name
 from flows.paging import ended, page_owed
+from flows.reports import redraw
 from flows.retrains import send
 from flows.steps import opened
 from pipeline.config import Settings
@@ -41,6 +42,7 @@ def review(
     if batch is not None and answer is not None:
         answered = record_answer(registry, history, batch, answer, reason)
         history = history.with_batch(answered)
+        redraw(settings, registry, history, answered)
         if answer == "reload":
             history = _read_again(settings, registry, answered)
     questions = _questions(registry, history)

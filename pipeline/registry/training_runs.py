@@ -13,9 +13,10 @@ from mlflow.models import infer_signature
 
 from pipeline.config import Training
 from pipeline.registry import environment
+from pipeline.registry.cards import EVALUATION, draw_card
 from pipeline.registry.champions import changes
 from pipeline.registry.tracking import translated
-from pipeline.registry.versions import EVALUATION, SUBSTITUTE, Registry
+from pipeline.registry.versions import SUBSTITUTE, Registry
 from pipeline.reporting import notes
 from pipeline.training.bundle import sha256_of
 from pipeline.training.fitting import Trained
@@ -77,7 +78,7 @@ def record_training(
                 mlflow.log_artifact(str(lock), "environment")
             version_tags = {**tags, "gate": "pending", "sha256": sha256_of(bundle)}
             number = _register(registry, trained, bundle, version_tags)
-            registry.draw_card(number)
+            draw_card(registry, number, run.info.run_id, version_tags)
             return number
 
 

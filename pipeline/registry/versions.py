@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from pipeline import config
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
+from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
-from pipeline.reporting.model_card import model_card
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
 from pipeline.training.seals import is_sealed, seal
@@ -25,8 +25,6 @@ from pipeline.training.seals import is_sealed, seal
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SUBSTITUTE = "substitute"
 """Tag of a version that stands for a deleted one."""
-EVALUATION, CARD, _GATE = "training.json", "card.html", "gate.json"
-"""Artifacts of a training run: what was found, the card that people read, the gate's decision."""
 _MONITORED = "monitored"
 """Tag of the registered model: when the monitor last ran to its end."""
 _DATA = Path("data") / "bundle"
@@ -246,9 +244,9 @@ class Registry(Tracking):
         gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
             self.client.update_model_version(self.name, str(number), notes.gate_note(decision))
-            self.client.log_dict(version.run_id, asdict(decision), _GATE)
+            self.client.log_dict(version.run_id, asdict(decision), GATE)
             self.log(version.run_id, gains, version.until, 0)
-        self.draw_card(number)
+        draw_card(self, number, version.run_id, version.tags)
         # A version that was champion stays one that can be gone back to.
         gate = "passed" if decision.promoted or version.promoted else "refused"
         promised = [gain.mean for gain in decision.gains if gain.over == CHAMPION]
@@ -257,25 +255,6 @@ class Registry(Tracking):
             expected = f"{decision.expected:.4f}"
             tags = {"promised_gain": f"{promised[0]:.4f}", "expected_gain": expected}
         self.tag(number, {"reason": decision.reason, **tags, "gate": gate})
-
-    def draw_card(self, number: int) -> None:
-        """Draw the card of a version from what its run holds; versions of before have no card."""
-        version = self.version(number)
-        evaluation = self.read(version.run_id, EVALUATION)
-        if evaluation is None:
-            return
-        card = model_card(
-            evaluation,
-            model=self.name,
-            conf=self.conf,
-            number_of=number,
-            tags=version.tags,
-            parameters=self.run_of(version.run_id).data.params,
-            tracking=self.uri,
-            gate=self.read(version.run_id, _GATE),
-        )
-        with translated():
-            self.client.log_text(version.run_id, card, CARD)
 
     def hold(self, number: int, waits_for: str) -> None:
         """Let a version that passed wait for people: for their ``approval`` or ``release``."""

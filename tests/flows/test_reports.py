@@ -6,7 +6,7 @@ import pytest
 
 from flows.steps import opened
 from pipeline.registry import champions, records
-from pipeline.registry.versions import CARD
+from pipeline.registry.cards import CARD
 from pipeline.reporting.wording import STATES
 
 pytestmark = pytest.mark.integration
