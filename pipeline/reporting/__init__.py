@@ -7,6 +7,7 @@ __all__ = [
     "batch_report",
     "delivery",
     "events",
+    "history_page",
     "model_card",
     "notes",
     "outbox",
