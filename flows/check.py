@@ -31,7 +31,7 @@ from pipeline.config import (
     refused,
     spelled,
 )
-from pipeline.data import sources, tables, validation
+from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels, labelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.monitoring.performance import FALSE_A_YEAR
@@ -185,9 +185,7 @@ def _rows(settings: Settings) -> pd.DataFrame:
         raise DataError(message)
     if data.labels is None:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
-    labels = sources.read(data.labels, time=None, captures=settings.captures, **roles)
-    return join_labels(rows, labels, data)
+    return join_labels(rows, tables.read_labels(data, captures=settings.captures), data)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from prefect import get_run_logger
 from flows.steps import check, read
 from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
-from pipeline.data import sources
+from pipeline.data import tables
 from pipeline.data.labels import comparable, labelled, newest_labels
 from pipeline.errors import DataError, RegistryError
 from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
@@ -94,8 +93,7 @@ def _labels(settings: Settings, batches: Sequence[Batch], as_of: pd.Timestamp) -
     """
     data = settings.data
     if data.labels is not None:
-        roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
-        labels = sources.read(data.labels, time=None, captures=settings.captures, **roles)
+        labels = tables.read_labels(data, captures=settings.captures)
         return newest_labels(labels, data, as_of=as_of)
     columns = [data.key, data.time, data.target]
     columns += [data.label_time] if data.label_time else []

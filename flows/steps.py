@@ -17,7 +17,7 @@ from prefect.utilities.annotations import quote
 
 from pipeline.columns import as_time
 from pipeline.config import CaptureSource, Settings, Source
-from pipeline.data import sources, tables, validation
+from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import RedactedRecord, UnavailableError
@@ -86,8 +86,7 @@ def read(
     never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
     if data.labels is None or never_served:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
-    labels = sources.read(data.labels, time=None, captures=captures, **roles)
+    labels = tables.read_labels(data, captures=captures)
     return join_labels(rows, labels, data, as_of=as_of)
 
 

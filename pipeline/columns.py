@@ -31,7 +31,7 @@ _RARE = 0.01
 """Share of rows up to which a second value does not count."""
 _TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -273,9 +273,9 @@ def limits(column: Numeric) -> tuple[float, float]:
     Numbers beyond the range of float32 are never allowed: estimators compute in float32 and
     would see infinity.
     """
-    least = -_LARGEST if column.min is None else column.min
-    most = _LARGEST if column.max is None else column.max
-    return max(least, -_LARGEST), min(most, _LARGEST)
+    least = -LARGEST if column.min is None else column.min
+    most = LARGEST if column.max is None else column.max
+    return max(least, -LARGEST), min(most, LARGEST)
 
 
 def range_rule(column: Numeric) -> str:

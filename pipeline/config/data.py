@@ -3,6 +3,7 @@
 import codecs
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.derivations import Derivation
+from pipeline.config.derivations import MOMENTS, Derivation
 from pipeline.config.fields import Duration, Length, Moment, Section, written
 
 RESERVED = "holdfast-"
@@ -72,6 +73,8 @@ Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
 
+UNITS = ("s", "ms", "us", "ns")
+"""Units of times that are numbers."""
 _CSV_ONLY = ("sep", "decimal", "quotechar", "encoding", "na_values")
 """Options of a file source that Parquet files do not have."""
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
@@ -99,6 +102,27 @@ class FileSource(Section):
     na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
     """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
     times the usual ones, such as NA and null, count as well; in other columns these are labels."""
+    date_format: str | None = None
+    """How times are written that are not ISO 8601: as in `%d/%m/%Y %H:%M`, or `s`, `ms`, `us` or
+    `ns` for numbers, which count from 1970 on. Times without a zone are in UTC."""
+
+    @field_validator("date_format")
+    @classmethod
+    def _written_back(cls, written: str | None) -> str | None:
+        if written is None or written in UNITS:
+            return written
+        moment = datetime(2001, 2, 3, tzinfo=UTC)
+        try:
+            day = datetime.strptime(moment.strftime(written), written).date()  # noqa: DTZ007
+        except ValueError:
+            day = None
+        if day != moment.date():
+            rule = (
+                "must name year, month and day, as in %d/%m/%Y, or be one of "
+                f"{', '.join(UNITS)}. Got {written!r}"
+            )
+            raise ValueError(rule)
+        return written
 
     @field_validator("encoding")
     @classmethod
@@ -229,6 +253,13 @@ class Data(Section):
     def several(self) -> tuple[str, ...]:
         """The classes of a target that has three or more; empty for every other target."""
         return self.classes if self.classes and self.class_count > 2 else ()  # noqa: PLR2004 -- two are 0 and 1
+
+    @property
+    def moments(self) -> set[str]:
+        """Columns that hold times."""
+        derived = (one.columns for one in self.derive.values() if one.function in MOMENTS)
+        named = {self.time} if self.label_time is None else {self.time, self.label_time}
+        return named.union(*derived)
 
     @field_validator("classes")
     @classmethod

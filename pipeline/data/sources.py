@@ -1,6 +1,7 @@
 """Rows from files, databases, a user's function or the served API's captures."""
 
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ def read(
     target: str | None = None,
     columns: Columns | None = None,
     classes: tuple[str, ...] | None = None,
+    moments: Collection[str] = (),
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -44,6 +46,8 @@ def read(
     classes : tuple of str, optional
         The labels of the target, which become their places. Captured labels of two classes are 0
         and 1 already.
+    moments : collection of str
+        Names of further columns that hold times.
     start, end : Timestamp, optional
         The window; None leaves a side open.
     captures : Path, optional
@@ -59,7 +63,7 @@ def read(
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
-    declared = declare(columns or {}, key=key, time=time, target=target)
+    declared = declare(columns or {}, key=key, moments={time, *moments}, target=target)
     partial = False
     match source:
         case FileSource():

@@ -82,7 +82,7 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
         reasons = pd.concat([reasons, _failures(error, data, reasons)])
     refused = reasons.index.unique().sort_values()
     text = reasons.groupby(level=0).agg("; ".join)
-    quarantined = rows.loc[refused].assign(**{REASON: text.reindex(refused)})
+    quarantined = pd.concat([rows.loc[refused], text.reindex(refused).rename(REASON)], axis=1)
     others = rows.drop(columns=[*data.features, data.key, data.time])
     valid = pd.concat([checked, others], axis=1).drop(index=refused)
     counts = {str(reason): int(n) for reason, n in reasons.value_counts().items()}

@@ -13,7 +13,11 @@ from pipeline.errors import DataError
 
 FEWEST: Final = 100
 """Labelled rows that a model can be trained and judged on at least."""
+SHORTEST_HISTORY: Final = pd.Timedelta("12h")
+"""Least time that rows cover which can be cut into batches."""
 _MOSTLY: Final = 0.99
+_TIMED: Final = 0.9
+"""Share of the rows that has a time at least; the others are refused."""
 _FEW: Final = 5
 _MOST_CLASSES: Final = 50
 """Labels of a target beyond which they are names or free text, and each has few rows."""
@@ -65,9 +69,14 @@ class Roles:
     comments: dict[str, str]
 
     @property
+    def moments(self) -> list[str]:
+        """The columns of times."""
+        return [name for name in (self.time, self.label_time) if name]
+
+    @property
     def names(self) -> set[str]:
         """The columns that have a role."""
-        return {name for name in (self.time, self.key, self.label_time) if name}
+        return {*self.moments, *([self.key] if self.key else [])}
 
 
 def require_column(table: Table, name: str, option: str) -> None:
@@ -177,11 +186,18 @@ def find_roles(table: Table, target: str, *, time: str | None, key: str | None) 
     for option, name in (("--time", time), ("--key", key)):
         if name is not None:
             require_column(table, name, option)
+    named = [name for name in (target, time, key) if name is not None]
+    if len(set(named)) < len(named):
+        message = (
+            "--target, --time and --key must name different columns, as rows that share a time "
+            f"would share a key. Got {_some(named)}. Leave --key out for a table without a key."
+        )
+        raise DataError(message)
     comments: dict[str, str] = {}
     if time is not None:
         _require_moments(table, time)
     else:
-        time = _best_time(table, target, comments)
+        time = _best_time(table, {target, key}, comments)
     unique = True
     if key is not None:
         unique = _is_unique_key(table, key, time)
@@ -193,6 +209,13 @@ def find_roles(table: Table, target: str, *, time: str | None, key: str | None) 
 
 def _require_moments(table: Table, name: str) -> None:
     if table.kinds[name] == "moment":
+        if table.frame[name].max() - table.frame[name].min() < SHORTEST_HISTORY:
+            message = (
+                f"--time must name a column of {SHORTEST_HISTORY / pd.Timedelta('1h'):g} hours or "
+                f"more. Got {name!r} from {table.frame[name].min()} to {table.frame[name].max()}. "
+                "Give more history, or leave --time out for a table without times."
+            )
+            raise DataError(message)
         return
     got = table.labels(name).dropna().iloc[:1].tolist()
     message = (
@@ -203,15 +226,16 @@ def _require_moments(table: Table, name: str) -> None:
     raise DataError(message)
 
 
-def _best_time(table: Table, target: str, comments: dict[str, str]) -> str | None:
+def _best_time(table: Table, taken: set[str | None], comments: dict[str, str]) -> str | None:
     """The column that most likely says when a row came: best in the order of the rows."""
     moments = [
         name
         for name, kind in table.kinds.items()
         if kind == "moment"
-        and name != target
-        and table.frame[name].notna().mean() >= _MOSTLY
-        and table.frame[name].nunique() > FEWEST // 10
+        and name not in taken
+        and table.frame[name].notna().mean() >= _TIMED
+        and table.frame[name].nunique() >= FEWEST // 10
+        and table.frame[name].max() - table.frame[name].min() >= SHORTEST_HISTORY
     ]
     if not moments:
         return None
@@ -286,6 +310,8 @@ def _label_time(table: Table, target: str, time: str | None) -> str | None:
         at = table.frame[name]
         later = (at >= table.frame[time])[known & at.notna()]
         named = set(words(name)) & (OUTCOME | set(words(target)))
+        if len({table.formats[one] for one in (time, name) if one in table.formats}) > 1:
+            continue
         if named and len(later) and later.mean() >= _MOSTLY and at[known].notna().mean() >= _MOSTLY:
             return name
     return None

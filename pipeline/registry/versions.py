@@ -209,8 +209,17 @@ class Registry(Tracking):
 
     def _no_champion(self) -> str:
         """Why there is no champion, and what to do."""
-        former = max(self.versions(), key=lambda version: version.place, default=None)
+        versions = self.versions()
+        former = max(versions, key=lambda version: version.place, default=None)
         if former is None or not former.promoted:
+            refused = [version for version in versions if version.closed and version.reason]
+            if refused:
+                newest = max(refused, key=lambda version: version.number)
+                return (
+                    f"Model {self.name!r} has no champion yet. Version {newest.number} was "
+                    f"refused: {newest.reason.rstrip('.')}. Improve the model and train again, or "
+                    "set promotion.first: serve and train again, and it serves and is watched."
+                )
             return (
                 f"Model {self.name!r} has no champion yet. "
                 f"Train a version: `holdfast train {self.conf}`."
