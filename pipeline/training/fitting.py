@@ -6,7 +6,7 @@ which it has not seen; the model that serves is then fitted on all rows.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,6 @@ class Trained:
         Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
-    of_classes : dict of str to float
-        Share, recall and precision of each class, where there are three or more.
     trivial : array of float, shape (n_rows,) or (n_rows, n_classes)
         The baseline's prediction of the held-out rows: the mean target of the older rows, or the
         shares of their classes.
@@ -90,6 +88,8 @@ class Trained:
         Number of rows that `model` was fitted on.
     loss : str
         The metric by which models are compared.
+    of_classes : dict of str to float
+        Share, recall and precision of each class, where there are three or more.
     """
 
     model: Model
@@ -97,12 +97,12 @@ class Trained:
     heldout: pd.DataFrame
     metrics: dict[str, float]
     baseline: dict[str, float]
-    of_classes: dict[str, float]
     trivial: Predictions
     curve: Curve
     importance: dict[str, float]
     fitted_rows: int
     loss: str
+    of_classes: dict[str, float] = field(default_factory=dict)
 
 
 def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:

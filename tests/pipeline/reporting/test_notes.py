@@ -1,6 +1,7 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -110,7 +111,7 @@ def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, 
         heldout=rows.head(50),
         metrics={"log_loss": 0.51},
         baseline={"log_loss": 0.69},
-        trivial=0.5,
+        trivial=np.full(50, 0.5),
         curve=Curve("rows fitted", [1], [0.5], [0.6]),
         importance={"age": 0.2, "plan": 0.1},
         fitted_rows=1_234,
@@ -131,7 +132,7 @@ def test_the_importance_of_columns_of_any_number_and_name_is_drawn(model, rows):
         model=model,
         judged=model,
         heldout=rows.head(50),
-        trivial=0.5,
+        trivial=np.full(50, 0.5),
         metrics={"log_loss": 0.51},
         baseline={"log_loss": 0.69},
         fitted_rows=1,
