@@ -77,8 +77,6 @@ class Trained:
         Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
-    of_classes : dict of str to float
-        Share, recall and precision of each class, where there are three or more.
     trivial : array of float, shape (n_rows,) or (n_rows, n_classes)
         The baseline's prediction of the held-out rows: the mean target of the older rows, or the
         shares of their classes.
@@ -92,6 +90,8 @@ class Trained:
         The metric by which models are compared.
     importance_ends : dict of str to tuple of two floats
         Ends of the 95% interval of each column's importance.
+    of_classes : dict of str to float
+        Share, recall and precision of each class, where there are three or more.
     """
 
     model: Model
@@ -99,13 +99,13 @@ class Trained:
     heldout: pd.DataFrame
     metrics: dict[str, float]
     baseline: dict[str, float]
-    of_classes: dict[str, float]
     trivial: Predictions
     curve: Curve
     importance: dict[str, float]
     fitted_rows: int
     loss: str
     importance_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    of_classes: dict[str, float] = field(default_factory=dict)
 
 
 def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:
