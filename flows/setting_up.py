@@ -186,6 +186,26 @@ def restore(conf: str, file: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def forget(conf: str, /, *, key: str, reason: str, output: Output = PLAIN) -> None:
+    """Remove the rows of a person from all that is kept of a model, and list what stays.
+
+    Captures, refused requests, quarantine, stored predictions, and held-out, golden and sampled
+    rows of every version lose them; versions stay servable. The request is recorded with its
+    reason, without the key. A run that was cut off is finished by the next.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    key
+        The person's key, a value of data.key.
+    reason
+        Why, for the record; do not name the person.
+    """
+    run("forget", conf, output, key=key, reason=reason)
+
+
+@app.command(group=SETUP)
 def watch(conf: str, /, *more: str, once: bool = False) -> None:
     """Watch models from outside of their runs; `holdfast up` does it for its models.
 

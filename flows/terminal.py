@@ -213,6 +213,16 @@ def show_deployments(deployed: list[Result]) -> None:
     _say("The others run when asked: prefect deployment run <flow>/<model> --watch")
 
 
+def show_forgotten(result: Result, settings: Settings) -> None:
+    """Show what was removed of a person, and what is left, with what to do about it."""
+    counts = ", ".join(f"{n:,} {what}" for what, n in result["removed"].items())
+    _say(f"Removed from what is kept of {settings.name}: {counts or 'nothing is left to remove'}.")
+    _say(f"Recorded as request {result['request']}, asked for {result['asked']}.")
+    _say("Not removed:")
+    for item in result["left"]:
+        _say(f"- {item['what']}\n  {item['do']}")
+
+
 SHOW: Final[dict[str, Callable[..., None]]] = {
     "backup": show_backup,
     "check": show_check,
@@ -220,6 +230,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "digest": show_digest,
     "doctor": show_doctor,
     "export": show_export,
+    "forget": show_forgotten,
     "monitor": show_batch,
     "page": show_pages,
     "register": show_version,

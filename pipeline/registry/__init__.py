@@ -6,8 +6,10 @@ Decides how results are stored and which version is champion. Only this room imp
 __all__ = [
     "champions",
     "environment",
+    "forgetting",
     "health",
     "history",
+    "recent",
     "records",
     "stores",
     "training_runs",
