@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.harness.command import Figures, Result, at_most, options, run
+from benchmarks.harness.command import Figures, Result, at_most, options, run_parts
 from benchmarks.harness.filled import add_batches, add_models, differing
 from benchmarks.harness.processes import last_json, output, own_prefect
 
@@ -32,7 +32,8 @@ MORE: Final = 1.3
 
 
 def main() -> int:
-    return run(options("growth", __doc__, quick="2,000 batches, no models, no replay"), measure)
+    parser = options("growth", __doc__, quick="2,000 batches, 10 models, a replay of 8 and 16")
+    return run_parts(parser, PARTS)
 
 
 def rows(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
@@ -57,49 +58,57 @@ def rows(start: pd.Timestamp | None, end: pd.Timestamp | None) -> pd.DataFrame:
     return found[inside].reset_index(drop=True)
 
 
-def measure(seed: int, *, quick: bool) -> Result:
+def batches(seed: int, *, quick: bool) -> Result:
+    """A run after 100 batches, and after 10,000."""
     many = 2_000 if quick else MANY
+    figures: Figures = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        conf = _begun(folder, seed)
-        figures: Figures = {"batches": {}, "models": {}, "replay": {}}
+        conf = _begun(Path(name), seed, SETTLED)
         recorded = SETTLED
-        for batches in (FEW, many):
-            add_batches(conf, batches - recorded, LENGTH)
-            figures["batches"][batches] = _monitored(conf, folder)
-            recorded = batches + SETTLED + MEASURED
-        figures["differs_from_a_real_record"] = differing(conf)
-        goals = [
-            _within("CPU", "cpu", figures["batches"], few=FEW, many=many),
-            _within("searches", "searches", figures["batches"], few=FEW, many=many, limit=1.0),
-            at_most(
-                "tags and metrics in which a copy differs from a real record",
-                len(figures["differs_from_a_real_record"]),
-                0,
-            ),
-        ]
-    if quick:
-        return figures, goals
-    for models in (1, 10, 100):
-        with tempfile.TemporaryDirectory() as name:
-            conf = _begun(Path(name), seed)
-            add_batches(conf, FEW, LENGTH)
-            add_models(conf, models - 1)
-            figures["models"][models] = _monitored(conf, Path(name))
-    for batches in (50, 200):
-        with tempfile.TemporaryDirectory() as name:
-            conf = _begun(Path(name), seed)
-            found = _worker("replayed", conf, Path(name), batches)
-            figures["replay"][batches] = found | {"cpu_a_batch": found["cpu"] / batches}
+        for count in (FEW, many):
+            add_batches(conf, count - recorded, LENGTH)
+            figures[str(count)] = _monitored(conf, SETTLED)
+            recorded = count + SETTLED + MEASURED
+        figures["differs from a real record"] = differing(conf)
+    copied = "tags and metrics in which a copy differs from a real record"
     return figures, [
-        *goals,
-        _within("CPU of a run", "cpu", figures["models"], few=1, many=100),
-        _within("searches", "searches", figures["models"], few=1, many=100, limit=1.0),
-        _within("CPU of a batch", "cpu_a_batch", figures["replay"], few=50, many=200),
+        *_within("batches", figures, few=FEW, many=many),
+        at_most(copied, len(figures["differs from a real record"]), 0),
     ]
 
 
-def _begun(folder: Path, seed: int) -> Path:
+def models(seed: int, *, quick: bool) -> Result:
+    """A run of one of 1, 10 and 100 models in a store, each with 100 batches."""
+    figures: Figures = {}
+    counts = (1, 10) if quick else (1, 10, 100)
+    with tempfile.TemporaryDirectory() as name:
+        conf = _begun(Path(name), seed, SETTLED)
+        add_batches(conf, FEW - SETTLED, LENGTH)
+        _monitored(conf, SETTLED)
+        there = 1
+        for count in counts:
+            add_models(conf, range(there, count))
+            figures[str(count)] = _monitored(conf, 1)
+            there = count
+    return figures, _within("models", figures, few=1, many=counts[-1])
+
+
+def replays(seed: int, *, quick: bool) -> Result:
+    """A batch of a replay of 50 batches, and of one of 200."""
+    figures: Figures = {}
+    few, many = (8, 16) if quick else (50, 200)
+    for count in (few, many):
+        with tempfile.TemporaryDirectory() as name:
+            conf = _begun(Path(name), seed, 1)
+            found = _worker("replayed", conf, count)
+            figures[str(count)] = found | {"cpu": found["cpu"] / count}
+    return figures, _within("batches replayed, by batch", figures, few=few, many=many)[:1]
+
+
+PARTS: Final = (batches, models, replays)
+
+
+def _begun(folder: Path, seed: int, judged: int) -> Path:
     """Conf of a model with a champion and some judged batches."""
     conf = folder / "grown.yaml"
     number = {"type": "numeric"}
@@ -124,30 +133,32 @@ def _begun(folder: Path, seed: int) -> Path:
         "tracking": {"folder": str(folder / "state")},
     }
     conf.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    _worker("monitored", conf, folder, SETTLED)
+    _worker("monitored", conf, judged)
     return conf
 
 
-def _monitored(conf: Path, folder: Path) -> dict[str, Any]:
-    """CPU and searches of monitor runs, once labels are settled."""
-    found = _worker("monitored", conf, folder, SETTLED + MEASURED)["runs"][-MEASURED:]
+def _monitored(conf: Path, before: int) -> dict[str, Any]:
+    """CPU and searches of monitor runs, after some that are not counted."""
+    found = _worker("monitored", conf, before + MEASURED)["runs"][-MEASURED:]
     return {
         "cpu": median(one["cpu"] for one in found),
         "searches": max(one["searches"] for one in found),
     }
 
 
-def _worker(what: str, conf: Path, folder: Path, batches: int) -> dict[str, Any]:
-    command = (sys.executable, "-m", "benchmarks.harness.counted", what, str(conf), str(batches))
-    found: dict[str, Any] = last_json(output(*command, **own_prefect(folder), OMP_NUM_THREADS="1"))
+def _worker(what: str, conf: Path, count: int) -> dict[str, Any]:
+    command = (sys.executable, "-m", "benchmarks.harness.counted", what, str(conf), str(count))
+    found: dict[str, Any] = last_json(output(*command, **own_prefect(conf.parent)))
     return found
 
 
-def _within(
-    what: str, key: str, found: dict[int, Any], *, few: int, many: int, limit: float = MORE
-) -> dict[str, Any]:
-    ratio = round(found[many][key] / found[few][key], 2)
-    return at_most(f"{what} with {many:,}, in multiples of that with {few}", ratio, limit)
+def _within(what: str, found: Figures, *, few: int, many: int) -> list[dict[str, Any]]:
+    goals = []
+    for key, limit in (("cpu", MORE), ("searches", 1.0)):
+        ratio = round(found[str(many)][key] / found[str(few)][key], 2)
+        of = f"{key} with {many:,} {what}, in multiples of that with {few}"
+        goals.append(at_most(of, ratio, limit))
+    return goals
 
 
 if __name__ == "__main__":

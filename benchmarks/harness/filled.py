@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import uuid
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -110,12 +111,12 @@ def differing(conf: Path) -> list[str]:
     return sorted(sides[0] ^ sides[1])
 
 
-def add_models(conf: Path, count: int) -> None:
+def add_models(conf: Path, numbers: Iterable[int]) -> None:
     """Add models to a store, each with all runs, versions and tags of the model."""
     registry = _registry(conf)
     with closing(sqlite3.connect(registry.folder / "mlflow.db")) as store, store:
         store.row_factory = sqlite3.Row
-        for number in range(count):
+        for number in numbers:
             _add_model(store, registry.name, f"model{number:03d}")
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "forgetting",
     "health",
     "history",
+    "pruning",
     "recent",
     "records",
     "stores",
