@@ -61,7 +61,7 @@ def _write(path: Path, text: str) -> None:
 
 def _summary(draft: drafts.Draft, path: Path) -> dict[str, Any]:
     source, conf = draft.source, shlex.quote(str(path))
-    options = {"sep", "decimal", "encoding", "na_values"}
+    options = {"sep", "decimal", "encoding", "na_values", "date_format"}
     read = source.model_dump(mode="json", include=options, exclude_defaults=True)
     commands = [f"holdfast {verb} {conf}" for verb in ("train", "monitor", "serve")]
     return {
@@ -69,11 +69,12 @@ def _summary(draft: drafts.Draft, path: Path) -> dict[str, Any]:
         "task": draft.target.task,
         "rows": draft.rows,
         "columns": draft.columns,
-        "csv": read if isinstance(source, FileSource) else {},
+        "options": read if isinstance(source, FileSource) else {},
         "target": draft.target.name,
         "time": draft.roles.time,
         "sorted_by": draft.sorted_by,
         "key": draft.roles.key,
+        "key_unique": draft.roles.key_unique,
         "features": [one.name for one in draft.kept],
         "left_out": {one.name: one.why for one in draft.left_out},
         "batch": spelled(draft.plan.batch),

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from prefect import get_run_logger
 from flows.steps import check, read
 from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
-from pipeline.data import sources
+from pipeline.data import tables
 from pipeline.data.labels import comparable, labelled, newest_labels
 from pipeline.errors import DataError, RegistryError
 from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
@@ -22,8 +21,16 @@ from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.recent import read_recent
 from pipeline.registry.versions import Registry, Version
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS, ROW_LOSS
-from pipeline.training.metrics import compute_metrics, losses
+from pipeline.training.metrics import class_metrics, compute_metrics, losses
+from pipeline.training.predictions import (
+    HALVED,
+    PREDICTION,
+    PREVIOUS,
+    ROW_LOSS,
+    as_cells,
+    in_columns,
+    of_cells,
+)
 
 
 def settle(
@@ -103,8 +110,7 @@ def _labels(settings: Settings, batches: Sequence[Batch], as_of: pd.Timestamp) -
     """
     data = settings.data
     if data.labels is not None:
-        roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
-        labels = sources.read(data.labels, time=None, captures=settings.captures, **roles)
+        labels = tables.read_labels(data, captures=settings.captures)
         return newest_labels(labels, data, as_of=as_of)
     columns = [data.key, data.time, data.target]
     columns += [data.label_time] if data.label_time else []
@@ -124,7 +130,7 @@ def _with_labels(rows: pd.DataFrame, labels: pd.DataFrame, settings: Settings) -
     keys = rows.assign(**{data.key: comparable(rows[data.key])})[list(labels.index.names)]
     wanted = pd.MultiIndex.from_frame(keys) if keys.shape[1] > 1 else pd.Index(keys[data.key])
     found = labels.reindex(wanted).set_axis(rows.index)
-    target, _ = as_target(found[data.target], settings.task)
+    target, _ = as_target(found[data.target], settings.task, data.class_count)
     return pd.concat([rows, found.assign(**{data.target: target})], axis=1)
 
 
@@ -158,9 +164,17 @@ def _settled(
     # A chart has one point for each batch, unless its labels are corrected afterwards.
     complete = batch.end + settings.data.label_delay <= as_of
     step = step_of(settings, registry, batch.start) if complete else None
+    own = _of_classes(settings, rows, as_of)
     return history.with_batch(
-        records.record_performance(registry, batch, judged, as_of=as_of, step=step)
+        records.record_performance(registry, batch, judged, as_of=as_of, step=step, of_classes=own)
     )
+
+
+def _of_classes(settings: Settings, rows: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, float]:
+    """Share, recall and precision of each class, where there are three or more."""
+    known = labelled(rows, settings.data, as_of=as_of)
+    target = known[settings.data.target].to_numpy(dtype=np.float64)
+    return class_metrics(target, of_cells(known[PREDICTION]), settings.data.several)
 
 
 def _text(performance: Performance) -> str:
@@ -178,7 +192,7 @@ def _predicted(settings: Settings, registry: Registry, batch: Batch) -> pd.DataF
     rows = read(settings, live_source(settings), batch.start, batch.end)
     valid = check(settings, rows, rows_name(batch.name, batch.reading)).valid
     model = registry.bundle(batch.version).model
-    return valid[[data.key, data.time]].assign(**{PREDICTION: model.predict(valid)})
+    return valid[[data.key, data.time]].assign(**{PREDICTION: as_cells(model.predict(valid))})
 
 
 def _label_faults(
@@ -198,8 +212,9 @@ def _label_faults(
     found = target_faults(
         bundle.targets,
         known[data.target],
-        known[HALVED].to_numpy(),
+        in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
+        classes=bundle.model.classes,
     )
     return {c.name: c.sentence for c in found if c.name not in accepted}
 
@@ -239,11 +254,10 @@ def performance_of(
         return None
     target = known[data.target].to_numpy(dtype=np.float64)
     baseline, column = _baseline(settings, registry, number, known)
-    lost = losses(settings.loss, target, known[column].to_numpy(dtype=np.float64))
-    predicted = known[PREDICTION].to_numpy(dtype=np.float64)
-    metrics = compute_metrics(settings.task, target, predicted)
+    lost = losses(settings.loss, target, of_cells(known[column]))
+    metrics = compute_metrics(settings.task, target, of_cells(known[PREDICTION]))
     if PREVIOUS in known:
-        rival = losses(settings.loss, target, known[PREVIOUS].to_numpy(dtype=np.float64))
+        rival = losses(settings.loss, target, of_cells(known[PREVIOUS]))
         metrics[RIVAL_LOSS] = float(rival.mean())
     return realised(
         batch=name,

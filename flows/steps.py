@@ -17,7 +17,7 @@ from prefect.utilities.annotations import quote
 
 from pipeline.columns import as_time
 from pipeline.config import CaptureSource, Settings, Source
-from pipeline.data import sources, tables, validation
+from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.errors import RedactedRecord, UnavailableError
@@ -86,8 +86,7 @@ def read(
     never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
     if data.labels is None or never_served:
         return rows
-    roles: Any = {"key": data.key, "target": data.target, "classes": data.classes}
-    labels = sources.read(data.labels, time=None, captures=captures, **roles)
+    labels = tables.read_labels(data, captures=captures)
     return join_labels(rows, labels, data, as_of=as_of)
 
 
@@ -139,7 +138,7 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
             table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
             description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
         )
-    checked = validation.with_labels(validated, settings.data.target, settings.task)
+    checked = validation.with_labels(validated, settings.data, settings.task)
     if checked.labels is not None:
         strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
         get_run_logger().warning(

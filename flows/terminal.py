@@ -150,16 +150,17 @@ def show_pages(result: Result, settings: Settings) -> None:
 
 def show_init(result: Result) -> None:
     """Show what was written for a table, what was left out of it, and what to type next."""
-    read = ", ".join(f"{name} {value!r}" for name, value in result["csv"].items())
+    read = ", ".join(f"{name} {value!r}" for name, value in result["options"].items())
     _say(
         f"Wrote {result['conf']}: {result['task']} of {result['target']}, from "
         f"{_count(result['rows'], 'row')} and {_count(result['columns'], 'column')}."
-        f"{f' CSV with {read}.' if read else ''}"
+        f"{f' Read with {read}.' if read else ''}"
     )
     looks = f"in a random order, as the table looks sorted by {result['sorted_by']}"
+    again = "" if result["key_unique"] else ", which repeats at other times"
     evenly = f"none, rows come evenly, {looks if result['sorted_by'] else 'in their order'}"
     _say(
-        f"Time: {result['time'] or evenly}. Key: {result['key'] or 'none'}. "
+        f"Time: {result['time'] or evenly}. Key: {result['key'] or 'none'}{again}. "
         f"Batches of {result['batch']}, {_count(len(result['features']), 'feature')}, "
         f"{len(result['left_out'])} left out{':' if result['left_out'] else '.'}"
     )

@@ -31,7 +31,7 @@ _RARE = 0.01
 """Share of rows up to which a second value does not count."""
 _TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -104,10 +104,11 @@ def as_number(values: pd.Series) -> pd.Series:
     return numbers
 
 
-def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
+def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series, pd.Series]:
     """Convert labels to numbers, and find the values that are not labels.
 
-    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these.
+    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these,
+    or the places of more `classes`.
     Labels of a regression are finite numbers; a length of time becomes seconds.
 
     Returns
@@ -127,7 +128,7 @@ def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
     if values.dtype.kind in ("M" if task == "regression" else "mM"):
         right = pd.Series(data=False, index=values.index)
     elif task == "classification":
-        right = numbers.isin([0, 1])
+        right = numbers.isin(range(classes))
     else:
         dates = values.map(lambda value: isinstance(value, dt.date)).astype(bool)
         right = np.isfinite(numbers) & ~dates
@@ -272,9 +273,9 @@ def limits(column: Numeric) -> tuple[float, float]:
     Numbers beyond the range of float32 are never allowed: estimators compute in float32 and
     would see infinity.
     """
-    least = -_LARGEST if column.min is None else column.min
-    most = _LARGEST if column.max is None else column.max
-    return max(least, -_LARGEST), min(most, _LARGEST)
+    least = -LARGEST if column.min is None else column.min
+    most = LARGEST if column.max is None else column.max
+    return max(least, -LARGEST), min(most, LARGEST)
 
 
 def range_rule(column: Numeric) -> str:

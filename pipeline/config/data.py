@@ -1,7 +1,9 @@
 """The section `data`: where rows come from, and what each column holds."""
 
 import codecs
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -14,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.derivations import Derivation
+from pipeline.config.derivations import MOMENTS, Derivation
 from pipeline.config.fields import Duration, Length, Moment, Section, written
 
 RESERVED = "holdfast-"
@@ -71,6 +73,8 @@ Column = Annotated[Numeric | Categorical, Field(discriminator="type")]
 Columns = dict[str, Column]
 
 
+UNITS = ("s", "ms", "us", "ns")
+"""Units of times that are numbers."""
 _CSV_ONLY = ("sep", "decimal", "quotechar", "encoding", "na_values")
 """Options of a file source that Parquet files do not have."""
 Sign = Annotated[str, Field(min_length=1, max_length=1)]
@@ -98,6 +102,27 @@ class FileSource(Section):
     na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
     """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
     times the usual ones, such as NA and null, count as well; in other columns these are labels."""
+    date_format: str | None = None
+    """How times are written that are not ISO 8601: as in `%d/%m/%Y %H:%M`, or `s`, `ms`, `us` or
+    `ns` for numbers, which count from 1970 on. Times without a zone are in UTC."""
+
+    @field_validator("date_format")
+    @classmethod
+    def _written_back(cls, written: str | None) -> str | None:
+        if written is None or written in UNITS:
+            return written
+        moment = datetime(2001, 2, 3, tzinfo=UTC)
+        try:
+            day = datetime.strptime(moment.strftime(written), written).date()  # noqa: DTZ007
+        except ValueError:
+            day = None
+        if day != moment.date():
+            rule = (
+                "must name year, month and day, as in %d/%m/%Y, or be one of "
+                f"{', '.join(UNITS)}. Got {written!r}"
+            )
+            raise ValueError(rule)
+        return written
 
     @field_validator("encoding")
     @classmethod
@@ -196,10 +221,11 @@ class Data(Section):
     arrival: Arrival | None = None
     """When the rows of a table without a time count as having come."""
     target: str
-    """Column to predict: 0 or 1 for classification, a number for regression."""
-    classes: tuple[Label, Label] | None = None
-    """The two labels of the target where these are not 0 and 1, such as `["no", "yes"]`: the first
-    counts as 0, and the chance of the second is predicted."""
+    """Column to predict: 0 or 1 or one of `classes` for classification, a number for regression."""
+    classes: tuple[Label, ...] | None = Field(default=None, min_length=2)
+    """The labels of the target where these are not 0 and 1; numbers are written as text. Of two,
+    such as `["no", "yes"]`, the first counts as 0, and the chance of the second is predicted. Of
+    three or more, the chance of each is predicted."""
     label_delay: Duration = written("0D")
     """How long after its time the label of a row is known, where `label_time` does not say it."""
     label_time: str | None = None
@@ -218,11 +244,29 @@ class Data(Section):
         """Columns that together identify a row."""
         return [self.key] if self.key_unique else [self.key, self.time]
 
+    @property
+    def moments(self) -> set[str]:
+        """Columns that hold times."""
+        derived = (one.columns for one in self.derive.values() if one.function in MOMENTS)
+        named = {self.time} if self.label_time is None else {self.time, self.label_time}
+        return named.union(*derived)
+
+    @property
+    def class_count(self) -> int:
+        """How many classes the target of a classification has."""
+        return 2 if self.classes is None else len(self.classes)
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The classes of a target that has three or more; empty for every other target."""
+        return self.classes if self.classes and self.class_count > 2 else ()  # noqa: PLR2004 -- two are 0 and 1
+
     @field_validator("classes")
     @classmethod
-    def _two(cls, classes: tuple[str, str] | None) -> tuple[str, str] | None:
-        if classes is not None and classes[0] == classes[1]:
-            rule = f"must be two different labels. Got {classes[0]!r} twice"
+    def _different(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [repr(label) for label, n in Counter(classes or ()).items() if n > 1]
+        if twice:
+            rule = f"must be different labels. Got {', '.join(twice)} more than once"
             raise ValueError(rule)
         return classes
 

@@ -34,7 +34,7 @@ def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.Data
         "keep_default_na": False,
     }
     names = _names(file, options)
-    guessed = declared.numbers | {declared.time}
+    guessed = declared.numbers | declared.moments
     nulls = {name: ["", *source.na_values, *(_NULLS if name in guessed else ())] for name in names}
     kinds = {name: "str" for name in names if name not in declared.numbers}
     with warnings.catch_warnings():

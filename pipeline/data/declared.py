@@ -1,11 +1,12 @@
 """The types that the contract gives to the columns of a source, so that no reader guesses them."""
 
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from pipeline.columns import as_text
-from pipeline.config import Categorical, Columns, Numeric
+from pipeline.columns import as_number, as_target, as_text
+from pipeline.config import UNITS, Categorical, Columns, Numeric
 
 
 class Declared(NamedTuple):
@@ -17,23 +18,26 @@ class Declared(NamedTuple):
         The key and the labels of categorical columns.
     numbers : frozenset of str
         Numeric columns and the target.
-    time : str or None
-        The time column.
+    moments : frozenset of str
+        Columns that hold times.
     """
 
     texts: frozenset[str]
     numbers: frozenset[str]
-    time: str | None
+    moments: frozenset[str]
 
 
-def declare(columns: Columns, *, key: str | None, time: str | None, target: str | None) -> Declared:
-    """Gather which columns of a source hold text and which hold numbers."""
+def declare(
+    columns: Columns, *, key: str | None, moments: Collection[str | None], target: str | None
+) -> Declared:
+    """Gather which columns of a source hold text, which hold numbers and which hold times."""
     labels = {name for name, column in columns.items() if isinstance(column, Categorical)}
     numbers = {name for name, column in columns.items() if isinstance(column, Numeric)}
+    times = {name for name in moments if name is not None}
     return Declared(
-        texts=frozenset({*labels, key} - {None}),  # type: ignore[arg-type]
-        numbers=frozenset({*numbers, target} - {None}),  # type: ignore[arg-type]
-        time=time,
+        texts=frozenset({*labels, key} - {None} - times),  # type: ignore[arg-type]
+        numbers=frozenset({*numbers, target} - {None} - times),  # type: ignore[arg-type]
+        moments=frozenset(times),
     )
 
 
@@ -41,6 +45,38 @@ def with_texts(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
     """Convert the columns that hold text to text, before rows of several sources are mixed."""
     names = [name for name in frame.columns if name in declared.texts]
     return frame.assign(**{name: as_text(frame[name]) for name in names})
+
+
+def with_moments(frame: pd.DataFrame, written: str, declared: Declared) -> pd.DataFrame:
+    """Read the times of a frame that are written as `FileSource.date_format` says.
+
+    Whatever is written otherwise stays as it is: validation reads ISO 8601, and refuses the rest.
+    """
+    names = [name for name in frame.columns if name in declared.moments]
+    return frame.assign(**{name: as_moments(frame[name], written) for name in names})
+
+
+def as_moments(values: pd.Series, written: str) -> pd.Series:
+    """Convert each value that is written so to a time in UTC, and keep every other as it is.
+
+    Parameters
+    ----------
+    values : Series
+        Texts, or numbers.
+    written : str
+        A format as of `strptime`, or ``s``, ``ms``, ``us`` or ``ns`` since 1970.
+    """
+    if values.dtype.kind == "M":
+        return values
+    times: pd.Series
+    if written in UNITS:
+        unit: Any = written
+        numbers = pd.to_numeric(values, errors="coerce")
+        times = pd.to_datetime(numbers, unit=unit, errors="coerce", utc=True)
+    else:
+        times = pd.to_datetime(as_text(values), format=written, errors="coerce", utc=True)
+    unread = times.isna() & values.notna()
+    return times.astype(object).where(~unread, values) if unread.any() else times
 
 
 def as_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
@@ -62,10 +98,24 @@ def as_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
     return numbers if not unread.any() else numbers.astype(object).where(~unread, values)
 
 
-def as_classes(values: pd.Series, classes: tuple[str, str]) -> pd.Series:
-    """Write the labels of two classes as 0 and 1, and keep every other value as it came."""
-    places = as_text(values).map({label: place for place, label in enumerate(classes)})
+def as_classes(values: pd.Series, classes: Sequence[str]) -> pd.Series:
+    """Write the labels of classes as their places, and keep every other value as it came.
+
+    A stray value that reads as a place is put in quotes, or it would count as a class.
+    """
+    texts = as_text(values)
+    places = texts.map(_places(classes))
     strays = places.isna() & values.notna()
-    return (
-        places.astype(object).where(~strays, values) if strays.any() else places.astype("float64")
-    )
+    if not strays.any():
+        return places.astype("float64")
+    _, odd = as_target(values, "classification", len(classes))
+    kept = values.astype(object).where(odd, texts.map(repr))
+    return places.astype(object).where(~strays, kept)
+
+
+def _places(classes: Sequence[str]) -> dict[str, int]:
+    """Places of classes by their labels; a label such as 01 is also known as the number 1."""
+    labels = pd.Series(classes, dtype="str")
+    plain = as_text(as_number(labels)).fillna(labels)
+    plain = plain.where(~plain.duplicated(keep=False), labels)
+    return {text: place for given in (plain, labels) for place, text in enumerate(given)}

@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
-from pipeline.data.declared import Declared, as_numbers, with_texts
+from pipeline.data.declared import Declared, as_numbers, with_moments, with_texts
 from pipeline.errors import DataError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
@@ -105,11 +105,11 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
     except (ImportError, OSError, ValueError) as error:
         message = (
             f"File source {path!r} cannot be reached ({first_line(error)}). "
-            "Correct data.*.path, or install what its protocol needs."
+            "Correct its path, or install what its protocol needs."
         )
         raise DataError(message) from error
     if not found:
-        message = f"No file matches the file source {path!r}. Correct data.*.path."
+        message = f"No file matches the file source {path!r}. Correct its path."
         raise DataError(message)
     fixed = _parts(pattern) if exact else list(takewhile(_is_fixed, _parts(pattern)))
     return filesystem, [(name, _keys(_parts(name)[len(fixed) :])) for name in found]
@@ -168,7 +168,10 @@ def _read(
             "Write it again, or correct the options of the file source."
         )
         raise DataError(message) from error
-    return with_texts(_with_keys(frame, keys, declared), declared), total
+    frame = with_texts(_with_keys(frame, keys, declared), declared)
+    if source.date_format is not None:
+        frame = with_moments(frame, source.date_format, declared)
+    return frame, total
 
 
 def _with_keys(

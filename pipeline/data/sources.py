@@ -1,6 +1,7 @@
 """Rows from files, databases, a user's function or the served API's captures."""
 
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,8 @@ def read(
     key: str | None = None,
     target: str | None = None,
     columns: Columns | None = None,
-    classes: tuple[str, str] | None = None,
+    classes: tuple[str, ...] | None = None,
+    moments: Collection[str] = (),
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
@@ -42,7 +44,10 @@ def read(
     columns : dict of str to Column, optional
         The declared columns: categorical ones are read as text and numeric ones as numbers.
     classes : tuple of str, optional
-        The labels of the target that count as 0 and 1. Captured labels are 0 and 1 already.
+        The labels of the target, which become their places. Captured labels of two classes are 0
+        and 1 already.
+    moments : collection of str
+        Names of further columns that hold times.
     start, end : Timestamp, optional
         The window; None leaves a side open.
     captures : Path, optional
@@ -58,7 +63,7 @@ def read(
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
-    declared = declare(columns or {}, key=key, time=time, target=target)
+    declared = declare(columns or {}, key=key, moments={time, *moments}, target=target)
     partial = False
     match source:
         case FileSource():
@@ -71,10 +76,8 @@ def read(
             frame = _captured(captures, window)
             labels = {"key": key, "target": target}
             frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
-    ours = not isinstance(source, CaptureSource)
-    if classes and ours and target is not None and target in frame:
-        require(frame, [])
-        frame = frame.assign(**{target: as_classes(frame[target], classes)})
+    if classes and target is not None and target in frame:
+        frame = _with_places(frame, source, target, classes)
     if time is None:
         return frame
     if time not in frame.columns:
@@ -89,6 +92,16 @@ def read(
     if not partial:
         _require_dates(frame[time], times)
     return _inside(frame.assign(**_readable(frame, time, times)), times, window)
+
+
+def _with_places(
+    frame: pd.DataFrame, source: Source, target: str, classes: tuple[str, ...]
+) -> pd.DataFrame:
+    """Write the labels of a target as places; captured labels of two classes are 0 and 1."""
+    if isinstance(source, CaptureSource) and len(classes) == 2:  # noqa: PLR2004 -- two are 0 and 1
+        return frame
+    require(frame, [])
+    return frame.assign(**{target: as_classes(frame[target], classes)})
 
 
 def _require_dates(column: pd.Series, times: pd.Series) -> None:

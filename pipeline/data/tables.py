@@ -56,6 +56,7 @@ def read(
         target=data.target,
         columns=_declared(data),
         classes=data.classes,
+        moments=data.moments,
         start=None if numbered else start,
         end=None if numbered else end,
         captures=captures,
@@ -71,6 +72,26 @@ def read(
     if data.key == OWN_KEY and OWN_KEY not in rows:
         rows = rows.assign(**{OWN_KEY: _content(rows, data)})
     return rows
+
+
+def read_labels(data: Data, *, captures: Path) -> pd.DataFrame:
+    """Read the labels of `data.labels`: keys, targets and, if it is named, `data.label_time`.
+
+    Raises
+    ------
+    PipelineError
+        As `sources.read`.
+    """
+    assert data.labels is not None  # noqa: S101 -- for mypy: the caller asked
+    return sources.read(
+        data.labels,
+        time=None,
+        key=data.key,
+        target=data.target,
+        classes=data.classes,
+        moments=data.moments,
+        captures=captures,
+    )
 
 
 def _declared(data: Data) -> Columns:
@@ -139,7 +160,8 @@ def _arrived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:
     times = first.as_unit("us") + pd.to_timedelta(turns * arrival.every.to_timedelta64())
     places = pd.Series(range(len(rows))).astype("str")
     own = {OWN_KEY: places if ours else "live-" + places} if data.key == OWN_KEY else {}
-    rows = rows.assign(**own, **{OWN_TIME: times.as_unit("us")})
+    added = pd.DataFrame({**own, OWN_TIME: times.as_unit("us")}, index=rows.index)
+    rows = pd.concat([rows, added], axis=1)  # where hundreds are text, pandas warns of `assign`
     return rows.sort_values(OWN_TIME, ignore_index=True)
 
 

@@ -1,27 +1,34 @@
 """The draft of a configuration: every choice with what it was made from."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Arrival, Categorical, Data, FileSource, Numeric, Source, spelled
+from pipeline.columns import as_time
+from pipeline.config import (
+    RESERVED,
+    Arrival,
+    Categorical,
+    Data,
+    FileSource,
+    Numeric,
+    Source,
+    spelled,
+)
 from pipeline.data import tables as own_tables
 from pipeline.data.dialects import is_csv
 from pipeline.data.validation import NoValidRowError, validate
 from pipeline.drafting.estimators import estimator_of
-from pipeline.drafting.judging import Kept, LeftOut, judge_columns
+from pipeline.drafting.judging import REFUSED, Kept, LeftOut, judge_columns
 from pipeline.drafting.leaks import Judge
 from pipeline.drafting.order import sorted_by
 from pipeline.drafting.roles import Roles, Target, find_roles, find_target
-from pipeline.drafting.schedule import Schedule, arrival_of, explained, schedule
+from pipeline.drafting.schedule import Schedule, arrival_of, explained, far_off, schedule
 from pipeline.drafting.sourcing import windowed
 from pipeline.drafting.tables import Table, typed
 from pipeline.errors import DataError
-
-_REFUSED: Final = 0.02
-"""Largest share of the very rows that a draft may refuse."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +121,17 @@ def draft(
     ------
     DataError
         If a named column does not exist or cannot have its role, the target is neither numbers nor
-        two labels, or no column is left for the model.
+        labels of classes, or no column is left for the model.
     """
+    files = isinstance(source, FileSource)
     csv = isinstance(source, FileSource) and is_csv(source)
-    table = typed(rows, csv=csv, decimal=getattr(source, "decimal", "."))
-    if table.nulls:
-        source = source.model_copy(update={"na_values": table.nulls})
+    _check_names(rows)
+    table = typed(rows, csv=csv, files=files, decimal=getattr(source, "decimal", "."))
     aim = find_target(table, target)
     roles = find_roles(table, target, time=time, key=key)
+    written = [table.formats[name] for name in roles.moments if name in table.formats]
+    options = {"na_values": table.nulls, "date_format": written[0] if written else None}
+    source = source.model_copy(update={name: it for name, it in options.items() if it})
     arrival, by = None, ""
     if roles.time is None:
         by = sorted_by(table, target)
@@ -129,12 +139,13 @@ def draft(
             update={"shuffled": len(rows) if by else 0}
         )
     order = _order(table, roles, shuffled=bool(by))
-    judge = Judge(table.frame.iloc[order], aim.labels.iloc[order], aim.task)
+    classes = len(aim.classes or "01")
+    judge = Judge(table.frame.iloc[order], aim.labels.iloc[order], aim.task, classes)
     kept, left_out = judge_columns(table, aim, roles, judge=judge)
     if not kept:
         message = (
             "The table must hold a column that a model can learn from. Got "
-            f"{'; '.join(f'{one.name}: {one.why}' for one in left_out[:5])}. Add columns."
+            f"{'; '.join(f'{one.name}: {one.why}' for one in left_out[:5]) or 'none'}. Add columns."
         )
         raise DataError(message)
     plan = _plan(table, aim, roles, arrival)
@@ -157,6 +168,14 @@ def draft(
     )
     narrowed = replace(drafted, source=windowed(source, roles.time))
     return _accepting(*_read_back(narrowed, source))
+
+
+def _check_names(rows: pd.DataFrame) -> None:
+    taken = sorted(str(name) for name in rows.columns if str(name).startswith(RESERVED))
+    if taken:
+        names = ", ".join(taken)
+        message = f"No column may begin with {RESERVED!r}. Got {names}. Rename it in the source."
+        raise DataError(message)
 
 
 def _order(table: Table, roles: Roles, *, shuffled: bool) -> np.ndarray[Any, Any]:
@@ -184,6 +203,10 @@ def _comments(table: Table, roles: Roles, plan: Schedule) -> dict[str, str]:
         times = table.frame[roles.time]
         low, high = times.min(), times.max()
         more = roles.comments.get("time", "")
+        if times.isna().any():
+            more = f"; {times.isna().sum():,} rows without a time are refused{more}"
+        if far := far_off(times):
+            more = f"; {far:,} lie far from all others: check them{more}"
         found["time"] = f"seen: {low:%Y-%m-%d %H:%M} .. {high:%Y-%m-%d %H:%M}{more}"
     return found
 
@@ -233,7 +256,9 @@ def _refusals(drafted: Draft, rows: pd.DataFrame) -> dict[str, int]:
         checked = validate(rows, drafted.data, source="the source")
     except NoValidRowError as error:
         return error.validated.reasons
-    return checked.reasons if len(checked.quarantined) > _REFUSED * len(rows) else {}
+    # What no row holds a time of cannot be judged, and was seen when the time was chosen.
+    timed = as_time(checked.quarantined[drafted.data.time]).notna()
+    return checked.reasons if timed.sum() > REFUSED * len(rows) else {}
 
 
 def _without_rules(one: Kept) -> Kept:

@@ -21,8 +21,9 @@ def estimator_of(task: str, rows: int) -> tuple[str, dict[str, Any], str]:
     if rows < _SMALL:
         why = f"{rows:,} rows to fit are few for boosted trees"
         if task == "classification":
-            return "sklearn.linear_model.LogisticRegression", {"C": 1.0, "max_iter": 1000}, why
-        return "sklearn.linear_model.Ridge", {"alpha": 10.0}, why
+            return "sklearn.linear_model.LogisticRegression", {"C": 0.1, "max_iter": 1000}, why
+        alphas = [0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5]
+        return "sklearn.linear_model.RidgeCV", {"alphas": alphas}, why
     depth, weight, trees = next(sizes for most, *sizes in _SIZES if rows <= most)
     params = {
         "n_estimators": trees,

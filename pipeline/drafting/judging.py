@@ -27,6 +27,8 @@ from pipeline.drafting.words import (
     words,
 )
 
+REFUSED: Final = 0.02
+"""Largest share of the very rows that the rules of a draft may refuse."""
 _TEXT: Final = 0.5
 """Share of distinct labels from which a column holds names or free text."""
 _SEVERAL: Final = 5
@@ -37,6 +39,7 @@ _ATOM: Final = 0.001
 """Share of rows from which a number far from all others is a sign for something."""
 _NINES: Final = re.compile(r"-?9{2,}")
 _DATE: Final = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(\D|$)")
+_NUMBER: Final = re.compile(r"[+-]?[$€£¥]?\s?[+-]?\d[\d,.' ]*\s?[%$€£¥]?")
 _FEW: Final = 10
 _PUT_BACK: Final = "put it back if it is known beforehand"
 _RANGES: Final = {
@@ -124,6 +127,9 @@ def _against(table: Table, name: str, times: pd.Series | None) -> tuple[str, str
         why = "follows from the time of its row, and its values never return"
     elif is_label:
         why = _free_text(values)
+    elif table.infinite.get(name, 0) > REFUSED:
+        share = _percent(table.infinite[name])
+        why = f"infinite in {share} of rows, which would be refused: write null in the source"
     return why, part
 
 
@@ -160,7 +166,10 @@ def _free_text(values: pd.Series) -> str:
     there = values.dropna()
     counts = there.value_counts()
     if len(counts) > _FEW and counts.index.str.strip().str.match(_DATE).all():
-        return "dates that are not ISO 8601: convert them in the source, and name them with --time"
+        return (
+            "dates whose form is not certain: write them as 2013-02-26 in the source, or set "
+            "data.time and data.train.date_format"
+        )
     if len(counts) > _TEXT * len(there):
         return f"{len(counts):,} labels in {len(there):,} rows: names or free text"
     if len(counts) > _MANY and counts.median() < _SEVERAL:
@@ -179,7 +188,8 @@ def _known_afterwards(name: str, target: Target, judge: Judge) -> str:
         return f"named for what follows from {target.name}; {_PUT_BACK}"
     lacking = judge.null_of_one_class(name)
     if lacking:
-        return f"null in {lacking[1]:.1%} of the rows of class {lacking[0]} only; {_PUT_BACK}"
+        label = (target.classes or ("0", "1"))[lacking[0]]
+        return f"null in {lacking[1]:.1%} of the rows of class {label} only; {_PUT_BACK}"
     score = judge.alone(name)
     if score > NEARLY:
         measure = "AUC" if target.task == "classification" else "R2"
@@ -229,6 +239,8 @@ def declared(table: Table, name: str, part: str) -> Kept:
     notes = [f"follows from the {part} of its row"] if part else []
     if null:
         notes.append(f"{_percent(null)} null{': check why' if null > _OFTEN_NULL else ''}")
+    if name in table.infinite:
+        notes.append(f"infinite in {_percent(table.infinite[name])} of rows, which are refused")
     nullable = null > 0
     codes = table.kinds[name] == "number" and named_key(name) and _whole(values)
     if table.kinds[name] == "number" and not codes:
@@ -282,6 +294,8 @@ def _label(name: str, texts: pd.Series, notes: list[str], *, nullable: bool) -> 
     labels = [str(label) for label in shares.index]
     shown = ", ".join(f"{_short(one)} {_percent(share)}" for one, share in shares.head(3).items())
     seen = f"{len(labels)} labels: {shown}{', ...' if len(labels) > 3 else ''}"  # noqa: PLR2004
+    if len(labels) > _FEW and _are_numbers(labels):
+        notes.append("numbers with signs: write them plainly in the source if their size counts")
     alike = _spellings(labels)
     if alike:
         notes.append(f"spelled in several ways: {' and '.join(map(repr, alike))}")
@@ -290,6 +304,11 @@ def _label(name: str, texts: pd.Series, notes: list[str], *, nullable: bool) -> 
         notes.append("any other label is refused")
     values = tuple(sorted(labels)) if closed else None
     return Kept(name, Categorical(values=values, nullable=nullable), "; ".join([seen, *notes]))
+
+
+def _are_numbers(labels: list[str]) -> bool:
+    """Whether labels are numbers with a currency, a percent sign or separators of thousands."""
+    return all(_NUMBER.fullmatch(label.strip()) for label in labels)
 
 
 def _spellings(labels: list[str]) -> list[str]:

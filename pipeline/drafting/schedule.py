@@ -27,8 +27,12 @@ _LIVE: Final = (3, 8)
 _WEEKS: Final = 26
 """Weeks of history from which on a batch has whole weeks."""
 _MOST_BATCHES: Final = 40
+_OUTER: Final = 0.005
+"""Share of the rows at each end that does not tell how long a history is."""
 _HELD: Final = 1_000
 """Held-out rows that are enough to judge a version on."""
+_FEWEST_HELD: Final = 40
+"""Held-out rows with which a version can be judged at all."""
 _DEFAULT_ROWS: Final = 200
 """`promotion.min_rows`, where nothing else is said."""
 
@@ -100,7 +104,7 @@ def schedule(
     batch : Timedelta, optional
         Length of a batch, if it is given.
     """
-    times = times.dropna()
+    times = _usual(times.dropna())
     start = times.min().normalize()
     batch = batch or _batch(times, start)
     unit = _DAY if batch >= _DAY else pd.Timedelta("1h")
@@ -124,6 +128,18 @@ def schedule(
         fitted=int((labelled < until - holdout).sum()),
         held=held,
     )
+
+
+def _usual(times: pd.Series) -> pd.Series:
+    """Times but those that lie far from nearly all others, such as 1900-01-01 for unknown."""
+    low, high = times.quantile(_OUTER), times.quantile(1 - _OUTER)
+    return times[times.between(low - (high - low), high + (high - low))]
+
+
+def far_off(times: pd.Series) -> int:
+    """How many times lie far from nearly all others."""
+    times = times.dropna()
+    return len(times) - len(_usual(times))
 
 
 def _batch(times: pd.Series, start: pd.Timestamp) -> pd.Timedelta:
@@ -153,13 +169,16 @@ def _median(times: pd.Series, start: pd.Timestamp, length: pd.Timedelta) -> floa
 
 
 def _held(labelled: pd.Series, until: pd.Timestamp, batch: pd.Timedelta, blocks: int) -> int:
-    """Batches that are held out: enough rows to judge on, and at most a quarter of them."""
-    most = max(2, blocks // 4)
-    for parts in range(2, most):
-        newest = (labelled >= until - parts * batch) & (labelled < until)
-        if newest.sum() >= _HELD:
+    """Batches that are held out: enough rows to judge on, and at most a quarter of them.
+
+    More only where the newest batches hold next to nothing.
+    """
+    usual = max(2, blocks // 4)
+    for parts in range(2, max(usual, blocks)):
+        newest = ((labelled >= until - parts * batch) & (labelled < until)).sum()
+        if newest >= _HELD or (parts >= usual and newest >= _FEWEST_HELD):
             return parts
-    return most
+    return usual
 
 
 def explained(plan: Schedule) -> str:

@@ -184,9 +184,10 @@ def _put(registry: Registry, version: Version, place: Path, *, request: str, rea
     if version.tags["sha256"] != sha256:
         entry = {"at": _now(), "reason": reason[:300], "request": request}
         entry |= {"before": version.tags["sha256"], "after": sha256}
-        log = json.dumps([*version.forgotten, entry])
+        log = json.dumps([*json.loads(version.tags.get("forgotten", "[]")), entry])
         registry.tag(version.number, {"forgotten": log, "sha256": sha256})
-    shutil.rmtree(registry.cache / version.run_id, ignore_errors=True)
+    cached = registry.folder / "cache" / registry.name / version.run_id
+    shutil.rmtree(cached, ignore_errors=True)
     (place / _WHOLE).unlink()
     shutil.rmtree(place)
 

@@ -22,7 +22,7 @@ from pipeline.reference.summaries import Summary, summary_from_json, summary_to_
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
+from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, figures, of_cells
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ def record(
     given: Mapping[str, Any],
     reading: int = 1,
     private: Collection[str] = (),
+    classes: Sequence[str] = (),
 ) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -112,6 +113,8 @@ def record(
         How often the batch was read from its source, this time included.
     private : collection of str
         Columns of which no row is stored.
+    classes : sequence of str
+        Labels of the champion's target, where these are three or more.
 
     Returns
     -------
@@ -122,7 +125,8 @@ def record(
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     stored = predictions.rename(columns=STORED)
-    metrics = notes.batch_metrics(report, quarantined, float(stored["prediction"].mean()))
+    predicted = figures(of_cells(stored["prediction"]), classes)
+    metrics = notes.batch_metrics(report, quarantined, predicted)
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
     )
@@ -175,6 +179,7 @@ def record_performance(
     *,
     as_of: pd.Timestamp,
     step: int | None,
+    of_classes: Mapping[str, float] | None = None,
 ) -> Batch:
     """Add realised performance to a batch and to its champion's time line.
 
@@ -191,6 +196,8 @@ def record_performance(
     step : int or None
         Number of the batch since the first champion; None while more of its labels are awaited,
         and the time line has no point for it.
+    of_classes : mapping of str to float, optional
+        Share, recall and precision of each class, where there are three or more.
 
     Returns
     -------
@@ -199,6 +206,7 @@ def record_performance(
     """
     metrics = {f"realised_{key}": value for key, value in performance.metrics.items()}
     metrics |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
+    metrics |= {f"realised_{key}": value for key, value in (of_classes or {}).items()}
     metrics |= {"labels": float(performance.rows), "labelled_share": _share(performance)}
     with translated():
         tracking.log(batch.run_id, metrics, as_of, 0)
@@ -332,12 +340,6 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     for batch, summary in known[-KEPT:]:
         summary.sketch = tracking.read_frame(batch.run_id, SKETCH)
     return [summary for _, summary in known]
-
-
-def is_lost(tracking: Tracking, batch: Batch, artifact: str) -> bool:
-    """Whether an artifact of a batch is missing or cannot be read."""
-    read = tracking.read_frame if artifact.endswith(".parquet") else tracking.read
-    return read(batch.run_id, artifact) is None
 
 
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:

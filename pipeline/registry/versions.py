@@ -123,11 +123,6 @@ class Version:
         return None if gain is None else float(gain)
 
     @property
-    def forgotten(self) -> list[dict[str, str]]:
-        """Each rewriting without the rows of a person: when, why, and the hash before and after."""
-        return list(json.loads(self.tags.get("forgotten", "[]")))
-
-    @property
     def left_out(self) -> str:
         """Batches whose rows were set aside and not trained on, separated by commas."""
         return self.tags.get("left_out", "")
@@ -215,8 +210,17 @@ class Registry(Tracking):
 
     def _no_champion(self) -> str:
         """Why there is no champion, and what to do."""
-        former = max(self.versions(), key=lambda version: version.place, default=None)
+        versions = self.versions()
+        former = max(versions, key=lambda version: version.place, default=None)
         if former is None or not former.promoted:
+            refused = [version for version in versions if version.closed and version.reason]
+            if refused:
+                newest = max(refused, key=lambda version: version.number)
+                return (
+                    f"Model {self.name!r} has no champion yet. Version {newest.number} was "
+                    f"refused: {newest.reason.rstrip('.')}. Improve the model and train again, or "
+                    "set promotion.first: serve and train again, and it serves and is watched."
+                )
             return (
                 f"Model {self.name!r} has no champion yet. "
                 f"Train a version: `holdfast train {self.conf}`."
@@ -288,11 +292,6 @@ class Registry(Tracking):
             elif self.alias(alias) is not None:
                 self.client.delete_registered_model_alias(self.name, alias)
 
-    @property
-    def cache(self) -> Path:
-        """Folder of the versions that were downloaded."""
-        return self.folder / "cache" / self.name
-
     def folder_of(self, number: int) -> Path:
         """Folder of a version's bundle on local disk, downloaded once, and again if it is damaged.
 
@@ -302,7 +301,7 @@ class Registry(Tracking):
             If MLflow does not have the files that were registered.
         """
         version = self.version(number)
-        cached = self.cache / version.run_id
+        cached = self.folder / "cache" / self.name / version.run_id
         if cached.exists() and not _is_current(cached, version):
             shutil.rmtree(cached)
         if not cached.exists():
@@ -391,7 +390,7 @@ def _is_current(cached: Path, version: Version) -> bool:
     if not is_sealed(cached):
         return False
     known = json.loads((cached / MANIFEST).read_text()).get("sha256")
-    return known == version.tags["sha256"] or (known is None and not version.forgotten)
+    return known == version.tags["sha256"] or (known is None and "forgotten" not in version.tags)
 
 
 def _version(found: Any) -> Version:

@@ -11,6 +11,7 @@ __all__ = [
     "metrics",
     "model",
     "parity",
+    "predictions",
     "seals",
     "target",
 ]

@@ -119,7 +119,7 @@ def is_served_and_monitored(conf):
     with Follower(settings.name, state, tracking=settings.tracking, poll=poll):
         served = state.served.version
     registry.check_files(1)
-    forgotten = registry.version(1).forgotten
+    forgotten = json.loads(registry.version(1).tags["forgotten"])
     assert [one["after"] for one in forgotten] == [registry.version(1).tags["sha256"]]
     return served == "1" and monitor(conf)["action"] in {"none", "page", "retrain"}
 

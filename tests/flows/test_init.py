@@ -56,7 +56,7 @@ def test_a_drafted_model_is_trained_and_monitored_without_an_edit(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["conf"] == "conf/my-orders.yaml"
     assert (result["time"], result["key"]) == (("ordered_at", "order_id") if timed else (None,) * 2)
-    assert result["csv"] == {"sep": ";", "decimal": ","}
+    assert result["options"] == {"sep": ";", "decimal": ","}
     assert list(result["left_out"]) == ["refund"]
     version = train(result["conf"])
     assert version["promoted"], version["reason"]
@@ -72,7 +72,7 @@ def test_what_was_written_is_said_in_few_lines(folder, capsys):
 
     said = capsys.readouterr().out
     assert "Wrote conf/my-orders.yaml: classification of returned, from 3,000 rows" in said
-    assert "CSV with sep ';', decimal ','." in said
+    assert "Read with sep ';', decimal ','." in said
     assert "  refund: predicts the target nearly alone" in said
     assert "  holdfast train conf/my-orders.yaml\n" in said
     assert len(said.splitlines()) < 12

@@ -40,6 +40,9 @@ class Parameters:
     identify : int
         Fewest columns that identify a row, or numbers that identify a batch: fewer agree by
         chance.
+    in_cell : int
+        Rows of the sample that a cell holds at least on average, so that rows which agree by
+        chance are as frequent within the sample as between it and new rows.
     rounding : float
         Largest difference of two equal figures, by rounding.
     many : float
@@ -55,6 +58,7 @@ class Parameters:
     blocks: int = 3
     copies: float = 0.05
     identify: int = 4
+    in_cell: int = 8
     rounding: float = 1e-9
     many: float = 5.0
     at_once: int = 100
@@ -69,7 +73,7 @@ def schema(case: Case) -> Iterator[Cause]:
     gone = [
         name
         for name in case.reference.names
-        if name not in case.rows.columns and name != case.reference.prediction
+        if name not in case.rows.columns and name not in case.reference.prediction
     ]
     for name in gone if len(case.rows) else []:
         other, likeness = _namesake(case, name, strangers)
@@ -274,11 +278,25 @@ def _seen_at_training(case: Case) -> tuple[float, float]:
     places = [case.place(name) for name in case.every]
     if not len(case.reference.cells) or len(places) < PARAMS.identify:
         return 0.0, 0.0
-    seen = _hashed(case.reference.cells[:, places])
-    rows = _hashed(case.drawn_cells[:, places])
+    coarse = [_merged(case.reference.cells[:, at], case.drawn_cells[:, at]) for at in places]
+    seen, rows = (_hashed(np.column_stack(side)) for side in zip(*coarse, strict=True))
     half = len(seen) // 2
     usual = 2 * float(np.isin(seen[:half], seen[half:]).mean()) if half else 0.0
     return float(np.isin(rows, seen).mean()), usual
+
+
+def _merged(known: Cells, new: Cells) -> tuple[Cells, Cells]:
+    """Merge the cells of a column, until each holds several rows of the sample.
+
+    Where the quantiles of a column are its values, each row of a small sample has a cell of its
+    own: no two of them would agree, and each new row would agree with the nearest one.
+    """
+    levels = np.unique(known)
+    width = -(-len(levels) * PARAMS.in_cell // len(known))
+    if width == 1:
+        return known, new
+    old, came = (np.searchsorted(levels, side) // width for side in (known, new))
+    return old.astype(known.dtype), came.astype(new.dtype)
 
 
 def frozen(case: Case) -> Iterator[Cause]:

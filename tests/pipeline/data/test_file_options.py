@@ -7,9 +7,11 @@ import zipfile
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
-from pipeline.config import FileSource, Numeric
-from pipeline.data import sources
+from pipeline.columns import as_time
+from pipeline.config import Data, FileSource, Numeric
+from pipeline.data import sources, tables
 from pipeline.errors import DataError
 
 CSV = "id,at,x\n{0}a,2026-01-01,1\n{0}b,2026-01-02,2\n"
@@ -156,3 +158,68 @@ def test_an_empty_parquet_file_is_named(tmp_path):
 
     with pytest.raises(DataError, match=r"a\.parquet' must be readable"):
         read(tmp_path / "*.parquet")
+
+
+DATES = [
+    ("%d/%m/%Y %H:%M", ["05/02/2026 07:30", "28/02/2026 00:00"], "2026-02-05 07:30"),
+    ("%m-%d-%y", ["02-05-26", "02-28-26"], "2026-02-05"),
+    ("%Y%m%d", ["20260205", "20260228"], "2026-02-05"),
+    ("%d.%m.%Y %H:%M%z", ["05.02.2026 07:30+0200", "28.02.2026 00:00+0200"], "2026-02-05 05:30"),
+    ("s", [1_770_276_600, 1_772_236_800], "2026-02-05 07:30"),
+    ("ms", [1_770_276_600_123, 1_772_236_800_000], "2026-02-05 07:30:00.123"),
+]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("written", "times", "first"), DATES, ids=[one[0] for one in DATES])
+def test_times_are_read_as_date_format_says(tmp_path, ending, written, times, first):
+    path = tmp_path / f"rows.{ending}"
+    rows = pd.DataFrame({"id": ["a", "b"], "at": times, "x": [1, 2]})
+    rows.to_csv(path, index=False) if ending == "csv" else rows.to_parquet(path)
+    source = FileSource(kind="file", path=str(path), date_format=written)
+
+    found = sources.read(source, time="at", end=pd.Timestamp("2026-02-20"))
+
+    assert found["at"].tolist() == [pd.Timestamp(first)]
+
+
+def test_a_time_in_another_form_stays_for_validation_to_refuse_or_iso_8601_to_read(tmp_path):
+    (tmp_path / "r.csv").write_text("id,at\na,05/02/2026\nb,2026-02-06\nc,02/28/2026\nd,\n")
+
+    found = read(tmp_path / "r.csv", date_format="%d/%m/%Y")
+
+    assert found["at"].tolist()[2] == "02/28/2026"
+    assert as_time(found["at"]).tolist()[:2] == [
+        pd.Timestamp("2026-02-05"),
+        pd.Timestamp("2026-02-06"),
+    ]
+    assert as_time(found["at"]).isna().tolist() == [False, False, True, True]
+
+
+def test_times_of_labels_and_of_derived_columns_are_written_alike(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("id,at,due,known,y\na,05/02/2026,06/02/2026,07/02/2026,1\n")
+    source = FileSource(kind="file", path=str(path), date_format="%d/%m/%Y")
+    data = Data(
+        train=source,
+        labels=source,
+        key="id",
+        time="at",
+        target="y",
+        label_time="known",
+        features={"day": Numeric()},
+        derive={"day": "day(due)"},
+    )
+
+    assert tables.read(source, data)[["day", "known"]].values.tolist() == [
+        [6.0, pd.Timestamp("2026-02-07", tz="UTC")]
+    ]
+    assert as_time(tables.read_labels(data, captures=path)["known"]).tolist() == [
+        pd.Timestamp("2026-02-07")
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["", "%H:%M", "%d/%m", "dd/mm/yyyy", "minutes", "%Q"])
+def test_a_form_that_does_not_name_a_day_is_refused(wrong):
+    with pytest.raises(ValidationError, match="must name year, month and day"):
+        FileSource(kind="file", path="r.csv", date_format=wrong)

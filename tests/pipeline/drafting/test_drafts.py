@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.columns import as_time
 from pipeline.config import Categorical, Numeric
 from pipeline.data import tables
 from pipeline.data.validation import validate
@@ -181,10 +182,62 @@ def test_two_labels_are_two_classes(orders, drafted, labels, classes):
     assert draft.target.classes == classes
 
 
+def kinds(orders):
+    return np.where(RANDOM.random(N) < 0.3, "swap", np.where(orders["amount"] > 40, "keep", "0"))
+
+
+@pytest.mark.parametrize("csv", [False, True])
+def test_several_labels_are_classes_whose_chances_are_predicted(orders, drafted, csv):
+    draft = drafted(orders.assign(kind=kinds(orders)).drop(columns="returned"), "kind", csv=csv)
+
+    assert (draft.target.task, draft.target.classes) == ("classification", ("0", "keep", "swap"))
+    assert "3 classes, of which" in draft.target.comment
+    assert set(kept(draft)) == {"amount", "plan", "visits"}
+    rows = tables.read(draft.source, draft.data)
+    assert set(rows["kind"]) == {0, 1, 2}
+    assert len(validate(rows, draft.data).valid) == N
+
+
+CODED = [
+    ("kind", True, "kind names classes"),
+    ("cover_type", True, "cover_type names classes"),
+    ("rating", False, "if its 4 values are names of classes"),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "comment"), CODED)
+def test_numbers_are_classes_where_the_target_is_named_so(orders, drafted, name, classes, comment):
+    values = pd.cut(orders["amount"] + RANDOM.normal(0, 20, N), 4, labels=False) + 1
+    draft = drafted(orders.assign(**{name: values}), name)
+
+    assert draft.target.classes == (("1", "2", "3", "4") if classes else None)
+    assert draft.target.task == ("classification" if classes else "regression")
+    assert comment in draft.target.comment
+
+
+LEAKING = [
+    ("box", lambda k: "box " + pd.Series(k), "nearly alone (AUC"),
+    ("swapped_at", lambda k: pd.Series(np.where(k == "swap", None, "x")), "of class swap only"),
+    (
+        "weight",
+        lambda k: pd.Series(k).map({"0": 1, "keep": 5, "swap": 9}) + RANDOM.random(N),
+        "AUC",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "why"), LEAKING, ids=[one[0] for one in LEAKING])
+def test_a_column_that_gives_classes_away_is_left_out(orders, drafted, name, values, why):
+    found = kinds(orders)
+    rows = orders.assign(kind=found, **{name: values(found)})
+
+    assert why in reasons(drafted(rows, "kind"))[name]
+
+
 @pytest.mark.parametrize(
     ("values", "rule"),
     [
-        (lambda _: RANDOM.choice(["a", "b", "c"], N), "Got 3 labels ("),
+        (lambda _: RANDOM.choice([f"c{i}" for i in range(60)], N), "Got 60 labels ("),
         (lambda _: 1, "Got 1 in all rows"),
         (lambda o: o["ordered_at"], "Got moments"),
         (lambda _: pd.Series([1, 0, *[None] * (N - 2)]), "at least 100 labels"),
@@ -235,12 +288,13 @@ def test_a_key_that_repeats_at_other_times_is_taken(orders, drafted):
     assert (draft.roles.key, draft.data.key_unique) == ("house", False)
 
 
-def test_dates_in_another_spelling_are_named(orders, drafted):
-    sent = orders.pop("ordered_at").dt.strftime("%d.%m.%Y")
-    draft = drafted(orders.assign(sent=sent))
+def test_dates_whose_days_and_months_cannot_be_told_apart_are_left_out(orders, drafted):
+    days = pd.to_datetime("2026-01-01") + pd.to_timedelta(RANDOM.integers(0, 12, N), unit="D")
+    sent = days.strftime("%d.01.%Y")
+    draft = drafted(orders.drop(columns="ordered_at").assign(sent=sent))
 
     assert draft.roles.time is None
-    assert "dates that are not ISO 8601: convert them" in reasons(draft)["sent"]
+    assert "dates whose form is not certain" in reasons(draft)["sent"]
 
 
 def test_rows_without_a_time_end_last_midnight(orders, drafted):
@@ -279,3 +333,77 @@ def test_a_rule_that_the_rows_break_is_dropped(orders, drafted, monkeypatch):
 def test_a_table_without_a_feature_is_refused(orders, drafted):
     with pytest.raises(DataError, match="a column that a model can learn from"):
         drafted(orders[["ordered_at", "returned"]].assign(shop="Vienna"))
+
+
+FORMS = [
+    ("%d/%m/%Y %H:%M", lambda at: at.dt.strftime("%d/%m/%Y %H:%M")),
+    ("s", lambda at: at.astype("datetime64[s]").astype("int64")),
+]
+
+
+@pytest.mark.parametrize(("written", "spell"), FORMS, ids=[one[0] for one in FORMS])
+@pytest.mark.parametrize("csv", [False, True])
+def test_times_in_another_form_are_found_and_the_form_is_written(
+    orders, drafted, written, spell, csv
+):
+    draft = drafted(orders.assign(ordered_at=spell(orders["ordered_at"])), csv=csv)
+
+    assert draft.roles.time == "ordered_at"
+    assert draft.source.date_format == written
+    read = tables.read(draft.source, draft.data)["ordered_at"]
+    assert (as_time(read) == orders["ordered_at"]).all()
+
+
+def test_a_few_rows_without_a_time_are_refused_and_counted(orders, drafted):
+    orders.loc[::20, "ordered_at"] = pd.NaT
+
+    draft = drafted(orders)
+
+    assert draft.roles.time == "ordered_at"
+    assert "75 rows without a time are refused" in draft.comments["time"]
+
+
+def test_times_far_from_all_others_do_not_set_the_length_of_a_batch(orders, drafted):
+    usual = drafted(orders).plan
+    orders.loc[[3, 7], "ordered_at"] = [pd.Timestamp("1900-01-01"), pd.Timestamp("2260-01-01")]
+
+    draft = drafted(orders)
+
+    assert (draft.plan.batch, draft.plan.until) == (usual.batch, usual.until)
+    assert "2 lie far from all others: check them" in draft.comments["time"]
+
+
+def test_times_of_less_than_half_a_day_cut_no_batches(orders, drafted):
+    orders["ordered_at"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(N), unit="s")
+
+    assert drafted(orders).roles.time is None
+    with pytest.raises(DataError, match="--time must name a column of 12 hours or more"):
+        drafted(orders, time="ordered_at")
+
+
+def test_one_column_has_one_role(orders, drafted):
+    with pytest.raises(DataError, match="must name different columns"):
+        drafted(orders, time="ordered_at", key="ordered_at")
+
+
+def test_a_column_with_many_infinite_numbers_is_left_out(orders, drafted):
+    few = orders["amount"].where(orders.index % 100 != 0, np.inf)
+    many = orders["amount"].where(orders.index % 10 != 0, np.inf)
+
+    draft = drafted(orders.drop(columns="amount").assign(few=few, many=many))
+
+    assert "infinite in 1.0% of rows" in comment(draft, "few")
+    assert "infinite in 10% of rows" in reasons(draft)["many"]
+
+
+def test_names_of_our_own_columns_are_refused(orders, drafted):
+    with pytest.raises(DataError, match="No column may begin with 'holdfast-'"):
+        drafted(orders.assign(**{"holdfast-key": 1}))
+
+
+def test_labels_that_are_numbers_with_signs_are_pointed_out(orders, drafted):
+    prices = "$" + (RANDOM.integers(0, 40, N) * 25.5).astype(str).astype(object)
+
+    draft = drafted(orders.assign(price=prices))
+
+    assert "numbers with signs" in comment(draft, "price")

@@ -69,3 +69,38 @@ def test_a_decimal_comma_makes_numbers():
 
     assert table.kinds == {"x": "number"}
     assert table.frame["x"].tolist()[:2] == [1.5, 2.25]
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "written"),
+    [
+        ("at", ["03/02/2026", "13/02/2026", None], "%d/%m/%Y"),
+        ("at", ["2/3/2026 05:00", "2/13/2026 05:00"], "%m/%d/%Y %H:%M"),
+        ("at", ["31.12.2025 23:59:59", "1.1.2026 00:00:01"], "%d.%m.%Y %H:%M:%S"),
+        ("at", ["03-Feb-2026", "13-Mar-2026"], "%d-%b-%Y"),
+        ("at", ["03/04/2026", "05/04/2026", "01/05/2026"], "%d/%m/%Y"),  # later ones come later
+        ("day", ["20260203", "20260204"], "%Y%m%d"),
+        ("created_at", ["1770076800", "1770080400"], "s"),
+        ("timestamp", ["1770076800000", "1770080400000"], "ms"),
+        ("at", ["05/04/2026", "03/04/2026", "01/05/2026", "02/04/2026"], None),  # both fit
+        ("amount", ["20260203", "20260204"], None),
+        ("phone", ["1770076800", "1770080400"], None),
+        ("year", ["2025", "2026"], None),
+        ("period", ["1", "2", "3"], None),
+        ("version", ["1.2.3", "1.3.4"], None),
+        ("at", ["03/02/2026", "soon", "later"], None),
+        ("at", ["2026-02-03", "2026-02-04"], None),
+    ],
+)
+def test_moments_of_files_may_be_written_in_another_form(name, texts, written):
+    table = typed(csv(**{name: texts}), csv=True, files=True)
+
+    assert table.formats == ({} if written is None else {name: written})
+    assert (table.kinds[name] == "moment") == (written is not None or "-" in texts[0])
+
+
+def test_infinite_numbers_count_as_null_and_are_counted():
+    table = typed(pd.DataFrame({"x": [1.0, float("inf"), -float("inf"), 1e39]}))
+
+    assert table.frame["x"].isna().tolist() == [False, True, True, True]
+    assert table.infinite == {"x": 0.75}

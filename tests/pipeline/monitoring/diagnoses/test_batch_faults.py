@@ -2,6 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config import Categorical, Numeric
+from pipeline.monitoring.drift import compare
+from pipeline.reference import Reference
+
 pytestmark = pytest.mark.slow
 
 
@@ -114,3 +118,48 @@ def test_a_single_row_in_a_third_of_the_batch_is_frozen(shop, batch):
 
     shop.assert_named(report, "frozen", figure="30% of the rows")
     assert report.causes[0].share == pytest.approx(0.3, rel=0.1)
+
+
+SMALL = {"load": Numeric(), "tail": Numeric(), "on": Numeric(), "plan": Categorical()}
+
+
+def small(random, n):
+    """Rows of which a small sample shows each number once, and each label often."""
+    return pd.DataFrame(
+        {
+            "load": random.normal(size=n),
+            "tail": random.standard_cauchy(n),
+            "on": random.integers(0, 2, n).astype(float),
+            "plan": random.choice(["a", "b"], n),
+        }
+    )
+
+
+@pytest.mark.parametrize("columns", [list(SMALL), ["tail", "on", "plan"]])
+def test_new_rows_that_agree_with_a_small_sample_by_chance_are_not_old(columns):
+    random = np.random.default_rng(3)
+    known = {name: SMALL[name] for name in columns} | {"kind": Categorical()}
+
+    def drawn(n):
+        return small(random, n)[columns].assign(kind=random.choice(["x", "y", "z"], n))
+
+    found = []
+    for _ in range(10):
+        reference = Reference.fit(drawn(720), known, block=60)
+        found += [
+            [cause.cause for cause in compare(reference=reference, current=drawn(60)).causes]
+            for _ in range(6)
+        ]
+
+    # At most one batch in a hundred; three or more of 60 would come with a chance of 2%.
+    assert sum(map(bool, found)) <= 2
+
+
+def test_old_rows_of_a_small_sample_are_recognised():
+    random = np.random.default_rng(4)
+    trained = small(random, 720)
+    reference = Reference.fit(trained, SMALL, block=60)
+
+    report = compare(reference=reference, current=trained.sample(60, random_state=1))
+
+    assert [cause.cause for cause in report.causes] == ["duplicate"]
