@@ -245,6 +245,13 @@ class Data(Section):
         return [self.key] if self.key_unique else [self.key, self.time]
 
     @property
+    def moments(self) -> set[str]:
+        """Columns that hold times."""
+        derived = (one.columns for one in self.derive.values() if one.function in MOMENTS)
+        named = {self.time} if self.label_time is None else {self.time, self.label_time}
+        return named.union(*derived)
+
+    @property
     def class_count(self) -> int:
         """How many classes the target of a classification has."""
         return 2 if self.classes is None else len(self.classes)
@@ -253,13 +260,6 @@ class Data(Section):
     def several(self) -> tuple[str, ...]:
         """The classes of a target that has three or more; empty for every other target."""
         return self.classes if self.classes and self.class_count > 2 else ()  # noqa: PLR2004 -- two are 0 and 1
-
-    @property
-    def moments(self) -> set[str]:
-        """Columns that hold times."""
-        derived = (one.columns for one in self.derive.values() if one.function in MOMENTS)
-        named = {self.time} if self.label_time is None else {self.time, self.label_time}
-        return named.union(*derived)
 
     @field_validator("classes")
     @classmethod
