@@ -17,7 +17,7 @@ from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import LISTED, Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.stored import to_record
-from pipeline.monitoring.verdicts import state_of
+from pipeline.monitoring.verdicts import State, state_of
 from pipeline.reference.sketches import KEPT
 from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
 from pipeline.registry.history import Batch, History
@@ -131,6 +131,8 @@ def record(
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     stored = predictions.rename(columns=STORED)
     comparison = to_record(report, private=private)
+    worse = bool(verdict.evidence.worse)
+    state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=worse)
     predicted = figures(of_cells(stored["prediction"]), classes)
     metrics = notes.batch_metrics(report, quarantined, predicted)
     note = notes.batch_note(
@@ -140,6 +142,7 @@ def record(
         "mlflow.parentRunId": timeline,
         "mlflow.note.content": note,
         **_facts(verdict, report),
+        "state": state,
         # The verdict comes last: a batch without a verdict is judged again.
         "verdict": json.dumps(asdict(verdict)),
     }
@@ -158,27 +161,29 @@ def record(
         tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
+        _rename(tracking, run_id, verdict, state, reading)
         for key, value in tags.items():
             tracking.client.set_tag(run_id, key, value)
-        batch = _batch(tracking.client.get_run(run_id))
-        _rename(tracking, batch)
-        return batch
+        return _batch(tracking.client.get_run(run_id))
 
 
-def _rename(tracking: Tracking, batch: Batch) -> None:
+def _rename(tracking: Tracking, run_id: str, verdict: Verdict, state: State, reading: int) -> None:
     """Name the run of a batch by what became of it, as the list of runs shows names first."""
-    action = batch.verdict.decision.action
+    action = verdict.decision.action
     done = "" if action == "none" else f", {action}"
-    again = "" if batch.reading == 1 else f", reading {batch.reading}"
-    name = f"batch {batch.name}{again}: {STATES[batch.state].lower()}{done}"
-    tracking.client.update_run(batch.run_id, name=name)
+    name = f"{_run_name(verdict.evidence.batch, reading)}: {STATES[state].lower()}{done}"
+    tracking.client.update_run(run_id, name=name)
+
+
+def _run_name(batch: str, reading: int) -> str:
+    return f"batch {batch}" if reading == 1 else f"batch {batch}, reading {reading}"
 
 
 def _batch_run(tracking: Tracking, batch: str, start: pd.Timestamp, reading: int) -> str:
-    tags, name = {"kind": "batch", "batch": batch}, f"batch {batch}"
+    tags = {"kind": "batch", "batch": batch}
     if reading > 1:
-        tags, name = tags | {"reading": str(reading)}, f"{name}, reading {reading}"
-    return tracking.run(tags, name, start)
+        tags |= {"reading": str(reading)}
+    return tracking.run(tags, _run_name(batch, reading), start)
 
 
 def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
@@ -189,9 +194,6 @@ def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
         "episode": verdict.decision.episode,
         "alarm": str(report.alarm).lower(),
         "outcome": report.outcome,
-        "state": state_of(
-            alarm=report.alarm, broken=bool(report.causes), worse=bool(verdict.evidence.worse)
-        ),
         "drifted": json.dumps(report.drifted[:20]),
     }
 
@@ -239,7 +241,7 @@ def record_performance(
             tracking.log(timeline, metrics, as_of, step)
         known = replace(batch, performance=performance)
         tracking.client.set_tag(batch.run_id, "state", known.state)
-        _rename(tracking, known)
+        _rename(tracking, batch.run_id, batch.verdict, known.state, batch.reading)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
     return known
 
