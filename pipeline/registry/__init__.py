@@ -4,6 +4,7 @@ Decides how results are stored and which version is champion. Only this room imp
 """
 
 __all__ = [
+    "backtests",
     "champions",
     "environment",
     "health",
