@@ -252,8 +252,19 @@ def _result(
         "recommended": advice.policy,
         "sentence": advice.sentence,
         "settings": dict(advice.settings),
+        "command": _command(settings, compared, advice),
         "applied": False,
     }
+
+
+def _command(settings: Settings, compared: Compared, advice: Recommendation) -> str:
+    """The command that makes a policy of the calendar so; empty for any other."""
+    run = next((run for run in compared.runs if run.policy == advice.policy), None)
+    if run is None or not run.retrains or run.policy in WATCHED:
+        return ""
+    seconds = run.retrains[0] * settings.monitoring.batch.total_seconds()
+    deployment = f"train/{settings.name}"
+    return f"prefect deployment schedule create {deployment} --interval {seconds:.0f}"
 
 
 def _recorded(registry: Registry, compared: Compared, result: dict[str, Any]) -> None:

@@ -230,6 +230,8 @@ def show_backtest(result: Result, settings: Settings) -> None:
         )
     _console().print(drawn)
     _say(result["sentence"])
+    if result["command"]:
+        _say(f"On a server: {result['command']}")
     settled = "; ".join(f"{name}: {value}" for name, value in result["settings"].items())
     if result["applied"]:
         _say(f"Written into {settings.conf}: monitoring, {settled}.")

@@ -111,6 +111,11 @@ def lost(
         say()
 
 
+def read_live(folder: Path) -> pd.DataFrame:
+    """The valid rows that `keep` wrote, to cut batches from."""
+    return _rows(folder / LIVE)
+
+
 def read_losses(folder: Path, fit: Fit) -> Floats:
     """Mean loss of a fit on each batch, nan before it was fitted and where no label is known."""
     kept: Floats = np.array(json.loads(_file(folder, fit).read_text()), dtype=np.float64)
@@ -159,7 +164,7 @@ def _lost(folder: Path, settings: Settings, span: Span, fit: Fit) -> Floats:
     known = labelled(rows[inside], data, as_of=until)
     known = known.assign(**{data.target: checked_target(known, data, settings.task)})
     model = fitting.fit(known, data, training, settings.task)
-    live = _rows(folder / LIVE)
+    live = read_live(folder)
     later = live[data.time].between(until, span.begin(span.batches), inclusive="left")
     ahead = live[later & live[data.target].notna()].reset_index(drop=True)
     found = np.full(span.batches, np.nan)

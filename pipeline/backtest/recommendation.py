@@ -137,15 +137,14 @@ def _undecided(why: str) -> Recommendation:
 
 
 def _why(chosen: Outcome, named: Mapping[str, Outcome]) -> str:
-    often = named[ALWAYS].retrains
-    gain = f"{chosen.kept:.0%} of the gain of a retrain before every batch"
-    worth = (
-        f"it keeps {gain} with {_count(chosen.retrains, 'retrain')} instead of {often}"
-        if np.isfinite(chosen.kept)
-        else f"it gains with {_count(chosen.retrains, 'retrain')}, and a retrain before every "
-        "batch gains nothing"
-    )
-    return f"{_HOW.get(chosen.policy, _BY_CALENDAR.format(chosen.policy))} {worth}."
+    how = _HOW.get(chosen.policy, _BY_CALENDAR.format(chosen.policy))
+    if chosen.policy == ALWAYS:
+        return f"{how} no policy with fewer retrains comes within one standard error of it."
+    made = f"{_count(chosen.retrains, 'retrain')} instead of {named[ALWAYS].retrains}"
+    if np.isnan(chosen.kept):
+        return f"{how} it gains with {made}, and a retrain before every batch gains nothing."
+    share = f"{chosen.kept:.0%} of the gain of a retrain before every batch"
+    return f"{how} it keeps {share} with {made}."
 
 
 _HOW: Final = {
