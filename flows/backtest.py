@@ -96,11 +96,17 @@ def backtest(conf: str, cost: float = 0.0, *, apply: bool = False) -> dict[str, 
         )
         result = _result(settings, compared, results, advice, cost)
         patient(_recorded)(registry, compared, result)
-        if apply and advice.settings:
-            changed = {("monitoring", name): value for name, value in advice.settings.items()}
-            Path(settings.conf).write_text(edited(Path(settings.conf), changed), encoding="utf-8")
-            result["applied"] = True
+        result["applied"] = apply and applied(settings, advice)
     return result
+
+
+def applied(settings: Settings, advice: Recommendation) -> bool:
+    """Write recommended settings into the model's file; whether there were any."""
+    changes = {("monitoring", name): value for name, value in advice.settings.items()}
+    file = Path(settings.conf)
+    if changes:
+        file.write_text(edited(file, changes), encoding="utf-8")
+    return bool(changes)
 
 
 def compare(settings: Settings, folder: Path) -> Compared:

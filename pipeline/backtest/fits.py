@@ -77,7 +77,8 @@ def key_of(settings: Settings, rows: Iterable[pd.DataFrame]) -> str:
     parts = settings.model_dump_json(include=included)
     whole = hashlib.sha256(parts.encode())
     for frame in rows:
-        texts = frame.astype(dict.fromkeys(frame.select_dtypes("object"), "str"))
+        names = [name for name in frame if frame[name].dtype == "object"]
+        texts = frame.astype(dict.fromkeys(names, "str"))
         whole.update(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
     return whole.hexdigest()[:16]
 
