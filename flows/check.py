@@ -171,7 +171,8 @@ def _made_up(data: Data, task: str) -> pd.DataFrame:
         else:
             low = -1.0 if column.min is None else column.min
             rows[name] = random.uniform(low, max(low + 1, column.max or low), _TRIED)
-    target = random.permutation(_TRIED) % 2 if task == "classification" else random.random(_TRIED)
+    places = random.permutation(_TRIED) % data.class_count
+    target = places if task == "classification" else random.random(_TRIED)
     return pd.DataFrame(rows | {data.target: target.astype(float)})
 
 
@@ -219,7 +220,7 @@ class _Looked:
     def validated(self) -> validation.Validated:
         data = self.settings.data
         found = validation.validate(self.looked_at, data, source="data.train")
-        checked = validation.with_labels(found, data.target, self.settings.task)
+        checked = validation.with_labels(found, data, self.settings.task)
         checked_target(validation.as_they_came(checked, data.target), data, self.settings.task)
         return checked
 
@@ -285,7 +286,9 @@ class _Looked:
         """How many rows there are, and what their labels and times are."""
         found, data = self.validated, self.settings.data
         target, moments = found.valid[data.target], found.valid[data.time]
-        labels = {f"{value:g}": int(n) for value, n in target.value_counts().sort_index().items()}
+        names = dict(enumerate(data.several))
+        shares = zip(*np.unique(target.dropna(), return_counts=True), strict=True)
+        labels = {names.get(int(value), f"{value:g}"): int(n) for value, n in shares}
         numbers = {"mean": float(target.mean()), "min": float(target.min())}
         numbers |= {"median": float(target.median()), "max": float(target.max())}
         return {

@@ -126,7 +126,8 @@ def score(
     conf
         The model's YAML file.
     file
-        File to write, .parquet or .csv: key, time, prediction and version of each row.
+        File to write, .parquet or .csv: key, time, prediction and version of each row, and of three
+        or more classes the probability of each.
     rows
         A file, folder or glob to read instead of the live source.
     start

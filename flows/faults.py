@@ -12,7 +12,7 @@ from pipeline.monitoring.refusals import Came, refused_fault
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry.history import History
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import HALVED
+from pipeline.training.predictions import HALVED, PREDICTION, in_columns, of_cells
 
 _SOUND: Final = 8
 """Last sound batches that show how many rows are usually refused."""
@@ -36,8 +36,9 @@ def faults_of_labels(
     return target_faults(
         bundle.targets,
         known[data.target],
-        known[HALVED].to_numpy(),
+        in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
+        classes=bundle.model.classes,
     )
 
 

@@ -25,9 +25,18 @@ from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import BASELINE, PREDICTION, ROW_LOSS, Trained
+from pipeline.training.fitting import Trained
 from pipeline.training.metrics import losses
 from pipeline.training.model import Predictions
+from pipeline.training.predictions import (
+    BASELINE,
+    PREDICTION,
+    ROW_LOSS,
+    as_cells,
+    columns_of,
+    in_columns,
+    of_cells,
+)
 from pipeline.training.target import checked_target
 
 SAMPLE_ROWS = 20_000
@@ -198,12 +207,12 @@ def _reference(
     """The frozen description of the rows, with predictions of models that have not seen them."""
     data = settings.data
     return Reference.fit(
-        valid.assign(**{PREDICTION: predictions}),
-        {**data.features, PREDICTION: Numeric()},
+        valid.assign(**in_columns(predictions, data.several)),
+        {**data.features, **(columns := columns_of(data.several))},
         time=data.time,
         block=settings.monitoring.batch,
         seed=settings.training.seed,
-        prediction=PREDICTION,
+        prediction=tuple(columns),
         importance=importance,
     )
 
@@ -213,8 +222,9 @@ def _targets(settings: Settings, known: pd.DataFrame, predicted: Predictions) ->
     data = settings.data
     return describe_target(
         known[data.target],
-        predicted,
+        in_columns(predicted, data.several)[PREDICTION],
         labels=settings.task == "classification",
+        classes=data.several,
         time=known[data.time],
         block=settings.monitoring.batch,
         seed=settings.training.seed,
@@ -232,12 +242,11 @@ def _baseline(settings: Settings, known: pd.DataFrame, predicted: Predictions) -
 def _heldout(settings: Settings, trained: Trained, earlier: pd.DataFrame) -> pd.DataFrame:
     """Held-out rows with predictions, the trivial baseline, and the loss of the predictions."""
     data = settings.data
-    parts = [earlier, trained.heldout.assign(**{BASELINE: trained.trivial})]
+    parts = [earlier, trained.heldout.assign(**{BASELINE: as_cells(trained.trivial)})]
     together = pd.concat([part for part in parts if len(part)], ignore_index=True)
     heldout = together[[data.key, data.time, data.target, PREDICTION, BASELINE]]
     target = heldout[data.target].to_numpy(dtype=np.float64)
-    predicted = heldout[PREDICTION].to_numpy(dtype=np.float64)
-    lost = losses(settings.loss, target, predicted)
+    lost = losses(settings.loss, target, of_cells(heldout[PREDICTION]))
     return heldout.assign(**{ROW_LOSS: lost})
 
 

@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.paging import page_changes, post
+from flows.predict import check_classes
 from flows.settle import live_source, promises_kept
 from flows.steps import check, read, read_training, without_set_aside
 from pipeline.config import RESERVED, Settings
@@ -18,10 +19,10 @@ from pipeline.registry.champions import held, promote
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from pipeline.reporting.events import poor_version, refused_version, waiting_version
-from pipeline.training.fitting import BASELINE, PREDICTION
 from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
 from pipeline.training.metrics import losses
 from pipeline.training.model import Model, Predictions
+from pipeline.training.predictions import BASELINE, PREDICTION, as_cells, of_cells
 
 APPROVAL, RELEASE = "approval", "release"
 """What a version that passed may wait for."""
@@ -128,7 +129,7 @@ def _judged(
         if champion is not None:
             registry.bundle(champion.number)  # if this fails, the challenger is not to blame
         return GateResult(promoted=False, reason=str(error), rows=0)
-    predicted = registry.bundle(version.number).heldout[PREDICTION].to_numpy(dtype=np.float64)
+    predicted = of_cells(registry.bundle(version.number).heldout[PREDICTION])
     names = [name for name in ("challenger", "baseline", "champion") if _own(name) in compared]
     return judge_challenger(
         compared[[_own(name) for name in names]].set_axis(names, axis=1),
@@ -155,22 +156,25 @@ def _losses(
     version in shadow has scored.
     """
     data, bundle = settings.data, registry.bundle(version.number)
+    check_classes(settings, version.number, bundle.model)
     # Training leaves rows out as well, but a batch may have been set aside since.
     heldout, _ = without_set_aside(bundle.heldout, history, data.time)
-    judged = _scored(settings, heldout, heldout[PREDICTION].to_numpy(dtype=np.float64))
+    judged = _scored(settings, heldout, of_cells(heldout[PREDICTION]))
     if champion is None or judged.empty:
         return judged
     rival = registry.bundle(champion.number).model
+    check_classes(settings, champion.number, rival)
     unfitted = judged[judged[data.time] >= champion.until]
     parts = [_held_out(settings, history, version, unfitted, times=heldout[data.time], rival=rival)]
-    baseline = heldout[BASELINE].iloc[-1]
+    baseline = of_cells(heldout[BASELINE])[-1:]
     for batch in shadowed(settings, history, version):
-        rows = _of_batch(settings, history, version, batch).assign(**{BASELINE: baseline})
+        rows = _of_batch(settings, history, version, batch)
+        rows = rows.assign(**{BASELINE: as_cells(np.repeat(baseline, len(rows), axis=0))})
         scored = _scored(settings, rows, bundle.model.predict(rows))
         parts.append(_beside(settings, scored, rows, rival))
     compared = pd.concat(parts, ignore_index=True)
     truth = compared[data.target].to_numpy(dtype=np.float64)
-    lost = losses(settings.loss, truth, compared[_own("rival")].to_numpy())
+    lost = losses(settings.loss, truth, of_cells(compared[_own("rival")]))
     return compared.assign(**{_own("champion"): lost})
 
 
@@ -198,7 +202,9 @@ def _held_out(
     )
     rows = _valid(settings, history, arrived, version)
     answers = rows[[*data.identity, *settings.promotion.slices]]
-    return judged.merge(answers.assign(**{_own("rival"): rival.predict(rows)}), on=data.identity)
+    return judged.merge(
+        answers.assign(**{_own("rival"): as_cells(rival.predict(rows))}), on=data.identity
+    )
 
 
 def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:
@@ -213,14 +219,14 @@ def _beside(
 ) -> pd.DataFrame:
     """Losses of rows, with the columns to slice by and what another model answers for them."""
     kinds = {name: rows[name] for name in settings.promotion.slices}
-    return scored.assign(**{_own("rival"): rival.predict(rows)}, **kinds)
+    return scored.assign(**{_own("rival"): as_cells(rival.predict(rows))}, **kinds)
 
 
 def _scored(settings: Settings, rows: pd.DataFrame, predicted: Predictions) -> pd.DataFrame:
     """Rows with the loss of predictions and the loss of the trivial baseline."""
     data = settings.data
     truth = rows[data.target].to_numpy(dtype=np.float64)
-    trivial = rows[BASELINE].to_numpy(dtype=np.float64)
+    trivial = of_cells(rows[BASELINE])
     return rows[[data.key, data.time, data.target]].assign(
         **{
             _own("challenger"): losses(settings.loss, truth, predicted),

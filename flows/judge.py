@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from flows.faults import fault_of_refusals, faults_of_labels
@@ -27,8 +26,8 @@ from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry, attempts
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
 from pipeline.training.model import Predictions
+from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, in_columns, of_cells
 
 
 @patient
@@ -158,7 +157,7 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
         settings,
         registry,
         batch,
-        predictions=predicted[HALVED].to_numpy(dtype=np.float64),
+        predictions=of_cells(predicted[HALVED]),
         recent=before.recent(batch.version),
         diagnosis=settings.monitoring.diagnosis,
         standing=standing(registry, before),
@@ -196,11 +195,12 @@ def _report(
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
     bundle, valid = registry.bundle(batch.version), batch.checked.valid
-    predicted = bundle.reference.prediction or PREDICTION
+    name = next(iter(bundle.reference.prediction), PREDICTION)  # of before: another one
+    shown = in_columns(predictions, bundle.model.classes, name)
     roles = [name for name in (data.key, data.time, data.target, data.label_time) if name]
     return drift.compare(
         reference=bundle.reference,
-        current=valid[list(data.features)].assign(**{predicted: predictions}),
+        current=valid[list(data.features)].assign(**shown),
         recent=records.summaries(registry, recent),
         alpha=policy.alpha,
         persistence=policy.persistence,
@@ -333,7 +333,7 @@ def _without(
         answered=[known.name for known in before.opposed],
     )
     recent = before.recent(batch.version, also=aside)
-    halved = compared.predicted[HALVED].to_numpy(dtype=np.float64)
+    halved = of_cells(compared.predicted[HALVED])
     report = _report(settings, registry, batch, predictions=halved, recent=recent, diagnosis=False)
     earlier = before.performances(batch.version, also=aside)
     return replace(
@@ -370,4 +370,5 @@ def record(
         given=given,
         reading=batch.reading,
         private=[name for name, column in features.items() if column.private],
+        classes=registry.bundle(batch.version).model.classes,
     )

@@ -15,10 +15,14 @@ from pipeline.data import tables
 from pipeline.errors import ConfigError, DataError
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
+from pipeline.training.model import Model
+from pipeline.training.predictions import labels_of
 
 PREDICTION: Final = "prediction"
 VERSION: Final = "version"
-"""Columns that are written beside key and time."""
+CHANCE: Final = "probability of "
+"""Columns that are written beside key and time; the last one for each of three or more classes,
+before its label, where `PREDICTION` is the likeliest class."""
 
 
 @flow(
@@ -52,14 +56,15 @@ def score(
 
 def _checked(file: str, data: Data) -> Path:
     """The path to write to."""
-    path, taken = Path(file), {data.key, data.time} & {PREDICTION, VERSION}
+    own = [PREDICTION, VERSION, *(f"{CHANCE}{label}" for label in data.several)]
+    path, taken = Path(file), {data.key, data.time} & set(own)
     if path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir():
         message = f"The output must be a .parquet or .csv file in a folder that exists. Got {file}."
         raise ConfigError(message)
     if taken:
         message = (
             f"Predictions are written beside key and time, which must not be named "
-            f"{PREDICTION} or {VERSION}. Got {', '.join(sorted(taken))}. Name them otherwise."
+            f"{' or '.join(own)}. Got {', '.join(sorted(taken))}. Name them otherwise."
         )
         raise ConfigError(message)
     return path
@@ -73,6 +78,15 @@ def _file(path: str, data: Data) -> Source:
     return FileSource(kind="file", path=path)
 
 
+def _columns(model: Model, rows: pd.DataFrame) -> dict[str, Any]:
+    """A number for each row or, of three or more classes, the likeliest and the chance of each."""
+    predicted = model.predict(rows)
+    if not model.classes:
+        return {PREDICTION: predicted}
+    chances = {f"{CHANCE}{label}": predicted[:, i] for i, label in enumerate(model.classes)}
+    return {PREDICTION: labels_of(predicted, model.classes).to_numpy(), **chances}
+
+
 def _score(
     settings: Settings, registry: Registry, rows: pd.DataFrame, path: Path
 ) -> dict[str, Any]:
@@ -83,7 +97,7 @@ def _score(
         parity.replay(bundle.model, bundle.holdout, "held-out")
     checked = check(settings, rows, f"score {path.stem}")
     predicted = checked.valid[[data.key, data.time]]
-    predicted = predicted.assign(**{PREDICTION: bundle.model.predict(checked.valid)})
+    predicted = predicted.assign(**_columns(bundle.model, checked.valid))
     predicted[VERSION] = version.number
     partial = path.with_name(f".{path.name}.partial")
     if path.suffix == ".csv":

@@ -20,8 +20,16 @@ from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.versions import Registry, Version
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS, ROW_LOSS
-from pipeline.training.metrics import compute_metrics, losses
+from pipeline.training.metrics import class_metrics, compute_metrics, losses
+from pipeline.training.predictions import (
+    HALVED,
+    PREDICTION,
+    PREVIOUS,
+    ROW_LOSS,
+    as_cells,
+    in_columns,
+    of_cells,
+)
 
 
 def settle(
@@ -105,7 +113,7 @@ def _with_labels(rows: pd.DataFrame, labels: pd.DataFrame, settings: Settings) -
     keys = rows.assign(**{data.key: comparable(rows[data.key])})[list(labels.index.names)]
     wanted = pd.MultiIndex.from_frame(keys) if keys.shape[1] > 1 else pd.Index(keys[data.key])
     found = labels.reindex(wanted).set_axis(rows.index)
-    target, _ = as_target(found[data.target], settings.task)
+    target, _ = as_target(found[data.target], settings.task, data.class_count)
     return pd.concat([rows, found.assign(**{data.target: target})], axis=1)
 
 
@@ -139,9 +147,17 @@ def _settled(
     # A chart has one point for each batch, unless its labels are corrected afterwards.
     complete = batch.end + settings.data.label_delay <= as_of
     step = step_of(settings, registry, batch.start) if complete else None
+    own = _of_classes(settings, rows, as_of)
     return history.with_batch(
-        records.record_performance(registry, batch, judged, as_of=as_of, step=step)
+        records.record_performance(registry, batch, judged, as_of=as_of, step=step, of_classes=own)
     )
+
+
+def _of_classes(settings: Settings, rows: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, float]:
+    """Share, recall and precision of each class, where there are three or more."""
+    known = labelled(rows, settings.data, as_of=as_of)
+    target = known[settings.data.target].to_numpy(dtype=np.float64)
+    return class_metrics(target, of_cells(known[PREDICTION]), settings.data.several)
 
 
 def _text(performance: Performance) -> str:
@@ -159,7 +175,7 @@ def _predicted(settings: Settings, registry: Registry, batch: Batch) -> pd.DataF
     rows = read(settings, live_source(settings), batch.start, batch.end)
     valid = check(settings, rows, rows_name(batch.name, batch.reading)).valid
     model = registry.bundle(batch.version).model
-    return valid[[data.key, data.time]].assign(**{PREDICTION: model.predict(valid)})
+    return valid[[data.key, data.time]].assign(**{PREDICTION: as_cells(model.predict(valid))})
 
 
 def _label_faults(
@@ -179,8 +195,9 @@ def _label_faults(
     found = target_faults(
         bundle.targets,
         known[data.target],
-        known[HALVED].to_numpy(),
+        in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
+        classes=bundle.model.classes,
     )
     return {c.name: c.sentence for c in found if c.name not in accepted}
 
@@ -220,11 +237,10 @@ def performance_of(
         return None
     target = known[data.target].to_numpy(dtype=np.float64)
     baseline, column = _baseline(settings, registry, number, known)
-    lost = losses(settings.loss, target, known[column].to_numpy(dtype=np.float64))
-    predicted = known[PREDICTION].to_numpy(dtype=np.float64)
-    metrics = compute_metrics(settings.task, target, predicted)
+    lost = losses(settings.loss, target, of_cells(known[column]))
+    metrics = compute_metrics(settings.task, target, of_cells(known[PREDICTION]))
     if PREVIOUS in known:
-        rival = losses(settings.loss, target, known[PREVIOUS].to_numpy(dtype=np.float64))
+        rival = losses(settings.loss, target, of_cells(known[PREVIOUS]))
         metrics[RIVAL_LOSS] = float(rival.mean())
     return realised(
         batch=name,

@@ -138,7 +138,7 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
             table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
             description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
         )
-    checked = validation.with_labels(validated, settings.data.target, settings.task)
+    checked = validation.with_labels(validated, settings.data, settings.task)
     if checked.labels is not None:
         strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
         get_run_logger().warning(

@@ -104,10 +104,11 @@ def as_number(values: pd.Series) -> pd.Series:
     return numbers
 
 
-def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
+def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series, pd.Series]:
     """Convert labels to numbers, and find the values that are not labels.
 
-    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these.
+    Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these,
+    or the places of more `classes`.
     Labels of a regression are finite numbers; a length of time becomes seconds.
 
     Returns
@@ -127,7 +128,7 @@ def as_target(values: pd.Series, task: str) -> tuple[pd.Series, pd.Series]:
     if values.dtype.kind in ("M" if task == "regression" else "mM"):
         right = pd.Series(data=False, index=values.index)
     elif task == "classification":
-        right = numbers.isin([0, 1])
+        right = numbers.isin(range(classes))
     else:
         dates = values.map(lambda value: isinstance(value, dt.date)).astype(bool)
         right = np.isfinite(numbers) & ~dates

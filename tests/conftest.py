@@ -15,7 +15,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline.columns import conform, known_categories
-from pipeline.config import Data
+from pipeline.config import Data, Training
+from pipeline.training.fitting import fit as fit_model
 from pipeline.training.model import Model, build_estimator
 
 SERVERS = {"prefect", "postgres", "empty_store"}
@@ -153,6 +154,21 @@ def rows():
     return make_rows()
 
 
+KINDS = ("refund", "repair", "send on", "Rückfrage", "0")
+
+
+@pytest.fixture(scope="session")
+def claims():
+    """Rows like those of `rows`, with a target of five classes."""
+    return make_claims()
+
+
+@pytest.fixture(scope="session")
+def claims_data(data):
+    roles = {"target": "kind", "classes": KINDS}
+    return Data.model_validate(data.model_dump() | roles)
+
+
 @pytest.fixture
 def frame(rows):
     return rows.copy()
@@ -177,6 +193,34 @@ def make_rows(n=600, seed=0):
             "spend": score + random.normal(size=n),
         }
     )
+
+
+def make_claims(n=900, seed=0, shift=0.0):
+    """Claims of five kinds, the last of which are rare; `shift` makes refunds frequent."""
+    rows, random = make_rows(n, seed), np.random.default_rng(seed + 1)
+    scores = np.stack(
+        [
+            rows["amount"] / 20 + shift,
+            4 - rows["amount"] / 25,
+            np.nan_to_num(rows["age"]) / 20,
+            1.5 * (rows["plan"] == "pro"),
+            np.full(n, -0.5),
+        ],
+        axis=1,
+    )
+    places = (scores + random.gumbel(size=scores.shape)).argmax(axis=1)
+    return rows.drop(columns=["churned", "spend"]).assign(kind=places.astype(float))
+
+
+@pytest.fixture(scope="session")
+def fit_claims(claims, claims_data):
+    """Fits models of five classes."""
+
+    def fitted(path="xgboost.XGBClassifier", rows=claims, **params):
+        training = Training(estimator=path, params=params)
+        return fit_model(rows, claims_data, training, "classification")
+
+    return fitted
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
+from pipeline.training.predictions import PREDICTION
 
 DAY, FOUR_WEEKS, BLOCKS = 24, 28 * 24, 13
 START = pd.Timestamp("2020-01-01")
 SHOCKED_ROWS, SHOCKED_BLOCKS = 1_400, 10
-PREDICTION = fitting.PREDICTION
 FEATURES: dict[str, Any] = {name: {"type": "numeric"} for name in "wxyz"} | {
     "c": {"type": "categorical", "values": ["a", "b", "c"]}
 }
@@ -79,7 +79,7 @@ def whole_flow(rows: int, estimator: str, batches: int, seed: int) -> list[bool]
         {**data.features, PREDICTION: Numeric()},
         time="at",
         block=length,
-        prediction=PREDICTION,
+        prediction=(PREDICTION,),
     )
     golden = parity.make(trained.model, known, seed=0)
     bundle = Bundle(trained.model, golden, reference, known, {}, halves)

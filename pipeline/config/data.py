@@ -1,6 +1,7 @@
 """The section `data`: where rows come from, and what each column holds."""
 
 import codecs
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -220,10 +221,11 @@ class Data(Section):
     arrival: Arrival | None = None
     """When the rows of a table without a time count as having come."""
     target: str
-    """Column to predict: 0 or 1 for classification, a number for regression."""
-    classes: tuple[Label, Label] | None = None
-    """The two labels of the target where these are not 0 and 1, such as `["no", "yes"]`: the first
-    counts as 0, and the chance of the second is predicted."""
+    """Column to predict: 0 or 1 or one of `classes` for classification, a number for regression."""
+    classes: tuple[Label, ...] | None = Field(default=None, min_length=2)
+    """The labels of the target where these are not 0 and 1; numbers are written as text. Of two,
+    such as `["no", "yes"]`, the first counts as 0, and the chance of the second is predicted. Of
+    three or more, the chance of each is predicted."""
     label_delay: Duration = written("0D")
     """How long after its time the label of a row is known, where `label_time` does not say it."""
     label_time: str | None = None
@@ -249,11 +251,22 @@ class Data(Section):
         named = {self.time} if self.label_time is None else {self.time, self.label_time}
         return named.union(*derived)
 
+    @property
+    def class_count(self) -> int:
+        """How many classes the target of a classification has."""
+        return 2 if self.classes is None else len(self.classes)
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The classes of a target that has three or more; empty for every other target."""
+        return self.classes if self.classes and self.class_count > 2 else ()  # noqa: PLR2004 -- two are 0 and 1
+
     @field_validator("classes")
     @classmethod
-    def _two(cls, classes: tuple[str, str] | None) -> tuple[str, str] | None:
-        if classes is not None and classes[0] == classes[1]:
-            rule = f"must be two different labels. Got {classes[0]!r} twice"
+    def _different(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [repr(label) for label, n in Counter(classes or ()).items() if n > 1]
+        if twice:
+            rule = f"must be different labels. Got {', '.join(twice)} more than once"
             raise ValueError(rule)
         return classes
 

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     name: str = Field(pattern=NAME, max_length=100)
     """Name of the experiment, the registered model and the deployments."""
     task: Literal["classification", "regression"]
-    """What is predicted: the probability of 1, or a number."""
+    """What is predicted: the probability of 1 or of each of `data.classes`, or a number."""
     data: Data
     monitoring: Monitoring = Monitoring()
     training: Training = Training()

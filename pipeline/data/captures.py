@@ -59,8 +59,22 @@ CREATE INDEX IF NOT EXISTS refusals_by_time ON refusals (at);
 CREATE TABLE IF NOT EXISTS labels (
     at INTEGER NOT NULL,
     key TEXT NOT NULL,
-    target REAL NOT NULL
+    target ANY NOT NULL
 ) STRICT;
+"""
+OF_NUMBERS = "SELECT 1 FROM pragma_table_info('labels') WHERE name = 'target' AND type = 'REAL'"
+"""Finds a store of before, whose labels are numbers only."""
+OF_ANY = """
+BEGIN IMMEDIATE;
+ALTER TABLE labels RENAME TO labels_of_numbers;
+CREATE TABLE labels (
+    at INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    target ANY NOT NULL
+) STRICT;
+INSERT INTO labels SELECT at, key, target FROM labels_of_numbers ORDER BY rowid;
+DROP TABLE labels_of_numbers;
+COMMIT;
 """
 
 
@@ -73,7 +87,8 @@ class Layout(NamedTuple):
     Attributes
     ----------
     task : str
-        The model's task, ``classification`` or ``regression``.
+        The model's task, ``classification`` or ``regression``; of a target of three or more classes
+        a JSON list of their labels.
     columns : str
         JSON object with each feature in order: a list of the labels that codes count from 0,
         or null for numbers.
@@ -109,9 +124,9 @@ def read_captures(
     -------
     DataFrame
         The features, then the columns `CAPTURED`: the time (datetime64[us], UTC without zone), the
-        key, the prediction, its confidence (of the likelier class; NaN in a regression), the
-        latency (seconds), the version and the id of the request. Without rows there are no feature
-        columns.
+        key, the prediction (of three or more classes the probability of each), its confidence (the
+        probability of the likeliest class; NaN in a regression), the latency (seconds), the version
+        and the id of the request. Without rows there are no feature columns.
     """
     with closing(_reading(path)) as connection:
         layouts = {
@@ -130,16 +145,17 @@ _NO_ROWS = pd.DataFrame({name: pd.Series(dtype="int64") for name in CAPTURED})
 
 def _rows(requests: pd.DataFrame, task: str, columns: dict[str, list[str] | None]) -> pd.DataFrame:
     """Unpack requests of one layout into rows; the index of a row is that of its request."""
-    predictions = [np.frombuffer(packed) for packed in requests["predictions"]]
+    classes = len(json.loads(task)) if task.startswith("[") else 0
+    shape = (-1, classes) if classes else (-1,)
+    predictions = [np.frombuffer(packed).reshape(shape) for packed in requests["predictions"]]
     sizes = [len(some) for some in predictions]
     predicted = np.concatenate(predictions)
     facts = requests[["at", "latency", "version", "request_id"]].loc[requests.index.repeat(sizes)]
-    likelier = np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
     beside: dict[str, Any] = {
         "captured_at": facts["at"],
         "key": _keys(requests, sizes),
-        "prediction": predicted,
-        "confidence": likelier,
+        "prediction": list(predicted) if classes else predicted,
+        "confidence": _confidence(predicted, task),
         "latency": facts["latency"] / 1e6,
         "version": facts["version"],
         "request_id": facts["request_id"],
@@ -147,6 +163,12 @@ def _rows(requests: pd.DataFrame, task: str, columns: dict[str, list[str] | None
     return pd.DataFrame(_features(requests, sizes, columns), index=facts.index).assign(
         **{f"{RESERVED}{name}": values for name, values in beside.items()}
     )
+
+
+def _confidence(predicted: NDArray[np.float64], task: str) -> NDArray[np.float64] | float:
+    if predicted.ndim > 1:
+        return np.asarray(predicted.max(axis=1))
+    return np.maximum(predicted, 1 - predicted) if task == "classification" else np.nan
 
 
 def _features(
@@ -185,7 +207,8 @@ def read_labels(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``key``, ``target`` and ``labelled_at`` (datetime64[us], UTC without zone): when it came.
+        ``key``, ``target`` (a number, or a class as it was sent) and ``labelled_at``
+        (datetime64[us], UTC without zone): when it came.
     """
     with closing(_reading(path)) as connection:
         found = connection.execute("SELECT key, target, at FROM labels ORDER BY rowid").fetchall()

@@ -1,11 +1,11 @@
 """The types that the contract gives to the columns of a source, so that no reader guesses them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from pipeline.columns import as_text
+from pipeline.columns import as_number, as_target, as_text
 from pipeline.config import UNITS, Categorical, Columns, Numeric
 
 
@@ -98,10 +98,24 @@ def as_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
     return numbers if not unread.any() else numbers.astype(object).where(~unread, values)
 
 
-def as_classes(values: pd.Series, classes: tuple[str, str]) -> pd.Series:
-    """Write the labels of two classes as 0 and 1, and keep every other value as it came."""
-    places = as_text(values).map({label: place for place, label in enumerate(classes)})
+def as_classes(values: pd.Series, classes: Sequence[str]) -> pd.Series:
+    """Write the labels of classes as their places, and keep every other value as it came.
+
+    A stray value that reads as a place is put in quotes, or it would count as a class.
+    """
+    texts = as_text(values)
+    places = texts.map(_places(classes))
     strays = places.isna() & values.notna()
-    return (
-        places.astype(object).where(~strays, values) if strays.any() else places.astype("float64")
-    )
+    if not strays.any():
+        return places.astype("float64")
+    _, odd = as_target(values, "classification", len(classes))
+    kept = values.astype(object).where(odd, texts.map(repr))
+    return places.astype(object).where(~strays, kept)
+
+
+def _places(classes: Sequence[str]) -> dict[str, int]:
+    """Places of classes by their labels; a label such as 01 is also known as the number 1."""
+    labels = pd.Series(classes, dtype="str")
+    plain = as_text(as_number(labels)).fillna(labels)
+    plain = plain.where(~plain.duplicated(keep=False), labels)
+    return {text: place for given in (plain, labels) for place, text in enumerate(given)}

@@ -22,7 +22,7 @@ def read(
     key: str | None = None,
     target: str | None = None,
     columns: Columns | None = None,
-    classes: tuple[str, str] | None = None,
+    classes: tuple[str, ...] | None = None,
     moments: Collection[str] = (),
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
@@ -44,7 +44,8 @@ def read(
     columns : dict of str to Column, optional
         The declared columns: categorical ones are read as text and numeric ones as numbers.
     classes : tuple of str, optional
-        The labels of the target that count as 0 and 1. Captured labels are 0 and 1 already.
+        The labels of the target, which become their places. Captured labels of two classes are 0
+        and 1 already.
     moments : collection of str
         Names of further columns that hold times.
     start, end : Timestamp, optional
@@ -75,10 +76,8 @@ def read(
             frame = _captured(captures, window)
             labels = {"key": key, "target": target}
             frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
-    ours = not isinstance(source, CaptureSource)
-    if classes and ours and target is not None and target in frame:
-        require(frame, [])
-        frame = frame.assign(**{target: as_classes(frame[target], classes)})
+    if classes and target is not None and target in frame:
+        frame = _with_places(frame, source, target, classes)
     if time is None:
         return frame
     if time not in frame.columns:
@@ -93,6 +92,16 @@ def read(
     if not partial:
         _require_dates(frame[time], times)
     return _inside(frame.assign(**_readable(frame, time, times)), times, window)
+
+
+def _with_places(
+    frame: pd.DataFrame, source: Source, target: str, classes: tuple[str, ...]
+) -> pd.DataFrame:
+    """Write the labels of a target as places; captured labels of two classes are 0 and 1."""
+    if isinstance(source, CaptureSource) and len(classes) == 2:  # noqa: PLR2004 -- two are 0 and 1
+        return frame
+    require(frame, [])
+    return frame.assign(**{target: as_classes(frame[target], classes)})
 
 
 def _require_dates(column: pd.Series, times: pd.Series) -> None:

@@ -96,15 +96,16 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
 
 
-def with_labels(validated: Validated, target: str, task: str) -> Validated:
+def with_labels(validated: Validated, data: Data, task: str) -> Validated:
     """Convert the labels of valid rows to numbers; a value that is not a label becomes null.
 
     A stray label says nothing against its row, so the row stays and counts as unlabelled.
     """
+    target = data.target
     if target not in validated.valid:
         return validated
     came = validated.valid[target]
-    labels, strays = as_target(came, task)
+    labels, strays = as_target(came, task, data.class_count)
     mixed = labels.astype(object).where(~strays, came) if strays.any() else None
     return replace(validated, valid=validated.valid.assign(**{target: labels}), labels=mixed)
 

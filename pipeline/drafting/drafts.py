@@ -121,7 +121,7 @@ def draft(
     ------
     DataError
         If a named column does not exist or cannot have its role, the target is neither numbers nor
-        two labels, or no column is left for the model.
+        labels of classes, or no column is left for the model.
     """
     files = isinstance(source, FileSource)
     csv = isinstance(source, FileSource) and is_csv(source)
@@ -139,7 +139,8 @@ def draft(
             update={"shuffled": len(rows) if by else 0}
         )
     order = _order(table, roles, shuffled=bool(by))
-    judge = Judge(table.frame.iloc[order], aim.labels.iloc[order], aim.task)
+    classes = len(aim.classes or "01")
+    judge = Judge(table.frame.iloc[order], aim.labels.iloc[order], aim.task, classes)
     kept, left_out = judge_columns(table, aim, roles, judge=judge)
     if not kept:
         message = (

@@ -188,7 +188,8 @@ def _known_afterwards(name: str, target: Target, judge: Judge) -> str:
         return f"named for what follows from {target.name}; {_PUT_BACK}"
     lacking = judge.null_of_one_class(name)
     if lacking:
-        return f"null in {lacking[1]:.1%} of the rows of class {lacking[0]} only; {_PUT_BACK}"
+        label = (target.classes or ("0", "1"))[lacking[0]]
+        return f"null in {lacking[1]:.1%} of the rows of class {label} only; {_PUT_BACK}"
     score = judge.alone(name)
     if score > NEARLY:
         measure = "AUC" if target.task == "classification" else "R2"

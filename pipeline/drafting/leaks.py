@@ -26,10 +26,16 @@ _ALL, _HALF = 0.99, 0.5
 """Share of rows without a value in one class, and at most in the other."""
 
 
-def encoded(values: pd.Series, target: pd.Series, older: pd.Series) -> Floats:
-    """A column as numbers: labels become the mean target of their older rows."""
+def encoded(values: pd.Series, target: pd.Series, older: pd.Series, classes: int = 2) -> Floats:
+    """A column as numbers: labels become the mean target of their older rows.
+
+    Of three or more classes they become the share of each, shape (n_rows, n_classes).
+    """
     if pd.api.types.is_numeric_dtype(values.dtype) or values.dtype.kind == "M":
         return as_number(values).to_numpy(dtype=np.float64)
+    if classes > 2:  # noqa: PLR2004 -- the mean of 0 and 1 is a share
+        of_each = [(target == place).astype("float64") for place in range(classes)]
+        return np.column_stack([encoded(values, one, older) for one in of_each])
     known, mean = target[older], float(target[older].mean())
     groups = known.groupby(values[older])
     # A label of few rows is drawn towards the mean, or names would seem to predict.
@@ -49,15 +55,17 @@ class Judge:
         The target of each row.
     task : str
         ``classification`` or ``regression``.
+    classes : int
+        How many classes a classification has.
     """
 
-    def __init__(self, frame: pd.DataFrame, target: pd.Series, task: str) -> None:
+    def __init__(self, frame: pd.DataFrame, target: pd.Series, task: str, classes: int = 2) -> None:
         labelled = np.flatnonzero(target.notna())
         step = max(1, -(-len(labelled) // _MOST))
         places = labelled[::step]
         self.frame = frame.iloc[places].reset_index(drop=True)
         self.target = target.iloc[places].reset_index(drop=True)
-        self.task = task
+        self.task, self.classes = task, classes
         self.older = pd.Series(np.arange(len(places)) < len(places) * _OLDER)
         self.columns: dict[str, Floats] = {}
         sides = self.target[self.older], self.target[~self.older]
@@ -92,15 +100,17 @@ class Judge:
         if self.task != "classification":
             return None
         shares = self.frame[name].isna().groupby(self.target).mean()
-        for kind in (0, 1):
-            if shares.get(kind, 0) >= _ALL and shares.get(1 - kind, 1) <= _HALF:
+        for kind in range(self.classes):
+            others = shares.drop(kind, errors="ignore").max() if len(shares) > 1 else 1
+            if shares.get(kind, 0) >= _ALL and others <= _HALF:
                 return kind, float(shares[kind])
         return None
 
     def _matrix(self, names: Sequence[str]) -> Matrix:
         for name in names:
             if name not in self.columns:
-                self.columns[name] = encoded(self.frame[name], self.target, self.older)
+                given = self.frame[name], self.target, self.older
+                self.columns[name] = encoded(*given, self.classes)
         return np.column_stack([self.columns[name] for name in names])
 
     def _score(self, model: object, matrix: Matrix) -> float:
@@ -108,9 +118,21 @@ class Judge:
         truth = self.target.to_numpy()
         model.fit(matrix[older], truth[older])  # type: ignore[attr-defined]
         if self.task == "classification":
-            chances = model.predict_proba(matrix[~older])[:, 1]  # type: ignore[attr-defined]
-            return float(roc_auc_score(truth[~older], chances))
+            chances = model.predict_proba(matrix[~older])  # type: ignore[attr-defined]
+            return _auc(truth[~older], chances, model.classes_)  # type: ignore[attr-defined]
         return float(r2_score(truth[~older], model.predict(matrix[~older])))  # type: ignore[attr-defined]
+
+
+def _auc(truth: Floats, chances: Matrix, classes: Floats) -> float:
+    """AUC or, of three or more classes, the mean over those that occur, each against the rest."""
+    if len(classes) == 2:  # noqa: PLR2004 -- one says all about the other
+        classes, chances = classes[1:], chances[:, 1:]
+    found = [
+        roc_auc_score(truth == place, chances[:, i])
+        for i, place in enumerate(classes)
+        if 0 < (truth == place).mean() < 1
+    ]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def joint_leaks(judge: Judge, names: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.columns import as_target, doubt
 from pipeline.drafting.tables import Table
-from pipeline.drafting.words import CLOCK, KEYS, OUTCOME, event_of, words
+from pipeline.drafting.words import CLASSES, CLOCK, CODES, KEYS, OUTCOME, event_of, words
 from pipeline.errors import DataError
 
 FEWEST: Final = 100
@@ -19,6 +19,8 @@ _MOSTLY: Final = 0.99
 _TIMED: Final = 0.9
 """Share of the rows that has a time at least; the others are refused."""
 _FEW: Final = 5
+_MOST_CLASSES: Final = 50
+"""Labels of a target beyond which they are names or free text, and each has few rows."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Target:
     labels : Series of float64
         The target of each row, null where it is not known.
     classes : tuple of str or None
-        The two labels that count as 0 and 1, if they are others.
+        The labels whose places the target holds, if they are not 0 and 1.
     comment : str
         What was seen.
     """
@@ -42,7 +44,7 @@ class Target:
     name: str
     task: Literal["classification", "regression"]
     labels: pd.Series
-    classes: tuple[str, str] | None
+    classes: tuple[str, ...] | None
     comment: str
 
 
@@ -99,7 +101,8 @@ def find_target(table: Table, name: str) -> Target:
     Raises
     ------
     DataError
-        If the column does not exist, holds too few labels, or is neither numbers nor two labels.
+        If the column does not exist, holds too few labels, or is neither numbers nor labels of some
+        classes.
     """
     require_column(table, name, "--target")
     values = table.frame[name]
@@ -113,20 +116,29 @@ def find_target(table: Table, name: str) -> Target:
     shares = texts.value_counts(normalize=True)
     if len(shares) == 1 or table.kinds[name] == "moment":
         got = f"{shares.index[0]} in all rows" if len(shares) == 1 else "moments"
-        message = f"Target {name!r} must hold two labels or numbers. Got {got}. Name another one."
+        message = f"Target {name!r} must hold labels or numbers. Got {got}. Name another one."
         raise DataError(message)
     labels, strays = as_target(texts, "classification")
     if not strays.any():
         return Target(name, "classification", labels, None, f"1 in {labels.mean():.1%} of rows")
     if len(shares) == 2:  # noqa: PLR2004 -- two classes
         return _of_two(name, texts, shares)
-    if table.kinds[name] == "number":
-        return Target(name, "regression", values, None, _numbers(values))
-    message = (
-        f"Target {name!r} must hold two labels or numbers. Got {len(shares)} labels "
-        f"({_some(list(shares.index))}). Add a column of 0 and 1 for the class to predict."
+    number = table.kinds[name] == "number"
+    named = (
+        number
+        and bool(set(words(name)) & (CODES | CLASSES))
+        and bool((values.dropna() % 1 == 0).all())
     )
-    raise DataError(message)
+    if number and not (named and len(shares) <= _MOST_CLASSES):
+        return Target(name, "regression", values, None, _numbers(values))
+    if len(shares) > _MOST_CLASSES:
+        message = (
+            f"Target {name!r} must hold numbers, or labels of at most {_MOST_CLASSES} classes. Got "
+            f"{len(shares)} labels ({_some(list(shares.index))}). Group them in the source, or add "
+            "a column of 0 and 1 for the class to predict."
+        )
+        raise DataError(message)
+    return _of_several(name, texts, shares, named=named)
 
 
 def _of_two(name: str, texts: pd.Series, shares: pd.Series) -> Target:
@@ -139,11 +151,26 @@ def _of_two(name: str, texts: pd.Series, shares: pd.Series) -> Target:
     return Target(name, "classification", labels, (other, event), comment)
 
 
+def _of_several(name: str, texts: pd.Series, shares: pd.Series, *, named: bool) -> Target:
+    """Three or more classes; numbers are classes where the name of the target says so."""
+    classes = tuple(sorted(map(str, shares.index), key=float if named else None))
+    labels = texts.map({label: place for place, label in enumerate(classes)}).astype("float64")
+    rarest, n = shares.index[-1], int((texts == shares.index[-1]).sum())
+    comment = (
+        f"{len(classes)} classes, of which {shares.index[0]} is in {shares.iloc[0]:.1%} of rows "
+        f"and {rarest} in {n:,}"
+    )
+    if named:
+        comment += f"; numbers, but {name} names classes: else remove classes, and regress"
+    return Target(name, "classification", labels, classes, comment)
+
+
 def _numbers(values: pd.Series) -> str:
     seen = f"seen: {values.min():.6g} .. {values.max():.6g}, mean {values.mean():.4g}"
     if values.nunique() <= _FEW * 2:
         return (
-            f"{seen}; if its {values.nunique()} values are classes, predict one of them as 0 and 1"
+            f"{seen}; numbers of some size: if its {values.nunique()} values are names of classes, "
+            "write task: classification and list them in classes"
         )
     return seen
 

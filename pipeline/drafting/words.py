@@ -27,6 +27,8 @@ PARTITIONS: Final = {"fold", "partition", "split", "subset"}
 KEYS: Final = {"guid", "id", "ident", "identifier", "index", "key", "no", "nr", "number", "uuid"}
 CODES: Final = {"code", "id", "postal", "postcode", "tract", "zip", "zipcode"}
 """Words for numbers that are names."""
+CLASSES: Final = {"category", "class", "cluster", "group", "kind", "label", "species", "type"}
+"""Words in the name of a target whose numbers are names of classes."""
 CLOCK: Final = {
     *("at", "created", "date", "datetime", "time", "timestamp", "ts", "when"),
     *("day", "dteday", "hour", "month", "period", "quarter", "season", "week", "year", "yr"),

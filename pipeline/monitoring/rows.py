@@ -116,7 +116,7 @@ def row_tests(batch: Judged) -> Iterator[Group]:
             else _label_tests(batch, name, profile)
         )
         for test in [*tests, _missing_test(batch, name)]:
-            yield Group("prediction" if name == reference.prediction else test.kind, [test])
+            yield Group("prediction" if name in reference.prediction else test.kind, [test])
     yield Group("pairs", list(_pair_tests(batch)))
     yield Group("joint", [_joint_test(batch)])
     yield Group("classifier", [_classifier_test(batch)])

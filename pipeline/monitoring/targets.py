@@ -4,6 +4,8 @@ A faulty target looks like lost performance and would be learnt. The reference i
 beside predictions by models that had not seen them, which tell what each label should be like.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -23,6 +25,7 @@ def describe_target(
     predictions: ArrayLike,
     *,
     labels: bool,
+    classes: Sequence[str] = (),
     time: pd.Series,
     block: pd.Timedelta,
     seed: int,
@@ -33,10 +36,12 @@ def describe_target(
     ----------
     target : Series
         Labels, named as the target.
-    predictions : array of float, shape (n_rows,)
-        By models that were not fitted on the rows.
+    predictions : array, shape (n_rows,)
+        By models that were not fitted on the rows: numbers, or labels of several `classes`.
     labels : bool
         Whether the labels are classes, not numbers.
+    classes : sequence of str
+        Labels of a target of three or more classes, which holds their places; else empty.
     time : Series
         Time of each row.
     block : Timedelta
@@ -45,14 +50,21 @@ def describe_target(
         Random seed of the draw of rows.
     """
     name = str(target.name)
-    columns: Columns = {name: Categorical() if labels else Numeric(), PREDICTED: Numeric()}
-    return Reference.fit(
-        _beside(target, predictions, labels=labels), columns, time=time, block=block, seed=seed
-    )
+    columns: Columns = {
+        name: Categorical() if labels else Numeric(),
+        PREDICTED: Categorical() if classes else Numeric(),
+    }
+    frame = _beside(target, predictions, labels=labels, classes=classes)
+    return Reference.fit(frame, columns, time=time, block=block, seed=seed)
 
 
 def target_faults(
-    reference: Reference, target: pd.Series, predictions: ArrayLike, *, broken_alpha: float
+    reference: Reference,
+    target: pd.Series,
+    predictions: ArrayLike,
+    *,
+    broken_alpha: float,
+    classes: Sequence[str] = (),
 ) -> tuple[Cause, ...]:
     """Faults of the labels of a batch, which the labels themselves have to show.
 
@@ -69,18 +81,25 @@ def target_faults(
         As the reference's were made.
     broken_alpha : float
         As of `compare`.
+    classes : sequence of str
+        As of `describe_target`.
     """
     name = str(target.name)
     labels = isinstance(reference.columns[name], CategoricalProfile)
     report = compare(
         reference=reference,
-        current=_beside(target, predictions, labels=labels),
+        current=_beside(target, predictions, labels=labels, classes=classes),
         broken_alpha=broken_alpha,
     )
     moved = any(found.drifted and found.columns == (name,) for found in report.findings)
     return tuple(cause for cause in report.causes if moved and cause.columns == (name,))
 
 
-def _beside(target: pd.Series, predictions: ArrayLike, *, labels: bool) -> pd.DataFrame:
+def _beside(
+    target: pd.Series, predictions: ArrayLike, *, labels: bool, classes: Sequence[str]
+) -> pd.DataFrame:
     shown = as_text(target) if labels else target
+    if classes:  # values that are no label of a class stay as they came
+        names = {str(place): label for place, label in enumerate(classes)}
+        shown = shown.map(names).fillna(shown)
     return pd.DataFrame({str(target.name): shown.to_numpy(), PREDICTED: predictions})

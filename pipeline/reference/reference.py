@@ -65,8 +65,8 @@ class Reference:
         Cells of rows drawn at random, 16 bits each, columns in alphabetical order.
     sample_blocks : bytes
         Block number of each row of the sample, 16 bits each; `NO_BLOCK` for no block.
-    prediction : str or None
-        The column that holds the model's prediction; classifier and pairs leave it out.
+    prediction : tuple of str
+        The columns that hold the model's prediction; classifier and pairs leave them out.
     followed : tuple of pairs of str, or None
         The pairs of columns whose correlation is followed; None for all pairs.
     derived : dict
@@ -82,7 +82,7 @@ class Reference:
     novelties: dict[str, tuple[float, ...]] = field(default_factory=dict)
     sample: bytes = field(default=b"", repr=False)
     sample_blocks: bytes = field(default=b"", repr=False)
-    prediction: str | None = None
+    prediction: tuple[str, ...] = ()
     followed: Followed = None
     derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     seed: int = 0
@@ -96,7 +96,7 @@ class Reference:
         time: str | pd.Series | None = None,
         block: str | pd.Timedelta | int | None = None,
         seed: int = 0,
-        prediction: str | None = None,
+        prediction: tuple[str, ...] = (),
         importance: Mapping[str, float] | None = None,
         separated: bool = True,
     ) -> "Reference":
@@ -114,8 +114,8 @@ class Reference:
             Length of a live batch: a length of time (needs `time`) or a number of rows.
         seed : int
             Random seed of the stored sample and of the classifier.
-        prediction : str, optional
-            The declared column that holds the model's prediction.
+        prediction : tuple of str
+            The declared columns that hold the model's prediction.
         importance : mapping of str to float, optional
             How much the model relies on each column. With too many columns for all pairs to be
             followed, those of the most important columns are followed first.
@@ -156,7 +156,7 @@ class Reference:
         *,
         blocks: Callable[[NDArray[np.intp]], list[NDArray[np.intp]]],
         seed: int = 0,
-        prediction: str | None = None,
+        prediction: tuple[str, ...] = (),
         separated: bool = True,
         importance: Mapping[str, float] | None = None,
     ) -> "Reference":
@@ -237,7 +237,7 @@ class Reference:
     @cached_property
     def features(self) -> list[int]:
         """Places in `names` of the columns that the model takes: all but the prediction."""
-        return [i for i, name in enumerate(self.names) if name != self.prediction]
+        return [i for i, name in enumerate(self.names) if name not in self.prediction]
 
     @cached_property
     def cells(self) -> Cells:
@@ -372,7 +372,7 @@ class Reference:
             "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
             "sample": base64.b64encode(self.sample).decode(),
             "sample_blocks": base64.b64encode(self.sample_blocks).decode(),
-            "prediction": self.prediction,
+            "prediction": list(self.prediction),
             "followed": None if self.followed is None else [list(pair) for pair in self.followed],
             "seed": self.seed,
         }
@@ -380,7 +380,7 @@ class Reference:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Reference":
         """Read a reference from the values of `to_dict`, of this or an earlier version."""
-        followed = values.get("followed")
+        followed, named = values.get("followed"), values["prediction"]
         stored = cls(
             rows=values["rows"],
             columns={
@@ -391,7 +391,7 @@ class Reference:
             novelties={name: tuple(known) for name, known in values["novelties"].items()},
             sample=base64.b64decode(values["sample"]),
             sample_blocks=base64.b64decode(values["sample_blocks"]),
-            prediction=values["prediction"],
+            prediction=(named,) if isinstance(named, str) else tuple(named or ()),
             followed=None if followed is None else tuple((one, other) for one, other in followed),
             seed=values["seed"],
         )

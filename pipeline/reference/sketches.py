@@ -109,7 +109,7 @@ def as_reference(
         blocks=lambda _: [np.flatnonzero(number == k) for k in range(len(sketches))],
         separated=False,
         seed=reference.seed,
-        prediction=reference.prediction if reference.prediction in columns else None,
+        prediction=tuple(name for name in reference.prediction if name in columns),
     )
     blocks = tuple(
         _completed(found, block, of=reference, recorded=one)

@@ -21,7 +21,7 @@ from pipeline.reference.summaries import Summary, summary_from_json, summary_to_
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
-from pipeline.training.fitting import HALVED, PREDICTION, PREVIOUS
+from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, figures, of_cells
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ def record(
     given: Mapping[str, Any],
     reading: int = 1,
     private: Collection[str] = (),
+    classes: Sequence[str] = (),
 ) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -104,6 +105,8 @@ def record(
         How often the batch was read from its source, this time included.
     private : collection of str
         Columns of which no row is stored.
+    classes : sequence of str
+        Labels of the champion's target, where these are three or more.
 
     Returns
     -------
@@ -114,7 +117,8 @@ def record(
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     stored = predictions.rename(columns=STORED)
-    metrics = notes.batch_metrics(report, quarantined, float(stored["prediction"].mean()))
+    predicted = figures(of_cells(stored["prediction"]), classes)
+    metrics = notes.batch_metrics(report, quarantined, predicted)
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
     )
@@ -167,6 +171,7 @@ def record_performance(
     *,
     as_of: pd.Timestamp,
     step: int | None,
+    of_classes: Mapping[str, float] | None = None,
 ) -> Batch:
     """Add realised performance to a batch and to its champion's time line.
 
@@ -183,6 +188,8 @@ def record_performance(
     step : int or None
         Number of the batch since the first champion; None while more of its labels are awaited,
         and the time line has no point for it.
+    of_classes : mapping of str to float, optional
+        Share, recall and precision of each class, where there are three or more.
 
     Returns
     -------
@@ -191,6 +198,7 @@ def record_performance(
     """
     metrics = {f"realised_{key}": value for key, value in performance.metrics.items()}
     metrics |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
+    metrics |= {f"realised_{key}": value for key, value in (of_classes or {}).items()}
     metrics |= {"labels": float(performance.rows), "labelled_share": _share(performance)}
     with translated():
         tracking.log(batch.run_id, metrics, as_of, 0)

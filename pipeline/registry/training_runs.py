@@ -97,6 +97,7 @@ def _log_rows(trained: Trained, rows: pd.DataFrame, columns: list[str]) -> None:
 
 def _log_results(registry: Registry, run: Run, trained: Trained) -> None:
     metrics = {f"heldout_{key}": value for key, value in trained.metrics.items()}
+    metrics |= {metric_name(f"heldout_{key}"): value for key, value in trained.of_classes.items()}
     metrics |= {f"baseline_{key}": value for key, value in trained.baseline.items()}
     for name, value in trained.importance.items():
         metrics[metric_name(f"importance/{name}")] = value

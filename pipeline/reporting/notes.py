@@ -67,7 +67,9 @@ def batch_note(
     )
 
 
-def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> dict[str, float]:
+def batch_metrics(
+    report: DriftReport, quarantined: int, predicted: Mapping[str, float]
+) -> dict[str, float]:
     """Collect the numbers of a batch that MLflow charts from batch to batch."""
     metrics = {
         "rows": float(report.rows),
@@ -76,7 +78,7 @@ def batch_metrics(report: DriftReport, quarantined: int, predicted: float) -> di
         "drifted_pairs": float(sum(pair.drifted for pair in report.pairs)),
         "alarm": float(report.alarm),
         "causes": float(len(report.causes)),
-        "mean_prediction": predicted,
+        **predicted,
     }
     for column in report.columns:
         metrics |= {

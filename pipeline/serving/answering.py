@@ -99,6 +99,7 @@ def score(
         problems=[],
         asked=asked,
         outside=served.outside(predicted, range(len(rows))) if explain else None,
+        classes=served.model.classes,
     )
     return Scored(answer, predicted, keys)
 
@@ -148,7 +149,7 @@ def _score_good_rows(
         "keys": [keys[i] for i in good],
     }
     predicted = served.predict(served.contract.request.validate_python(accepted)["rows"])
-    predictions: list[float | None] = [None] * n
+    predictions: list[Any] = [None] * n
     for i, prediction in zip(good, predicted.predictions.tolist(), strict=True):
         predictions[i] = prediction
     answer = Answer(
@@ -160,6 +161,7 @@ def _score_good_rows(
         problems=found.problems,
         asked=asked,
         outside=served.outside(predicted, good) if explain else None,
+        classes=served.model.classes,
     )
     return Scored(answer, predicted, accepted["keys"])
 

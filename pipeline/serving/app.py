@@ -158,8 +158,8 @@ class _Api:
         if self.captures is None:
             sentence = "This server stores no labels, because serving.captures names no file."
             raise Failed(HTTPStatus.NOT_FOUND, sentence)
-        task = served.model.task
-        read = partial(labels.read_labels, body, task, self.label_type(task))
+        asked = labels.Asked(served.model.task, served.model.classes)
+        read = partial(labels.read_labels, body, asked, self.label_type(asked))
         given = await self.run(read, body)
         if isinstance(given, Found):
             name = uuid4().hex
@@ -213,12 +213,14 @@ class _Api:
         """Give the declared columns, the known labels and an example row."""
         served = self.served
         columns = {name: column.model_dump() for name, column in served.model.columns.items()}
-        content = {
+        content: dict[str, Any] = {
             "columns": columns,
             "known": served.model.categories,
             "example": served.example,
             "derived": {name: str(one) for name, one in served.model.derive.items()},
         }
+        if served.model.classes:
+            content["classes"] = served.model.classes
         return json_response(content)
 
     async def metrics_page(self, _: Request) -> Response:
@@ -242,7 +244,9 @@ class _Api:
         served = self.named(**request.path_params)
         if request.url.path.endswith("/ready"):
             return json_response({"name": served.name, "ready": True})
-        return json_response(metadata(served.name, served.version, served.model.columns))
+        model = served.model
+        content = metadata(served.name, served.version, model.columns, model.classes)
+        return json_response(content)
 
     def named(self, name: str, version: str | None = None) -> ServedVersion:
         """The served version, if its model has this name and it is this version."""

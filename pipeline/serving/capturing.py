@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 import pandas as pd
 
 from pipeline.columns import Matrix
-from pipeline.data.captures import SCHEMA, Layout, Unseen
+from pipeline.data.captures import OF_ANY, OF_NUMBERS, SCHEMA, Layout, Unseen
 from pipeline.errors import DataError, UnavailableError
 from pipeline.serving.retention import prune
 from pipeline.training.model import Predictions
@@ -52,7 +52,10 @@ WHERE NOT EXISTS (SELECT 1 FROM keys WHERE key = asked.value)
   AND NOT EXISTS (
     SELECT 1 FROM answers
     WHERE request_id = substr(asked.value, 1, 32) AND substr(asked.value, 33, 1) = '-'
-      AND CAST(substr(asked.value, 34) AS INTEGER) < length(predictions) / 8
+      AND CAST(substr(asked.value, 34) AS INTEGER) < length(predictions) / 8 / (
+        SELECT CASE WHEN json_valid(task) THEN json_array_length(task) ELSE 1 END
+        FROM contracts WHERE id = contract
+      )
   )
 """
 """Counts keys that callers did not give to a row, and that are not made of a request's id."""
@@ -158,7 +161,7 @@ class Captures:
             Labels without a code.
         keys : sequence of str or None
             The caller's keys of the rows; None if the caller sent none.
-        predictions : array of float64, shape (n_rows,)
+        predictions : array of float64, shape (n_rows,) or (n_rows, n_classes)
             Predictions that were sent.
         """
         own = (features.tobytes(), json.dumps(unseen), json.dumps(keys), predictions.tobytes())
@@ -181,7 +184,7 @@ class Captures:
         values = (at, request_id, version, route, caller, problems, len(body), start)
         self._wait("refusals", values, len(start) + len(problems))
 
-    def label(self, labels: Sequence[tuple[str, float]], *, at: int) -> int:
+    def label(self, labels: Sequence[tuple[str, float | str]], *, at: int) -> int:
         """Store labels by key; they are on disk when this returns.
 
         Returns
@@ -288,6 +291,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # a power cut loses no more than a kill
         known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'keys'").fetchone()
         connection.executescript(SCHEMA)
+        if connection.execute(OF_NUMBERS).fetchone():
+            connection.executescript(OF_ANY)
         if not known:  # a store of before
             connection.execute(_OLDER_KEYS)
             connection.commit()

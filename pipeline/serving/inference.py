@@ -3,6 +3,7 @@
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -120,6 +121,10 @@ def _values(name: str, data: Any, shape: Any) -> list[Any]:
 
 
 def _write(answer: Answer) -> dict[str, Any]:
+    rows = answer.predictions
+    width = [len(answer.classes)] if answer.classes else []
+    null = [None] * len(answer.classes)
+    data = [one for row in rows for one in row or null] if answer.classes else rows
     content = {
         "model_name": answer.name,
         "model_version": answer.version,
@@ -127,9 +132,9 @@ def _write(answer: Answer) -> dict[str, Any]:
         "outputs": [
             {
                 "name": PREDICTION,
-                "shape": [len(answer.predictions)],
+                "shape": [len(rows), *width],
                 "datatype": "FP64",
-                "data": answer.predictions,
+                "data": data,
             }
         ],
     }
@@ -137,8 +142,16 @@ def _write(answer: Answer) -> dict[str, Any]:
     return content | problems
 
 
-def metadata(name: str, version: str, columns: Columns) -> dict[str, Any]:
-    """Model metadata of the protocol: the tensors it takes and returns."""
+def metadata(
+    name: str, version: str, columns: Columns, classes: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Model metadata of the protocol: the tensors it takes and returns.
+
+    The columns of the output tensor of several classes are named in its parameters.
+    """
+    output: dict[str, Any] = {"name": PREDICTION, "datatype": "FP64", "shape": [-1]}
+    if classes:
+        output |= {"shape": [-1, len(classes)], "parameters": {"labels": json.dumps(classes)}}
     return {
         "name": name,
         "versions": [version],
@@ -147,7 +160,7 @@ def metadata(name: str, version: str, columns: Columns) -> dict[str, Any]:
             {"name": column, "datatype": _TYPES[rule.type][0], "shape": [-1]}
             for column, rule in columns.items()
         ],
-        "outputs": [{"name": PREDICTION, "datatype": "FP64", "shape": [-1]}],
+        "outputs": [output],
     }
 
 

@@ -22,6 +22,7 @@ from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
 from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import Predicted, ServedVersion
+from pipeline.training.model import Predictions
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CONFIDENCES = tuple(np.arange(55, 105, 5) / 100)
@@ -87,7 +88,8 @@ class Metrics(Collector):
         self._rows = 0
         self._outside: Counter[str] = Counter()
         self._predictions: Histogram | None = None
-        self._confidences = Histogram(CONFIDENCES)
+        self._confidences: Histogram | None = None
+        self._classes: Counter[str] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -109,11 +111,22 @@ class Metrics(Collector):
         self._rows += len(predictions)
         for name, n in predicted.outside.items():
             self._outside[name] += n
+        if predictions.ndim > 1:
+            self._count_classes(served, predictions)
+            return
         if self._predictions is None:
             self._predictions = Histogram(served.steps)
         self._predictions.add(predictions)
         if served.model.task == "classification":
+            self._confidences = self._confidences or Histogram(CONFIDENCES)
             self._confidences.add(np.maximum(predictions, 1 - predictions))
+
+    def _count_classes(self, served: ServedVersion, predictions: Predictions) -> None:
+        """Count the likeliest of three or more classes, and how likely it is."""
+        for place in predictions.argmax(axis=1).tolist():
+            self._classes[served.model.classes[place]] += 1
+        self._confidences = self._confidences or Histogram(served.steps)
+        self._confidences.add(predictions.max(axis=1))
 
     def refused(self, served: ServedVersion, problems: Iterable[Problem]) -> None:
         """Count each problem of a refused request."""
@@ -169,9 +182,16 @@ class Metrics(Collector):
         for name, n in self._outside.items():
             outside.add_metric([name], n)
         yield outside
+        if self._classes:
+            classes = CounterMetricFamily(
+                "holdfast_predicted_class_rows", "Rows by their likeliest class.", labels=["class"]
+            )
+            for name, n in self._classes.items():
+                classes.add_metric([name], n)
+            yield classes
         for name, text, histogram in (
             ("prediction", "Predictions.", self._predictions),
-            ("confidence", "Probability of the likelier class.", self._confidences),
+            ("confidence", "Probability of the likeliest class.", self._confidences),
         ):
             if histogram is not None:
                 buckets, total = histogram.buckets()

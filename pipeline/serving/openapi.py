@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.derivation import Derivations
-from pipeline.serving.labels import label_type
+from pipeline.serving.labels import Asked, label_type
 from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import ServedVersion
 
@@ -44,7 +44,8 @@ def document(served: ServedVersion, *, protected: bool) -> dict[str, Any]:
 def _schemas(served: ServedVersion) -> dict[str, Any]:
     where = "#/components/schemas/{model}"
     request: dict[str, Any] = served.contract.request.json_schema(ref_template=where)
-    labels: dict[str, Any] = label_type(served.model.task).json_schema(ref_template=where)
+    kind = label_type(_asked(served))
+    labels: dict[str, Any] = kind.json_schema(ref_template=where)
     problem = TypeAdapter(Problem).json_schema()
     refusal = {
         "type": "object",
@@ -66,6 +67,10 @@ def _schemas(served: ServedVersion) -> dict[str, Any]:
     }
 
 
+def _asked(served: ServedVersion) -> Asked:
+    return Asked(served.model.task, served.model.classes)
+
+
 def _add_origins(row: dict[str, Any], derivations: Derivations) -> None:
     """Let a row hold what features are derived from, instead of these."""
     for name, derived in derivations.items():
@@ -76,20 +81,20 @@ def _add_origins(row: dict[str, Any], derivations: Derivations) -> None:
 
 
 def _post_routes(served: ServedVersion) -> dict[str, Any]:
-    row = served.example
+    row, classes = served.example, served.model.classes
     anything = {"type": "object"}
     return {
         "/predict": _post(
             "Predict rows",
             {"$ref": "#/components/schemas/Request"},
             {"rows": [row], "keys": ["order-1"]},
-            _ANSWER,
+            _of_classes(classes) | _ANSWER,
         ),
         "/invocations": _post(
             "Predict rows by MLflow's scoring protocol",
             anything,
             {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
-            {"predictions": _PREDICTED},
+            {"predictions": _rows_of_chances(len(classes)) if classes else _PREDICTED},
         ),
         f"/v2/models/{served.name}/infer": _post(
             "Predict rows by the Open Inference Protocol",
@@ -100,14 +105,34 @@ def _post_routes(served: ServedVersion) -> dict[str, Any]:
         "/labels": _post(
             "Send the labels of predicted rows",
             {"$ref": "#/components/schemas/Labels"},
-            {"labels": [{"key": "order-1", "target": 1}]},
+            {"labels": [{"key": "order-1", "target": classes[0] if classes else 1}]},
             {"stored": {"type": "integer"}, "unknown": {"type": "integer"}},
         ),
     }
 
 
+def _of_classes(classes: tuple[str, ...]) -> dict[str, Any]:
+    """What an answer holds of predictions: numbers, or classes and their probabilities."""
+    if not classes:
+        return {"predictions": _PREDICTED}
+    chance = {"type": "number", "minimum": 0, "maximum": 1}
+    chances = {
+        "type": ["object", "null"],
+        "required": list(classes),
+        "properties": dict.fromkeys(classes, chance),
+    }
+    return {
+        "predictions": {"type": "array", "items": {"enum": [*classes, None]}},
+        "probabilities": {"type": "array", "items": chances},
+    }
+
+
+def _rows_of_chances(n: int) -> dict[str, Any]:
+    row = {"type": ["array", "null"], "items": {"type": "number"}, "minItems": n, "maxItems": n}
+    return {"type": "array", "items": row}
+
+
 _ANSWER = {
-    "predictions": _PREDICTED,
     "keys": _TEXTS,
     "version": {"type": "string"},
     "request_id": {"type": "string"},

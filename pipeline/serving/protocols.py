@@ -15,8 +15,9 @@ class Answer:
 
     Attributes
     ----------
-    predictions : list of float or None
-        None for a row that was refused while the others were predicted.
+    predictions : list of float, list or None
+        Of three or more classes, the probabilities of a row. None for a row that was refused while
+        the others were predicted.
     keys : list of str
         Key of each row, by which its label joins later.
     name, version, request_id : str
@@ -27,9 +28,11 @@ class Answer:
         Whatever else the protocol's `write` needs from the request.
     outside : dict or None
         Values outside of the training rows, where the request asked for them.
+    classes : tuple of str
+        Labels of the target, where these are three or more.
     """
 
-    predictions: list[float | None]
+    predictions: list[Any]
     keys: list[str]
     name: str
     version: str
@@ -37,6 +40,7 @@ class Answer:
     problems: list[Problem]
     asked: Any
     outside: dict[str, Any] | None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Protocol:
 
 def _native(answer: Answer) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "predictions": answer.predictions,
+        **_of_classes(answer.predictions, answer.classes),
         "keys": answer.keys,
         "version": answer.version,
         "request_id": answer.request_id,
@@ -71,6 +75,16 @@ def _native(answer: Answer) -> dict[str, Any]:
     if answer.outside is not None:
         content["outside"] = answer.outside
     return content
+
+
+def _of_classes(predictions: list[Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Predictions as sent: numbers, or the likeliest class and the probability of each."""
+    if not classes:
+        return {"predictions": predictions}
+    return {
+        "predictions": [row and classes[row.index(max(row))] for row in predictions],
+        "probabilities": [row and dict(zip(classes, row, strict=True)) for row in predictions],
+    }
 
 
 NATIVE = Protocol(None, _native)

@@ -32,7 +32,8 @@ class Predicted(NamedTuple):
     Attributes
     ----------
     predictions : array of float64, shape (n_rows,)
-        Probability of 1 in a classification, a number in a regression.
+        Probability of 1 in a classification, a number in a regression; of three or more classes
+        the probability of each, shape (n_rows, n_classes).
     features : array of float64, shape (n_rows, n_columns)
         Numbers and codes of labels that the model predicted from.
     unseen : list of Unseen
@@ -120,7 +121,9 @@ class ServedVersion:
             example=rows[0],
             trained_until=manifest.get("until", ""),
             steps=_steps(model.task, golden.predictions),
-            layout=Layout(model.task, json.dumps(known)),
+            layout=Layout(
+                json.dumps(model.classes) if model.classes else model.task, json.dumps(known)
+            ),
             _encode=requests.encoder(model.columns, model.categories),
             _predict=predictor(model),
             _low=low,
@@ -184,11 +187,11 @@ class ServedVersion:
         # Sums of leaves that cancel out are as exact as the leaves, not as what is left of them.
         scale = np.abs(golden.predictions).mean() if self.model.task == "regression" else 0.0
         atol = max(ABSOLUTE, RELATIVE * scale)
-        apart = np.zeros(len(accepted))
+        apart = np.zeros(golden.predictions.shape)
         close = np.ones(len(accepted), dtype=bool)
         for parts in ([accepted], few):  # many rows and few rows are predicted by different code
             predicted = np.concatenate([self.predict(part).predictions for part in parts])
-            close &= np.isclose(predicted, golden.predictions, rtol=RELATIVE, atol=atol)
+            close &= parity.are_close(predicted, golden.predictions, atol=atol)
             apart = np.maximum(apart, np.abs(predicted - golden.predictions))
         if not close.all():
             message = (

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 
 from pipeline.columns import Matrix
 from pipeline.errors import RegistryError
@@ -24,8 +24,18 @@ FEW = 16
 """Most rows that are walked here, which is faster than XGBoost up to about this number."""
 _DEEPEST = 16
 """Levels of trees that are walked here; deeper trees are rare, and left to XGBoost."""
-_LINKS: dict[str, Callable[[Any], Any]] = {"binary:logistic": logit, "reg:squarederror": float}
+_LINKS: dict[str, Callable[[Any], Any]] = {
+    "binary:logistic": logit,
+    "multi:softprob": np.asarray,
+    "reg:squarederror": np.asarray,
+}
 """From the base score to its margin, for the objectives whose trees are walked here."""
+_OUTPUTS: dict[str, Callable[[Any], Any]] = {
+    "binary:logistic": expit,
+    "multi:softprob": lambda margins: softmax(margins, axis=1),
+    "reg:squarederror": np.asarray,
+}
+"""From margins to predictions."""
 _VALUES = json.dumps(
     {
         "type": 0,
@@ -46,12 +56,13 @@ Places = NDArray[np.intp]
 def predictor(model: Model) -> Predict:
     """Make the fastest function that predicts encoded rows as the model does.
 
-    It takes matrices of shape (n_rows > 0, n_columns) to predictions of shape (n_rows,), in one
-    thread, because the other threads of a server have requests of their own. Estimators other
-    than XGBoost's, and those of XGBoost that do more than add up all of their trees, predict
-    through `Model.predict_encoded`.
+    It takes matrices of shape (n_rows > 0, n_columns) to predictions of shape (n_rows,), or
+    (n_rows, n_classes) of several classes, in one thread, because the other threads of a server
+    have requests of their own. Estimators other than XGBoost's, and those of XGBoost that do more
+    than add up all of their trees, predict through `Model.predict_encoded`.
     """
-    if not _adds_up_all_trees(model.estimator):
+    all_seen = len(model.seen) == len(model.classes)  # else columns of others are to be added
+    if not (all_seen and _adds_up_all_trees(model.estimator)):
         return model.predict_encoded
     many = _xgboost(model)
     few = _walker(model) or many
@@ -102,20 +113,29 @@ def _walker(model: Model) -> Predict | None:
     objective, booster = learner["objective"]["name"], learner["gradient_booster"]
     if objective not in _LINKS or booster["name"] != "gbtree" or not booster["model"]["trees"]:
         return None
+    if any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in booster["model"]["trees"]):
+        return None
     base = np.ravel(json.loads(learner["learner_model_param"]["base_score"]))
-    answers_of, trees = _questions(booster["model"]["trees"], model)
+    width = max(len(model.classes), 1)
+    answers_of, trees = _questions(_by_class(booster["model"]), model)
     roots, nodes = _joined(trees)
     levels = _levels(nodes, roots)
-    if len(base) != 1 or levels > _DEEPEST:
+    if len(base) != width or len(trees) % width or levels > _DEEPEST:
         return None
-    margin = np.float32(_LINKS[objective](base[0]))
-    margins_of, logistic = _margins(nodes, roots, levels), objective == "binary:logistic"
+    margin = np.asarray(_LINKS[objective](base), dtype=np.float32)
+    margins_of, output = _margins(nodes, roots, levels, width), _OUTPUTS[objective]
 
     def predict(matrix: Matrix) -> Predictions:
-        margins = margins_of(answers_of(matrix)) + margin
-        return (expit(margins) if logistic else margins).astype(np.float64)
+        predicted: Predictions = output(margins_of(answers_of(matrix)) + margin).astype(np.float64)
+        return predicted if model.classes else predicted[:, 0]
 
     return predict
+
+
+def _by_class(model: dict[str, Any]) -> list[dict[str, Any]]:
+    """Trees one class after the other, each in the order in which XGBoost adds them."""
+    order = np.argsort(model["tree_info"], kind="stable")
+    return [model["trees"][place] for place in order]
 
 
 def _joined(trees: list[_Nodes]) -> tuple[Places, _Nodes]:
@@ -140,8 +160,11 @@ def _levels(nodes: _Nodes, roots: Places) -> int:
     return levels
 
 
-def _margins(nodes: _Nodes, roots: Places, levels: int) -> Callable[[Floats], Floats]:
-    """From answers, shape (n_rows, n_questions), to the sum of the leaves of each row."""
+def _margins(nodes: _Nodes, roots: Places, levels: int, sums: int) -> Callable[[Floats], Floats]:
+    """From answers, shape (n_rows, n_questions), to `sums` of leaves, shape (n_rows, sums).
+
+    The trees of each sum stand together.
+    """
     # Arrays are indexed by twice the place of a node, so that the place of a child is that of its
     # parent's children plus the outcome of the comparison, without a multiplication per level.
     question, bound = np.repeat(nodes.question, 2), np.repeat(nodes.bound, 2)
@@ -162,7 +185,7 @@ def _margins(nodes: _Nodes, roots: Places, levels: int) -> Callable[[Floats], Fl
                 asked += row
             at = children.take(at + (answers.take(asked) < bound.take(at)))
         # XGBoost adds one tree after the other, and so does cumsum; `sum` adds in another order.
-        return value.take(at).reshape(n, -1).cumsum(axis=1)[:, -1]
+        return value.take(at).reshape(n, sums, -1).cumsum(axis=2)[:, :, -1]
 
     return margins
 
@@ -274,6 +297,7 @@ def _xgboost(model: Model) -> Predict:
             message = f"XGBoost failed to predict: {library.XGBGetLastError().decode()[:200]}."
             raise RegistryError(message)
         # The buffer belongs to the booster, and this thread's next call overwrites it.
-        return np.ctypeslib.as_array(result, (len(matrix),)).astype(np.float64)
+        shape_of = (len(matrix), len(model.classes)) if model.classes else (len(matrix),)
+        return np.ctypeslib.as_array(result, shape_of).astype(np.float64)
 
     return predict

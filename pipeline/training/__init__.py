@@ -3,4 +3,14 @@
 Decides whether a challenger is better than the champion. Imports neither Prefect nor MLflow.
 """
 
-__all__ = ["bundle", "fitting", "gate", "metrics", "model", "parity", "seals", "target"]
+__all__ = [
+    "bundle",
+    "fitting",
+    "gate",
+    "metrics",
+    "model",
+    "parity",
+    "predictions",
+    "seals",
+    "target",
+]

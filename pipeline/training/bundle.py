@@ -11,15 +11,15 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
-from pipeline.training.fitting import (
+from pipeline.training.model import Model, Predictions
+from pipeline.training.parity import Golden
+from pipeline.training.predictions import (
     BASELINE,
     PREDICTION,
     ROW_LOSS,
     halves_of,
     predict_by_halves,
 )
-from pipeline.training.model import Model, Predictions
-from pipeline.training.parity import Golden
 from pipeline.training.seals import files_of
 
 MANIFEST = "manifest.json"

@@ -4,7 +4,7 @@ The window is split by time. A first fit on the older rows is judged on the newe
 which it has not seen; the model that serves is then fitted on all rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Floats, Matrix, known_categories, require
-from pipeline.config import RESERVED, Data, Training, spelled
+from pipeline.config import Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.metrics import compute_metrics, importance, mean_loss
+from pipeline.training.metrics import class_metrics, compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions, build_estimator
+from pipeline.training.predictions import (
+    BASELINE,
+    PREDICTION,
+    as_cells,
+    baseline,
+    halves_of,
+    predict_by_halves,
+)
 from pipeline.training.target import check_logarithm, check_variety, checked_target
-
-PREDICTION = f"{RESERVED}prediction"
-HALVED = f"{RESERVED}halved"
-PREVIOUS = f"{RESERVED}previous"
-BASELINE = f"{RESERVED}baseline"
-ROW_LOSS = f"{RESERVED}loss"
-"""Names of the columns of predictions, of those by the two half fits, by the champion before, and
-of the trivial baseline, and of losses."""
 
 _FEWEST_HELDOUT = 20
 """Rows that a version is judged on at least: `promotion.min_rows` cannot be set lower."""
@@ -40,6 +40,7 @@ _EVALUATED = {
     "squared_log_error": ("rmsle", 2),
 }
 """XGBoost's metric of each loss, and the power of it that is the loss."""
+_OF_SEVERAL = ("mlogloss", 1)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,11 @@ class Trained:
         Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
-    trivial : float
-        The baseline's prediction for every row: the mean target of the older rows.
+    of_classes : dict of str to float
+        Share, recall and precision of each class, where there are three or more.
+    trivial : array of float, shape (n_rows,) or (n_rows, n_classes)
+        The baseline's prediction of the held-out rows: the mean target of the older rows, or the
+        shares of their classes.
     curve : Curve
         Learning curve of `judged`.
     importance : dict of str to float
@@ -93,7 +97,8 @@ class Trained:
     heldout: pd.DataFrame
     metrics: dict[str, float]
     baseline: dict[str, float]
-    trivial: float
+    of_classes: dict[str, float]
+    trivial: Predictions
     curve: Curve
     importance: dict[str, float]
     fitted_rows: int
@@ -135,13 +140,14 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
-    trivial = float(older[data.target].mean())
+    trivial = baseline(older[data.target].to_numpy(dtype=np.float64), data.several, len(heldout))
     return Trained(
         model=fit(rows, data, training, task),
         judged=judged,
-        heldout=heldout.assign(**{PREDICTION: predictions}),
+        heldout=heldout.assign(**{PREDICTION: as_cells(predictions)}),
         metrics=compute_metrics(task, target, predictions),
-        baseline=compute_metrics(task, target, np.full(len(heldout), trivial)),
+        baseline=compute_metrics(task, target, trivial),
+        of_classes=class_metrics(target, predictions, data.several),
         trivial=trivial,
         curve=curve,
         importance=importance(judged, heldout, data.target, loss=loss, seed=training.seed),
@@ -214,8 +220,10 @@ def forward(
         if len(block) < _FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
             break
         predictions = fit(older, data, training, task).predict(block)
-        trivial = float(older[data.target].mean())
-        found.insert(0, block.assign(**{PREDICTION: predictions, BASELINE: trivial}))
+        known = older[data.target].to_numpy(dtype=np.float64)
+        trivial = baseline(known, data.several, len(block))
+        own = {PREDICTION: as_cells(predictions), BASELINE: as_cells(trivial)}
+        found.insert(0, block.assign(**own))
         end -= length
     return pd.concat(found, ignore_index=True) if found else rows[:0]
 
@@ -269,13 +277,17 @@ def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
     ConfigError
         If the estimator or its parameters are wrong.
     """
-    estimator = unfitted(data, training, task)
-    labels = known_categories(rows, data.features)
-    model = Model(task, data.features, labels, estimator, data.derive)
+    model = _unfitted_model(rows, data, training, task)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
     with _fitting(training):
         model.fit(x, y)
     return model
+
+
+def _unfitted_model(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    """A model that knows the labels of some rows, and is not fitted yet."""
+    estimator, labels = unfitted(data, training, task), known_categories(rows, data.features)
+    return Model(task, data.features, labels, estimator, data.derive, data.several)
 
 
 def cross_fit(
@@ -316,7 +328,7 @@ def cross_fit(
     -------
     tuple of Model
         The two models; empty if `model` itself predicted.
-    array of float, shape (n_rows,)
+    array of float, shape (n_rows,) or (n_rows, n_classes)
         Predictions of `rows`.
     """
     start = rows[data.time].min().normalize()
@@ -336,22 +348,6 @@ def cross_fit(
     return (), model.predict(rows)
 
 
-def halves_of(keys: pd.Series) -> NDArray[np.intp]:
-    """Draw 0 or 1 for each key, the same whenever the key comes, shape (n_rows,)."""
-    hashed = pd.util.hash_pandas_object(keys.astype("str"), index=False)
-    return (hashed.to_numpy() >> np.uint64(32) & np.uint64(1)).astype(np.intp)
-
-
-def predict_by_halves(
-    models: Sequence[Model], rows: pd.DataFrame, halves: NDArray[np.intp]
-) -> Predictions:
-    """Predict each row by the model whose place `halves` names, shape (n_rows,)."""
-    predictions = np.empty(len(rows))
-    for half, model in enumerate(models):
-        predictions[halves == half] = model.predict(rows[halves == half])
-    return predictions
-
-
 def _fit_judged(
     older: pd.DataFrame,
     heldout: pd.DataFrame,
@@ -361,18 +357,21 @@ def _fit_judged(
     task: str,
     loss: str,
 ) -> tuple[Model, Curve]:
-    estimator = unfitted(data, training, task)
-    labels = known_categories(older, data.features)
-    model = Model(task, data.features, labels, estimator, data.derive)
+    model = _unfitted_model(older, data, training, task)
+    estimator = model.estimator
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):
         with _fitting(training):
             return model, _sizes(model, (x, y), (ahead, truth), loss)
-    metric, power = _EVALUATED[loss]
+    own, several = model.coded(y), len(model.seen) > 2  # noqa: PLR2004 -- XGBoost's name for more
+    if model.classes:  # XGBoost cannot evaluate a class that it was not fitted on
+        known = np.isin(truth, model.seen)
+        ahead, truth = ahead[known], np.searchsorted(model.seen, truth[known]).astype(np.float64)
+    metric, power = _OF_SEVERAL if several else _EVALUATED[loss]
     estimator.set_params(eval_metric=metric)
     with _fitting(training):
-        estimator.fit(x, y, eval_set=[(x, y), (ahead, truth)], verbose=False)
+        estimator.fit(x, own, eval_set=[(x, own), (ahead, truth)], verbose=False)
     fitted, tested = (
         [float(value) ** power for value in log[metric]]
         for log in estimator.evals_result().values()

@@ -12,6 +12,8 @@ from pipeline.columns import Floats
 from pipeline.config import Promotion
 
 _RESAMPLES = 2_000
+_ROUNDED = 1e-3
+"""How far from 1 the rounded probabilities of a row may sum."""
 
 
 @dataclass(frozen=True)
@@ -183,20 +185,23 @@ def prediction_problems(predicted: Floats, *, chances: bool) -> list[str]:
 
     Parameters
     ----------
-    predicted : array of float, shape (n_rows,)
+    predicted : array of float, shape (n_rows,) or (n_rows, n_classes)
         The predictions.
     chances : bool
         Whether they are probabilities, from 0 to 1.
     """
     if not len(predicted):
         return []
-    odd = int((~np.isfinite(predicted)).sum())
+    odd = int((~np.isfinite(predicted)).reshape(len(predicted), -1).any(axis=1).sum())
     if odd:
         return [f"Predictions must be finite numbers. Got {odd} of {len(predicted)} that are not."]
     if chances and (predicted.min() < 0 or predicted.max() > 1):
         got = f"Got {predicted.min():.4g} to {predicted.max():.4g}."
         return [f"Predicted probabilities must lie from 0 to 1. {got}"]
-    if np.ptp(predicted) == 0:
+    if predicted.ndim > 1 and np.abs(sums := predicted.sum(axis=1) - 1).max() > _ROUNDED:
+        got = f"Got sums up to {1 + sums[np.abs(sums).argmax()]:.4g}."
+        return [f"Predicted probabilities of a row must sum to 1. {got}"]
+    if not np.ptp(predicted, axis=0).any():
         return [f"All {len(predicted)} predictions are the same, so that they are of no use."]
     return []
 

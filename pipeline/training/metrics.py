@@ -1,5 +1,6 @@
 """How good predictions are: loss per row, metrics of many rows, importance of columns."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,24 @@ def losses(loss: str, target: Floats, predictions: Predictions) -> Floats:
     loss : str
         ``log_loss`` in nats, ``squared_error``, ``mae`` (the absolute error), or
         ``squared_log_error``: the squared error of log(1 + y), for targets above -1.
-    target, predictions : array of float, shape (n_rows,)
-        The truth, and what was predicted.
+    target : array of float, shape (n_rows,)
+        The truth; places of classes where there are several.
+    predictions : array of float, shape (n_rows,) or (n_rows, n_classes)
+        What was predicted. A class that the model does not know had no chance.
     """
+    if predictions.ndim > 1:
+        known = target < predictions.shape[1]
+        places = np.where(known, target, 0).astype(np.intp)
+        chance = np.where(known, predictions[np.arange(len(target)), places], 0)
+        logs: Floats = -np.log(np.clip(chance, _EDGE, 1 - _EDGE))
+        return logs
     if loss == "squared_error":
         return np.square(target - predictions)
     if loss == "mae":
         return np.abs(target - predictions)
     if loss == "squared_log_error":
-        logs: Floats = np.log1p(np.maximum([target, predictions], _EDGE - 1))
-        squares: Floats = np.square(logs[0] - logs[1])
+        ones, others = np.log1p(np.maximum([target, predictions], _EDGE - 1))
+        squares: Floats = np.square(ones - others)
         return squares
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     return -np.where(target == 1, np.log(chance), np.log1p(-chance))
@@ -54,12 +63,21 @@ def losses(loss: str, target: Floats, predictions: Predictions) -> Floats:
 def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict[str, float]:
     """Compare predictions with the truth by the metrics of scikit-learn.
 
+    Parameters
+    ----------
+    task : str
+        ``classification`` or ``regression``.
+    target, predictions : array of float
+        As of `losses`.
+
     Returns
     -------
     dict of str to float
         Classification: log_loss, roc_auc (NaN if the target has one class only), brier, accuracy
         (a probability of 0.5 and more counts as 1), and calibration_error (mean distance of
         predicted and seen shares over ten classes of the prediction, weighted by rows).
+        Three or more classes: log_loss, roc_auc (mean over the classes, each against the rest),
+        brier (the sum over the classes), and accuracy (of the likeliest class).
         Regression: squared_error, rmse, mae, r2 (NaN for a single row), and squared_log_error
         (only if all targets are above -1).
 
@@ -78,6 +96,8 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
             "r2": float(r2_score(target, predictions)) if len(target) > 1 else float("nan"),
             **({} if logs is None else {"squared_log_error": float(logs.mean())}),
         }
+    if predictions.ndim > 1:
+        return _of_several(target, predictions)
     chance = np.clip(predictions, _EDGE, 1 - _EDGE)
     both = len(np.unique(target)) > 1
     return {
@@ -87,6 +107,64 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
         "accuracy": float(accuracy_score(target == 1, predictions >= 0.5)),  # noqa: PLR2004 -- even
         "calibration_error": _calibration_error(target, predictions),
     }
+
+
+def _of_several(target: Floats, predictions: Predictions) -> dict[str, float]:
+    """Metrics of a target of three or more classes."""
+    truth, chances = _side_by_side(target, predictions)
+    return {
+        "log_loss": float(losses("log_loss", target, predictions).mean()),
+        "roc_auc": _macro_auc(truth, chances),
+        "brier": float(np.square(truth - chances).sum(axis=1).mean()),
+        "accuracy": float((chances.argmax(axis=1) == target).mean()),
+    }
+
+
+def _side_by_side(target: Floats, predictions: Predictions) -> tuple[Matrix, Matrix]:
+    """The truth as 0 and 1 of each class, and the chances of as many classes."""
+    width = max(predictions.shape[1], int(target.max()) + 1)
+    missing = width - predictions.shape[1]
+    return np.eye(width)[target.astype(np.intp)], np.pad(predictions, ((0, 0), (0, missing)))
+
+
+def class_metrics(
+    target: Floats, predictions: Predictions, classes: Sequence[str]
+) -> dict[str, float]:
+    """Compute what of each class came and was found, of a target of three or more classes.
+
+    Parameters
+    ----------
+    target, predictions : array of float
+        As of `losses`.
+    classes : sequence of str
+        Labels of the classes; empty for any other target.
+
+    Returns
+    -------
+    dict of str to float
+        ``share/<label>`` of the rows and ``recall/<label>`` of each class that occurs, and
+        ``precision/<label>`` of each class that is the likeliest one of a row.
+    """
+    if not classes:
+        return {}
+    truth, chances = _side_by_side(target, predictions)
+    guessed = np.eye(truth.shape[1])[chances.argmax(axis=1)]
+    right, came, said = ((truth * guessed).sum(0), truth.sum(0), guessed.sum(0))
+    found: dict[str, float] = {}
+    for place, label in enumerate(classes[: len(came)]):
+        if came[place]:
+            found[f"share/{label}"] = float(came[place] / len(target))
+            found[f"recall/{label}"] = float(right[place] / came[place])
+        if said[place]:
+            found[f"precision/{label}"] = float(right[place] / said[place])
+    return found
+
+
+def _macro_auc(truth: Matrix, chances: Matrix) -> float:
+    """Mean AUC of each class against the rest; of classes that some rows have and some have not."""
+    mixed = [own for own in range(truth.shape[1]) if 0 < truth[:, own].mean() < 1]
+    scores = [roc_auc_score(truth[:, own], chances[:, own]) for own in mixed]
+    return float(np.mean(scores)) if scores else float("nan")
 
 
 def _calibration_error(target: Floats, predictions: Predictions) -> float:

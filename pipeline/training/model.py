@@ -32,7 +32,8 @@ from pipeline.derivation import Derivations, with_derived
 from pipeline.errors import ConfigError, RegistryError, first_line
 
 Predictions = Floats
-"""One number per row: the probability of 1, or the expected value."""
+"""One number per row: the probability of 1, or the expected value. Of a target of three or more
+classes one row of probabilities, shape (n_rows, n_classes)."""
 _COLUMNS: TypeAdapter[Columns] = TypeAdapter(Columns)
 
 
@@ -45,6 +46,10 @@ class _Card(TypedDict):
     """What XGBoost takes for a missing value, which its own file does not hold; by default NaN."""
     derive: NotRequired[dict[str, Derivation]]
     """Features that are functions of other columns."""
+    classes: NotRequired[list[str]]
+    """Labels of the target, where these are three or more."""
+    seen: NotRequired[list[int]]
+    """Places of the classes that the fitted rows held."""
 
 
 _CARD = TypeAdapter(_Card)
@@ -87,7 +92,8 @@ class Model:
     Attributes
     ----------
     task : str
-        ``classification`` predicts the probability of 1, ``regression`` a number.
+        ``classification`` predicts the probability of 1 or of each of `classes`, ``regression`` a
+        number.
     columns : dict of str to Column
         Declared columns, in the order of the encoded matrix.
     categories : dict of str to list of str
@@ -96,6 +102,10 @@ class Model:
         Fitted on encoded matrices.
     derive : dict of str to Derived
         Columns that are functions of others, which a client may send instead.
+    classes : tuple of str
+        Labels of a target of three or more classes, in the order of its places; else empty.
+    seen : list of int
+        Places of the classes that the fitted rows held; the others have the probability 0.
     """
 
     task: str
@@ -103,6 +113,8 @@ class Model:
     categories: Categories
     estimator: Any
     derive: Derivations = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    seen: list[int] = field(default_factory=list)
 
     def encode(self, frame: pd.DataFrame) -> Matrix:
         """Encode rows for the estimator, shape (n_rows, n_columns).
@@ -113,14 +125,21 @@ class Model:
         return encode(frame, self.columns, self.categories)
 
     def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Predict the probability of 1, or the expected number, of each row, shape (n_rows,)."""
+        """Predict the probability of 1, or the expected number, of each row, shape (n_rows,).
+
+        Of three or more classes, predict the probability of each, shape (n_rows, n_classes).
+        """
         return self.predict_encoded(self.encode(frame))
 
     def predict_encoded(self, matrix: Matrix) -> Predictions:
         """Predict the rows of an encoded matrix, shape (n_rows, n_columns)."""
         if len(matrix) == 0:
-            return np.empty(0)
+            return np.empty((0, len(self.classes)) if self.classes else 0)
         given = self.named(matrix) if hasattr(self.estimator, "feature_names_in_") else matrix
+        if self.classes:
+            chances = np.zeros((len(matrix), len(self.classes)))
+            chances[:, self.seen] = self.estimator.predict_proba(given)
+            return chances
         if self.task == "classification":
             predicted = self.estimator.predict_proba(given)[:, 1]
         else:
@@ -130,7 +149,17 @@ class Model:
     def fit(self, matrix: Matrix, target: Floats) -> None:
         """Fit the estimator to encoded rows; a pipeline of the user's gets columns by name."""
         named = isinstance(self.estimator, Pipeline) and not _selects_by_place(self.estimator)
-        self.estimator.fit(self.named(matrix) if named else matrix, target)
+        self.estimator.fit(self.named(matrix) if named else matrix, self.coded(target))
+
+    def coded(self, target: Floats) -> Floats:
+        """The target as the estimator is fitted to it: of several classes, those that occur.
+
+        XGBoost takes 0, 1, 2, ... without a gap only, and rare classes are not in all rows.
+        """
+        if not self.classes:
+            return target
+        self.seen[:] = np.unique(target).astype(int).tolist()
+        return np.searchsorted(self.seen, target).astype(np.float64)
 
     def named(self, matrix: Matrix) -> pd.DataFrame:
         """The columns of an encoded matrix by name, labels as text; an unknown label is null."""
@@ -143,7 +172,7 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write the model into an empty folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        card = {
+        card: dict[str, Any] = {
             "task": self.task,
             "columns": _COLUMNS.dump_python(self.columns, mode="json"),
             "categories": self.categories,
@@ -151,6 +180,8 @@ class Model:
         }
         if self.derive:
             card["derive"] = {name: str(derived) for name, derived in self.derive.items()}
+        if self.classes:
+            card |= {"classes": self.classes, "seen": self.seen}
         if not np.isnan(missing := getattr(self.estimator, "missing", np.nan)):
             card["missing"] = float(missing)
         (folder / "model.json").write_text(json.dumps(card, indent=1))
@@ -175,6 +206,7 @@ class Model:
             labels = {n for n, one in card["columns"].items() if isinstance(one, Categorical)}
             if labels != set(card["categories"]):
                 _refuse_categories(labels)
+            _check_classes(card.get("classes", []), card.get("seen", []))
             estimator = _load_estimator(folder, card["estimator"], card.get("missing", np.nan))
         except RegistryError:
             raise
@@ -182,13 +214,24 @@ class Model:
             got = first_line(error)
             message = f"The model in {folder} is damaged or incomplete ({got}). Register it again."
             raise RegistryError(message) from error
-        derived = card.get("derive", {})
-        return cls(card["task"], card["columns"], card["categories"], estimator, derived)
+        return cls(
+            *(card["task"], card["columns"], card["categories"], estimator),
+            derive=card.get("derive", {}),
+            classes=tuple(card.get("classes", ())),
+            seen=card.get("seen", []),
+        )
 
 
 def _refuse_categories(labels: set[str]) -> None:
     message = f"categories must hold the labels of {', '.join(sorted(labels)) or 'no column'}"
     raise ValueError(message)
+
+
+def _check_classes(classes: list[str], seen: list[int]) -> None:
+    places = sorted({place for place in seen if 0 <= place < len(classes)})
+    if places != seen or len(set(classes)) < len(classes) or bool(classes) != bool(seen):
+        message = "classes must be different labels, and seen must hold their places, rising"
+        raise ValueError(message)
 
 
 def _load_estimator(folder: Path, path: str, missing: float) -> Any:

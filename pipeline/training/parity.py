@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.columns import Matrix, conform
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import RegistryError, first_line
 from pipeline.training.model import Model, Predictions
+from pipeline.training.predictions import as_cells, of_cells
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 """Tolerances of predictions, wide enough for float32 arithmetic."""
@@ -37,7 +39,7 @@ class Golden:
         columns are invented.
     encoded : array of float64, shape (n_rows, n_columns)
         The expected matrix.
-    predictions : array of float64, shape (n_rows,)
+    predictions : array of float64, shape (n_rows,) or (n_rows, n_classes)
         The expected predictions.
     """
 
@@ -50,7 +52,8 @@ class Golden:
         folder.mkdir(parents=True, exist_ok=True)
         self.rows.to_parquet(folder / "golden.parquet")
         expected = pd.DataFrame(self.encoded, columns=list(self.rows.columns))
-        expected.assign(**{_PREDICTION: self.predictions}).to_parquet(folder / "expected.parquet")
+        cells = {_PREDICTION: as_cells(self.predictions)}
+        expected.assign(**cells).to_parquet(folder / "expected.parquet")
 
     @classmethod
     def load(cls, folder: Path) -> "Golden":
@@ -64,7 +67,7 @@ class Golden:
         try:
             rows = pd.read_parquet(folder / "golden.parquet")
             expected = pd.read_parquet(folder / "expected.parquet")
-            predictions = expected.pop(_PREDICTION).to_numpy(dtype=np.float64)
+            predictions = of_cells(expected.pop(_PREDICTION))
         except Exception as error:  # nonsense makes pyarrow raise what it likes
             got = first_line(error)
             message = f"The golden batch in {folder} is damaged or incomplete ({got}). Train again."
@@ -193,9 +196,21 @@ def _check_encoding(model: Model, golden: Golden, what: str) -> None:
         raise RegistryError(message)
 
 
+def are_close(predicted: Predictions, expected: Predictions, *, atol: float) -> NDArray[Any]:
+    """Whether each row is predicted as expected, in all of its classes."""
+    close = np.isclose(predicted, expected, rtol=RELATIVE, atol=atol)
+    return np.asarray(close.reshape(len(close), -1).all(axis=1))
+
+
 def _check_predictions(model: Model, golden: Golden, what: str) -> None:
     predictions = model.predict_encoded(golden.encoded)
-    close = np.isclose(predictions, golden.predictions, rtol=RELATIVE, atol=ABSOLUTE)
+    if predictions.shape != golden.predictions.shape:
+        message = (
+            f"The model predicts {predictions.shape} numbers of its {what} rows, rows by classes, "
+            f"instead of {golden.predictions.shape}. Register the model again."
+        )
+        raise RegistryError(message)
+    close = are_close(predictions, golden.predictions, atol=ABSOLUTE)
     if not close.all():
         largest = np.abs(predictions - golden.predictions).max()
         message = (

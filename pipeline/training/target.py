@@ -19,13 +19,15 @@ def checked_target(
     """
     require(rows, [data.target])
     target = rows[data.target]
-    labels, strays = as_target(target, task)
+    labels, strays = as_target(target, task, data.class_count)
     wrong = strays if nullable else labels.isna()
     if wrong.any():
         got = ", ".join(list(dict.fromkeys(map(repr, target[wrong].tolist())))[:5])
         rule, cure = _RULES[task]
         if data.classes:
-            rule, cure = " and ".join(data.classes), "Correct data.classes or the source."
+            *others, last = data.classes
+            rule = f"{', '.join(others)} and {last}"
+            cure = "Correct data.classes or the source."
         message = f"Target {data.target!r} must hold {rule} only. Got {got}. {cure}"
         raise DataError(message)
     return labels

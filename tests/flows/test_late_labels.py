@@ -13,7 +13,7 @@ from flows.review import review
 from flows.settle import settle
 from flows.steps import opened
 from pipeline.registry import records
-from pipeline.training.fitting import PREDICTION
+from pipeline.training.predictions import PREDICTION
 
 FIRST, SECOND, THIRD = "2026-02-16T00:00", "2026-02-23T00:00", "2026-03-02T00:00"
 NOW = pd.Timestamp("2026-03-30")

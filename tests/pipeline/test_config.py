@@ -547,11 +547,15 @@ def test_settings_cannot_be_changed(write):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"data__classes": ["no", "no"]}, "data.classes: must be two different labels"),
-        ({"data__classes": ["a", "b", "c"]}, "data.classes"),
+        ({"data__classes": ["no", "no"]}, "data.classes: must be different labels. Got 'no' more"),
+        (
+            {"data__classes": ["a", "b", "c", "b"]},
+            "data.classes: must be different labels. Got 'b'",
+        ),
+        ({"data__classes": ["a"]}, "data.classes"),
         ({"data__classes": [False, True]}, "data.classes"),
         ({"data__classes": ["no", "yes"], "task": "regression"}, "data.classes must be empty"),
     ],
 )
-def test_classes_are_two_different_labels_of_a_classification(write, changes, rule):
+def test_classes_are_different_labels_of_a_classification(write, changes, rule):
     assert rule in refusal(write(changed(**changes)))

@@ -73,7 +73,7 @@ def schema(case: Case) -> Iterator[Cause]:
     gone = [
         name
         for name in case.reference.names
-        if name not in case.rows.columns and name != case.reference.prediction
+        if name not in case.rows.columns and name not in case.reference.prediction
     ]
     for name in gone if len(case.rows) else []:
         other, likeness = _namesake(case, name, strangers)

@@ -116,8 +116,8 @@ class Case:
     @property
     def known(self) -> list[str]:
         """Columns of both reference and batch, blamed columns among them."""
-        names, came, model = self.reference.names, self.rows.columns, self.reference.prediction
-        return self.memory.recall("known", lambda: [x for x in names if x in came and x != model])
+        names, came, own = self.reference.names, self.rows.columns, self.reference.prediction
+        return self.memory.recall("known", lambda: [x for x in names if x in came and x not in own])
 
     @cached_property
     def features(self) -> list[str]:

@@ -331,10 +331,14 @@ def test_captured_features_may_be_named_like_what_is_stored_beside_them(tmp_path
         (["no", "yes", None, "no"], ("no", "yes"), [0, 1, None, 0]),
         (["no", "yes", None, "maybe"], ("no", "yes"), [0, 1, None, "maybe"]),
         ([1, 2, None, 2], ("1", "2"), [0, 1, None, 1]),
-        ([-1.0, 1.0, None, 0.0], ("-1", "1"), [0, 1, None, 0.0]),
+        # A stray 0 must not count as the place of a class.
+        ([-1.0, 1.0, None, 0.0], ("-1", "1"), [0, 1, None, "'0'"]),
+        (["b", "a", None, "1"], ("a", "b", "c"), [1, 0, None, "'1'"]),
+        ([1, 2, None, 3], ("01", "02", "x"), [0, 1, None, 3]),
+        ([1, 3, 2, 0], ("3", "2", "1"), [2, 0, 1, "'0'"]),
     ],
 )
-def test_two_classes_of_the_target_count_as_0_and_1(tmp_path, values, classes, expected):
+def test_labels_of_the_target_become_places_of_classes(tmp_path, values, classes, expected):
     path = tmp_path / "rows.csv"
     pd.DataFrame({"answer": values}).to_csv(path, index=False, na_rep="NA")
     source = FileSource(kind="file", path=str(path))

@@ -298,7 +298,7 @@ def test_a_label_that_is_none_of_the_task_leaves_its_row_valid_and_unlabelled(fr
     frame["churned"] = frame["churned"].astype(object)
     frame.loc[[3, 5], "churned"] = ["unknown", 9]
 
-    validated = with_labels(validate(frame, data), "churned", "classification")
+    validated = with_labels(validate(frame, data), data, "classification")
 
     assert len(validated.valid) == len(frame)
     assert validated.valid.index[validated.valid["churned"].isna()].tolist() == [3, 5]
@@ -310,7 +310,7 @@ def test_a_label_that_is_none_of_the_task_leaves_its_row_valid_and_unlabelled(fr
 def test_rows_without_a_target_have_no_labels(frame, data):
     validated = validate(frame.drop(columns="churned"), data)
 
-    assert with_labels(validated, "churned", "classification") is validated
+    assert with_labels(validated, data, "classification") is validated
     assert as_they_came(validated, "churned") is validated.valid
 
 

@@ -182,10 +182,62 @@ def test_two_labels_are_two_classes(orders, drafted, labels, classes):
     assert draft.target.classes == classes
 
 
+def kinds(orders):
+    return np.where(RANDOM.random(N) < 0.3, "swap", np.where(orders["amount"] > 40, "keep", "0"))
+
+
+@pytest.mark.parametrize("csv", [False, True])
+def test_several_labels_are_classes_whose_chances_are_predicted(orders, drafted, csv):
+    draft = drafted(orders.assign(kind=kinds(orders)).drop(columns="returned"), "kind", csv=csv)
+
+    assert (draft.target.task, draft.target.classes) == ("classification", ("0", "keep", "swap"))
+    assert "3 classes, of which" in draft.target.comment
+    assert set(kept(draft)) == {"amount", "plan", "visits"}
+    rows = tables.read(draft.source, draft.data)
+    assert set(rows["kind"]) == {0, 1, 2}
+    assert len(validate(rows, draft.data).valid) == N
+
+
+CODED = [
+    ("kind", True, "kind names classes"),
+    ("cover_type", True, "cover_type names classes"),
+    ("rating", False, "if its 4 values are names of classes"),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "comment"), CODED)
+def test_numbers_are_classes_where_the_target_is_named_so(orders, drafted, name, classes, comment):
+    values = pd.cut(orders["amount"] + RANDOM.normal(0, 20, N), 4, labels=False) + 1
+    draft = drafted(orders.assign(**{name: values}), name)
+
+    assert draft.target.classes == (("1", "2", "3", "4") if classes else None)
+    assert draft.target.task == ("classification" if classes else "regression")
+    assert comment in draft.target.comment
+
+
+LEAKING = [
+    ("box", lambda k: "box " + pd.Series(k), "nearly alone (AUC"),
+    ("swapped_at", lambda k: pd.Series(np.where(k == "swap", None, "x")), "of class swap only"),
+    (
+        "weight",
+        lambda k: pd.Series(k).map({"0": 1, "keep": 5, "swap": 9}) + RANDOM.random(N),
+        "AUC",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "why"), LEAKING, ids=[one[0] for one in LEAKING])
+def test_a_column_that_gives_classes_away_is_left_out(orders, drafted, name, values, why):
+    found = kinds(orders)
+    rows = orders.assign(kind=found, **{name: values(found)})
+
+    assert why in reasons(drafted(rows, "kind"))[name]
+
+
 @pytest.mark.parametrize(
     ("values", "rule"),
     [
-        (lambda _: RANDOM.choice(["a", "b", "c"], N), "Got 3 labels ("),
+        (lambda _: RANDOM.choice([f"c{i}" for i in range(60)], N), "Got 60 labels ("),
         (lambda _: 1, "Got 1 in all rows"),
         (lambda o: o["ordered_at"], "Got moments"),
         (lambda _: pd.Series([1, 0, *[None] * (N - 2)]), "at least 100 labels"),

@@ -499,7 +499,7 @@ def test_a_prediction_is_tested_as_a_column_but_not_in_pairs_or_by_the_classifie
     random = np.random.default_rng(15)
     before, now = draw(random, 4000)[["x0", "x3"]], draw(random, 1000)[["x0", "x3"]]
     before, now = (frame.assign(answer=random.random(len(frame))) for frame in (before, now))
-    reference = Reference.fit(before, infer_columns(before), prediction="answer")
+    reference = Reference.fit(before, infer_columns(before), prediction=("answer",))
 
     report = judge(reference, now.assign(answer=now["answer"] ** 2))
     assert "answer" in report.drifted

@@ -81,7 +81,7 @@ def test_words_of_the_data_cannot_break_the_note():
 
 @pytest.mark.parametrize("causes", [(), (UNIT,), (UNIT, NULLS)])
 def test_causes_are_counted_from_batch_to_batch(causes):
-    assert batch_metrics(replace(REPORT, causes=causes), 0, 0.5)["causes"] == len(causes)
+    assert batch_metrics(replace(REPORT, causes=causes), 0, {})["causes"] == len(causes)
 
 
 def test_the_note_of_a_gate_decision_names_gains_and_the_worst_slices():

@@ -8,7 +8,7 @@ from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import BASELINE, PREDICTION, ROW_LOSS, halves_of
+from pipeline.training.predictions import BASELINE, PREDICTION, ROW_LOSS, halves_of
 
 FILES = [
     "manifest.json",

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import Data, Numeric, Training
+from pipeline.config import Data, Training
 from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import PREDICTION, cross_fit, train
+from pipeline.training.fitting import cross_fit, train
+from pipeline.training.predictions import columns_of, in_columns
 
 ESTIMATORS = {
     "xgboost.XGBClassifier": {"n_estimators": 20},
@@ -20,8 +21,12 @@ NAMES = list("wxyz")
 BATCHES = 8
 
 
-@pytest.fixture(scope="module")
-def data():
+CLASSES = ("first", "second", "third", "fourth", "rare")
+STEPS = (-1.0, -0.2, 0.5, 2.8)
+
+
+def declared(classes):
+    roles = {"classes": classes} if classes else {}
     return Data.model_validate(
         {
             "train": {"kind": "file", "path": "rows.csv"},
@@ -29,47 +34,51 @@ def data():
             "time": "at",
             "target": "target",
             "features": {name: {"type": "numeric"} for name in NAMES},
+            **roles,
         }
     )
 
 
-def stationary(random, n, start=0):
+def stationary(random, n, start=0, classes=()):
     x = random.normal(size=(n, 4))
-    target = x[:, 0] + 0.5 * x[:, 1] * x[:, 2] + random.normal(size=n) > 0.5
+    score = x[:, 0] + 0.5 * x[:, 1] * x[:, 2] + random.normal(size=n)
+    target = np.digitize(score, STEPS) if classes else score > 0.5
     at = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(start, start + n), unit="h")
     rows = pd.DataFrame(x, columns=NAMES)
     return rows.assign(target=target * 1.0, id=range(start, start + n), at=at)
 
 
-def alarms_of(random, data, estimator, rows, length):
+def alarms_of(random, classes, estimator, rows, length):
     """Whether each of some batches alarms, and whether its predictions do."""
+    data = declared(classes)
     block = pd.Timedelta(hours=length)
     training = Training(
         estimator=estimator, params=ESTIMATORS[estimator], holdout=pd.Timedelta(hours=rows // 5)
     )
-    known = stationary(random, rows)
+    known = stationary(random, rows, classes=classes)
     model = train(known, data, training, task="classification").model
     halves, predictions = cross_fit(model, known, known, data, training, length=block)
     reference = Reference.fit(
-        known.assign(**{PREDICTION: predictions}),
-        {**data.features, PREDICTION: Numeric()},
+        known.assign(**in_columns(predictions, classes)),
+        {**data.features, **columns_of(classes)},
         time="at",
         block=block,
-        prediction=PREDICTION,
+        prediction=tuple(columns_of(classes)),
     )
     bundle = Bundle(model, parity.make(model, known), reference, known, {}, halves)
     recent, alarms = [], []
     for start in range(rows, rows + BATCHES * length, length):
-        live = stationary(random, length, start)
+        live = stationary(random, length, start, classes)
         now = bundle.predict_as_reference(live, live["id"])
         report = compare(
             reference=reference,
-            current=live[NAMES].assign(**{PREDICTION: now}),
+            current=live[NAMES].assign(**in_columns(now, classes)),
             recent=recent,
             diagnosis=False,
         )
         recent.append(report.summary)
-        alarms.append((report.alarm, PREDICTION in report.drifted))
+        shown = set(columns_of(classes)) & set(report.drifted)
+        alarms.append((report.alarm, bool(shown)))
     return alarms
 
 
@@ -80,15 +89,21 @@ def alarms_of(random, data, estimator, rows, length):
     [(2_000, 168), pytest.param((4_000, 1_000), marks=pytest.mark.statistics)],
     ids="{0[0]}-{0[1]}".format,
 )
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("estimator", "classes"),
+    [
+        *((estimator, ()) for estimator in ESTIMATORS),
+        *(pytest.param(name, CLASSES, marks=pytest.mark.statistics) for name in ESTIMATORS),
+    ],
+)
 def test_live_predictions_alarm_no_more_often_than_alpha_says(
-    share_band, data, estimator, size, trials
+    share_band, estimator, classes, size, trials
 ):
     # The served model's own predictions alarm in a sixth of the batches of 168 rows.
     found = [
         alarm
         for seed in range(trials)
-        for alarm in alarms_of(np.random.default_rng(seed), data, estimator, *size)
+        for alarm in alarms_of(np.random.default_rng(seed), classes, estimator, *size)
     ]
 
     assert np.mean(found, axis=0) == pytest.approx(0, abs=share_band(len(found), 0, 0.05)[1])
