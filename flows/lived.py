@@ -80,15 +80,16 @@ def in_own_store(
 
 def _lived(settings: Settings, span: Span, say: Say) -> dict[str, Any]:
     registry = Registry(settings.name, settings.tracking, settings.conf)
-    if registry.alias(CHAMPION) is None:
-        _train(settings, registry, span.start, "")
-    first = span.place(next_batch(registry, patient(records.read_history)(registry)))
-    for batch in range(span.batches):
-        if batch >= first:
-            with suppress(DataError):  # as in a replay, history goes on after an unusable batch
-                _live(settings, registry, span.begin(batch))
-        say()
-    return _story(registry, patient(records.read_history)(registry), span)
+    with registry.exclusive("lived"):  # a process whose parent was killed may not be over yet
+        if registry.alias(CHAMPION) is None:
+            _train(settings, registry, span.start, "")
+        first = span.place(next_batch(registry, patient(records.read_history)(registry)))
+        for batch in range(span.batches):
+            if batch >= first:
+                with suppress(DataError):  # as in a replay, history goes on after such a batch
+                    _live(settings, registry, span.begin(batch))
+            say()
+        return _story(registry, patient(records.read_history)(registry), span)
 
 
 def _live(settings: Settings, registry: Registry, start: pd.Timestamp) -> None:
