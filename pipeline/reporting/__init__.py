@@ -3,4 +3,4 @@
 Decides how findings are put into words and figures; what was found is decided elsewhere.
 """
 
-__all__ = ["delivery", "events", "notes", "outbox", "pages", "refusals", "silence"]
+__all__ = ["backtests", "delivery", "events", "notes", "outbox", "pages", "refusals", "silence"]
