@@ -26,7 +26,7 @@ from pipeline.backtest.recommendation import Recommendation, recommend
 from pipeline.columns import Floats, Matrix
 from pipeline.config import Settings, edited
 from pipeline.errors import DataError
-from pipeline.registry.backtests import record_backtest
+from pipeline.registry.backtests import NOTE, record_backtest
 from pipeline.registry.versions import Registry
 from pipeline.reporting.backtests import backtest_note, picture
 
@@ -283,7 +283,8 @@ def _recorded(registry: Registry, compared: Compared, result: dict[str, Any]) ->
         picture=picture(shown, compared.rows, compared.span),
     )
     figures = {one["policy"]: f"{one['loss']:.4g}" for one in result["policies"]}
-    note(registry, run_id, result["sentence"], name=f"backtest {registry.name}", figures=figures)
+    name = f"backtest {registry.name}"
+    note(registry, run_id, result["sentence"], name=name, figures=figures, page=NOTE)
 
 
 def _progress() -> Progress:

@@ -7,6 +7,9 @@ import pandas as pd
 
 from pipeline.registry.tracking import Tracking, metric_name, translated
 
+NOTE, PICTURE, RESULT = "note.md", "losses.svg", "result.json"
+"""Artifacts of a comparison."""
+
 
 def record_backtest(
     tracking: Tracking, result: Mapping[str, Any], *, note: str, picture: str
@@ -45,8 +48,8 @@ def record_backtest(
             for figure in ("loss", "kept", "retrains")
         }
         tracking.log(run_id, metrics, now, 0)
-        client.log_text(run_id, note, "note.md")
-        client.log_text(run_id, picture, "losses.svg")
-        client.log_dict(run_id, dict(result), "result.json")
+        client.log_text(run_id, note, NOTE)
+        client.log_text(run_id, picture, PICTURE)
+        client.log_dict(run_id, dict(result), RESULT)
         client.set_terminated(run_id)
     return run_id

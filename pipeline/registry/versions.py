@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import config
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
+from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
@@ -243,8 +244,9 @@ class Registry(Tracking):
         gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
             self.client.update_model_version(self.name, str(number), notes.gate_note(decision))
-            self.client.log_dict(version.run_id, asdict(decision), "gate.json")
+            self.client.log_dict(version.run_id, asdict(decision), GATE)
             self.log(version.run_id, gains, version.until, 0)
+        draw_card(self, number, version.run_id, version.tags)
         # A version that was champion stays one that can be gone back to.
         gate = "passed" if decision.promoted or version.promoted else "refused"
         promised = [gain.mean for gain in decision.gains if gain.over == CHAMPION]
@@ -282,6 +284,11 @@ class Registry(Tracking):
         """Set a tag of the registered model."""
         with translated():
             self.client.set_registered_model_tag(self.name, key, value)
+
+    def describe(self, text: str) -> None:
+        """Set the description of the registered model, in Markdown."""
+        with translated():
+            self.client.update_registered_model(self.name, text)
 
     def point(self, alias: str, number: int | None) -> None:
         """Let an alias point to a version; with None it is removed."""
