@@ -146,6 +146,28 @@ def check(conf: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def backtest(
+    conf: str, /, *, cost: float = 0.0, apply: bool = False, output: Output = PLAIN
+) -> None:
+    """Compare policies of retraining on the past rows, and recommend one.
+
+    Takes minutes: a fit before each batch since training.until, and the monitor as it would
+    have judged them. Stores nothing but one run in MLflow. A comparison that was ended goes on
+    when it is started again.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    cost
+        Cost of a retrain, as a share of the loss of the first model on one batch.
+    apply
+        Write the recommended settings into the file, and leave all else in it as it is.
+    """
+    run("backtest", conf, output, cost=cost, apply=apply)
+
+
+@app.command(group=SETUP)
 def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
     """List what is missing or odd in a model's state, each with its cure; nothing is changed.
 

@@ -238,7 +238,33 @@ def show_forgotten(result: Result, settings: Settings) -> None:
         _say(f"- {item['what']}\n  {item['do']}")
 
 
+def show_backtest(result: Result, settings: Settings) -> None:
+    """Show what each policy of retraining was worth, and which is recommended."""
+    drawn = Table(title=f"Policies of retraining, {result['since']} to {result['until']}")
+    drawn.add_column("policy", no_wrap=True)
+    best = "best with\nas many"
+    for heading in (settings.loss, "gain\nkept", best, "retrains", "pages", "delay"):
+        drawn.add_column(heading, justify="right")
+    for one in result["policies"]:
+        shares = [f"{one[key]:.0%}".replace("nan%", "") for key in ("kept", "best")]
+        delay = f"{one['delay']:.1f}".replace("nan", "")
+        pages = "" if one["pages"] is None else str(one["pages"])
+        drawn.add_row(
+            one["policy"], f"{one['loss']:.4g}", *shares, str(one["retrains"]), pages, delay
+        )
+    _console().print(drawn)
+    _say(result["sentence"])
+    if result["command"]:
+        _say(f"On a server: {result['command']}")
+    settled = "; ".join(f"{name}: {value}" for name, value in result["settings"].items())
+    if result["applied"]:
+        _say(f"Written into {settings.conf}: monitoring, {settled}.")
+    elif settled:
+        _say(f"Settings of monitoring: {settled}. `--apply` writes them into {settings.conf}.")
+
+
 SHOW: Final[dict[str, Callable[..., None]]] = {
+    "backtest": show_backtest,
     "backup": show_backup,
     "check": show_check,
     "deploy": show_deployments,

@@ -5,6 +5,7 @@ Decides how results are stored and which version is champion. Only this room imp
 
 __all__ = [
     "answers",
+    "backtests",
     "cards",
     "champions",
     "environment",
