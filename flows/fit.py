@@ -25,6 +25,7 @@ from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.training import fitting, parity
 from pipeline.training.bundle import Bundle
+from pipeline.training.evaluation import evaluation
 from pipeline.training.fitting import Trained
 from pipeline.training.metrics import losses
 from pipeline.training.model import Predictions
@@ -91,6 +92,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         earlier = fitting.forward(rows, data, training, task=settings.task, since=champion.until)
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
     bundle.manifest["refused"] = _refused(settings, checked)
+    found = evaluation(trained, data, task=settings.task, ranges=bundle.manifest["ranges"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "bundle"
         bundle.save(folder, sample=_sample(settings, valid))
@@ -103,6 +105,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             training=training,
             settings=redacted(settings.model_dump_json(indent=1)),
             tags=tags,
+            evaluation=found | {"golden": len(bundle.golden.rows)},
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from flows import reports
 from flows.faults import fault_of_refusals, faults_of_labels
 from flows.predict import predict
 from flows.settle import (
@@ -68,7 +69,7 @@ def judge(
     compared = compare(settings, registry, history, gathered)
     verdict, given = reach_verdict(settings, registry, history, gathered, compared)
     return history.with_batch(
-        record(settings, registry, gathered, compared, verdict=verdict, given=given)
+        record(settings, registry, history, gathered, compared, verdict=verdict, given=given)
     )
 
 
@@ -348,26 +349,41 @@ def _without(
 def record(
     settings: Settings,
     registry: Registry,
+    history: History,
     batch: Gathered,
     compared: Compared,
     *,
     verdict: Verdict,
     given: dict[str, Any],
 ) -> Batch:
-    """Record a batch with its verdict."""
+    """Record a batch with its verdict, and with its page."""
     data, features = settings.data, settings.data.features
     names = {data.key: "key", data.time: "time"}
     models = [name for name in (PREDICTION, HALVED, PREVIOUS) if name in compared.predicted]
     kept = compared.predicted[[*names, *models]].rename(columns=names)
+    quarantined = len(batch.checked.quarantined)
+
+    def page(run_id: str, comparison: dict[str, Any]) -> str:
+        return reports.draw(
+            settings,
+            registry,
+            history,
+            verdict=verdict,
+            record=comparison,
+            run_id=run_id,
+            quarantined=quarantined,
+        )
+
     return records.record(
         registry,
         verdict=verdict,
         report=compared.report,
-        quarantined=len(batch.checked.quarantined),
+        quarantined=quarantined,
         predictions=kept,
         window=(batch.start, batch.end),
         step=step_of(settings, registry, batch.start),
         given=given,
+        draw=page,
         reading=batch.reading,
         private=[name for name, column in features.items() if column.private],
         classes=registry.bundle(batch.version).model.classes,

@@ -19,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.registry import champions, records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import Registry
+from pipeline.reporting.wording import STATES
 
 
 @flow(
@@ -119,7 +120,7 @@ def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
         "batch": batch.name,
         "rows": f"{batch.rows:,}",
         "refused": f"{batch.quarantined:,}",
-        "outcome": batch.outcome,
+        "verdict": STATES[batch.state].lower(),
         "drifted": ", ".join(batch.drifted),
         "faults": ", ".join(batch.verdict.evidence.broken),
         "action": result["action"],
@@ -127,7 +128,7 @@ def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
     }
     sentence = of_batch(result, registry.name)
     name = f"monitor {registry.name} {batch.name}"
-    note(registry, batch.run_id, sentence, name=name, figures=figures)
+    note(registry, batch.run_id, sentence, name=name, figures=figures, page=records.PAGE)
 
 
 @patient

@@ -41,6 +41,7 @@ def note(
     *,
     name: str,
     figures: Mapping[str, object],
+    page: str,
 ) -> None:
     """Say what a run did: in its log, as its name, and as an artifact with links to MLflow.
 
@@ -56,6 +57,8 @@ def note(
         New name of the run, as it knows more now than when it started.
     figures : mapping of str to object
         Rows of the note's table.
+    page : str
+        The artifact of the run that people read first.
     """
     get_run_logger().info(sentence)
     flow_run = runtime.flow_run.id
@@ -63,7 +66,7 @@ def note(
         return
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run, name=name)
-    shown = dict(line.split(": ", 1) for line in links(registry, run_id) if line)
+    shown = dict(line.split(": ", 1) for line in links(registry, run_id, page) if line)
     rows = [f"| {what} | {figure} |" for what, figure in figures.items()]
     addresses = [f"[{where}]({address})" for where, address in shown.items()]
     create_markdown_artifact(

@@ -12,6 +12,7 @@ from prefect.utilities.urls import url_for
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 from pipeline.registry import champions, records
+from pipeline.registry.cards import CARD
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry
 from pipeline.reporting import delivery, events, outbox, silence
@@ -49,12 +50,18 @@ def prefect_link(flow_run: str) -> str:
     return f"Prefect: {url_for('flow-run', obj_id=flow_run)}"
 
 
-def links(registry: Registry, run_id: str) -> list[str]:
-    """Lines with the addresses of an MLflow run and of this flow run, where servers show them."""
+def links(registry: Registry, run_id: str, shown: str = "") -> list[str]:
+    """Lines with the addresses of an MLflow run and of this flow run, where servers show them.
+
+    MLflow opens in its layout for training; without being asked it takes runs for those of agents.
+    Where `shown` names an artifact of the run, it opens there.
+    """
     here = prefect_link(runtime.flow_run.id or "")
     if not registry.uri.startswith("http"):
         return [here]
-    return [f"MLflow: {registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}", here]
+    run = f"{registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}"
+    place = f"/artifacts/{shown}" if shown else ""
+    return [f"MLflow: {run}{place}?workflowType=machine_learning", here]
 
 
 def page_owed(settings: Settings, registry: Registry, history: History) -> History:
@@ -64,7 +71,7 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
         decision = batch.verdict.decision
         if decision.action != "none" and decision.due and not batch.paged:
             event = _event(settings.name, registry, history, batch)
-            post(settings, event, *links(registry, batch.run_id))
+            post(settings, event, *links(registry, batch.run_id, records.PAGE))
             history = history.with_batch(records.record_page(registry, batch))
     last = history.last
     if last is not None and events.is_calm(last.verdict):
@@ -72,7 +79,7 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
         if not trouble:
             return history
         event = events.calm_again(settings.name, settings.conf, last.verdict, trouble)
-        post(settings, event, *links(registry, last.run_id))
+        post(settings, event, *links(registry, last.run_id, records.PAGE))
     return history
 
 
@@ -103,7 +110,7 @@ def page_changes(settings: Settings, registry: Registry) -> None:
                 reason=change.reason,
                 at=change.at,
             )
-            post(settings, event, *links(registry, runs[change.version]))
+            post(settings, event, *links(registry, runs[change.version], CARD))
 
 
 def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

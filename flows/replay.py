@@ -24,6 +24,7 @@ from pipeline.registry import records
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting.events import unusable_batch
+from pipeline.reporting.history_page import file_of, history_page
 from pipeline.training.metrics import compute_metrics
 from pipeline.training.model import Model
 
@@ -66,7 +67,10 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         history = patient(records.read_history)(registry)
         history = patient(settle)(settings, registry, history, end + settings.data.label_delay)
         say("comparing with the first version left alone")
-        return _story(settings, registry, history)
+        story = _story(settings, registry, history)
+        drawn = history_page(story, model=settings.name, loss=settings.loss, conf=settings.conf)
+        file_of(settings.tracking.folder, settings.name).write_text(drawn, encoding="utf-8")
+        return story
 
 
 def _progress() -> Progress:
@@ -131,6 +135,7 @@ def _story(settings: Settings, registry: Registry, history: History) -> list[dic
             "refused": batch.quarantined,
             "drifted": list(batch.drifted),
             "outcome": batch.outcome,
+            "state": batch.state,
             "causes": list(batch.verdict.evidence.broken),
             "accepted_unanswered": list(batch.verdict.decision.presumed),
             "action": batch.verdict.decision.action,

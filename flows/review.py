@@ -8,14 +8,15 @@ from prefect.artifacts import create_table_artifact
 from flows.judge import judge
 from flows.notes import run_name
 from flows.paging import ended, page_owed
+from flows.reports import redraw
 from flows.retrains import send
 from flows.settle import recent_history
 from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.registry import records
+from pipeline.registry.answers import Answer, record_answer
 from pipeline.registry.history import Batch, History
-from pipeline.registry.records import Answer
 from pipeline.registry.versions import Registry
 
 _LABELS = "Mend the source of the labels; they are read again by themselves."
@@ -40,8 +41,9 @@ def review(
         raise RegistryError(message)
     history = records.read_history(registry)
     if batch is not None and answer is not None:
-        answered = records.record_answer(registry, history, batch, answer, reason)
+        answered = record_answer(registry, history, batch, answer, reason)
         history = history.with_batch(answered)
+        redraw(settings, registry, history, answered)
         if answer == "reload":
             history = _read_again(settings, registry, answered)
     questions = _questions(registry, history)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from prefect import get_run_logger
 
+from flows.reports import redraw
 from flows.steps import check, read
 from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
@@ -164,6 +165,7 @@ def _settled(
     # A chart has one point for each batch, unless its labels are corrected afterwards.
     complete = batch.end + settings.data.label_delay <= as_of
     step = step_of(settings, registry, batch.start) if complete else None
+    redraw(settings, registry, history, replace(batch, performance=judged))
     own = _of_classes(settings, rows, as_of)
     return history.with_batch(
         records.record_performance(registry, batch, judged, as_of=as_of, step=step, of_classes=own)

@@ -17,6 +17,7 @@ from flows.foreseen import foreseen
 from flows.sentences import of_batch, of_version
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
+from pipeline.reporting.history_page import file_of
 
 Result = dict[str, Any]
 WIDTH: Final = 110
@@ -83,6 +84,7 @@ def show_replay(story: list[Result], settings: Settings) -> None:
     """Show all batches as a table, and what the replay comes to."""
     _console().print(replay_table(story, settings.task))
     _say(closing(story, settings))
+    _say(f"The picture of it: {file_of(settings.tracking.folder, settings.name)}")
 
 
 def show_review(questions: list[Result], settings: Settings) -> None:

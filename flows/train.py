@@ -15,6 +15,7 @@ from flows.sentences import of_version
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings
 from pipeline.registry import champions
+from pipeline.registry.cards import CARD
 from pipeline.registry.recent import read_last
 from pipeline.registry.training_runs import close_cut_off
 from pipeline.registry.versions import CHAMPION, Registry, Version
@@ -62,7 +63,7 @@ def _note(settings: Settings, registry: Registry, version: Version, result: dict
     }
     sentence = of_version(result, registry.name, settings.conf)
     name = f"train {registry.name} v{version.number}"
-    note(registry, version.run_id, sentence, name=name, figures=figures)
+    note(registry, version.run_id, sentence, name=name, figures=figures, page=CARD)
 
 
 @patient

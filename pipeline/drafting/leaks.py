@@ -22,6 +22,8 @@ NEARLY: Final = 0.99
 """AUC, or explained variance, of a column that predicts the target nearly alone."""
 _WORSE: Final = 5.0
 """How many times the error grows without a column that the others cannot replace."""
+_ROUNDS: Final = 60
+"""Trees of a boosted model; of three or more classes about twice as many in all."""
 _ALL, _HALF = 0.99, 0.5
 """Share of rows without a value in one class, and at most in the other."""
 
@@ -85,8 +87,12 @@ class Judge:
             return np.nan
         matrix = self._matrix(names)
         if self.task == "classification":
-            return self._score(HistGradientBoostingClassifier(max_iter=60, random_state=0), matrix)
-        boosted = self._score(HistGradientBoostingRegressor(max_iter=60, random_state=0), matrix)
+            rounds = max(_ROUNDS // 6, 2 * _ROUNDS // self.classes)  # a tree for each class
+            model = HistGradientBoostingClassifier(max_iter=rounds, random_state=0)
+            return self._score(model, matrix)
+        boosted = self._score(
+            HistGradientBoostingRegressor(max_iter=_ROUNDS, random_state=0), matrix
+        )
         return max(boosted, self.linear(names))
 
     def linear(self, names: Sequence[str]) -> float:

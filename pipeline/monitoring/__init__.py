@@ -12,5 +12,7 @@ __all__ = [
     "promises",
     "questions",
     "refusals",
+    "stored",
     "targets",
+    "verdicts",
 ]

@@ -17,15 +17,23 @@ from pipeline.columns import Floats
 from pipeline.monitoring.budget import DECAY, apply_budget
 from pipeline.monitoring.calibration import limits
 from pipeline.monitoring.causes import diagnose
-from pipeline.monitoring.findings import Cause, ColumnDrift, Drift, DriftReport, Finding
+from pipeline.monitoring.findings import (
+    Cause,
+    ColumnDrift,
+    Drift,
+    DriftReport,
+    Finding,
+    PairDrift,
+)
 from pipeline.monitoring.persistence import batch_tests, changes_since, decay_tests
 from pipeline.monitoring.rows import Judged, row_tests
+from pipeline.monitoring.shapes import shapes
 from pipeline.reference import Reference
 from pipeline.reference.pairs import FOLLOWED
 from pipeline.reference.profile import NumericProfile, Profile
 from pipeline.reference.sampling import sketch
 from pipeline.reference.statistics import jensen_shannon, psi, total_variation
-from pipeline.reference.summaries import ROWS, Summary
+from pipeline.reference.summaries import ROWS, Summary, Trait
 from pipeline.reference.tally import OUTLYING, Tally
 from pipeline.reference.variation import FEWEST_BLOCKS
 
@@ -118,7 +126,7 @@ def compare(
             replace(column, outliers=came.outliers.get(column.name, 0))
             for column in _columns(reference, tally, findings)
         ),
-        pairs=tuple(_pairs(findings)),
+        pairs=tuple(_pairs(reference, summary, findings)),
         findings=tuple(findings),
         summary=summary,
         batches=len(last),
@@ -126,6 +134,9 @@ def compare(
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
         notes=(*_notes(reference, tally, note), *_odd_values(rows, came), *doubts),
         causes=causes,
+        shapes=tuple(
+            shapes(reference, tally, came, at_fault={n for c in causes for n in c.columns})
+        ),
     )
 
 
@@ -209,12 +220,20 @@ def _columns(reference: Reference, tally: Tally, findings: Sequence[Finding]) ->
     return sorted(drifts, key=_drift_order)
 
 
-def _pairs(findings: Sequence[Finding]) -> list[Drift]:
+def _pairs(reference: Reference, summary: Summary, findings: Sequence[Finding]) -> list[PairDrift]:
     own: dict[tuple[str, ...], list[Finding]] = {}
     for found in findings:
         if found.kind == "correlation":
             own.setdefault(found.columns, []).append(found)
-    return sorted((_drift(pair, tests) for pair, tests in own.items()), key=_drift_order)
+    pairs = []
+    for names, tests in own.items():
+        drift, trait = _drift(names, tests), Trait("correlation", names)
+        known = [block[trait] for block in reference.blocks if drift.drifted and trait in block]
+        correlations = {}
+        if known and trait in summary:
+            correlations = {"before": float(np.mean(known)), "now": summary[trait]}
+        pairs.append(PairDrift(**(vars(drift) | correlations)))
+    return sorted(pairs, key=_drift_order)
 
 
 def _drift(columns: tuple[str, ...], findings: Sequence[Finding]) -> Drift:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import RESERVED
+from pipeline.monitoring.shapes import Shape
 from pipeline.reference.summaries import Summary, summary_to_json
 
 LISTED = 5_000
@@ -131,6 +132,21 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class PairDrift(Drift):
+    """Summary of all tests of a pair of columns, with its correlation.
+
+    Attributes
+    ----------
+    before, now : float
+        Correlation of normal scores, or of indicators of the most frequent labels, in the
+        reference and in the batch; NaN where the pair did not drift.
+    """
+
+    before: float = float("nan")
+    now: float = float("nan")
+
+
+@dataclass(frozen=True)
 class ColumnDrift(Drift):
     """Summary of all tests of one column, with figures for display.
 
@@ -237,7 +253,7 @@ class DriftReport:
         Chance that a batch with nothing wrong alarms.
     columns : tuple of ColumnDrift
         Drift per column, most significant first.
-    pairs : tuple of Drift
+    pairs : tuple of PairDrift
         Drift per pair of columns, most significant first.
     findings : tuple of Finding
         All tests, most significant first.
@@ -255,12 +271,14 @@ class DriftReport:
         Faults that were recognised in the rows as they arrived.
     broken_alpha : float
         Chance that a batch with nothing wrong is called broken, that the diagnoses are held to.
+    shapes : tuple of Shape
+        Each column of the reference and of the batch, as they are drawn.
     """
 
     rows: int
     alpha: float
     columns: tuple[ColumnDrift, ...]
-    pairs: tuple[Drift, ...]
+    pairs: tuple[PairDrift, ...]
     findings: tuple[Finding, ...]
     summary: Summary = field(repr=False)
     batches: int
@@ -269,6 +287,7 @@ class DriftReport:
     notes: tuple[str, ...]
     causes: tuple[Cause, ...] = ()
     broken_alpha: float = 0.01
+    shapes: tuple[Shape, ...] = field(default=(), repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether both reports are equal; values that are undefined in both are equal."""

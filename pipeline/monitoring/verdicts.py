@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Action = Literal["none", "page", "retrain", "halt"]
+State = Literal["quiet", "moved", "worse", "broken"]
+"""A batch in one word: nothing differs; something does; performance is lost; a fault was found."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,12 @@ class Attempt:
     episode: str
     promoted: bool
     version: int = 0
+
+
+def state_of(*, alarm: bool, broken: bool, worse: bool) -> State:
+    """The one word for a batch: a fault counts more than lost performance, and that than drift."""
+    if broken:
+        return "broken"
+    if worse:
+        return "worse"
+    return "moved" if alarm else "quiet"

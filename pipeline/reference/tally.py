@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from pipeline.columns import Floats, as_number, require
 from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.order import ORDERED, Order, order_of
-from pipeline.reference.profile import Cells, NumericProfile, Profile
+from pipeline.reference.profile import CategoricalProfile, Cells, NumericProfile, Profile
 from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 
 OUTLYING = 3.0
 """Distance from the median, relative to that of the outermost training row, of an outlier."""
+QUANTILES = 201
+"""Quantiles kept of a batch's numeric column, evenly spaced."""
+_NAMED = 5
+"""New labels of a column that are named, the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Tally:
         How often each distinct row of features occurs, in descending order.
     order : dict of str to Order
         How the first values of each numeric column continue from row to row.
+    quantiles : dict of str to array of float, shape (`QUANTILES`,)
+        Quantiles of each numeric column; empty where the batch holds no value.
+    novel : dict of str to dict of str to int
+        Rows per label that the reference does not hold, by column; the most frequent ones.
     """
 
     rows: int
@@ -58,6 +66,8 @@ class Tally:
     correlation: Floats
     repeats: NDArray[np.intp]
     order: dict[str, Order]
+    quantiles: dict[str, Floats]
+    novel: dict[str, dict[str, int]]
 
     def known(self, name: str) -> float:
         """Number of rows with a value in a column."""
@@ -96,6 +106,7 @@ def count_batch(
     names = sorted(columns)
     codes = read_codes(frame, columns)
     counts, beyond, outliers, order = {}, {}, {}, {}
+    quantiles, novel = {}, {}
     for name in names:
         profile = columns[name]
         if isinstance(profile, NumericProfile):
@@ -104,8 +115,11 @@ def count_batch(
             counts[name] = profile.count(known)
             beyond[name] = _beyond(profile, known)
             outliers[name] = _outliers(profile, known)
+            places = np.linspace(0, len(known) - 1, QUANTILES).round().astype(np.intp)
+            quantiles[name] = known[places] if len(known) else known
         else:
             counts[name] = profile.count(*codes.get(name, NO_CODES))
+            novel[name] = _novel(profile, *codes.get(name, NO_CODES)) if counts[name][-1] else {}
     chosen = canonical(frame, columns, codes)[draw(len(frame), seed)]
     cells = to_cells(frame, columns, codes, chosen)
     return Tally(
@@ -120,7 +134,18 @@ def count_batch(
         correlation=normal_scores.correlations(cells),
         repeats=repeats(frame, features, codes),
         order=order,
+        quantiles=quantiles,
+        novel=novel,
     )
+
+
+def _novel(
+    profile: CategoricalProfile, places: NDArray[np.intp], labels: Sequence[str]
+) -> dict[str, int]:
+    """Rows per label that a profile does not hold, of the most frequent labels."""
+    rows = np.bincount(places + 1, minlength=len(labels) + 1)[1:].tolist()
+    new = [pair for pair in zip(labels, rows, strict=True) if pair[0] not in profile.counts]
+    return dict(sorted(new, key=lambda pair: (-pair[1], pair[0]))[:_NAMED])
 
 
 def _known_values(frame: pd.DataFrame, name: str) -> Floats:

@@ -4,6 +4,8 @@ Decides how results are stored and which version is champion. Only this room imp
 """
 
 __all__ = [
+    "answers",
+    "cards",
     "champions",
     "environment",
     "forgetting",

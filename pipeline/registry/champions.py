@@ -12,9 +12,14 @@ import pandas as pd
 
 from pipeline.errors import RegistryError
 from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry
+from pipeline.reporting import notes
 
-_CHANGE, _HELD = "change.", "held"
-"""Tags of the registered model."""
+_CHANGE, _HELD = "mlflow.holdfast.change.", "held"
+"""Tags of the registered model. MLflow's pages show none whose name begins with ``mlflow.``."""
+_CHANGES = (_CHANGE, "change.")
+"""Beginnings of the tags of changes; the second is that of stores of before."""
+_DESCRIBED = 10
+"""Changes that the description of the model lists, the newest ones."""
 _LONGEST = 1_000
 """Characters of a reason that are kept."""
 Kind = Literal["promoted", "rolled back", "moved by hand"]
@@ -58,14 +63,14 @@ class Change:
 def changes(registry: Registry) -> list[Change]:
     """All changes of champion that can be read, oldest first."""
     tags = registry.model_tags()
-    read = [_change(tags[key]) for key in sorted(tags) if key.startswith(_CHANGE)]
+    read = [_change(tags[key]) for key in sorted(tags) if key.startswith(_CHANGES)]
     return [change for change in read if change is not None]
 
 
 def unreadable_changes(registry: Registry) -> list[str]:
     """Tags of the registered model that should hold a change of champion and do not."""
     tags = registry.model_tags()
-    return [key for key in sorted(tags) if key.startswith(_CHANGE) and _change(tags[key]) is None]
+    return [key for key in sorted(tags) if key.startswith(_CHANGES) and _change(tags[key]) is None]
 
 
 def _change(text: str) -> Change | None:
@@ -255,6 +260,8 @@ def _move(registry: Registry, change: Change) -> None:
 def _finish(registry: Registry, change: Change) -> None:
     registry.point(CHAMPION, change.version)
     registry.point(PREVIOUS, before(registry, change.version))
+    newest = [asdict(made) for made in reversed(changes(registry))][:_DESCRIBED]
+    registry.describe(notes.model_note(newest, registry.conf))
     registry.tag(change.version, {"champion": str(change.place), "waits": ""})
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.questions import presumed
+from pipeline.monitoring.verdicts import State, state_of
 
 MOST_RECENT = 52
 """Batches back to which evidence is read: of slow decay, and of faults that go on."""
@@ -86,6 +87,13 @@ class Batch:
     def broken(self) -> bool:
         """Whether a fault was recognised in it or in its labels."""
         return self.outcome in {"broken", "mixed"} or bool(self.label_faults)
+
+    @property
+    def state(self) -> State:
+        """The batch in one word that covers faults, performance and drift."""
+        evidence = self.verdict.evidence
+        worse = bool(evidence.worse) or (self.performance is not None and self.performance.worse)
+        return state_of(alarm=evidence.alarm, broken=self.broken, worse=worse)
 
     @property
     def set_aside(self) -> bool:

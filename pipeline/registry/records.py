@@ -1,4 +1,4 @@
-"""Batches recorded in MLflow: what each showed, what was decided, and what people answered.
+"""Batches recorded in MLflow: what each showed, and what was decided.
 
 All state of the monitor is read back from here, as a `History`; `recent` reads the part of it
 that decisions need.
@@ -6,37 +6,39 @@ that decisions need.
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
 
-from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
-from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.monitoring.findings import LISTED, Cause, DriftReport
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.stored import to_record
+from pipeline.monitoring.verdicts import state_of
 from pipeline.reference.sketches import KEPT
 from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
-from pipeline.registry.history import Batch, History, batch_name
+from pipeline.registry.history import Batch, History
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
+from pipeline.reporting.wording import STATES
 from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, figures, of_cells
 
 logger = logging.getLogger(__name__)
 
 SUMMARY, SKETCH, REPORT, GIVEN = "summary.json", "sketch.parquet", "report.json", "given.json"
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS, FINDINGS, PAGE = "predictions.parquet", "findings.parquet", "report.html"
 """Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
-found, what the decision was made from, and what was predicted for which key."""
+found, what the decision was made from, what was predicted for which key, every test, and the page
+that people read."""
 STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
 """Names of columns of predictions in their artifact, which people open as well."""
 BATCHES = "tags.kind = 'batch'"
 """Condition of the runs that batches are recorded in."""
 READ_AGAIN = (REPORT, SUMMARY, PREDICTIONS)
 """Artifacts that later batches are judged with."""
-Answer = Literal["accept", "drop", "reload"]
 
 
 def read_history(tracking: Tracking) -> History:
@@ -84,6 +86,7 @@ def record(
     window: tuple[pd.Timestamp, pd.Timestamp],
     step: int,
     given: Mapping[str, Any],
+    draw: Callable[[str, dict[str, Any]], str],
     reading: int = 1,
     private: Collection[str] = (),
     classes: Sequence[str] = (),
@@ -109,6 +112,8 @@ def record(
     given : mapping
         What the decision was made from beside the evidence: `episode.decide` repeats the decision
         from it.
+    draw : callable
+        From the run's id and the comparison as it is stored to the page that people read.
     reading : int
         How often the batch was read from its source, this time included.
     private : collection of str
@@ -125,6 +130,7 @@ def record(
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     stored = predictions.rename(columns=STORED)
+    comparison = to_record(report, private=private)
     predicted = figures(of_cells(stored["prediction"]), classes)
     metrics = notes.batch_metrics(report, quarantined, predicted)
     note = notes.batch_note(
@@ -138,19 +144,34 @@ def record(
         "verdict": json.dumps(asdict(verdict)),
     }
     with translated():
-        tracking.client.log_dict(run_id, report.to_dict(), REPORT)
+        tracking.client.log_text(run_id, json.dumps(comparison, separators=(",", ":")), REPORT)
+        tracking.log_frame(run_id, report.to_frame().head(LISTED), FINDINGS)
+        store_page(tracking, run_id, draw(run_id, comparison))
         tracking.client.log_text(run_id, json.dumps(summary_to_json(report.summary)), SUMMARY)
         if report.summary.sketch is not None:
             public = report.summary.sketch.drop(columns=list(private), errors="ignore")
             tracking.log_frame(run_id, public, SKETCH)
         tracking.log_frame(run_id, stored, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
-        tracking.log(run_id, metrics, window[1], 0)
+        # A chart of one batch says nothing of a column; the time line has all columns.
+        whole = {name: value for name, value in metrics.items() if "/" not in name}
+        tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
         for key, value in tags.items():
             tracking.client.set_tag(run_id, key, value)
-        return _batch(tracking.client.get_run(run_id))
+        batch = _batch(tracking.client.get_run(run_id))
+        _rename(tracking, batch)
+        return batch
+
+
+def _rename(tracking: Tracking, batch: Batch) -> None:
+    """Name the run of a batch by what became of it, as the list of runs shows names first."""
+    action = batch.verdict.decision.action
+    done = "" if action == "none" else f", {action}"
+    again = "" if batch.reading == 1 else f", reading {batch.reading}"
+    name = f"batch {batch.name}{again}: {STATES[batch.state].lower()}{done}"
+    tracking.client.update_run(batch.run_id, name=name)
 
 
 def _batch_run(tracking: Tracking, batch: str, start: pd.Timestamp, reading: int) -> str:
@@ -168,6 +189,9 @@ def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
         "episode": verdict.decision.episode,
         "alarm": str(report.alarm).lower(),
         "outcome": report.outcome,
+        "state": state_of(
+            alarm=report.alarm, broken=bool(report.causes), worse=bool(verdict.evidence.worse)
+        ),
         "drifted": json.dumps(report.drifted[:20]),
     }
 
@@ -213,12 +237,21 @@ def record_performance(
         if step is not None:
             timeline = _timeline(tracking, batch.version, batch.end)
             tracking.log(timeline, metrics, as_of, step)
+        known = replace(batch, performance=performance)
+        tracking.client.set_tag(batch.run_id, "state", known.state)
+        _rename(tracking, known)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
-    return replace(batch, performance=performance)
+    return known
 
 
 def _share(performance: Performance) -> float:
     return performance.rows / performance.of if performance.of else float("nan")
+
+
+def store_page(tracking: Tracking, run_id: str, page: str) -> None:
+    """Store the page of a batch with its run, in the place of an earlier one."""
+    with translated():
+        tracking.client.log_text(run_id, page, PAGE)
 
 
 def record_page(tracking: Tracking, batch: Batch) -> Batch:
@@ -243,68 +276,6 @@ def record_announcement(tracking: Tracking, batch: Batch, key: str) -> Batch:
     with translated():
         tracking.client.set_tag(batch.run_id, "announced", key)
     return replace(batch, announced=True)
-
-
-def record_answer(
-    tracking: Tracking, history: History, name: str, answer: Answer, reason: str
-) -> Batch:
-    """Record what people answer for a batch; repeating an answer changes nothing.
-
-    Parameters
-    ----------
-    tracking : Tracking
-        Where to record it.
-    history : History
-        All recorded batches.
-    name : str
-        Name of the batch, or any spelling of its start.
-    answer : str
-        ``accept``: the world is like that now. ``drop``: never learn from these rows. ``reload``:
-        the source was mended, and the batch is to be read and judged again.
-    reason : str
-        Why, in the words of whoever answers; the first 300 characters are kept.
-
-    Returns
-    -------
-    Batch
-        The batch with its answer.
-
-    Raises
-    ------
-    RegistryError
-        If the batch is not recorded, or it is not broken and not to be read again.
-    """
-    start = pd.to_datetime(name, errors="coerce")
-    batch = history.find(name if pd.isna(start) else batch_name(start))
-    if batch is None or not (batch.broken or answer == "reload"):
-        raise RegistryError(_unanswerable(tracking, batch, name, answer))
-    if batch.answer != answer:
-        with translated():
-            _set_answer(tracking, batch, answer, reason)
-    return replace(batch, answer=answer)
-
-
-def _unanswerable(tracking: Tracking, batch: Batch | None, name: str, answer: Answer) -> str:
-    if batch is None:
-        fact = f"Batch {name} of {tracking.name!r} is not recorded."
-    else:
-        fact = (
-            f"Batch {name} of {tracking.name!r} must be broken to {answer} it. Got {batch.outcome}."
-        )
-    return f"{fact} See the broken batches: `holdfast review {tracking.conf}`."
-
-
-def _set_answer(tracking: Tracking, batch: Batch, answer: Answer, reason: str) -> None:
-    """Tag a batch with an answer, and keep the answer before it."""
-    moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
-    now = {"answer_reason": reason[:300], "answered": moment}
-    if batch.answer:
-        tags = tracking.client.get_run(batch.run_id).data.tags
-        before = {key: tags[key] for key in ("answer", *now)}
-        answers = [*json.loads(tags.get("answers", "[]")), before]
-        tracking.client.set_tag(batch.run_id, "answers", json.dumps(answers))
-    for key, value in (now | {"answer": answer}).items():
-        tracking.client.set_tag(batch.run_id, key, value)
 
 
 def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:

@@ -251,6 +251,11 @@ class Tracking:
                     return None
                 raise
 
+    def run_of(self, run_id: str) -> Run:
+        """A run as MLflow stores it."""
+        with translated():
+            return self.client.get_run(run_id)
+
     def tag_run(self, run_id: str, key: str, value: str) -> None:
         """Set a tag of a run."""
         with translated():

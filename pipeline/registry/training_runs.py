@@ -1,8 +1,10 @@
 """Training runs: logged with everything about them, their models registered as versions."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -11,6 +13,7 @@ from mlflow.models import infer_signature
 
 from pipeline.config import Training
 from pipeline.registry import environment
+from pipeline.registry.cards import EVALUATION, draw_card
 from pipeline.registry.champions import changes
 from pipeline.registry.tracking import metric_name, translated
 from pipeline.registry.versions import SUBSTITUTE, Registry
@@ -29,6 +32,7 @@ def record_training(
     training: Training,
     settings: str,
     tags: Mapping[str, str],
+    evaluation: Mapping[str, Any],
 ) -> int:
     """Log a training run and register its model.
 
@@ -50,6 +54,8 @@ def record_training(
         All settings of the model as JSON, without secrets.
     tags : mapping of str to str
         Of the version and the run: window, rows, episode.
+    evaluation : mapping of str to Any
+        What the model card says of the training.
 
     Returns
     -------
@@ -66,11 +72,14 @@ def record_training(
             _log_rows(trained, rows, [*trained.model.columns, target])
             _log_results(registry, run, trained)
             mlflow.log_text(settings, "settings.json")
+            mlflow.log_text(json.dumps(dict(evaluation)), EVALUATION)
             lock = environment.lock()
             if lock is not None:
                 mlflow.log_artifact(str(lock), "environment")
             version_tags = {**tags, "gate": "pending", "sha256": sha256_of(bundle)}
-            return _register(registry, trained, bundle, version_tags)
+            number = _register(registry, trained, bundle, version_tags)
+            draw_card(registry, number, run.info.run_id, version_tags)
+            return number
 
 
 def close_cut_off(registry: Registry) -> None:
@@ -99,16 +108,12 @@ def _log_results(registry: Registry, run: Run, trained: Trained) -> None:
     metrics = {f"heldout_{key}": value for key, value in trained.metrics.items()}
     metrics |= {metric_name(f"heldout_{key}"): value for key, value in trained.of_classes.items()}
     metrics |= {f"baseline_{key}": value for key, value in trained.baseline.items()}
-    for name, value in trained.importance.items():
-        metrics[metric_name(f"importance/{name}")] = value
     mlflow.log_metrics(metrics)
     for side in ("fitted", "heldout"):
         points = zip(trained.curve.steps, getattr(trained.curve, side), strict=True)
         now = run.info.start_time
         curve = [Metric(f"curve/{side}", loss, now, step) for step, loss in points]
         registry.client.log_batch(run.info.run_id, curve)
-    for name, figure in notes.figures(trained, trained.loss).items():
-        mlflow.log_figure(figure, name)
 
 
 def _register(registry: Registry, trained: Trained, bundle: Path, tags: Mapping[str, str]) -> int:

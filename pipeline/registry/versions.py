@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import config
 from pipeline.errors import RegistryError
 from pipeline.monitoring.episode import Attempt
+from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
@@ -244,8 +245,9 @@ class Registry(Tracking):
         gains = {f"gain_over_{gain.over}": gain.mean for gain in decision.gains}
         with translated():
             self.client.update_model_version(self.name, str(number), notes.gate_note(decision))
-            self.client.log_dict(version.run_id, asdict(decision), "gate.json")
+            self.client.log_dict(version.run_id, asdict(decision), GATE)
             self.log(version.run_id, gains, version.until, 0)
+        draw_card(self, number, version.run_id, version.tags)
         # A version that was champion stays one that can be gone back to.
         gate = "passed" if decision.promoted or version.promoted else "refused"
         promised = [gain.mean for gain in decision.gains if gain.over == CHAMPION]
@@ -283,6 +285,11 @@ class Registry(Tracking):
         """Set a tag of the registered model."""
         with translated():
             self.client.set_registered_model_tag(self.name, key, value)
+
+    def describe(self, text: str) -> None:
+        """Set the description of the registered model, in Markdown."""
+        with translated():
+            self.client.update_registered_model(self.name, text)
 
     def point(self, alias: str, number: int | None) -> None:
         """Let an alias point to a version; with None it is removed."""
@@ -343,19 +350,11 @@ class Registry(Tracking):
             whole.rename(folder)
 
     def fetch(self, version: Version, folder: Path) -> Path:
-        """Download the files of a version below a folder; where they are, with `DATA` in it.
-
-        Raises
-        ------
-        RegistryError
-            If the bundle is gone or was changed.
-        """
+        """Download the files of a version below a folder, and check them; `DATA` is in them."""
         with translated():
             uri = f"models:/{self.name}/{version.number}"
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
-        if not (Path(path) / DATA).is_dir():
-            raise RegistryError(self._files_gone(version))
-        self._check_files(version, sha256_of(Path(path) / DATA))
+        self._check_files(version, Path(path) / DATA)
         return Path(path)
 
     def _files_gone(self, version: Version) -> str:
@@ -365,7 +364,10 @@ class Registry(Tracking):
             f"`holdfast rollback {self.conf}`; or train another: `holdfast train {self.conf}`."
         )
 
-    def _check_files(self, version: Version, got: str) -> None:
+    def _check_files(self, version: Version, bundle: Path) -> None:
+        if not bundle.is_dir():
+            raise RegistryError(self._files_gone(version))
+        got = sha256_of(bundle)
         if version.tags["sha256"] != got:
             message = (
                 f"The files of version {version.number} of {self.name!r} were changed after they "

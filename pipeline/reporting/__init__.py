@@ -3,4 +3,16 @@
 Decides how findings are put into words and figures; what was found is decided elsewhere.
 """
 
-__all__ = ["delivery", "events", "notes", "outbox", "pages", "refusals", "silence"]
+__all__ = [
+    "batch_report",
+    "delivery",
+    "events",
+    "history_page",
+    "model_card",
+    "notes",
+    "outbox",
+    "pages",
+    "refusals",
+    "silence",
+    "wording",
+]

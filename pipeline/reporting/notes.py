@@ -1,22 +1,20 @@
-"""What people read in MLflow: notes in Markdown, figures, and numbers that are charted."""
+"""What people read in MLflow: notes in Markdown, and numbers that are charted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.findings import DriftReport
-from pipeline.reporting.rendering import markdown, one_line
+from pipeline.monitoring.verdicts import state_of
+from pipeline.reporting.rendering import markdown
+from pipeline.reporting.wording import STATES, after
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
 _MOST_FINDINGS = 30
 """Rows of the table of drift in a note."""
-_MOST_BARS = 50
-"""Columns whose importance is drawn, the most important ones."""
-_LABEL = 40
-"""Characters of a column's name beside its bar."""
 
 
 def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
@@ -31,6 +29,19 @@ def training_note(trained: Trained, tags: Mapping[str, str]) -> str:
     """
     ends = {"since": tags["since"], "until": tags["until"]}
     return markdown("training_note.md.j2", trained=trained, **ends)
+
+
+def model_note(changes: Sequence[Mapping[str, Any]], conf: str) -> str:
+    """Describe a model: who is champion, since when and why, and who was before.
+
+    Parameters
+    ----------
+    changes : sequence of mapping of str to Any
+        The newest changes of champion, the newest first.
+    conf : str
+        Path of the model's file, for the commands.
+    """
+    return markdown("model_note.md.j2", changes=changes, newest=changes[0], conf=conf)
 
 
 def gate_note(result: GateResult) -> str:
@@ -56,8 +67,12 @@ def batch_note(
     conf : str
         Path of the model's file, for the commands.
     """
+    evidence = verdict.evidence
+    state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=bool(evidence.worse))
     return markdown(
         "batch_note.md.j2",
+        word=STATES[state],
+        reason=after(STATES[state], verdict.decision.reason),
         verdict=verdict,
         report=report,
         quarantined=quarantined,
@@ -87,35 +102,3 @@ def batch_metrics(
             f"missing/{column.name}": column.missing,
         }
     return metrics
-
-
-def figures(trained: Trained, loss: str) -> dict[str, Any]:
-    """Draw the learning curve and the feature importance of a training run.
-
-    Parameters
-    ----------
-    trained : Trained
-        What training made.
-    loss : str
-        Name of the loss.
-
-    Returns
-    -------
-    dict of str to Figure
-        Matplotlib figures by file name.
-    """
-    from matplotlib.figure import Figure  # noqa: PLC0415 -- slow to import, only training draws
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=trained.curve.label, ylabel=loss, title="Learning curve")
-    axes.plot(trained.curve.steps, trained.curve.fitted, label="fitted rows")
-    axes.plot(trained.curve.steps, trained.curve.heldout, label="held-out rows")
-    axes.legend()
-    shown = list(trained.importance.items())[:_MOST_BARS][::-1]
-    importance = Figure(figsize=(7, 1 + 0.3 * len(shown)), layout="constrained")
-    axes = importance.add_subplot(xlabel=f"{loss} added when shuffled", title="Feature importance")
-    axes.barh(range(len(shown)), [added for _, added in shown])
-    axes.set_yticks(
-        range(len(shown)), [one_line(name)[:_LABEL] for name, _ in shown], parse_math=False
-    )
-    return {"learning_curve.png": figure, "feature_importance.png": importance}

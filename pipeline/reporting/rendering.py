@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.reporting.wording import named, number, share
 
 _WHOLE, _LONG = 1e3, 1e12
 """Numbers between these are written without decimals."""
@@ -20,6 +23,11 @@ _ESCAPES = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", "[": r"\[", "`":
 def markdown(template: str, **values: Any) -> str:
     """Fill a template of a Markdown note."""
     return _MARKDOWN.get_template(template).render(values).strip()
+
+
+def page(template: str, **values: Any) -> str:
+    """Fill a template of an HTML page; every value is escaped."""
+    return _HTML.get_template(template).render(values).strip()
 
 
 def plain(template: str, **values: Any) -> str:
@@ -52,13 +60,18 @@ def _pretty(value: float | str) -> float | str:
     return f"{value:,.0f}" if _WHOLE <= abs(value) < _LONG else f"{value:.4g}"
 
 
+def _signed(gain: float) -> str:
+    return f"{gain:+.2%}"
+
+
 def _short(text: str) -> str:
     return text[:_SHORT]
 
 
-def _environment(finalize: Any) -> Environment:
-    environment = Environment(  # noqa: S701 -- `finalize` escapes each value, for Markdown or text
+def _environment(finalize: Any, *, autoescape: bool = False) -> Environment:
+    environment = Environment(
         loader=PackageLoader("pipeline.reporting"),
+        autoescape=autoescape,  # noqa: S701 -- without it `finalize` escapes, for Markdown or text
         finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -70,8 +83,18 @@ def _environment(finalize: Any) -> Environment:
         "moment": moment_of,
         "short": _short,
         "quoted": shlex.quote,
+        "percent": share,
+        "digits": number,
+        "signed": _signed,
+        "named": named,
     }
     return environment
 
 
+def _printed(value: Any) -> Any:
+    """What a page prints: text on one line; what a macro made stays as it is."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _MARKDOWN, _PLAIN = _environment(_escaped), _environment(one_line)
+_HTML = _environment(_printed, autoescape=True)

@@ -6,7 +6,7 @@ which it has not seen; the model that serves is then fitted on all rows.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,6 @@ class Trained:
         Held-out rows with the target and, as `PREDICTION`, what `judged` predicts.
     metrics, baseline : dict of str to float
         Metrics of `judged` and of the trivial baseline, on the held-out rows.
-    of_classes : dict of str to float
-        Share, recall and precision of each class, where there are three or more.
     trivial : array of float, shape (n_rows,) or (n_rows, n_classes)
         The baseline's prediction of the held-out rows: the mean target of the older rows, or the
         shares of their classes.
@@ -90,6 +88,10 @@ class Trained:
         Number of rows that `model` was fitted on.
     loss : str
         The metric by which models are compared.
+    importance_ends : dict of str to tuple of two floats
+        Ends of the 95% interval of each column's importance.
+    of_classes : dict of str to float
+        Share, recall and precision of each class, where there are three or more.
     """
 
     model: Model
@@ -97,12 +99,13 @@ class Trained:
     heldout: pd.DataFrame
     metrics: dict[str, float]
     baseline: dict[str, float]
-    of_classes: dict[str, float]
     trivial: Predictions
     curve: Curve
     importance: dict[str, float]
     fitted_rows: int
     loss: str
+    importance_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    of_classes: dict[str, float] = field(default_factory=dict)
 
 
 def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> Trained:
@@ -128,9 +131,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     """
     require(rows, [data.time, data.target])
     if rows.empty:
-        message = (
-            "The training window has no labelled rows. Check data.label_delay and data.labels."
-        )
+        message = "The training window has no labelled rows. See data.label_delay and data.labels."
         raise DataError(message)
     loss = training.metric(task)
     rows = rows.assign(**{data.target: checked_target(rows, data, task, nullable=False)})
@@ -138,6 +139,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     check_variety(rows, data, "of the training window")
     older, heldout = split(rows, data, training)
     judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
+    added, ends = importance(judged, heldout, data.target, loss=loss, seed=training.seed)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
     trivial = baseline(older[data.target].to_numpy(dtype=np.float64), data.several, len(heldout))
@@ -150,9 +152,10 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
         of_classes=class_metrics(target, predictions, data.several),
         trivial=trivial,
         curve=curve,
-        importance=importance(judged, heldout, data.target, loss=loss, seed=training.seed),
+        importance=added,
         fitted_rows=len(rows),
         loss=loss,
+        importance_ends=ends,
     )
 
 
@@ -372,10 +375,8 @@ def _fit_judged(
     estimator.set_params(eval_metric=metric)
     with _fitting(training):
         estimator.fit(x, own, eval_set=[(x, own), (ahead, truth)], verbose=False)
-    fitted, tested = (
-        [float(value) ** power for value in log[metric]]
-        for log in estimator.evals_result().values()
-    )
+    logs = estimator.evals_result().values()
+    fitted, tested = ([float(value) ** power for value in log[metric]] for log in logs)
     return model, Curve("boosting rounds", list(range(1, len(fitted) + 1)), fitted, tested)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import (
     accuracy_score,
@@ -22,6 +23,9 @@ from pipeline.training.model import Model, Predictions
 _EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1, or a single row could decide everything."""
 _IMPORTANCE_ROWS = 4_000
+PARTS = 10
+"""Parts of the rows, by whose differences intervals are computed."""
+Interval = tuple[float, float]
 
 
 def mean_loss(model: Model, x: Matrix, y: Floats, loss: str) -> float:
@@ -175,7 +179,7 @@ def _calibration_error(target: Floats, predictions: Predictions) -> float:
 
 def importance(
     model: Model, rows: pd.DataFrame, target: str, *, loss: str, seed: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, Interval]]:
     """Compute how much loss is added when a column is shuffled (permutation importance).
 
     Parameters
@@ -195,6 +199,8 @@ def importance(
     -------
     dict of str to float
         Added loss by column, largest first.
+    dict of str to tuple of two floats
+        Ends of its 95% interval, from the added loss of ten parts of the rows, in their order.
 
     References
     ----------
@@ -202,9 +208,16 @@ def importance(
     """
     sample = rows.sample(min(len(rows), _IMPORTANCE_ROWS), random_state=seed)
 
-    def negative_loss(fitted: Any, x: Matrix, y: Floats) -> float:
+    place = np.argsort(np.argsort(sample.index.to_numpy(), kind="stable"), kind="stable")
+    parts = place * PARTS // max(len(sample), 1)
+    rows_of = np.bincount(parts, minlength=PARTS)
+    rows_of = rows_of[rows_of > 0]
+
+    def negative_loss(fitted: Any, x: Matrix, y: Floats) -> dict[str, float]:
         del fitted
-        return -mean_loss(model, x, y, loss)
+        lost = losses(loss, y, model.predict_encoded(x))
+        by_part = np.bincount(parts, weights=lost)[: len(rows_of)] / rows_of
+        return {"": -float(lost.mean())} | {str(k): -v for k, v in enumerate(by_part.tolist())}
 
     found = permutation_importance(
         model.estimator,
@@ -214,5 +227,46 @@ def importance(
         n_repeats=3,
         random_state=seed,
     )
-    named = zip(model.columns, found.importances_mean.tolist(), strict=True)
-    return dict(sorted(named, key=lambda pair: -pair[1]))
+    added = found[""].importances_mean
+    by_part = np.array([found[str(k)].importances_mean for k in range(len(rows_of))])
+    weights = rows_of / rows_of.sum()
+    error = np.sqrt(np.square(weights[:, None] * (by_part - added)).sum(axis=0))
+    reach = _quantile(len(rows_of)) * error * np.sqrt(len(rows_of) / max(len(rows_of) - 1, 1))
+    order = np.argsort(-added, kind="stable")
+    names = list(model.columns)
+    return (
+        {names[i]: float(added[i]) for i in order},
+        {names[i]: (float(added[i] - reach[i]), float(added[i] + reach[i])) for i in order},
+    )
+
+
+def metric_intervals(task: str, target: Floats, predictions: Predictions) -> dict[str, Interval]:
+    """Compute 95% intervals of the metrics of rows in time order.
+
+    Rows near one another depend on one another, so one of ten consecutive parts is left out at a
+    time (jackknife).
+
+    References
+    ----------
+    Kuensch (1989), Ann. Stat. 17(3): 1217-1241, for the jackknife of blocks.
+    """
+    whole = compute_metrics(task, target, predictions)
+    parts = min(PARTS, len(target) // 2)
+    if parts < 2:  # noqa: PLR2004 -- a variance needs two
+        return {}
+    place = np.arange(len(target)) * parts // len(target)
+    without = [
+        compute_metrics(task, target[place != k], predictions[place != k]) for k in range(parts)
+    ]
+    found = {}
+    for name, value in whole.items():
+        values = np.array([one.get(name, np.nan) for one in without])
+        error = np.sqrt((parts - 1) * values.var())
+        reach = float(_quantile(parts) * error)
+        found[name] = (value - reach, value + reach)
+    return found
+
+
+def _quantile(parts: int) -> float:
+    """Two-sided 95% quantile of Student's t for an interval from some parts."""
+    return float(stats.t.ppf(0.975, max(parts - 1, 1)))

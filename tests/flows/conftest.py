@@ -26,6 +26,7 @@ from flows.retrains import outstanding
 from flows.steps import opened
 from flows.train import train
 from pipeline.registry import records
+from pipeline.registry.answers import record_answer
 from pipeline.registry.history import batch_name
 
 WEEKS = 13
@@ -242,7 +243,7 @@ def answer():
 
     def answered(registry, batch, answer, reason="a test"):
         history = records.read_history(registry)
-        return records.record_answer(registry, history, batch, answer, reason)
+        return record_answer(registry, history, batch, answer, reason)
 
     return answered
 

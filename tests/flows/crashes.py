@@ -135,7 +135,7 @@ def _state(conf):
     state["history"] = {
         key: {k: v for k, v in json.loads(value).items() if k not in VOLATILE}
         for key, value in changes.items()
-        if key.startswith("change.")
+        if key.startswith("mlflow.holdfast.change.")
     }
     for key, found in sorted(runs.items(), key=lambda item: names[item[0]]):
         if found.info.status == "KILLED":

@@ -128,10 +128,11 @@ def test_five_classes_go_from_training_to_a_retrain_and_back(conf):
 def test_mlflow_loads_a_version_and_predicts_rows_of_chances(conf):
     rows = live("2026-02-16", "2026-02-17")[["amount", "age", "plan"]]
     _, registry = opened(conf)
+    expected = registry.bundle(1).model.predict(rows)
 
     loaded = mlflow.pyfunc.load_model("models:/claims@champion")
 
-    assert np.array_equal(loaded.predict(rows), registry.bundle(1).model.predict(rows))
+    assert np.array_equal(loaded.predict(rows), expected)
 
 
 def test_captured_claims_are_a_batch_and_their_labels_settle_it(conf, tmp_path):

@@ -241,7 +241,7 @@ def test_a_monitor_run_without_mlflow_fails_and_the_next_run_catches_up(trained,
 
 
 def test_the_history_reads_as_json_in_the_registry(trained):
-    change = json.loads(opened(trained)[1].model_tags()["change.00001"])
+    change = json.loads(opened(trained)[1].model_tags()["mlflow.holdfast.change.00001"])
 
     assert (change["kind"], change["version"]) == ("promoted", 1)
     assert change["since"] == "2026-02-16T00:00:00"

@@ -84,7 +84,7 @@ def test_a_batch_of_a_mended_source_is_read_and_judged_again(broken, mend, tmp_p
     )
     assert (first.tags["outcome"], first.tags["answer"]) == ("broken", "reload")
     assert first.tags["answer_reason"] == "sent again"
-    assert second.tags["mlflow.runName"] == f"batch {BATCH}, reading 2"
+    assert second.tags["mlflow.runName"] == f"batch {BATCH}, reading 2: quiet"
     (kept,) = (tmp_path / "state" / "quarantine" / "shop").glob("*broken.parquet")
     assert pd.read_parquet(kept)["age"].median() > 1_000
     monitor(broken)

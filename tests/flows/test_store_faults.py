@@ -100,7 +100,7 @@ def batch_tag(name, value):
 
 
 def change_written_over(registry):
-    registry.tag_model("change.00001", "{oops")
+    registry.tag_model("mlflow.holdfast.change.00001", "{oops")
 
 
 def time_lines_deleted(registry):
@@ -153,7 +153,7 @@ FAULTS = {
     "given deleted": (artifact_deleted("given.json"), "", ""),
     "verdict written over": (batch_tag("verdict", "{oops"), "", "The record of batch"),
     "performance written over": (batch_tag("performance", "[]"), "", ""),
-    "change written over": (change_written_over, "", "Tag change.00001"),
+    "change written over": (change_written_over, "", "Tag mlflow.holdfast.change.00001"),
     "time lines deleted": (time_lines_deleted, "", ""),
     "training runs deleted": (training_runs_deleted, "", ""),
     "locks deleted": (locks_deleted, "", ""),

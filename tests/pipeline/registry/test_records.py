@@ -12,6 +12,7 @@ from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.reference.summaries import ROWS, Summary
 from pipeline.registry import records
+from pipeline.registry.answers import record_answer
 from pipeline.registry.versions import Registry
 
 pytestmark = pytest.mark.integration
@@ -50,6 +51,7 @@ def record(registry, causes=(UNIT,), *, reading=1, sketch=None, private=(), verd
         window=(moment, moment + pd.Timedelta("7D")),
         step=0,
         given={},
+        draw=lambda run_id, comparison: f"{run_id}: {comparison['outcome']}",
         reading=reading,
         private=private,
     )
@@ -59,7 +61,7 @@ PREDICTED = pd.DataFrame({"key": ["a"], "time": [pd.Timestamp(NAME)], "predictio
 
 
 def answer(registry, name, answer, reason="a test"):
-    return records.record_answer(registry, records.read_history(registry), name, answer, reason)
+    return record_answer(registry, records.read_history(registry), name, answer, reason)
 
 
 def tags_of(registry, batch):

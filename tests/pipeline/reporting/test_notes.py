@@ -1,6 +1,6 @@
-import io
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,8 +9,8 @@ from pipeline.monitoring.findings import Cause, DriftReport, Finding
 from pipeline.reporting.notes import (
     batch_metrics,
     batch_note,
-    figures,
     gate_note,
+    model_note,
     training_note,
 )
 from pipeline.training.fitting import Curve, Trained
@@ -32,7 +32,8 @@ def test_the_note_of_a_broken_batch_begins_with_its_faults_and_how_to_answer():
 
     start, *said = [line for line in lines if line]
     assert start == (
-        "**Broken: unit (temp), nulls (origin).** Outcome: **broken**, action: **page**."
+        "**Broken.** Unit (temp), nulls (origin). Action: **page**. "
+        "The page of this batch is report.html under Artifacts."
     )
     assert said[:12] == [
         "Temp is about x100.",
@@ -58,7 +59,7 @@ def test_the_note_of_a_broken_batch_begins_with_its_faults_and_how_to_answer():
 def test_the_note_of_any_other_batch_asks_for_no_answer():
     lines = note(REPORT, "Quiet.", action="none")
 
-    assert lines[0] == "**Quiet**: Quiet. Action: **none**."
+    assert lines[0].startswith("**Quiet.** Action: **none**. The page of this batch is ")
     assert "review" not in "\n".join(lines)
 
 
@@ -103,6 +104,38 @@ def test_the_note_of_a_version_that_was_not_compared_is_one_sentence():
     )
 
 
+def test_a_batch_that_lost_performance_is_not_called_quiet():
+    verdict = Verdict(
+        Evidence("2026-01-05T00:00", 1, worse="2025-12-29T00:00"),
+        Decision("retrain", "Performance was lost in batch 2025-12-29T00:00."),
+    )
+
+    given = batch_note(verdict, REPORT, 0, length=pd.Timedelta("7D"), conf="shop.yml")
+
+    assert given.startswith(
+        "**Performance lost.** Performance was lost in batch 2025-12-29T00:00. "
+    )
+
+
+def test_the_note_of_a_model_says_who_is_champion_and_why():
+    first = {
+        "version": 1,
+        "before": None,
+        "kind": "promoted",
+        "reason": "Better | than\nthe baseline.",
+        "since": "2026-01-05T00:00:00",
+        "by": "",
+    }
+    second = first | {"version": 2, "before": 1, "reason": "It gains 3%.", "by": "Ann"}
+
+    given = model_note([second, first], "conf/shop.yaml")
+
+    assert given.startswith("**Version 2 is the champion**, promoted by Ann, for batches from ")
+    assert "It gains 3%." in given.split("\n")[0]
+    assert "| version 1 | 2026-01-05 00:00 | promoted |  | Better \\| than the baseline. |" in given
+    assert "{" not in given
+
+
 def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, rows):
     trained = Trained(
         model=model,
@@ -110,7 +143,8 @@ def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, 
         heldout=rows.head(50),
         metrics={"log_loss": 0.51},
         baseline={"log_loss": 0.69},
-        trivial=0.5,
+        of_classes={},
+        trivial=np.full(50, 0.5),
         curve=Curve("rows fitted", [1], [0.5], [0.6]),
         importance={"age": 0.2, "plan": 0.1},
         fitted_rows=1_234,
@@ -122,27 +156,3 @@ def test_the_note_of_a_training_run_compares_the_model_with_the_baseline(model, 
     assert lines[0].startswith("Trained on 1,234 labelled rows from 2026-01-01 to 2026-02-01.")
     assert "| log_loss | 0.5100 | 0.6900 |" in lines
     assert lines[-1] == "It relies most on age, plan."
-    assert set(figures(trained, "log_loss")) == {"learning_curve.png", "feature_importance.png"}
-
-
-def test_the_importance_of_columns_of_any_number_and_name_is_drawn(model, rows):
-    names = ["$x^$", "L" * 300, "L" * 299 + "M", "two\nlines", *map(str, range(5_000))]
-    trained = Trained(
-        model=model,
-        judged=model,
-        heldout=rows.head(50),
-        trivial=0.5,
-        metrics={"log_loss": 0.51},
-        baseline={"log_loss": 0.69},
-        fitted_rows=1,
-        loss="log_loss",
-        curve=Curve("rows fitted", [1], [0.5], [0.6]),
-        importance=dict.fromkeys(names, 0.1),
-    )
-
-    figure = figures(trained, "log_loss")["feature_importance.png"]
-    figure.savefig(io.BytesIO())
-
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert len(labels) == 50
-    assert labels[-4:] == ["two lines", "L" * 40, "L" * 40, "$x^$"]

@@ -1,0 +1,137 @@
+"""The page of each batch: what is known of it is gathered here, and drawn in `reporting`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from prefect import runtime
+
+from flows.paging import links, prefect_link
+from pipeline.config import Settings
+from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.verdicts import Verdict
+from pipeline.registry import records
+from pipeline.registry.history import Batch, History
+from pipeline.registry.versions import Registry
+from pipeline.reporting.batch_report import SHOWN, About, Past, batch_report
+from pipeline.training.predictions import ROW_LOSS
+
+
+def draw(
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    *,
+    verdict: Verdict,
+    record: Mapping[str, Any],
+    run_id: str,
+    quarantined: int,
+    performance: Performance | None = None,
+    answer: str = "",
+) -> str:
+    """Draw the page of a batch.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    registry : Registry
+        The model's.
+    history : History
+        All recorded batches; those before it are shown beside it.
+    verdict : Verdict
+        Evidence and decision.
+    record : mapping of str to Any
+        The comparison, as it is stored.
+    run_id : str
+        The batch's run.
+    quarantined : int
+        Refused rows.
+    performance : Performance or None
+        Of the batch; None: no label has come.
+    answer : str
+        What people have answered for it.
+    """
+    evidence, policy = verdict.evidence, settings.monitoring
+    start = pd.Timestamp(evidence.batch)
+    end = start + policy.batch
+    lost = registry.bundle(evidence.version).heldout[ROW_LOSS]
+    own = About(
+        model=settings.name,
+        conf=settings.conf,
+        verdict=verdict,
+        start=start,
+        end=end,
+        quarantined=quarantined,
+        loss=settings.loss,
+        usual_loss=float(lost.mean()) if len(lost) else float(np.nan),
+        allowed=policy.performance_loss,
+        labels_due=end + settings.data.label_delay,
+        made=f"{pd.Timestamp.now('UTC'):%Y-%m-%d %H:%M} UTC",
+        past=[_past(batch) for batch in history.before(evidence.batch).batches[1 - SHOWN :]],
+        performance=performance,
+        metrics=_heldout(registry, evidence.version),
+        where=_where(registry, run_id, evidence.batch),
+        answer=answer,
+    )
+    return batch_report(record, own)
+
+
+def redraw(settings: Settings, registry: Registry, history: History, batch: Batch) -> None:
+    """Draw the page of a batch again, as more is known of it; batches of before have no page."""
+    record = registry.read(batch.run_id, records.REPORT)
+    if record is None or "shapes" not in record:
+        return
+    page = draw(
+        settings,
+        registry,
+        history,
+        verdict=batch.verdict,
+        record=record,
+        run_id=batch.run_id,
+        quarantined=batch.quarantined,
+        performance=batch.performance,
+        answer=batch.answer,
+    )
+    records.store_page(registry, batch.run_id, page)
+
+
+def _past(batch: Batch) -> Past:
+    known = batch.performance
+    return Past(
+        name=batch.name,
+        state=batch.state,
+        action=batch.verdict.decision.action,
+        version=batch.version,
+        change=None if known is None else known.change,
+    )
+
+
+def _heldout(registry: Registry, number: int) -> dict[str, float]:
+    """Metrics of a version on the rows that its training held out."""
+    prefix = "heldout_"
+    metrics = registry.run_of(registry.version(number).run_id).data.metrics
+    return {
+        name.removeprefix(prefix): value
+        for name, value in metrics.items()
+        if name.startswith(prefix)
+    }
+
+
+def _where(registry: Registry, run_id: str, batch: str) -> dict[str, str]:
+    """Where to see more of a batch, and what to type."""
+    lines = [*links(registry, run_id, records.PAGE)[:-1], _judged_by(registry, run_id)]
+    shown = dict(line.split(": ", 1) for line in lines if line)
+    return {
+        **shown,
+        "Run in MLflow": run_id,
+        "Open questions": f"holdfast review {registry.conf}",
+        "Judge it again": f"holdfast monitor {registry.conf} --batch {batch}",
+    }
+
+
+def _judged_by(registry: Registry, run_id: str) -> str:
+    """A line with the address of the flow run that judged a batch, if a server shows it."""
+    noted = registry.run_of(run_id).data.tags.get("prefect", "")
+    return f"Prefect: {noted}" if noted else prefect_link(runtime.flow_run.id or "")

@@ -1,0 +1,374 @@
+"""The report of a batch: one page that says what happened, how bad, since when, why, what to do.
+
+It is made of the stored comparison, so that it can be made again when more is known. The page needs
+no script and no other file, because MLflow shows artifacts in a sandbox.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import RESERVED
+from pipeline.monitoring.findings import FLOORS
+from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.stored import THOUSAND, rows_of
+from pipeline.monitoring.verdicts import State, Verdict, state_of
+from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
+from pipeline.reporting.rendering import page
+from pipeline.reporting.wording import STATES, after, change, named, number, share
+
+SHOWN = 30
+"""Batches of the strip, and columns and pairs that are not folded."""
+_OPEN = 20
+"""Columns that are not folded."""
+_SENTENCES = 6
+"""Sentences about what moved."""
+_FADED = FLOORS["rows"]["missing"]
+"""Change of the share of missing values from which a column is listed."""
+_ACTIONS = {
+    "retrain": "A retrain is asked for.",
+    "halt": "Retraining is halted, and people are paged.",
+    "page": "People are paged.",
+}
+_NOTHING = {
+    "quiet": "Nothing has to be done.",
+    "moved": "It is recorded, and nothing has to be done yet.",
+    "worse": "It is recorded, and nothing is done yet.",
+    "broken": "It is set aside, as people were paged before.",
+}
+
+
+@dataclass(frozen=True)
+class Past:
+    """A batch of the strip.
+
+    Attributes
+    ----------
+    name : str
+        Start of its window, ISO.
+    state : str
+        The batch in one word.
+    action : str
+        What was done.
+    version : int
+        The champion that judged it.
+    change : float or None
+        Relative change of the loss; None: not known yet.
+    """
+
+    name: str
+    state: State
+    action: str
+    version: int
+    change: float | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a batch beside its comparison.
+
+    Attributes
+    ----------
+    model, conf : str
+        Name of the model and path of its file.
+    verdict : Verdict
+        Evidence and decision.
+    start, end : Timestamp
+        Its window.
+    quarantined : int
+        Refused rows.
+    loss : str
+        Name of the loss.
+    usual_loss : float
+        Mean loss on rows of training that the model had not seen; NaN: unknown.
+    allowed : float
+        Relative increase of the loss that is still accepted.
+    labels_due : Timestamp
+        When its labels are due.
+    made : str
+        When the page was made.
+    past : sequence of Past
+        The batches before it, oldest first.
+    performance : Performance or None
+        Of this batch; None: no label has come.
+    metrics : mapping of str to float
+        Of the trained model on held-out rows.
+    where : mapping of str to str
+        Where to see more: a name and an address or a command.
+    answer : str
+        What people have answered for it; empty: nothing yet.
+    """
+
+    model: str
+    conf: str
+    verdict: Verdict
+    start: pd.Timestamp
+    end: pd.Timestamp
+    quarantined: int
+    loss: str
+    usual_loss: float
+    allowed: float
+    labels_due: pd.Timestamp
+    made: str
+    past: Sequence[Past]
+    performance: Performance | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
+
+    @property
+    def state(self) -> State:
+        """The batch in one word."""
+        known, evidence = self.performance, self.verdict.evidence
+        late = bool(known and known.faults)
+        worse = bool(evidence.worse) or bool(known and known.worse)
+        return state_of(alarm=evidence.alarm, broken=bool(evidence.broken) or late, worse=worse)
+
+    @property
+    def own(self) -> Past:
+        """The batch as the last one of the strip."""
+        evidence, known = self.verdict.evidence, self.performance
+        action = self.verdict.decision.action
+        change = None if known is None else known.change
+        return Past(evidence.batch, self.state, action, evidence.version, change)
+
+
+def batch_report(record: Mapping[str, Any], about: About) -> str:
+    """Make the page of a batch.
+
+    Parameters
+    ----------
+    record : mapping of str to Any
+        The comparison, as `stored.to_record` keeps it.
+    about : About
+        What else is known of the batch.
+
+    Returns
+    -------
+    str
+        HTML, complete in itself.
+    """
+    drawn = {one["column"]: one for one in rows_of(record["shapes"])}
+    columns = _columns(record, drawn, about)
+    features = [column for column in columns if not column["reserved"]]
+    length = about.end - about.start
+    return page(
+        "batch_report.html.j2",
+        title=f"{about.model} {about.start:%Y-%m-%d %H:%M}: {STATES[about.state]}",
+        about=about,
+        record=record,
+        word=STATES[about.state],
+        action=_action(about),
+        evidence=about.verdict.evidence,
+        decision=about.verdict.decision,
+        reason=after(STATES[about.state], about.verdict.decision.reason),
+        causes=[_cause(cause, drawn) for cause in record["causes"]],
+        moved=_moved(record, about, length),
+        features=features,
+        open=_OPEN,
+        predictions=[column for column in columns if column["reserved"]],
+        incomplete=[one for one in features if one["faded"] or one["new"]],
+        pairs=[_pair(pair) for pair in rows_of(record["pairs"])[:SHOWN]],
+        strip=_strip([*about.past, about.own][-SHOWN:]),
+        states=STATES,
+        a_year=pd.Timedelta(days=365.25) / length,
+        performance=_performance(about),
+    )
+
+
+def _action(about: About) -> str:
+    decision = about.verdict.decision
+    if decision.action == "none":
+        return _NOTHING[about.state]
+    if about.state == "broken" and decision.action == "page":
+        return "People are paged, and the batch is set aside until someone answers."
+    return _ACTIONS[decision.action]
+
+
+def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    shown = [(name, shape(drawn[name])) for name in cause["columns"] if name in drawn]
+    return {**cause, "figures": [(name, figure) for name, figure in shown if figure][:6]}
+
+
+def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> list[dict[str, str]]:
+    """Sentences about drift, each with the start of the first batch that it covers."""
+    found, seen = [], set()
+    for one in record["drifted"]:
+        if one["name"] in seen:
+            continue
+        seen.add(one["name"])
+        since = about.start - (one["since"] - 1) * length
+        text = change(one, record["batches"])
+        begun = f"; since {since:%Y-%m-%d}" if one["since"] > 1 else ""
+        found.append({"text": text[:1].upper() + text[1:], "since": begun})
+    return found[:_SENTENCES]
+
+
+def _columns(
+    record: Mapping[str, Any], drawn: Mapping[str, Any], about: About
+) -> list[dict[str, Any]]:
+    """Every column, the one with the largest loss at stake first.
+
+    A column's values in all rows shuffled would change the loss by its importance. If they moved in
+    a share of the rows only, about that share of it is at stake.
+    """
+    found = []
+    for column in rows_of(record["columns"]):
+        one = drawn.get(column["name"])
+        before, now = one["missing"] if one else (None, None)
+        faded = 0.0 if before is None or now is None else now - before
+        size = max(column["distance"] or 0.0, abs(faded))
+        reliance = abs(column["importance"] or 0.0) / about.usual_loss
+        known = column["importance"] is not None and math.isfinite(reliance)
+        found.append(
+            {
+                **column,
+                "shown": named(column["name"]),
+                "reserved": column["name"].startswith(RESERVED),
+                "figure": shape(one) if one else None,
+                "summary": _summary(one) if one else "private, not drawn",
+                "size": size,
+                "reliance": reliance if known else None,
+                "harm": size * reliance if known else None,
+                "faded": faded if abs(faded) >= _FADED else 0.0,
+                "missing_before": before,
+                "new": one["new"] if one else {},
+            }
+        )
+    return sorted(found, key=_harm)
+
+
+def _harm(column: Mapping[str, Any]) -> tuple[float, float, str]:
+    return (-(column["harm"] or 0.0), -column["size"], column["name"])
+
+
+def _summary(one: Mapping[str, Any]) -> str:
+    """Where the middle of a number is, or the label that changed most."""
+    if one["quarters"]:
+        return f"median {number(one['quarters'][1])} \u2192 {number(one['quarters'][4])}"
+    if not one["labels"]:
+        return "no values to draw"
+    changes = [abs(now - before) for before, now in zip(one["before"], one["now"], strict=True)]
+    most = changes.index(max(changes))
+    before, now = (one[side][most] / THOUSAND for side in ("before", "now"))
+    return f"{one['labels'][most]} {share(before)} \u2192 {share(now)}"
+
+
+def shape(one: Mapping[str, Any]) -> Drawn | None:
+    """Draw a stored shape; None where there is nothing to draw."""
+    if not one["before"]:
+        return None
+    before, now = one["before"], one["now"]
+    top = max(*before, *now, 1)
+    if one["labels"]:
+        size = {"top": top, "bin_width": 20}
+        return Drawn(
+            width=20 * len(before),
+            before=bars(before, gap=2, **size),
+            now=bars(now, gap=5, **size),
+            words=_label_words(one),
+            labels=tuple(one["labels"]),
+        )
+    size = {"top": top, "bin_width": max(1, round(200 / len(before)))}
+    return Drawn(
+        width=size["bin_width"] * len(before),
+        before=steps(before, closed=False, **size),
+        now=steps(now, closed=True, **size),
+        words=_number_words(one),
+        ends=tuple(number(end) for end in one["ends"]),
+    )
+
+
+def _number_words(one: Mapping[str, Any]) -> str:
+    sides = (one["quarters"][:3], one["quarters"][3:])
+    low, high = (
+        f"{where} median {number(middle)}, middle half {number(least)} to {number(most)}"
+        for where, (least, middle, most) in zip(("reference", "batch"), sides, strict=True)
+    )
+    return f"{named(one['column'])}: {low}; {high}"
+
+
+def _label_words(one: Mapping[str, Any]) -> str:
+    said = [
+        f"{label} {share(before / THOUSAND)}, now {share(now / THOUSAND)}"
+        for label, before, now in zip(one["labels"], one["before"], one["now"], strict=True)
+    ]
+    return f"{named(one['column'])}: {'; '.join(said)}"
+
+
+def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+    known = pair["before"] is not None and pair["now"] is not None
+    places = [100 + 100 * (pair[side] or 0.0) for side in ("before", "now")] if known else []
+    return {**pair, "shown": " and ".join(named(name) for name in pair["columns"]), "at": places}
+
+
+def _strip(past: Sequence[Past]) -> dict[str, Any]:
+    """The last batches as marks in a row, with the change of their loss below."""
+    changes = [one.change for one in past if one.change is not None and math.isfinite(one.change)]
+    top = max([0.1, *map(abs, changes)])
+    before = [past[0], *past[:-1]]
+    marks: list[dict[str, Any]] = [
+        {
+            "one": one,
+            "x": 20 * place,
+            "new": one.version != earlier.version,
+            "size": _height(one.change, top),
+            "loss": _loss(one),
+        }
+        for place, (earlier, one) in enumerate(zip(before, past, strict=True))
+    ]
+    counts = Counter(one.state for one in past)
+    said = ", ".join(f"{one.name[:10]} {STATES[one.state].lower()}" for one in past)
+    promoted = [mark["one"].version for mark in marks if mark["new"]]
+    return {
+        "marks": marks,
+        "width": 20 * SHOWN,
+        "counts": [(state, word, counts[state]) for state, word in STATES.items() if counts[state]],
+        "first": past[0].name[:10],
+        "last": past[-1].name[:10],
+        "words": f"The last {len(past)} batches: {said}",
+        "has_loss": bool(changes),
+        "promoted": promoted[0] if promoted else None,
+    }
+
+
+def _height(change: float | None, top: float) -> float | None:
+    """How far a bar goes from the middle, down the page; None: nothing to draw."""
+    if change is None or not math.isfinite(change):
+        return None
+    return -round(HEIGHT / 2 * change / top, 1)
+
+
+def _loss(one: Past) -> str:
+    known = one.change is not None and math.isfinite(one.change)
+    return f"{one.change:+.1%}" if known else "not known"
+
+
+def _performance(about: About) -> dict[str, Any] | None:
+    """The change of the loss with its interval, on an axis from the baseline to what is allowed."""
+    found = about.performance
+    if found is None:
+        return None
+    high = 2 * found.change - found.at_least
+    reach = max(2 * about.allowed, abs(found.change) * 1.3, 0.1)
+    ends = [found.at_least, found.change, high, about.allowed]
+    known = all(math.isfinite(end) for end in ends)
+    verdict = "The loss is not larger than is allowed."
+    if found.worse:
+        verdict = "Performance is lost."
+    elif found.change > about.allowed:
+        verdict = "That may be chance: no loss of performance is certain."
+    return {
+        "found": found,
+        "verdict": verdict,
+        "size": f"{abs(found.change):.1%} {'higher' if found.change > 0 else 'lower'} than",
+        "high": high,
+        "at": [round(200 + 200 * min(max(end / reach, -1), 1)) for end in ends] if known else [],
+        "metrics": [
+            (name, value, about.metrics.get(name)) for name, value in found.metrics.items()
+        ],
+    }

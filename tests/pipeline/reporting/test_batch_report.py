@@ -1,0 +1,305 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Categorical, Numeric
+from pipeline.monitoring.drift import compare
+from pipeline.monitoring.episode import Decision, Evidence, Verdict
+from pipeline.monitoring.findings import Cause, ColumnDrift, DriftReport
+from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.shapes import Shape
+from pipeline.monitoring.stored import to_record
+from pipeline.reference import Reference
+from pipeline.reference.summaries import Summary
+from pipeline.reporting.batch_report import About, Past, batch_report
+
+ODD = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}\n\u202e"
+START = pd.Timestamp("2026-03-02")
+WEEK = pd.Timedelta("7D")
+WIDE = 200
+
+
+def about(action="none", reason="Quiet.", *, performance=None, past=(), **evidence):
+    found = Evidence(f"{START:%Y-%m-%dT%H:%M}", 3, **evidence)
+    return About(
+        model="shop",
+        conf="conf/my shop.yaml",
+        verdict=Verdict(found, Decision(action, reason)),
+        start=START,
+        end=START + WEEK,
+        quarantined=7,
+        loss="log_loss",
+        usual_loss=0.5,
+        allowed=0.05,
+        labels_due=START + 2 * WEEK,
+        made="2026-03-09 08:00 UTC",
+        past=past,
+        performance=performance,
+        metrics={"log_loss": 0.5},
+        where={"MLflow": "http://127.0.0.1:5000/#/x", "Open questions": "holdfast review"},
+    )
+
+
+def performance(change=0.31, at_least=0.2, *, worse=True):
+    return Performance(
+        batch="2026-03-02T00:00",
+        rows=900,
+        metrics={"log_loss": 0.655, "roc_auc": float("nan")},
+        parts=(0.6,),
+        change=change,
+        at_least=at_least,
+        worse=worse,
+        of=1_000,
+    )
+
+
+def frame(n=600, seed=0):
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "amount": random.gamma(4, 10, n),
+            "count": random.integers(0, 9, n).astype(float),
+            ODD: pd.Series(random.choice(["a", ODD, "c"], n)),
+            "empty": np.full(n, np.nan),
+        }
+    )
+
+
+COLUMNS = {
+    "amount": Numeric(),
+    "count": Numeric(),
+    ODD: Categorical(),
+    "empty": Numeric(nullable=True),
+}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return Reference.fit(frame(2_400), COLUMNS, block=600, separated=False)
+
+
+@pytest.fixture(scope="module")
+def moved(reference):
+    """A batch in which one number grew, values went missing, and a label is new."""
+    now = frame(seed=1)
+    now["amount"] += 25
+    now.loc[:100, ODD] = f"new {ODD}"
+    now.loc[:200, "count"] = np.nan
+    importance = {"amount": 0.01, "count": 0.2, ODD: 0.0}
+    return compare(reference=reference, current=now, importance=importance)
+
+
+@pytest.fixture(scope="module")
+def record(moved):
+    return json.loads(json.dumps(to_record(moved)))
+
+
+NOTHING = to_record(DriftReport(0, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, ()))
+UNIT = Cause("unit", ("amount",), "Amount is about x100.", {"factor": 100.0}, "Ask for the unit.")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (about(), "Quiet. Nothing has to be done."),
+        (
+            about(reason="This batch alarms; not persistent yet.", alarm=True),
+            "Moved. It is recorded, and nothing has to be done yet.",
+        ),
+        (
+            about("retrain", "Drift of a persists.", alarm=True, persisted=("a",)),
+            "Moved. A retrain is asked for.",
+        ),
+        (
+            about("retrain", "Performance was lost.", worse="2026-02-23T00:00"),
+            "Performance lost. A retrain is asked for.",
+        ),
+        (
+            about("page", "Broken: unit (amount).", alarm=True, broken=("unit (amount)",)),
+            "Broken. People are paged, and the batch is set aside until someone answers.",
+        ),
+        (
+            about("none", "Broken: unit (amount).", worse="x", broken=("unit (amount)",)),
+            "Broken. It is set aside, as people were paged before.",
+        ),
+        (
+            about("halt", "Drift of a persists, but: look.", alarm=True),
+            "Moved. Retraining is halted, and people are paged.",
+        ),
+        (
+            about(performance=performance()),
+            "Performance lost. It is recorded, and nothing is done yet.",
+        ),
+    ],
+)
+def test_the_first_line_says_the_verdict_and_the_action_in_words(given, expected, read_page):
+    page = read_page(batch_report(NOTHING, given))
+
+    assert page.heading() == expected
+
+
+def test_a_reason_does_not_repeat_the_word_before_it(read_page):
+    quiet = batch_report(NOTHING, about())
+    broken = batch_report(
+        NOTHING, about("page", "Broken: unit (amount).", broken=("unit (amount)",))
+    )
+
+    assert "Quiet. Quiet." not in read_page(quiet).words
+    assert "answers. Unit (amount)." in read_page(broken).words
+
+
+def test_every_word_of_the_data_is_escaped(record, read_page):
+    odd = replace(UNIT, sentence=ODD, segment=ODD, cure=ODD, evidence={ODD: ODD}, columns=(ODD,))
+    given = about("page", ODD, broken=(ODD,))
+    given = replace(given, model=ODD, conf=ODD, answer="", where={ODD: ODD})
+    record = record | {"causes": [vars(odd)], "notes": [ODD]}
+
+    text = batch_report(record, given)
+    page = read_page(text)
+
+    assert "<img" not in text
+    assert "\u202e" not in text
+    assert ODD.splitlines()[0] in page.words
+
+
+def test_a_page_of_200_columns_is_small(read_page):
+    bell = tuple(np.random.default_rng(0).dirichlet(np.full(20, 2.0)).tolist())
+    known = {"ends": (-1.234, 3.125), "quarters": (0.1, 0.2512, 0.5, 0.125, 0.2534, 0.75)}
+    drawn = [Shape(f"column {i}", bell, bell, (0.0, 0.1), **known) for i in range(WIDE)]
+    columns = [
+        ColumnDrift(
+            *(one.column, (one.column,), -0.12345678, 0.123456, 1.2345678, False, 1, 0.0123456),
+            *(0.0123456, 0.0123456, 0.0123456, 0.0123456, 0.0123456, 3),
+        )
+        for one in drawn
+    ]
+    report = DriftReport(0, 0.05, tuple(columns), (), (), Summary(), 1, 400.0, 0.01, ())
+    record = to_record(replace(report, shapes=tuple(drawn)))
+
+    page = read_page(text := batch_report(record, about()))
+
+    assert len(text) < 300_000
+    assert len(json.dumps(record, separators=(",", ":"))) < 60_000
+    assert "180 more columns" in page.words
+
+
+def test_columns_are_ranked_by_what_is_at_stake(record, read_page):
+    page = read_page(batch_report(record, about(alarm=True)))
+
+    rows = [text for text in page.of("th") if text in {"amount", "count", "empty"}]
+    # The amount moved farther, but the model relies twenty times as much on the count.
+    assert rows[:2] == ["count", "amount"]
+
+
+def test_pictures_say_the_numbers_of_the_comparison(record, reference, read_page):
+    page = read_page(batch_report(record, about(alarm=True)))
+
+    profile = reference.columns["amount"]
+    before = np.interp([0.25, 0.5, 0.75], profile.upto, profile.grid)
+    spoken = next(label for label in page.labels() if label.startswith("amount: "))
+    said, now = spoken.split("; ")
+    median, middle = (
+        float(said.split(word)[1].split(",")[0].split(" to ")[0]) for word in ("median ", "half ")
+    )
+    assert median == pytest.approx(before[1], rel=0.02)
+    assert middle == pytest.approx(before[0], rel=0.02)
+    expected = np.median(frame(seed=1)["amount"] + 25)
+    assert float(now.split("median ")[1].split(",")[0]) == pytest.approx(expected, rel=0.02)
+
+
+def test_missing_and_new_values_are_named(record, read_page):
+    words = read_page(batch_report(record, about(alarm=True))).words
+
+    assert "count 0% 34%" in words
+    assert "(101)" in words
+
+
+def test_what_moved_is_said_in_sentences(record, read_page):
+    words = read_page(batch_report(record, about(alarm=True))).words
+
+    assert "What moved" in words
+    assert "percentage points more rows lack count, in this batch." in words
+    assert "standard deviations higher, in this batch." in words
+
+
+def test_a_fault_is_shown_with_its_sentence_picture_evidence_and_command(record, read_page):
+    given = about("page", "Broken: unit (amount).", broken=("unit (amount)",))
+
+    page = read_page(batch_report(record | {"causes": [vars(UNIT)]}, given))
+
+    assert "Amount is about x100. Ask for the unit." in page.words
+    assert sum(label.startswith("amount: ") for label in page.labels()) == 2
+    assert "factor 100" in page.words
+    assert (
+        "holdfast review 'conf/my shop.yaml' --batch 2026-03-02T00:00 --answer reload" in page.words
+    )
+
+
+def test_the_strip_shows_each_batch_in_a_word_and_each_new_champion(read_page):
+    past = [
+        Past(f"2026-0{1 + k // 28}-{1 + k % 28:02}T00:00", state, "none", 1 + (k > 5), change)
+        for k, (state, change) in enumerate(
+            [("quiet", 0.02), ("moved", None), ("worse", 0.3), ("broken", float("nan"))] * 9
+        )
+    ]
+
+    page = read_page(batch_report(NOTHING, about(past=past)))
+
+    (strip,) = [label for label in page.labels() if label.startswith("The last 30 batches")]
+    assert strip.count("performance lost") == 7
+    assert strip.endswith("2026-03-02 quiet")
+    assert "Performance lost: 7" in page.words
+
+
+def test_performance_is_stated_with_its_interval(read_page):
+    words = read_page(batch_report(NOTHING, about(performance=performance()))).words
+
+    assert "log_loss is 31.0% higher than on rows of training" in words
+    assert "95% interval +20.0% to +42.0%" in words
+    assert "Performance is lost." in words
+
+
+def test_a_change_that_may_be_chance_is_called_that(read_page):
+    given = about(performance=performance(0.15, -0.03, worse=False))
+
+    assert "no loss of performance is certain" in read_page(batch_report(NOTHING, given)).words
+
+
+def test_labels_that_have_not_come_are_announced(read_page):
+    words = read_page(batch_report(NOTHING, about())).words
+
+    assert "They are due on 2026-03-16 00:00" in words
+
+
+def test_labels_at_fault_make_a_batch_broken(read_page):
+    found = replace(performance(), faults={"nulls (churned)": "Every label is null."})
+
+    page = read_page(batch_report(NOTHING, about(performance=found)))
+
+    assert page.heading().startswith("Broken.")
+    assert "Every label is null." in page.words
+
+
+def test_addresses_are_text_and_links(record, read_page):
+    page = read_page(batch_report(record, about()))
+
+    assert "http://127.0.0.1:5000/#/x" in page.of("a")
+
+
+def test_a_private_column_is_listed_and_not_drawn(moved, read_page):
+    record = to_record(moved, private=["amount"])
+
+    page = read_page(batch_report(record, about(alarm=True)))
+
+    assert "private, not drawn" in page.words
+    assert not [label for label in page.labels() if label.startswith("amount: ")]
+    assert "amount" in page.of("th")
+
+
+def test_what_happens_when_nothing_is_wrong_is_stated(read_page):
+    words = read_page(batch_report(NOTHING, about())).words
+
+    assert "Of a year's 52 batches at most 2.6 alarm by chance" in words
