@@ -349,19 +349,11 @@ class Registry(Tracking):
             whole.rename(folder)
 
     def fetch(self, version: Version, folder: Path) -> Path:
-        """Download the files of a version below a folder; where they are, with `DATA` in it.
-
-        Raises
-        ------
-        RegistryError
-            If the bundle is gone or was changed.
-        """
+        """Download the files of a version below a folder, and check them; `DATA` is in them."""
         with translated():
             uri = f"models:/{self.name}/{version.number}"
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
-        if not (Path(path) / DATA).is_dir():
-            raise RegistryError(self._files_gone(version))
-        self._check_files(version, sha256_of(Path(path) / DATA))
+        self._check_files(version, Path(path) / DATA)
         return Path(path)
 
     def _files_gone(self, version: Version) -> str:
@@ -371,7 +363,10 @@ class Registry(Tracking):
             f"`holdfast rollback {self.conf}`; or train another: `holdfast train {self.conf}`."
         )
 
-    def _check_files(self, version: Version, got: str) -> None:
+    def _check_files(self, version: Version, bundle: Path) -> None:
+        if not bundle.is_dir():
+            raise RegistryError(self._files_gone(version))
+        got = sha256_of(bundle)
         if version.tags["sha256"] != got:
             message = (
                 f"The files of version {version.number} of {self.name!r} were changed after they "
