@@ -102,11 +102,17 @@ def replayed(rows: pd.DataFrame, *, delay: int) -> list[dict[str, Any]]:
     """What a replay of all weeks after training tells, batch by batch."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows.to_parquet(folder / "rows.parquet")
-        conf = folder / "simulated.yaml"
-        conf.write_text(yaml.safe_dump(_settings(folder, delay)), encoding="utf-8")
+        conf = written(folder, rows, delay=delay)
         story: list[dict[str, Any]] = holdfast("replay", conf, folder=folder)["batches"]
     return story
+
+
+def written(folder: Path, rows: pd.DataFrame, *, delay: int) -> Path:
+    """The model's file of simulated rows, which are beside it."""
+    rows.to_parquet(folder / "rows.parquet")
+    conf = folder / "simulated.yaml"
+    conf.write_text(yaml.safe_dump(_settings(folder, delay)), encoding="utf-8")
+    return conf
 
 
 def _settings(folder: Path, delay: int) -> dict[str, Any]:
@@ -215,7 +221,7 @@ def kept(seed: int, *, quick: bool) -> Result:
 def _kept(seed: int, name: str) -> dict[str, Any]:
     table = labelled.TABLES[name]()
     with tempfile.TemporaryDirectory() as folder:
-        conf = _written(Path(folder), table, seed)
+        conf = conf_of(Path(folder), table, seed)
         story = holdfast("replay", conf, folder=Path(folder))["batches"]
         settings = Settings.load(str(conf))
         registry = Registry(settings.name, settings.tracking)
@@ -254,7 +260,7 @@ def _kept(seed: int, name: str) -> dict[str, Any]:
     }
 
 
-def _written(folder: Path, table: labelled.Table, seed: int) -> Path:
+def conf_of(folder: Path, table: labelled.Table, seed: int) -> Path:
     """The model's file of a table, and its rows beside it."""
     table.rows.to_parquet(folder / "rows.parquet")
     roles = [labelled.KEY, labelled.TIME, labelled.TARGET, labelled.LABEL_TIME]

@@ -21,6 +21,9 @@ MODULES = {
 }
 """Modules of functions that are not named like their module."""
 
+OWN_BAR = {"backtest", "replay"}
+"""Commands that draw a progress bar of their own."""
+
 app = App(
     name="holdfast",
     help=HELP,
@@ -38,8 +41,7 @@ def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -
     """Run the function behind a command on a model's file, print what it returned, return it."""
     with (
         stdout_to_stderr() if output.json else nullcontext(),
-        # A replay draws a progress bar of its own.
-        session(conf, verbose=output.verbose, live=command != "replay") as settings,
+        session(conf, verbose=output.verbose, live=command not in OWN_BAR) as settings,
     ):
         function = getattr(import_module(MODULES.get(command, f"flows.{command}")), command)
         result = function(conf, **given)

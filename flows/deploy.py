@@ -51,6 +51,7 @@ FLOWS: Final = {
     "replay": "flows.replay",
     "review": "flows.review",
     "digest": "flows.digest",
+    "backtest": "flows.backtest",
 }
 """Every flow that is deployed, and its module."""
 ABREAST: Final = {"validate", "score"}

@@ -146,6 +146,28 @@ def check(conf: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def backtest(
+    conf: str, /, *, cost: float = 0.0, apply: bool = False, output: Output = PLAIN
+) -> None:
+    """Compare policies of retraining on the past rows, and recommend one.
+
+    Takes minutes: a fit before each batch since training.until, and the monitor as it would
+    have judged them. Stores nothing but one run in MLflow. A comparison that was ended goes on
+    when it is started again.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    cost
+        Cost of a retrain, as a share of the loss of the first model on one batch.
+    apply
+        Write the recommended settings into the file, and leave all else in it as it is.
+    """
+    run("backtest", conf, output, cost=cost, apply=apply)
+
+
+@app.command(group=SETUP)
 def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
     """List what is missing or odd in a model's state, each with its cure; nothing is changed.
 
@@ -183,6 +205,44 @@ def restore(conf: str, file: str, /, *, output: Output = PLAIN) -> None:
         An archive of `holdfast backup`.
     """
     run("restore", conf, output, file=file)
+
+
+@app.command(group=SETUP)
+def prune(conf: str, /, *, apply: bool = False, output: Output = PLAIN) -> None:
+    """Say how much space is taken by what is old and no decision needs, or delete it.
+
+    Reports, sampled rows and stored predictions of batches, files of refused rows, and delivered
+    pages go after the times of the section retention, and captures after serving.keep. Versions,
+    decisions, metrics and tags stay, and so do open questions.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    apply
+        Delete it.
+    """
+    run("prune", conf, output, apply=apply)
+
+
+@app.command(group=SETUP)
+def forget(conf: str, /, *, key: str, reason: str, output: Output = PLAIN) -> None:
+    """Remove the rows of a person from all that is kept of a model, and list what stays.
+
+    Captures, refused requests, quarantine, stored predictions, and held-out, golden and sampled
+    rows of every version lose them; versions stay servable. The request is recorded with its
+    reason, without the key. A run that was cut off is finished by the next.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    key
+        The person's key, a value of data.key.
+    reason
+        Why, for the record; do not name the person.
+    """
+    run("forget", conf, output, key=key, reason=reason)
 
 
 @app.command(group=SETUP)

@@ -19,7 +19,12 @@ BELOW = {
     "drafting": {"data", "columns", "config", "errors"},
     "training": {"reference", "derivation", "columns", "config", "errors"},
     "monitoring": {"reference", "columns", "config", "errors"},
-    "reporting": {"monitoring", "training", "reference", "columns", "config", "errors"},
+    # It tries policies on the past: `flows` makes the monitor's decisions and hands them over.
+    "backtest": {"training", "data", "columns", "config", "errors"},
+    "reporting": {
+        *("backtest", "monitoring", "training", "reference"),
+        *("columns", "config", "errors"),
+    },
     "registry": {
         *("reporting", "monitoring", "training", "reference"),
         *("columns", "config", "errors"),

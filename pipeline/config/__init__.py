@@ -22,6 +22,7 @@ from pipeline.config.data import (
     SqlSource,
 )
 from pipeline.config.derivations import MOMENTS, Derivation, Derived
+from pipeline.config.editing import edited
 from pipeline.config.fields import Duration, Length, Moment, spelled
 from pipeline.config.reading import read_document
 from pipeline.config.sections import (
@@ -72,6 +73,7 @@ __all__ = [
     "SqlSource",
     "Tracking",
     "Training",
+    "edited",
     "placed",
     "read_document",
     "refused",

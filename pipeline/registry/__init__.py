@@ -5,11 +5,15 @@ Decides how results are stored and which version is champion. Only this room imp
 
 __all__ = [
     "answers",
+    "backtests",
     "cards",
     "champions",
     "environment",
+    "forgetting",
     "health",
     "history",
+    "pruning",
+    "recent",
     "records",
     "stores",
     "training_runs",

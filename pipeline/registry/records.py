@@ -1,11 +1,12 @@
 """Batches recorded in MLflow: what each showed, and what was decided.
 
-All state of the monitor is read back from here, as a `History`.
+All state of the monitor is read back from here, as a `History`; `recent` reads the part of it
+that decisions need.
 """
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,6 +35,8 @@ found, what the decision was made from, what was predicted for which key, every 
 that people read."""
 STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
 """Names of columns of predictions in their artifact, which people open as well."""
+BATCHES = "tags.kind = 'batch'"
+"""Condition of the runs that batches are recorded in."""
 READ_AGAIN = (REPORT, SUMMARY, PREDICTIONS)
 """Artifacts that later batches are judged with."""
 
@@ -43,22 +46,27 @@ def read_history(tracking: Tracking) -> History:
 
     A batch whose record is damaged counts as not judged, with a warning.
     """
-    found, damaged = _read_batches(tracking)
+    return History.of(read_batches(tracking.search(BATCHES)))
+
+
+def read_batches(runs: Iterable[Run]) -> list[Batch]:
+    """The batches of some runs, each by its last reading; damaged records are warned of."""
+    found, damaged = _parsed(runs)
     if damaged:
         logger.warning("Records of batches are damaged and left out: %s.", ", ".join(damaged))
-    by_name = {batch.name: batch for batch in sorted(found, key=lambda batch: batch.reading)}
-    return History.of(by_name.values())
+    by_reading = sorted(found, key=lambda batch: batch.reading)
+    return [*{batch.name: batch for batch in by_reading}.values()]
 
 
 def damaged_batches(tracking: Tracking) -> list[str]:
     """Names of the batches whose record is damaged; where the name is lost, the id of its run."""
-    return _read_batches(tracking)[1]
+    return _parsed(tracking.search(BATCHES))[1]
 
 
-def _read_batches(tracking: Tracking) -> tuple[list[Batch], list[str]]:
+def _parsed(runs: Iterable[Run]) -> tuple[list[Batch], list[str]]:
     """The batches that can be read, and the names of those that cannot."""
     found, damaged = [], []
-    for run in tracking.search("tags.kind = 'batch'"):
+    for run in runs:
         if "verdict" not in run.data.tags:  # it was cut off, and is judged again
             continue
         try:
@@ -307,12 +315,6 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     for batch, summary in known[-KEPT:]:
         summary.sketch = tracking.read_frame(batch.run_id, SKETCH)
     return [summary for _, summary in known]
-
-
-def is_lost(tracking: Tracking, batch: Batch, artifact: str) -> bool:
-    """Whether an artifact of a batch is missing or cannot be read."""
-    read = tracking.read_frame if artifact.endswith(".parquet") else tracking.read
-    return read(batch.run_id, artifact) is None
 
 
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.backtest import applied, backtest
+from flows.steps import opened
+from pipeline.backtest.recommendation import Recommendation
+from pipeline.config import Settings
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, copy_shop):
+    """A shop whose past was replayed and compared; conf, result and the replay's story."""
+    conf = copy_shop("replayed", tmp_path_factory.mktemp("compared"))
+    return conf, backtest(conf), json.loads(Path(conf).with_name("story.json").read_text())
+
+
+def of(result, policy):
+    return next(one for one in result["policies"] if one["policy"] == policy)
+
+
+@pytest.mark.team
+def test_the_configured_policy_does_what_a_replay_does(compared):
+    _, result, story = compared
+    own = of(result, "as configured")
+
+    assert result["batches"] == len(story)
+    assert own["retrains"] == sum(one["action"] == "retrain" for one in story[:-1])
+    losses = [one["maintained"]["log_loss"] for one in story]
+    assert own["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert of(result, "never")["loss"] == pytest.approx(
+        np.mean([one["alone"]["log_loss"] for one in story]), rel=1e-6
+    )
+
+
+@pytest.mark.team
+def test_no_policy_is_better_than_the_oracle(compared):
+    _, result, _ = compared
+
+    oracle = of(result, "oracle")
+    assert all(oracle["loss"] <= one["loss"] + 1e-9 for one in result["policies"])
+    assert result["sentence"].startswith("Your history is too short to tell: 7 live batches")
+
+
+@pytest.mark.team
+def test_it_leaves_one_run_in_mlflow_and_no_other_trace(compared):
+    conf, result, story = compared
+    _, registry = opened(conf)
+
+    (run,) = registry.search("tags.kind = 'backtest'")
+    assert result["sentence"] in run.data.tags["mlflow.note.content"]
+    files = {one.path for one in registry.client.list_artifacts(run.info.run_id)}
+    assert files == {"note.md", "losses.svg", "result.json"}
+    assert len(registry.search("tags.kind = 'batch'")) == len(story)
+
+
+@pytest.mark.team
+def test_a_comparison_that_was_made_is_read_and_only_the_cost_is_new(compared):
+    conf, before, _ = compared
+    kept = {path: path.stat().st_mtime_ns for path in fits_of(conf)}
+
+    after = backtest(conf, cost=0.5)
+
+    assert {path: path.stat().st_mtime_ns for path in fits_of(conf)} == kept
+    assert of(after, "every batch")["loss"] == of(before, "every batch")["loss"]
+    assert of(after, "oracle")["retrains"] < of(before, "oracle")["retrains"]
+
+
+def fits_of(conf):
+    return [*Path(conf).parent.glob("state/backtest/shop/*/fits/*.json")]
+
+
+def test_a_history_that_ends_with_training_is_refused(trained, holdfast):
+    text = Path(trained).read_text()
+    Path(trained).write_text(text.replace("2026-02-16", "2026-04-06"))
+
+    code, _, err = holdfast("backtest", trained)
+
+    assert code == 2
+    assert "must go on for a batch after the first training" in err
+
+
+def test_settings_are_written_only_where_there_are_any(trained):
+    settings = Settings.load(trained)
+    before = Path(trained).read_text()
+
+    assert not applied(settings, Recommendation("never", "Do not.", {}))
+    assert Path(trained).read_text() == before
+    assert applied(settings, Recommendation("performance alone", "Do.", {"alpha": 1e-9}))
+    assert Settings.load(trained).monitoring.alpha == 1e-9
