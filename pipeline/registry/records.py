@@ -157,7 +157,9 @@ def record(
         tracking.log_frame(run_id, stored, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         # A chart of one batch says nothing of a column; the time line has all columns.
-        whole = {name: value for name, value in metrics.items() if "/" not in name}
+        whole = {
+            name: value for name, value in metrics.items() if not name.startswith(notes.OF_COLUMNS)
+        }
         tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
