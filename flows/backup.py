@@ -22,7 +22,8 @@ def backup(conf: str, file: str) -> dict[str, Any]:
     """Write the state folder of a model's file into a `.tar.gz` archive.
 
     Databases are copied first, each at one moment, and files of artifacts after them: these are
-    only ever added, so that the copy holds all that its databases name.
+    only ever added, but for `prune` and `forget`, so that the copy holds all that its databases
+    name.
     """
     settings = Settings.load(conf)
     state, archive = settings.tracking.folder, Path(file)

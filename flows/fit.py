@@ -78,6 +78,13 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     labels = checked_target(rows, data, settings.task)
     rows = rows.assign(**{data.target: labels})
     trained = fitting.train(rows, data, training, task=settings.task)
+    unseen = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
+    if unseen:
+        get_run_logger().warning(
+            "No row of the training window has the class %s, so that it has no chance until a "
+            "later version learns it.",
+            " or ".join(unseen),
+        )
     tags = {
         "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",
         "until": f"{until:%Y-%m-%d %H:%M}",

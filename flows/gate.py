@@ -17,6 +17,7 @@ from pipeline.monitoring.promises import worth
 from pipeline.registry import records
 from pipeline.registry.champions import held, promote
 from pipeline.registry.history import Batch, History
+from pipeline.registry.recent import read_last
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
 from pipeline.reporting.events import poor_version, refused_version, waiting_version
 from pipeline.training.gate import GateResult, judge_challenger, prediction_problems
@@ -87,7 +88,7 @@ def _go_on(
         _hold(settings, registry, number, APPROVAL, reason=reason)
     else:
         expected = None if champion is None else champion.number
-        since = next_start(records.read_history(registry), version)
+        since = next_start(read_last(registry), version)
         promote(registry, number, expected=expected, since=since, by=by)
         page_changes(settings, registry)
 
@@ -105,9 +106,9 @@ def _hold(
     registry.hold(number, waits_for)
 
 
-def next_start(history: History, version: Version) -> pd.Timestamp:
+def next_start(last: Batch | None, version: Version) -> pd.Timestamp:
     """Start of the first batch that a new champion judges: no batch that is recorded already."""
-    return version.until if history.last is None else max(history.last.end, version.until)
+    return version.until if last is None else max(last.end, version.until)
 
 
 def shadowed(settings: Settings, history: History, version: Version) -> list[Batch]:
@@ -198,7 +199,7 @@ def _held_out(
         settings,
         times.min(),
         times.max() + pd.Timedelta("1us"),
-        as_of=next_start(history, version),
+        as_of=next_start(history.last, version),
     )
     rows = _valid(settings, history, arrived, version)
     answers = rows[[*data.identity, *settings.promotion.slices]]
@@ -209,7 +210,7 @@ def _held_out(
 
 def _of_batch(settings: Settings, history: History, version: Version, batch: Batch) -> pd.DataFrame:
     """Rows of a batch whose labels had arrived before the next batch starts."""
-    source, as_of = live_source(settings), next_start(history, version)
+    source, as_of = live_source(settings), next_start(history.last, version)
     arrived = read(settings, source, batch.start, batch.end, as_of=as_of)
     return labelled(_valid(settings, history, arrived, version), settings.data, as_of=as_of)
 

@@ -26,7 +26,7 @@ from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
-from pipeline.registry.versions import Registry, attempts
+from pipeline.registry.versions import Registry
 from pipeline.training.model import Predictions
 from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, in_columns, of_cells
 
@@ -268,7 +268,7 @@ def reach_verdict(
             settings, registry, before, batch, compared, evidence=evidence, faults=faults
         )
         evidence = replace(evidence, otherwise=other)
-    made = attempts(registry.versions())
+    made = champions.attempts(registry.versions())
     given = asked | {
         "cooldown": policy.cooldown,
         "late": history.counts_after(batch.name),

@@ -11,7 +11,7 @@ from flows.notes import is_scheduled, note, run_name
 from flows.paging import ended, page_owed, page_silence
 from flows.retrains import send
 from flows.sentences import of_batch
-from flows.settle import live_source
+from flows.settle import live_source, recent_history
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings, spelled
 from pipeline.data.tables import Progress, progress
@@ -35,7 +35,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     if is_scheduled() and not patient(registry.all_versions)():
         return _untrained(settings)
     with registry.exclusive("monitor"):
-        history = patient(records.read_history)(registry)
+        history = patient(recent_history)(settings, registry, batch)
         start = next_batch(registry, history) if batch is None else batch
         if batch is not None:
             _require_on_grid(settings, registry, history, start)
@@ -141,6 +141,9 @@ def next_batch(registry: Registry, history: History) -> pd.Timestamp:
 def judge_shadows(settings: Settings, registry: Registry, history: History) -> None:
     """Put each challenger before the gate that has scored its batches beside the champion."""
     for version in registry.versions():
-        waits = version.closed or version.waits_for or not version.shadow
-        if not waits and len(shadowed(settings, history, version)) >= version.shadow:
+        if version.closed or version.waits_for or not version.shadow:
+            continue
+        if not history.covers(version.until):
+            history = records.read_history(registry)
+        if len(shadowed(settings, history, version)) >= version.shadow:
             gate(settings, registry, version.number)

@@ -12,7 +12,8 @@ from flows.notes import run_name
 from flows.paging import ended, page_changes
 from flows.steps import opened
 from pipeline.config import Settings
-from pipeline.registry import champions, records
+from pipeline.registry import champions
+from pipeline.registry.recent import read_last
 from pipeline.registry.versions import CHAMPION, Registry
 
 PATIENCE = 7 * 24 * 3_600
@@ -82,7 +83,7 @@ def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int | No
 
 def _next_start(registry: Registry) -> pd.Timestamp:
     """Start of the next batch, whether or not the champion still exists."""
-    last, made = records.read_history(registry).last, champions.changes(registry)
+    last, made = read_last(registry), champions.changes(registry)
     starts = [pd.Timestamp(change.since) for change in made[-1:]]
     starts += [last.end] if last is not None else []
     return max(starts) if starts else registry.champion().until

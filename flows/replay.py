@@ -14,7 +14,7 @@ from flows.monitor import judge_shadows, next_batch
 from flows.notes import run_name
 from flows.paging import ended, page_owed, post
 from flows.retrains import outstanding
-from flows.settle import live_source, rows_name, settle
+from flows.settle import live_source, recent_history, rows_name, settle
 from flows.steps import check, opened, patient, read
 from flows.train import train
 from pipeline.config import Settings
@@ -50,7 +50,8 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         if registry.alias(CHAMPION) is None:
             train(conf)
             registry.champion()  # raises if the gate refused the version
-        history = catch_up(settings, registry)
+        catch_up(settings, registry)
+        history = patient(records.read_history)(registry)
         end = _last_end(settings)
         starts = _starts(settings, next_batch(registry, history), end)[:batches]
         done = len(history.batches)
@@ -95,7 +96,7 @@ def step(settings: Settings, registry: Registry, start: pd.Timestamp, say: Say) 
     """Judge one batch, and train in this process if a retrain is asked for."""
     say(f"batch {start:%Y-%m-%d}")
     with registry.exclusive("monitor"):
-        history = patient(records.read_history)(registry)
+        history = patient(recent_history)(settings, registry)
         history = judge(settings, registry, history, start)
         history = patient(page_owed)(settings, registry, history)
     if history.batch(batch_name(start)).verdict.decision.action == "retrain":
@@ -103,22 +104,15 @@ def step(settings: Settings, registry: Registry, start: pd.Timestamp, say: Say) 
     catch_up(settings, registry)
 
 
-def catch_up(settings: Settings, registry: Registry) -> History:
-    """Page and train for the last batch, if a replay was stopped before it could.
-
-    Returns
-    -------
-    History
-        All recorded batches.
-    """
+def catch_up(settings: Settings, registry: Registry) -> None:
+    """Page and train for the last batch, if a replay was stopped before it could."""
     with registry.exclusive("monitor"):
-        history = patient(records.read_history)(registry)
+        history = patient(recent_history)(settings, registry)
         history = patient(page_owed)(settings, registry, history)
         judge_shadows(settings, registry, history)
     asked = outstanding(registry, history)
     if asked is not None:
         train(**asked)
-    return history
 
 
 @patient

@@ -18,6 +18,7 @@ from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
 from pipeline.registry import records
 from pipeline.registry.history import History
+from pipeline.registry.recent import opened_by
 from pipeline.registry.versions import Registry
 
 ATTEMPTS = 3
@@ -83,7 +84,7 @@ def _requested(
     attempt: int,
 ) -> tuple[History, FlowRun]:
     """The run of an attempt, started and announced unless it was before."""
-    batch = history.opened_by(asked["episode"])
+    batch = opened_by(registry, asked["episode"])
     # Two stores may share a server and the model's name, but each has its own run of the batch.
     key = f"{settings.name}-{asked['episode']}-{batch.run_id}-{attempt}"
     run = _dispatched(settings, asked, key)

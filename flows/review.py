@@ -10,6 +10,7 @@ from flows.notes import run_name
 from flows.paging import ended, page_owed
 from flows.reports import redraw
 from flows.retrains import send
+from flows.settle import recent_history
 from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
@@ -53,7 +54,7 @@ def review(
 def _read_again(settings: Settings, registry: Registry, answered: Batch) -> History:
     """Read a batch from its mended source again, judge it, and act on the decision."""
     with registry.exclusive("monitor"):
-        history = records.read_history(registry)
+        history = recent_history(settings, registry, answered.start)
         reading = answered.reading + 1
         history = judge(settings, registry, history, answered.start, reading=reading)
         history = page_owed(settings, registry, history)

@@ -208,6 +208,44 @@ def restore(conf: str, file: str, /, *, output: Output = PLAIN) -> None:
 
 
 @app.command(group=SETUP)
+def prune(conf: str, /, *, apply: bool = False, output: Output = PLAIN) -> None:
+    """Say how much space is taken by what is old and no decision needs, or delete it.
+
+    Reports, sampled rows and stored predictions of batches, files of refused rows, and delivered
+    pages go after the times of the section retention, and captures after serving.keep. Versions,
+    decisions, metrics and tags stay, and so do open questions.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    apply
+        Delete it.
+    """
+    run("prune", conf, output, apply=apply)
+
+
+@app.command(group=SETUP)
+def forget(conf: str, /, *, key: str, reason: str, output: Output = PLAIN) -> None:
+    """Remove the rows of a person from all that is kept of a model, and list what stays.
+
+    Captures, refused requests, quarantine, stored predictions, and held-out, golden and sampled
+    rows of every version lose them; versions stay servable. The request is recorded with its
+    reason, without the key. A run that was cut off is finished by the next.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    key
+        The person's key, a value of data.key.
+    reason
+        Why, for the record; do not name the person.
+    """
+    run("forget", conf, output, key=key, reason=reason)
+
+
+@app.command(group=SETUP)
 def watch(conf: str, /, *more: str, once: bool = False) -> None:
     """Watch models from outside of their runs; `holdfast up` does it for its models.
 

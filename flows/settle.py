@@ -20,6 +20,7 @@ from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History
+from pipeline.registry.recent import read_recent
 from pipeline.registry.versions import Registry, Version
 from pipeline.training.metrics import class_metrics, compute_metrics, losses
 from pipeline.training.predictions import (
@@ -48,11 +49,9 @@ def settle(
     History
         With the performance of these batches.
     """
-    data, policy = settings.data, settings.monitoring
-    more = HORIZON * policy.persistence if data.labels is None else MOST_RECENT
-    reach = data.label_delay + more * policy.batch
     newest = as_of if history.last is None else min(history.last.end, as_of)
-    batches = [b for b in history.batches if b.rows and newest - reach <= b.end <= as_of]
+    oldest = newest - _reach(settings)
+    batches = [b for b in history.batches if b.rows and oldest <= b.end <= as_of]
     if not batches:
         return history
     labels = _labels(settings, batches, as_of)
@@ -71,9 +70,27 @@ def settle(
     return history
 
 
+def recent_history(
+    settings: Settings, registry: Registry, batch: pd.Timestamp | None = None
+) -> History:
+    """The batches that the decision about a batch needs, by default about the next one."""
+    cooldown = settings.monitoring.cooldown
+    return read_recent(registry, _reach(settings), batch=batch, calm=cooldown)
+
+
+def _reach(settings: Settings) -> pd.Timedelta:
+    """How long before the newest batch labels are looked for."""
+    data, policy = settings.data, settings.monitoring
+    more = HORIZON * policy.persistence if data.labels is None else MOST_RECENT
+    return data.label_delay + more * policy.batch
+
+
 def _record_promises(registry: Registry, history: History, loss: str) -> None:
-    """Tag each promoted version with its realised gain, unless it carries that tag already."""
-    versions = {version.number: version for version in registry.versions()}
+    """Tag each promoted version with its realised gain, unless it carries that tag already.
+
+    A version whose first batches have left the history keeps the gain that it was tagged with.
+    """
+    versions = {v.number: v for v in registry.versions() if history.covers(v.until)}
     for promise in promises_kept(versions.values(), history, loss):
         found = f"{promise.realised:.4f} on {promise.rows} rows"
         if versions[promise.version].tags.get("realised_gain") != found:

@@ -216,6 +216,28 @@ def show_deployments(deployed: list[Result]) -> None:
     _say("The others run when asked: prefect deployment run <flow>/<model> --watch")
 
 
+def show_pruned(result: Result, settings: Settings) -> None:
+    """Show how much space is freed, or would be."""
+    parts = ", ".join(f"{what} {size / 1e6:,.1f} MB" for what, size in result["freed"].items())
+    whole = f"{sum(result['freed'].values()) / 1e6:,.1f} MB"
+    if result["applied"]:
+        _say(f"Deleted {whole} of {settings.name}: {parts}.")
+    else:
+        _say(f"{whole} of {settings.name} would be deleted: {parts}. --apply deletes them.")
+    for address in result["unreached"]:
+        _say(f"MLflow cannot delete files from {address}; delete them there.")
+
+
+def show_forgotten(result: Result, settings: Settings) -> None:
+    """Show what was removed of a person, and what is left, with what to do about it."""
+    counts = ", ".join(f"{n:,} {what}" for what, n in result["removed"].items())
+    _say(f"Removed from what is kept of {settings.name}: {counts or 'nothing is left to remove'}.")
+    _say(f"Recorded as request {result['request']}, asked for {result['asked']}.")
+    _say("Not removed:")
+    for item in result["left"]:
+        _say(f"- {item['what']}\n  {item['do']}")
+
+
 def show_backtest(result: Result, settings: Settings) -> None:
     """Show what each policy of retraining was worth, and which is recommended."""
     window = f"{result['since']} to {result['until']}"
@@ -250,8 +272,10 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "digest": show_digest,
     "doctor": show_doctor,
     "export": show_export,
+    "forget": show_forgotten,
     "monitor": show_batch,
     "page": show_pages,
+    "prune": show_pruned,
     "register": show_version,
     "release": show_release,
     "replay": show_replay,

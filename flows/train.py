@@ -14,8 +14,9 @@ from flows.register import ask_people
 from flows.sentences import of_version
 from flows.steps import opened, patient
 from pipeline.config import Moment, Settings
-from pipeline.registry import champions, records
+from pipeline.registry import champions
 from pipeline.registry.cards import CARD
+from pipeline.registry.recent import read_last
 from pipeline.registry.training_runs import close_cut_off
 from pipeline.registry.versions import CHAMPION, Registry, Version
 
@@ -102,7 +103,7 @@ def _recipe(settings: Settings) -> str:
 
 def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
     """End of the last judged batch; before there is one, the configured start, else now."""
-    last = records.read_history(registry).last
+    last = read_last(registry)
     if last is not None:
         return last.end
     return settings.training.until or pd.Timestamp.now("UTC").tz_localize(None)

@@ -18,10 +18,10 @@ from prefect.settings import PREFECT_API_URL
 from flows.deploy import flow_of
 from flows.paging import page_owed, page_run, page_silence, pager_of, post
 from flows.retrains import outstanding, send
+from flows.settle import recent_history
 from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, RegistryError
-from pipeline.registry import records
 from pipeline.registry.history import History
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting import delivery, outbox
@@ -68,7 +68,7 @@ def watch(confs: Sequence[str], *, once: bool = False) -> None:
 def look_after(conf: str) -> None:
     """Page about all that the records of a model call for, and send a lost retrain again."""
     settings, registry = opened(conf)
-    history = records.read_history(registry)
+    history = recent_history(settings, registry)
     scheduled: bool | None = None
     if PREFECT_API_URL.value() is not None:
         with get_client(sync_client=True) as client:

@@ -1,4 +1,4 @@
-"""The other sections: training, promotion, monitoring, alerts, serving and tracking."""
+"""The other sections: training, promotion, monitoring, alerts, serving, retention, tracking."""
 
 import re
 from datetime import datetime, time, tzinfo
@@ -208,6 +208,21 @@ class Serving(Section):
     it is full, the oldest requests are deleted before their time."""
     capture: Literal["required", "best_effort"] = "required"
     """Whether a server that cannot write its captures still counts as ready."""
+
+
+class Retention(Section):
+    """How long files are kept that no decision needs; `holdfast prune --apply` deletes them.
+
+    Captures have their own `serving.keep`.
+    """
+
+    batches: Length = written("365D")
+    """Reports, sampled rows and stored predictions of batches; decisions, metrics, tags and what
+    decisions were made from are kept for good."""
+    quarantine: Length = written("365D")
+    """Files of refused rows."""
+    pages: Length = written("365D")
+    """Pages that were delivered or given up, beyond the week for which a page is tried."""
 
 
 class Tracking(Section):

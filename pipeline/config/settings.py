@@ -18,7 +18,15 @@ from pydantic_settings import (
 
 from pipeline.config.data import Data
 from pipeline.config.reading import read_document
-from pipeline.config.sections import Alerts, Monitoring, Promotion, Serving, Tracking, Training
+from pipeline.config.sections import (
+    Alerts,
+    Monitoring,
+    Promotion,
+    Retention,
+    Serving,
+    Tracking,
+    Training,
+)
 from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
 
@@ -70,6 +78,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     alerts: Alerts = Alerts()
     serving: Serving = Serving()
+    retention: Retention = Retention()
     tracking: Tracking = Tracking()
     _conf: str = ""
 

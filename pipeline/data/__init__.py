@@ -3,4 +3,13 @@
 Decides which rows a source returns for a window of time, and which of them are quarantined.
 """
 
-__all__ = ["captures", "declared", "dialects", "labels", "sources", "tables", "validation"]
+__all__ = [
+    "captures",
+    "declared",
+    "dialects",
+    "forgetting",
+    "labels",
+    "sources",
+    "tables",
+    "validation",
+]

@@ -1,6 +1,7 @@
 """Rows of a CSV file: text as it is written, and numbers where the contract asks for them."""
 
 import warnings
+from collections.abc import Collection
 from typing import IO, Any
 
 import pandas as pd
@@ -35,7 +36,10 @@ def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.Data
     }
     names = _names(file, options)
     guessed = declared.numbers | declared.moments
-    nulls = {name: ["", *source.na_values, *(_NULLS if name in guessed else ())] for name in names}
+    nulls = {
+        name: ["", *source.na_values, *_nulls(declared.classes.get(name, ())) * (name in guessed)]
+        for name in names
+    }
     kinds = {name: "str" for name in names if name not in declared.numbers}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -57,6 +61,11 @@ def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.Data
         n for n in frame if n in declared.numbers and isinstance(frame[n].dtype, pd.StringDtype)
     ]
     return frame.assign(**{n: as_numbers(frame[n], decimal=source.decimal) for n in mixed})
+
+
+def _nulls(labels: Collection[str]) -> list[str]:
+    """Usual spellings of null that are no labels."""
+    return [text for text in _NULLS if text not in labels]
 
 
 def _names(file: IO[bytes], options: dict[str, Any]) -> list[str]:

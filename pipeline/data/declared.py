@@ -20,15 +20,23 @@ class Declared(NamedTuple):
         Numeric columns and the target.
     moments : frozenset of str
         Columns that hold times.
+    classes : dict of str to frozenset of str
+        Labels of the target, which are no spellings of null there, such as None.
     """
 
     texts: frozenset[str]
     numbers: frozenset[str]
     moments: frozenset[str]
+    classes: dict[str, frozenset[str]]
 
 
 def declare(
-    columns: Columns, *, key: str | None, moments: Collection[str | None], target: str | None
+    columns: Columns,
+    *,
+    key: str | None,
+    moments: Collection[str | None],
+    target: str | None,
+    classes: Collection[str] = (),
 ) -> Declared:
     """Gather which columns of a source hold text, which hold numbers and which hold times."""
     labels = {name for name, column in columns.items() if isinstance(column, Categorical)}
@@ -38,6 +46,7 @@ def declare(
         texts=frozenset({*labels, key} - {None} - times),  # type: ignore[arg-type]
         numbers=frozenset({*numbers, target} - {None} - times),  # type: ignore[arg-type]
         moments=frozenset(times),
+        classes={} if target is None else {target: frozenset(classes)},
     )
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -63,7 +64,8 @@ def read(
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
-    declared = declare(columns or {}, key=key, moments={time, *moments}, target=target)
+    roles: Any = {"key": key, "moments": {time, *moments}, "target": target}
+    declared = declare(columns or {}, classes=classes or (), **roles)
     partial = False
     match source:
         case FileSource():

@@ -19,6 +19,8 @@ _DEPENDENT = 0.05
 """Level of the test whether blocks differ more than independent rows would."""
 _EXCEPTIONAL = 0.02
 """A trait counts as independent if no more dependent traits than this vary so little."""
+_TINY = 1e-290
+"""Shares of a distribution below this lose their digits."""
 FEWEST_BLOCKS = 4
 """Fewest blocks of the reference with which persistence is judged."""
 _STEPS = np.array([0.5, 1.0, 2.0, 4.0])
@@ -208,7 +210,10 @@ def _shared_effect(squares: Floats, freedom: Floats) -> float:
 
     def excess(effect: float) -> float:
         inside = special.chdtr(freedom, cut / effect)
-        mean = effect * freedom * special.chdtr(freedom + 2, cut / effect) / inside
+        further = special.chdtr(freedom + 2, cut / effect)
+        # With hundreds of blocks both vanish, and their quotient is its limit.
+        limit = cut / effect / (freedom + 2)
+        mean = effect * freedom * np.divide(further, inside, out=limit, where=inside > _TINY)
         return float(mean.sum() - squares.sum())
 
     if excess(1.0) >= 0:

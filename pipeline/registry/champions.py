@@ -11,7 +11,8 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.errors import RegistryError
-from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry
+from pipeline.monitoring.episode import Attempt
+from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry, Version
 from pipeline.reporting import notes
 
 _CHANGE, _HELD = "mlflow.holdfast.change.", "held"
@@ -286,3 +287,12 @@ def before(registry: Registry, now: int | None) -> int | None:
     line = [number for number in _line(changes(registry)) if number in existing]
     steps = line[:-1] if line and line[-1] == now else line
     return steps[-1] if steps else None
+
+
+def attempts(versions: list[Version]) -> list[Attempt]:
+    """Versions that episodes asked for, and that were promoted or refused, in the order given."""
+    return [
+        Attempt(version.episode, version.promoted, version.number)
+        for version in versions
+        if version.episode and version.closed
+    ]

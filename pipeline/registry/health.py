@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.errors import RegistryError
 from pipeline.registry import champions, records
-from pipeline.registry.history import MOST_RECENT, History, batch_name
+from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import PREVIOUS, Registry
 
 
@@ -118,7 +118,7 @@ def _of_records(registry: Registry, history: History, length: pd.Timedelta) -> I
 def _of_artifacts(registry: Registry, history: History) -> Iterator[Finding]:
     """Findings of the batches that decisions still read."""
     for batch in history.batches[-MOST_RECENT:]:
-        lost = [name for name in records.READ_AGAIN if records.is_lost(registry, batch, name)]
+        lost = [name for name in records.READ_AGAIN if _is_lost(registry, batch, name)]
         if lost:
             yield Finding(
                 f"Of batch {batch.name}, {' and '.join(lost)} of its MLflow run cannot be read; "
@@ -126,6 +126,12 @@ def _of_artifacts(registry: Registry, history: History) -> Iterator[Finding]:
                 f"Run `holdfast review {registry.conf} --batch {batch.name} --answer reload`; the "
                 "next monitor run judges it again.",
             )
+
+
+def _is_lost(registry: Registry, batch: Batch, artifact: str) -> bool:
+    """Whether an artifact of a batch is missing or cannot be read."""
+    read = registry.read_frame if artifact.endswith(".parquet") else registry.read
+    return read(batch.run_id, artifact) is None
 
 
 def finding_of(message: str) -> Finding:

@@ -110,22 +110,34 @@ class Batch:
 
 @dataclass(frozen=True)
 class History:
-    """All recorded batches, oldest first.
+    """Recorded batches, oldest first.
 
     Read once, and carried on by `with_batch` as a run records more.
+
+    Attributes
+    ----------
+    batches : tuple of Batch
+        The batches.
+    since : Timestamp or None
+        Batches that start earlier are here only where decisions need them; None: all are here.
     """
 
     batches: tuple[Batch, ...] = ()
+    since: pd.Timestamp | None = None
 
     @classmethod
-    def of(cls, batches: Iterable[Batch]) -> "History":
+    def of(cls, batches: Iterable[Batch], since: pd.Timestamp | None = None) -> "History":
         """The history of some batches in any order, with the faults that count as accepted."""
         ordered = sorted(batches, key=lambda batch: batch.name)
         faults = presumed([batch.verdict for batch in ordered], answered=_names(_opposed(ordered)))
         marked = (
             replace(batch, presumed=tuple(sorted(faults.get(batch.name, ())))) for batch in ordered
         )
-        return cls(tuple(marked))
+        return cls(tuple(marked), since)
+
+    def covers(self, moment: pd.Timestamp) -> bool:
+        """Whether all recorded batches that start at a moment or later are here."""
+        return self.since is None or moment >= self.since
 
     @property
     def last(self) -> Batch | None:
@@ -175,15 +187,17 @@ class History:
     def with_batch(self, batch: Batch) -> "History":
         """The history with a batch added, or put in the place of the batch of its name."""
         named = {known.name: known for known in self.batches} | {batch.name: batch}
-        return History.of(named.values())
+        return History.of(named.values(), self.since)
 
     def before(self, name: str) -> "History":
         """The batches before the batch of a name, as if no later batch were recorded."""
-        return History.of(batch for batch in self.batches if batch.name < name)
+        earlier = (batch for batch in self.batches if batch.name < name)
+        return History.of(earlier, self.since)
 
     def of_version(self, number: int) -> "History":
         """The batches that were judged against a version."""
-        return History(tuple(batch for batch in self.batches if batch.version == number))
+        own = tuple(batch for batch in self.batches if batch.version == number)
+        return History(own, self.since)
 
     def recent(self, number: int, also: Collection[str] = ()) -> list[Batch]:
         """The last batches that count as evidence against a version, at most `MOST_RECENT`.
@@ -221,11 +235,6 @@ class History:
     def counts_after(self, name: str) -> bool:
         """Whether a batch after the batch of a name is recorded and not set aside."""
         return any(batch.name > name and not batch.set_aside for batch in self.batches)
-
-    def opened_by(self, episode: str) -> Batch:
-        """The batch that opened an episode, which has to be recorded."""
-        own = (batch for batch in self.batches if batch.verdict.decision.episode == episode)
-        return next(own)
 
 
 def _opposed(batches: Iterable[Batch]) -> list[Batch]:

@@ -1,11 +1,12 @@
 """Batches recorded in MLflow: what each showed, and what was decided.
 
-All state of the monitor is read back from here, as a `History`.
+All state of the monitor is read back from here, as a `History`; `recent` reads the part of it
+that decisions need.
 """
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import LISTED, Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.stored import to_record
-from pipeline.monitoring.verdicts import state_of
+from pipeline.monitoring.verdicts import State, state_of
 from pipeline.reference.sketches import KEPT
 from pipeline.reference.summaries import Summary, summary_from_json, summary_to_json
 from pipeline.registry.history import Batch, History
@@ -34,6 +35,8 @@ found, what the decision was made from, what was predicted for which key, every 
 that people read."""
 STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
 """Names of columns of predictions in their artifact, which people open as well."""
+BATCHES = "tags.kind = 'batch'"
+"""Condition of the runs that batches are recorded in."""
 READ_AGAIN = (REPORT, SUMMARY, PREDICTIONS)
 """Artifacts that later batches are judged with."""
 
@@ -43,22 +46,27 @@ def read_history(tracking: Tracking) -> History:
 
     A batch whose record is damaged counts as not judged, with a warning.
     """
-    found, damaged = _read_batches(tracking)
+    return History.of(read_batches(tracking.search(BATCHES)))
+
+
+def read_batches(runs: Iterable[Run]) -> list[Batch]:
+    """The batches of some runs, each by its last reading; damaged records are warned of."""
+    found, damaged = _parsed(runs)
     if damaged:
         logger.warning("Records of batches are damaged and left out: %s.", ", ".join(damaged))
-    by_name = {batch.name: batch for batch in sorted(found, key=lambda batch: batch.reading)}
-    return History.of(by_name.values())
+    by_reading = sorted(found, key=lambda batch: batch.reading)
+    return [*{batch.name: batch for batch in by_reading}.values()]
 
 
 def damaged_batches(tracking: Tracking) -> list[str]:
     """Names of the batches whose record is damaged; where the name is lost, the id of its run."""
-    return _read_batches(tracking)[1]
+    return _parsed(tracking.search(BATCHES))[1]
 
 
-def _read_batches(tracking: Tracking) -> tuple[list[Batch], list[str]]:
+def _parsed(runs: Iterable[Run]) -> tuple[list[Batch], list[str]]:
     """The batches that can be read, and the names of those that cannot."""
     found, damaged = [], []
-    for run in tracking.search("tags.kind = 'batch'"):
+    for run in runs:
         if "verdict" not in run.data.tags:  # it was cut off, and is judged again
             continue
         try:
@@ -123,6 +131,8 @@ def record(
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
     stored = predictions.rename(columns=STORED)
     comparison = to_record(report, private=private)
+    worse = bool(verdict.evidence.worse)
+    state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=worse)
     predicted = figures(of_cells(stored["prediction"]), classes)
     metrics = notes.batch_metrics(report, quarantined, predicted)
     note = notes.batch_note(
@@ -132,6 +142,7 @@ def record(
         "mlflow.parentRunId": timeline,
         "mlflow.note.content": note,
         **_facts(verdict, report),
+        "state": state,
         # The verdict comes last: a batch without a verdict is judged again.
         "verdict": json.dumps(asdict(verdict)),
     }
@@ -146,31 +157,35 @@ def record(
         tracking.log_frame(run_id, stored, PREDICTIONS)
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         # A chart of one batch says nothing of a column; the time line has all columns.
-        whole = {name: value for name, value in metrics.items() if "/" not in name}
+        whole = {
+            name: value for name, value in metrics.items() if not name.startswith(notes.OF_COLUMNS)
+        }
         tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
+        _rename(tracking, run_id, verdict, state, reading)
         for key, value in tags.items():
             tracking.client.set_tag(run_id, key, value)
-        batch = _batch(tracking.client.get_run(run_id))
-        _rename(tracking, batch)
-        return batch
+        return _batch(tracking.client.get_run(run_id))
 
 
-def _rename(tracking: Tracking, batch: Batch) -> None:
+def _rename(tracking: Tracking, run_id: str, verdict: Verdict, state: State, reading: int) -> None:
     """Name the run of a batch by what became of it, as the list of runs shows names first."""
-    action = batch.verdict.decision.action
+    action = verdict.decision.action
     done = "" if action == "none" else f", {action}"
-    again = "" if batch.reading == 1 else f", reading {batch.reading}"
-    name = f"batch {batch.name}{again}: {STATES[batch.state].lower()}{done}"
-    tracking.client.update_run(batch.run_id, name=name)
+    name = f"{_run_name(verdict.evidence.batch, reading)}: {STATES[state].lower()}{done}"
+    tracking.client.update_run(run_id, name=name)
+
+
+def _run_name(batch: str, reading: int) -> str:
+    return f"batch {batch}" if reading == 1 else f"batch {batch}, reading {reading}"
 
 
 def _batch_run(tracking: Tracking, batch: str, start: pd.Timestamp, reading: int) -> str:
-    tags, name = {"kind": "batch", "batch": batch}, f"batch {batch}"
+    tags = {"kind": "batch", "batch": batch}
     if reading > 1:
-        tags, name = tags | {"reading": str(reading)}, f"{name}, reading {reading}"
-    return tracking.run(tags, name, start)
+        tags |= {"reading": str(reading)}
+    return tracking.run(tags, _run_name(batch, reading), start)
 
 
 def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
@@ -181,9 +196,6 @@ def _facts(verdict: Verdict, report: DriftReport) -> dict[str, str]:
         "episode": verdict.decision.episode,
         "alarm": str(report.alarm).lower(),
         "outcome": report.outcome,
-        "state": state_of(
-            alarm=report.alarm, broken=bool(report.causes), worse=bool(verdict.evidence.worse)
-        ),
         "drifted": json.dumps(report.drifted[:20]),
     }
 
@@ -231,7 +243,7 @@ def record_performance(
             tracking.log(timeline, metrics, as_of, step)
         known = replace(batch, performance=performance)
         tracking.client.set_tag(batch.run_id, "state", known.state)
-        _rename(tracking, known)
+        _rename(tracking, batch.run_id, batch.verdict, known.state, batch.reading)
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
     return known
 
@@ -303,12 +315,6 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
     for batch, summary in known[-KEPT:]:
         summary.sketch = tracking.read_frame(batch.run_id, SKETCH)
     return [summary for _, summary in known]
-
-
-def is_lost(tracking: Tracking, batch: Batch, artifact: str) -> bool:
-    """Whether an artifact of a batch is missing or cannot be read."""
-    read = tracking.read_frame if artifact.endswith(".parquet") else tracking.read
-    return read(batch.run_id, artifact) is None
 
 
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:

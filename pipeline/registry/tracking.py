@@ -31,6 +31,8 @@ from pipeline import config
 from pipeline.errors import RegistryError, UnavailableError, first_line
 from pipeline.registry import locks, stores
 
+_PAGE = 1_000
+"""Runs that MLflow is asked for at a time."""
 _LONGEST_METRIC = 250
 """Characters that MLflow allows in the name of a metric."""
 
@@ -171,8 +173,16 @@ class Tracking:
             place = (self.folder / stores.ARTIFACTS / self.name).as_uri() if local else None
             return str(self.client.create_experiment(self.name, artifact_location=place))
 
-    def search(self, condition: str) -> list[Run]:
-        """Runs that meet a condition in MLflow's filter syntax, the latest first."""
+    def search(self, condition: str, most: int | None = None) -> list[Run]:
+        """Runs that meet a condition in MLflow's filter syntax, the latest first.
+
+        Parameters
+        ----------
+        condition : str
+            The condition.
+        most : int or None
+            Runs at most; None: all.
+        """
         runs: list[Run] = []
         token: str | None = None
         with translated():
@@ -181,13 +191,13 @@ class Tracking:
                 page = self.client.search_runs(
                     [experiment],
                     condition,
-                    max_results=1_000,
+                    max_results=_PAGE if most is None else min(most - len(runs), _PAGE),
                     order_by=["attributes.start_time DESC"],
                     page_token=token,
                 )
                 runs += page
                 token = page.token
-                if not token:
+                if not token or len(runs) == most:
                     return runs
 
     def run(self, tags: Mapping[str, str], name: str, start: pd.Timestamp) -> str:

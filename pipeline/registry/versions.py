@@ -14,7 +14,6 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import config
 from pipeline.errors import RegistryError
-from pipeline.monitoring.episode import Attempt
 from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
@@ -27,7 +26,8 @@ SUBSTITUTE = "substitute"
 """Tag of a version that stands for a deleted one."""
 _MONITORED = "monitored"
 """Tag of the registered model: when the monitor last ran to its end."""
-_DATA = Path("data") / "bundle"
+DATA = Path("data") / "bundle"
+"""Folder of the bundle among the files of a version."""
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 _REQUIRED = ("until", "rows", "sha256")
 """Tags that training gives to every version."""
@@ -308,7 +308,7 @@ class Registry(Tracking):
         """
         version = self.version(number)
         cached = self.folder / "cache" / self.name / version.run_id
-        if cached.exists() and not is_sealed(cached):
+        if cached.exists() and not _is_current(cached, version):
             shutil.rmtree(cached)
         if not cached.exists():
             self._download(version, cached)
@@ -340,17 +340,21 @@ class Registry(Tracking):
     def _download(self, version: Version, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial, translated():
-            uri = f"models:/{self.name}/{version.number}"
-            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=partial)
-            if not (Path(path) / _DATA).is_dir():
-                raise RegistryError(self._files_gone(version))
-            self._check_files(version, sha256_of(Path(path) / _DATA))
-            whole = shutil.copytree(Path(path) / _DATA, Path(partial) / "whole")
+            path = self.fetch(version, Path(partial))
+            whole = shutil.copytree(path / DATA, Path(partial) / "whole")
             manifest = json.loads((whole / MANIFEST).read_text())
-            manifest["version"] = version.number
+            manifest |= {"version": version.number, "sha256": version.tags["sha256"]}
             (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
             seal(whole)
             whole.rename(folder)
+
+    def fetch(self, version: Version, folder: Path) -> Path:
+        """Download the files of a version below a folder, and check them; `DATA` is in them."""
+        with translated():
+            uri = f"models:/{self.name}/{version.number}"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+        self._check_files(version, Path(path) / DATA)
+        return Path(path)
 
     def _files_gone(self, version: Version) -> str:
         return (
@@ -359,7 +363,10 @@ class Registry(Tracking):
             f"`holdfast rollback {self.conf}`; or train another: `holdfast train {self.conf}`."
         )
 
-    def _check_files(self, version: Version, got: str) -> None:
+    def _check_files(self, version: Version, bundle: Path) -> None:
+        if not bundle.is_dir():
+            raise RegistryError(self._files_gone(version))
+        got = sha256_of(bundle)
         if version.tags["sha256"] != got:
             message = (
                 f"The files of version {version.number} of {self.name!r} were changed after they "
@@ -370,13 +377,12 @@ class Registry(Tracking):
             raise RegistryError(message)
 
 
-def attempts(versions: list[Version]) -> list[Attempt]:
-    """Versions that episodes asked for, and that were promoted or refused, in the order given."""
-    return [
-        Attempt(version.episode, version.promoted, version.number)
-        for version in versions
-        if version.episode and version.closed
-    ]
+def _is_current(cached: Path, version: Version) -> bool:
+    """Whether a downloaded folder is whole, and holds what is registered of the version now."""
+    if not is_sealed(cached):
+        return False
+    known = json.loads((cached / MANIFEST).read_text()).get("sha256")
+    return known == version.tags["sha256"] or (known is None and "forgotten" not in version.tags)
 
 
 def _version(found: Any) -> Version:

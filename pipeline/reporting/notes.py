@@ -13,6 +13,8 @@ from pipeline.reporting.wording import STATES, after
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
+OF_COLUMNS = ("psi/", "distance/", "missing/")
+"""Beginnings of the names of metrics of single columns."""
 _MOST_FINDINGS = 30
 """Rows of the table of drift in a note."""
 

@@ -343,6 +343,42 @@ def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
     return found
 
 
+def old(file: Path, model: str, *, before: float, delete: bool) -> int:
+    """Bytes of pages of a model that were written before a moment and that nobody waits for.
+
+    A page that waits, and each page of an episode that is not resolved, is kept.
+
+    Parameters
+    ----------
+    file : Path
+        The outbox.
+    model : str
+        Name of the model.
+    before : float
+        The moment, in seconds since 1970; a page of the last week is kept, however late it is.
+    delete : bool
+        Whether to delete them.
+    """
+    if not file.exists():
+        return 0
+    with _transaction(file) as outbox:
+        found = outbox.execute(_OLD, (model, before)).fetchall()
+        episodes = {row["episode"] for row in found if row["episode"]}
+        kept = {page["number"] for name in episodes for page in _open(outbox, model, name)}
+        gone = [row for row in found if row["number"] not in kept]
+        for row in gone if delete else ():
+            outbox.execute("DELETE FROM sends WHERE page = ?", (row["number"],))
+            outbox.execute("DELETE FROM pages WHERE number = ?", (row["number"],))
+    return sum(row["size"] for row in gone)
+
+
+_OLD: Final = """
+SELECT number, episode, length(subject) + length(body) AS size FROM pages
+WHERE model = ? AND written < ? AND NOT EXISTS
+  (SELECT 1 FROM sends WHERE page = number AND state NOT IN ('accepted', 'given up'))
+"""
+
+
 @contextmanager
 def _transaction(file: Path) -> Iterator[sqlite3.Connection]:
     """The outbox, for one change that is made as a whole or not at all."""

@@ -3,4 +3,4 @@
 Decides which requests are accepted and which version answers them.
 """
 
-__all__ = ["server"]
+__all__ = ["retention", "server"]

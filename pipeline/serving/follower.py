@@ -93,7 +93,7 @@ class Follower:
         self._registry_arguments = (name, tracking, conf)
         self._last = tracking.folder / "cache" / name / "served.json"
         self._registry: Registry | None = None
-        self._served_run, self._refused_run = "", ""
+        self._served_files, self._refused_files = "", ""
         self._stop = Event()
         self._thread = Thread(target=self._follow, name="champion", daemon=True)
 
@@ -144,30 +144,34 @@ class Follower:
             found = self._registry.champion()
             self._state.reachable = True
             self._state.monitored = self._registry.monitored
-            if found.run_id == self._served_run:
+            # A version whose files were rewritten, because a person is forgotten, is loaded anew.
+            now = f"{found.run_id} {found.tags['sha256']}"
+            if now == self._served_files:
                 self._state.problem = ""
                 return
-            if found.run_id == self._refused_run:
+            if now == self._refused_files:
                 return  # `problem` still holds the reason
             folder = self._registry.folder_of(found.number)
         except UnavailableError:
             self._state.reachable = False
             raise
-        self._refused_run = found.run_id  # until it has loaded
+        self._refused_files = now  # until it has loaded
         served = ServedVersion.load(folder)
         self._state.swap(served)
-        self._state.problem, self._served_run, self._refused_run = "", found.run_id, ""
-        self._last.write_text(json.dumps({"run_id": found.run_id}), encoding="utf-8")
+        self._state.problem, self._served_files, self._refused_files = "", now, ""
+        last = {"run_id": found.run_id, "sha256": found.tags["sha256"]}
+        self._last.write_text(json.dumps(last), encoding="utf-8")
 
     def _serve_last(self, error: PipelineError) -> None:
         """Serve the last served version; raise the registry's error if there is none."""
         try:
-            run_id = str(json.loads(self._last.read_text(encoding="utf-8"))["run_id"])
+            last = json.loads(self._last.read_text(encoding="utf-8"))
+            run_id = str(last["run_id"])
         except (OSError, ValueError, KeyError):
             raise error from None
         _LOG.error("%s Serving the last served version.", error)
         self._state.swap(ServedVersion.load(self._last.parent / run_id))
-        self._served_run = run_id
+        self._served_files = f"{run_id} {last.get('sha256', '')}"
 
 
 def load_exported(folder: Path, state: ServingState) -> None:

@@ -1,7 +1,11 @@
 """Limits of the capture store: what is old or too much is deleted, the oldest first."""
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final, NamedTuple
+
+from pipeline.errors import UnavailableError
 
 REFUSED_SHARE: Final = 50
 """Refused requests take at most one in so many bytes of the store."""
@@ -26,6 +30,14 @@ DELETE FROM refusals WHERE rowid <= (
 """
 """Deletes refused requests but the newest, which have so many bytes together."""
 _NEVER: Final = 2**63 - 1
+_BUSY: Final = 60.0
+"""Seconds to wait for a server that writes."""
+_BYTES: Final = (
+    "SELECT total(length(features) + length(keys) + length(predictions)) FROM answers WHERE at < ?",
+    "SELECT total(length(body) + length(problems)) FROM refusals WHERE at < ?",
+    "SELECT total(length(key) + 16) FROM labels WHERE at < ?",
+)
+"""What the rows of each table before a moment hold."""
 
 
 class Kept(NamedTuple):
@@ -69,6 +81,36 @@ def prune(connection: sqlite3.Connection, *, before: int, max_bytes: int) -> Kep
     # `execute` would end after the first page.
     connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
     return Kept(_size(connection), early)
+
+
+def overdue(path: Path, *, before: int, max_bytes: int, delete: bool) -> int:
+    """Bytes that a store holds from before a moment, or would hold beyond its largest size.
+
+    Parameters
+    ----------
+    path : Path
+        The store; a server that writes it deletes the same by itself.
+    before : int
+        The moment, in microseconds since 1970.
+    max_bytes : int
+        Largest size of the store.
+    delete : bool
+        Whether to delete them, oldest first.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY)) as connection:
+            whole = left = _size(connection)
+            if not delete:
+                old = [connection.execute(query, (before,)).fetchone()[0] for query in _BYTES]
+                return max(int(sum(old)), whole - max_bytes)
+            while (now := prune(connection, before=before, max_bytes=max_bytes).size) < left:
+                left = now
+    except sqlite3.Error as error:
+        message = f"The capture store {path} cannot be used ({error}). Run the command again."
+        raise UnavailableError(message) from error
+    return whole - now
 
 
 def _delete(connection: sqlite3.Connection, table: str, before: int) -> int:

@@ -7,6 +7,7 @@ __all__ = [
     "bundle",
     "evaluation",
     "fitting",
+    "forgetting",
     "gate",
     "metrics",
     "model",

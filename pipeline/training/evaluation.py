@@ -71,12 +71,22 @@ def evaluation(
             {"column": name, "added": added, "ends": trained.importance_ends.get(name)}
             for name, added in trained.importance.items()
         ],
+        "classes": _classes(trained),
         "curve": _curve(trained),
         "columns": _contract(data.features, trained.model.categories, ranges),
         "figures": _figures(task, target, predicted),
     }
     rounded: dict[str, Any] = _rounded(record)
     return rounded
+
+
+def _classes(trained: Trained) -> list[dict[str, Any]]:
+    """Share, recall and precision of each class, where there are three or more."""
+    kinds = ("share", "recall", "precision")
+    return [
+        {"label": label, **{kind: trained.of_classes.get(f"{kind}/{label}") for kind in kinds}}
+        for label in trained.model.classes
+    ]
 
 
 def _curve(trained: Trained) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from flows.monitor import monitor
 from flows.register import rollback
 from flows.steps import opened
 from pipeline.registry import champions, records
-from pipeline.registry.versions import attempts
+from pipeline.registry.champions import attempts
 from pipeline.serving.follower import Follower, ServingState
 
 pytestmark = pytest.mark.integration

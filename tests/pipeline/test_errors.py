@@ -95,7 +95,7 @@ def test_a_log_record_is_redacted_with_its_traceback():
 @given(secret=st.text("abcXYZ019-._~", min_size=4, max_size=9).map(lambda t: f"s3{t}cret"))
 def test_no_error_of_a_foreign_library_shows_a_secret(tmp_path_factory, secret):
     folder = tmp_path_factory.mktemp("state")
-    window, declared = Window(None, None, None), Declared(frozenset(), frozenset(), None)
+    window, declared = Window(None, None, None), Declared(frozenset(), frozenset(), None, {})
     web = f"http://me:{secret}@127.0.0.1:9/?token={secret}"
     database = f"postgresql+pg8000://me:{secret}@127.0.0.1:9/db"
     odd = f"nothing://me:{secret}@host"

@@ -336,6 +336,7 @@ def test_captured_features_may_be_named_like_what_is_stored_beside_them(tmp_path
         (["b", "a", None, "1"], ("a", "b", "c"), [1, 0, None, "'1'"]),
         ([1, 2, None, 3], ("01", "02", "x"), [0, 1, None, 3]),
         ([1, 3, 2, 0], ("3", "2", "1"), [2, 0, 1, "'0'"]),
+        (["None", "full", None, "part"], ("None", "part", "full"), [0, 2, None, 1]),
     ],
 )
 def test_labels_of_the_target_become_places_of_classes(tmp_path, values, classes, expected):

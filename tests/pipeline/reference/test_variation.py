@@ -131,6 +131,15 @@ def test_a_clear_exception_among_strongly_dependent_traits_stays_independent():
     assert ruler.effect[40] == 1
 
 
+@pytest.mark.parametrize("blocks", [50, 200, 1_000])
+def test_hundreds_of_blocks_share_the_effect_that_they_show(blocks):
+    freedom = np.full(30, blocks - 1)
+
+    ruler = chi_square_yardstick(1.02 * freedom, freedom)
+
+    assert 1.02 <= ruler.effect.max() <= 1.2
+
+
 def test_three_blocks_are_too_few_for_a_yardstick():
     ruler = yardstick(observed([[0.0], [5.0], [-5.0]]), standard(1))
 

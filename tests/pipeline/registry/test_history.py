@@ -166,17 +166,10 @@ def test_only_a_later_batch_that_is_not_set_aside_makes_a_batch_late(later, coun
     assert not history.counts_after("2026-01-02T00:00")
 
 
-def test_the_last_request_and_the_batch_that_opened_its_episode_are_found():
-    history = History(
-        (
-            batch(1, action="retrain", episode="a"),
-            batch(2, action="retrain", episode="b"),
-            batch(3, action="retrain", episode="b"),
-            batch(4),
-        )
-    )
+def test_the_last_request_is_the_newest_batch_that_asked_for_a_retrain():
+    history = History((batch(1, action="retrain"), batch(3, action="retrain"), batch(4)))
 
-    assert days([history.last_request, history.opened_by("b")]) == [3, 2]
+    assert history.last_request == batch(3, action="retrain")
 
 
 UNIT = {"outcome": "broken", "faults": ("unit (a)",)}

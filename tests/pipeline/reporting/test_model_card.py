@@ -95,6 +95,29 @@ def test_a_task_without_pictures_of_its_own_has_a_card(record, read_page):
     assert "Performance" in page.of("h2")
 
 
+def test_each_class_of_several_has_its_recall_and_precision(record, read_page):
+    classes = [
+        {"label": "a", "share": 0.7, "recall": 0.9, "precision": 0.8},
+        {"label": ODD, "share": 0.3, "recall": 0.5, "precision": None},
+    ]
+
+    words = read_page(card(record | {"classes": classes})).words
+
+    assert "a 70% 90% 80%" in words
+    assert "30% 50% unknown" in words
+
+
+def test_a_model_of_three_classes_has_a_card(claims, claims_data, read_page):
+    training = Training(params={"n_estimators": 3}, holdout="10D")
+    trained = train(claims, claims_data, training, task="classification")
+    found = evaluation(trained, claims_data, task="classification", ranges={})
+
+    page = read_page(card(json.loads(json.dumps(found)) | {"golden": 7}))
+
+    assert {*trained.model.classes} <= {*page.of("th")}
+    assert all(one["ends"] for one in found["metrics"])
+
+
 def test_pictures_of_importance_say_its_numbers(record, read_page):
     loss = next(one["value"] for one in record["metrics"] if one["name"] == record["loss"])
     most = record["importance"][0]
