@@ -14,7 +14,6 @@ from benchmarks.batches.histories import FOLDER
 from benchmarks.harness.command import Result, at_least, at_most, options, run
 from benchmarks.harness.processes import holdfast
 from pipeline.backtest import fits, policies
-from pipeline.config import Settings
 
 FLIGHTS: Final = "flights"
 SETS: Final = ("bike_hourly", "hotel_bookings", "bank_marketing", "elec2", FLIGHTS)
@@ -67,7 +66,7 @@ def _compared(folder: Path, name: str, seed: int) -> dict[str, Any]:
     elif name != FLIGHTS:
         conf = str(performance.conf_of(folder, labelled.TABLES[name](), seed))
     result = holdfast("backtest", conf, folder=folder, **given)
-    return _figures(result, next(_folders(folder)), Settings.load(conf))
+    return _figures(result, next(_folders(folder)))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -75,16 +74,11 @@ def _folders(folder: Path) -> Iterator[Path]:
     return (path.parent for path in folder.glob("state/backtest/*/*/fits"))
 
 
-def _figures(result: Mapping[str, Any], folder: Path, settings: Settings) -> dict[str, Any]:
+def _figures(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     own = {one["policy"]: one for one in result["policies"]}
     default, never = own[policies.CONFIGURED], own[policies.NEVER]
     losses = fits.matrix(folder, result["batches"])
-    live = fits.read_live(folder)
-    span = fits.Span(
-        *(settings.training.until, settings.monitoring.batch),  # type: ignore[arg-type]
-        result["batches"],
-    )
-    rows = fits.rows_of_batches(live, settings, span)
+    rows = np.array(result["rows"], dtype=np.float64)
     periodic = policies.evenly(losses, default["retrains"])
     (evenly, _) = policies.outcomes([periodic], losses, rows)
     return {

@@ -131,6 +131,7 @@ def compare(settings: Settings, folder: Path) -> Compared:
         champions = {_as_fit(one) for story in stories.values() for one in story["served"]}
         progress.update(bar, description="fitting the champions")
         side_by_side(_fitting(settings, past, sorted(champions - {*fitted})), say)
+    fits.drop(past.folder)
     losses = fits.matrix(past.folder, past.span.batches)
     runs = [
         *policies.scheduled(losses),
@@ -252,6 +253,7 @@ def _result(
         "until": f"{span.begin(span.batches):%Y-%m-%d}",
         "batches": span.batches,
         "labelled": int((compared.rows > 0).sum()),
+        "rows": compared.rows.astype(int).tolist(),
         "set_aside": compared.broken,
         "cost": cost,
         "policies": [asdict(one) for one in results],

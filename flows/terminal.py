@@ -240,10 +240,11 @@ def show_forgotten(result: Result, settings: Settings) -> None:
 
 def show_backtest(result: Result, settings: Settings) -> None:
     """Show what each policy of retraining was worth, and which is recommended."""
-    drawn = Table(title=f"Policies of retraining, {result['since']} to {result['until']}")
+    window = f"{result['since']} to {result['until']}"
+    drawn = Table(title=f"Policies of retraining, {window}, by {result['loss']}")
     drawn.add_column("policy", no_wrap=True)
     best = "best with\nas many"
-    for heading in (settings.loss, "gain\nkept", best, "retrains", "pages", "delay"):
+    for heading in ("loss", "gain\nkept", best, "retrains", "pages", "delay"):
         drawn.add_column(heading, justify="right")
     for one in result["policies"]:
         shares = [f"{one[key]:.0%}".replace("nan%", "") for key in ("kept", "best")]

@@ -112,9 +112,10 @@ def lost(
         say()
 
 
-def read_live(folder: Path) -> pd.DataFrame:
-    """The valid rows that `keep` wrote, to cut batches from."""
-    return _rows(folder / LIVE)
+def drop(folder: Path) -> None:
+    """Remove the rows that `keep` wrote: they are a copy, and may be about people."""
+    for name in (TRAINING, LIVE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_losses(folder: Path, fit: Fit) -> Floats:
@@ -165,7 +166,7 @@ def _lost(folder: Path, settings: Settings, span: Span, fit: Fit) -> Floats:
     known = labelled(rows[inside], data, as_of=until)
     known = known.assign(**{data.target: checked_target(known, data, settings.task)})
     model = fitting.fit(known, data, training, settings.task)
-    live = read_live(folder)
+    live = _rows(folder / LIVE)
     later = live[data.time].between(until, span.begin(span.batches), inclusive="left")
     ahead = live[later & live[data.target].notna()].reset_index(drop=True)
     found = np.full(span.batches, np.nan)

@@ -93,7 +93,8 @@ def recommend(
         if place and named[name].cost - named[policies[best]].cost <= errors[place]
     ]
     chosen = min(near, key=lambda one: (one.retrains, one.policy != CONFIGURED, one.cost))
-    return Recommendation(chosen.policy, _why(chosen, named), WATCHED.get(chosen.policy, {}))
+    sentence = f"{_why(chosen, named)}{_beside(chosen, named, seen)}"
+    return Recommendation(chosen.policy, sentence, WATCHED.get(chosen.policy, {}))
 
 
 def _resampled(runs: Sequence[Run], rows: Floats, seed: int) -> Matrix:
@@ -145,6 +146,20 @@ def _why(chosen: Outcome, named: Mapping[str, Outcome]) -> str:
         return f"{how} it gains with {made}, and a retrain before every batch gains nothing."
     share = f"{chosen.kept:.0%} of the gain of a retrain before every batch"
     return f"{how} it keeps {share} with {made}."
+
+
+def _beside(chosen: Outcome, named: Mapping[str, Outcome], seen: int) -> str:
+    """From which cost of a retrain on the configured policy, which makes fewer, is better."""
+    own = named.get(CONFIGURED)
+    if own is None or own.retrains >= chosen.retrains or np.isnan(own.kept):
+        return ""
+    saved = (own.loss - chosen.loss) / (chosen.retrains - own.retrains)
+    cost = saved / (named[NEVER].loss / seen)
+    return (
+        f" What is configured keeps {own.kept:.0%} with {_count(own.retrains, 'retrain')}; it is "
+        f"better where a retrain costs more than {cost:.1%} of the first model's loss on a batch "
+        f"(`--cost {cost:.2g}`)."
+    )
 
 
 _HOW: Final = {

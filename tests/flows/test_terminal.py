@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flows.terminal import closing, print_json, replay_table, review_table, show_validation
+from flows.terminal import (
+    closing,
+    print_json,
+    replay_table,
+    review_table,
+    show_backtest,
+    show_validation,
+)
 
 SHOP = SimpleNamespace(name="shop", loss="log_loss", conf="conf/shop.yaml")
 
@@ -100,3 +107,27 @@ def test_json_is_one_object_without_numbers_that_are_not_finite(command, result,
     print_json(command, result)
 
     assert capsys.readouterr().out == f"{line}\n"
+
+
+def test_a_comparison_of_policies_fits_80_columns_and_ends_with_what_to_do(capsys):
+    figures = {"loss": 12_123.4, "kept": 0.92, "best": 1.0, "pages": None, "delay": float("nan")}
+    names = ("never", "every batch", "performance alone")
+    show_backtest(
+        {
+            "since": "2013-02-26",
+            "until": "2013-12-31",
+            "loss": "squared_log_error",
+            "policies": [{"policy": name, "retrains": 43, **figures} for name in names],
+            "sentence": "Retrain when performance is lost.",
+            "command": "",
+            "settings": {"alpha": 1e-9},
+            "applied": False,
+        },
+        SHOP,
+    )
+
+    *table, sentence, settings = capsys.readouterr().out.splitlines()
+    assert max(map(len, table)) <= 80
+    assert sum("92%" in line for line in table) == 3
+    assert sentence == "Retrain when performance is lost."
+    assert settings.startswith("Settings of monitoring: alpha: 1e-09. `--apply` writes them into")
