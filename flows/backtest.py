@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from prefect import flow
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from flows import terminal
 from flows.lived import in_own_store, lived
 from flows.notes import note, run_name
 from flows.paging import ended
@@ -121,7 +120,7 @@ def compare(settings: Settings, folder: Path) -> Compared:
     """
     past = patient(_past)(settings, folder)
     fitted = [Fit(batch) for batch in range(past.span.batches)]
-    with _progress() as progress:
+    with terminal.progress() as progress:
         total = len(fitted) + len(WATCHED) * past.span.batches
         bar = progress.add_task("comparing policies", total=total)
         say = partial(progress.advance, bar)
@@ -287,16 +286,3 @@ def _recorded(registry: Registry, compared: Compared, result: dict[str, Any]) ->
     figures = {one["policy"]: f"{one['loss']:.4g}" for one in result["policies"]}
     name = f"backtest {registry.name}"
     note(registry, run_id, result["sentence"], name=name, figures=figures, page=NOTE)
-
-
-def _progress() -> Progress:
-    """A bar on standard error that counts batches; none where it is not a terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}", table_column=None),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

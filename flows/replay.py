@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from prefect import flow
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from flows import terminal
 from flows.judge import judge
 from flows.monitor import judge_shadows, next_batch
 from flows.notes import run_name
@@ -41,7 +40,7 @@ Say = Callable[[str], None]
 def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
     """Train the first version if there is none, then judge all batches, or the next `batches`."""
     settings, registry = opened(conf)
-    with _progress() as progress:
+    with terminal.progress() as progress:
         bar = progress.add_task("training the first version", total=None)
 
         def say(doing: str) -> None:
@@ -71,19 +70,6 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         drawn = history_page(story, model=settings.name, loss=settings.loss, conf=settings.conf)
         file_of(settings.tracking.folder, settings.name).write_text(drawn, encoding="utf-8")
         return story
-
-
-def _progress() -> Progress:
-    """A bar on standard error that counts batches; none where it is not a terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}", table_column=None),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def _starts(settings: Settings, first: pd.Timestamp, end: pd.Timestamp) -> list[pd.Timestamp]:

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.foreseen import foreseen
@@ -262,6 +263,19 @@ def show_backtest(result: Result, settings: Settings) -> None:
         _say(f"Written into {settings.conf}: monitoring, {settled}.")
     elif settled:
         _say(f"Settings of monitoring: {settled}. `--apply` writes them into {settings.conf}.")
+
+
+def progress() -> Progress:
+    """A bar on standard error that counts batches; none where it is not a terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", table_column=None),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 SHOW: Final[dict[str, Callable[..., None]]] = {
