@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,7 @@ from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry
+from pipeline.reporting.rendering import drawn
 from pipeline.training.model import Predictions
 from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, in_columns, of_cells
 
@@ -364,7 +366,8 @@ def record(
     quarantined = len(batch.checked.quarantined)
 
     def page(run_id: str, comparison: dict[str, Any]) -> str:
-        return reports.draw(
+        drawing = partial(
+            reports.draw,
             settings,
             registry,
             history,
@@ -373,6 +376,7 @@ def record(
             run_id=run_id,
             quarantined=quarantined,
         )
+        return drawn(drawing, f"batch {verdict.evidence.batch}")
 
     return records.record(
         registry,

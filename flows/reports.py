@@ -1,6 +1,7 @@
 """The page of each batch: what is known of it is gathered here, and drawn in `reporting`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.registry import records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
 from pipeline.reporting.batch_report import SHOWN, About, Past, batch_report
+from pipeline.reporting.rendering import drawn
 from pipeline.training.predictions import ROW_LOSS
 
 
@@ -83,7 +85,8 @@ def redraw(settings: Settings, registry: Registry, history: History, batch: Batc
     record = registry.read(batch.run_id, records.REPORT)
     if record is None or "shapes" not in record:
         return
-    page = draw(
+    page = partial(
+        draw,
         settings,
         registry,
         history,
@@ -94,7 +97,7 @@ def redraw(settings: Settings, registry: Registry, history: History, batch: Batc
         performance=batch.performance,
         answer=batch.answer,
     )
-    records.store_page(registry, batch.run_id, page)
+    records.store_page(registry, batch.run_id, drawn(page, f"batch {batch.name}"))
 
 
 def _past(batch: Batch) -> Past:

@@ -1,9 +1,11 @@
 """The card of a version on its training run, drawn from what that run holds."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting.model_card import model_card
+from pipeline.reporting.rendering import drawn
 
 EVALUATION, CARD, GATE = "training.json", "card.html", "gate.json"
 """Artifacts of a training run: what was found, the card that people read, the gate's decision."""
@@ -26,7 +28,8 @@ def draw_card(tracking: Tracking, number: int, run_id: str, tags: Mapping[str, s
     evaluation = tracking.read(run_id, EVALUATION)
     if evaluation is None:
         return
-    card = model_card(
+    card = partial(
+        model_card,
         evaluation,
         model=tracking.name,
         conf=tracking.conf,
@@ -37,4 +40,4 @@ def draw_card(tracking: Tracking, number: int, run_id: str, tags: Mapping[str, s
         gate=tracking.read(run_id, GATE),
     )
     with translated():
-        tracking.client.log_text(run_id, card, CARD)
+        tracking.client.log_text(run_id, drawn(card, f"version {number}"), CARD)

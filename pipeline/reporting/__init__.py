@@ -14,6 +14,7 @@ __all__ = [
     "outbox",
     "pages",
     "refusals",
+    "rendering",
     "silence",
     "wording",
 ]

@@ -4,14 +4,19 @@ A value may be anybody's words: a caller's, a label's, a library's. Whatever a t
 therefore stays on one line, and in Markdown it cannot end a table cell, link or hide anything.
 """
 
+import logging
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.errors import UnavailableError, first_line
 from pipeline.reporting.wording import named, number, share
+
+logger = logging.getLogger(__name__)
 
 _WHOLE, _LONG = 1e3, 1e12
 """Numbers between these are written without decimals."""
@@ -28,6 +33,30 @@ def markdown(template: str, **values: Any) -> str:
 def page(template: str, **values: Any) -> str:
     """Fill a template of an HTML page; every value is escaped."""
     return _HTML.get_template(template).render(values).strip()
+
+
+def drawn(draw: Callable[[], str], what: str) -> str:
+    """Draw a page for people; what cannot be drawn holds no decision up, and says why.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws the page.
+    what : str
+        What it shows, in the words of a message.
+
+    Raises
+    ------
+    UnavailableError
+        If a server does not answer, as a retry may succeed.
+    """
+    try:
+        return draw()
+    except UnavailableError:
+        raise
+    except Exception as error:
+        logger.exception("The page of %s could not be drawn.", what)
+        return page("undrawn.html.j2", what=what, error=first_line(error))
 
 
 def plain(template: str, **values: Any) -> str:
