@@ -37,7 +37,8 @@ def measure(seed: int, *, quick: bool, sets: list[str]) -> Result:
             figures[name] = _compared(Path(folder), name, seed)
         print(name, figures[name], flush=True)
     own = list(figures.values())
-    kept = float(np.mean([one["kept"] for one in own]))
+    # A set on which retrains gain nothing has no share, and JSON says null for nan.
+    kept = float(np.array([one["kept"] for one in own], dtype=np.float64).mean())
     made = float(np.mean([one["retrains"] / one["every_batch"] for one in own]))
     worst = max(one["worse_than_never_by"] for one in own)
     figures |= {"kept": kept, "retrains_made": made, "worst": worst}
