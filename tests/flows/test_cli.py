@@ -23,6 +23,7 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 OF_ONE_MODEL = [name for name in COMMANDS if name not in {"init", "up", "deploy", "schema"}]
 REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
 REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
+REST |= {"forget": ["--key", "4711", "--reason", "asked"]}
 """What a command needs after the model's file."""
 MODULES = sorted(
     path.stem for path in Path(flows.__file__).parent.glob("*.py") if "@flow(" in path.read_text()
@@ -353,8 +354,10 @@ def test_a_replay_shows_a_table_and_its_json_has_no_number_that_json_has_not(hol
     code, out, err = holdfast("replay", shop, "--batches", "1")
     assert (code, err) == (0, "")
     assert "│ 2026-02-16 │  336 │" in out
-    assert max(map(len, out.splitlines()[:-1])) <= 110
-    assert out.splitlines()[-1].startswith("1 batch judged, 0 retrains asked for, 1 champion serv")
+    *table, said, picture = out.splitlines()
+    assert max(map(len, table)) <= 110
+    assert said.startswith("1 batch judged, 0 retrains asked for, 1 champion serv")
+    assert Path(picture.removeprefix("The picture of it: ")).is_file()
 
     code, out, _ = holdfast("replay", shop, "--batches", "0", "--json")
     batches = json.loads(one_line(out), parse_constant=pytest.fail)["batches"]

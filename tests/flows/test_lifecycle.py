@@ -107,7 +107,10 @@ def test_rollback_goes_back_one_champion_at_a_time_until_there_is_none(replayed)
     assert kinds == ["promoted"] * (len(kinds) // 2 + 1) + ["rolled back"] * (len(kinds) // 2)
 
 
-def test_the_lines_on_the_card_load_the_champion_without_holdfast(trained, make_shop_rows):
+def test_the_lines_on_the_card_load_the_champion_without_holdfast(
+    trained, make_shop_rows, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the lines set it, for all later tests as well
     _, registry = opened(trained)
     rows = make_shop_rows().head(50)[["amount", "age", "plan"]]
     expected = registry.bundle(1).model.predict(rows)
