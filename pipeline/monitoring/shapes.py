@@ -74,7 +74,7 @@ def shapes(
     at_fault : collection of str
         Columns of which all rows are described, because a fault may make rows invalid.
     """
-    for name, profile in reference.columns.items():
+    for name, profile in sorted(reference.columns.items()):
         arrived = name in at_fault and name not in came.absent
         yield _shape(name, profile, came if arrived else tally, arrived=arrived)
 
