@@ -64,7 +64,7 @@ def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.Data
 
 
 def _nulls(labels: Collection[str]) -> list[str]:
-    """Usual spellings of null that are no labels."""
+    """The usual spellings of null, but those that the target has as labels."""
     return [text for text in _NULLS if text not in labels]
 
 

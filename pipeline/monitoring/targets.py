@@ -99,7 +99,7 @@ def _beside(
     target: pd.Series, predictions: ArrayLike, *, labels: bool, classes: Sequence[str]
 ) -> pd.DataFrame:
     shown = as_text(target) if labels else target
-    if classes:  # values that are no label of a class stay as they came
+    if classes:  # a value that is none of the classes stays as it came
         names = {str(place): label for place, label in enumerate(classes)}
         shown = shown.map(names).fillna(shown)
     return pd.DataFrame({str(target.name): shown.to_numpy(), PREDICTED: predictions})

@@ -47,7 +47,7 @@ def prune_batches(
             continue
         try:
             freed += _prune(tracking, run, delete=delete)
-        except NotImplementedError:
+        except NotImplementedError:  # some stores of MLflow cannot delete: people are asked to
             unreached.add(run.info.artifact_uri)
     return freed, sorted(unreached)
 
@@ -72,5 +72,6 @@ def _delete(files: object, path: str) -> None:
         files.delete_artifacts(path)  # type: ignore[attr-defined]
     except MlflowException as error:
         if "not implemented" in str(error).lower() or "not support" in str(error).lower():
+            # Stores behind a server say by a message what the others say by this error.
             raise NotImplementedError(path) from error
         raise

@@ -204,7 +204,7 @@ def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> lis
         since = about.start - (one["since"] - 1) * length
         text = change(one, record["batches"])
         begun = f"; since {since:%Y-%m-%d}" if one["since"] > 1 else ""
-        found.append({"text": text[:1].upper() + text[1:], "since": begun})
+        found.append({"text": text, "since": begun})
     return found[:_SENTENCES]
 
 

@@ -94,22 +94,22 @@ def test_no_byte_of_a_forgotten_person_is_left_but_what_is_listed(trained, perso
     names = {path.name for path in holding(state, person["id"], values)}
     assert {"heldout.parquet", "golden.parquet", "predictions.parquet", "shop.db"} <= names
 
-    told = forget(trained, person["id"], "asked by mail")
+    first = forget(trained, person["id"], "asked by mail")
 
     left = {path.name for path in holding(state, person["id"], values)}
     assert left <= LISTED
-    assert {*told["removed"]} >= {
+    assert {*first["removed"]} >= {
         *("captured rows", "labels", "refused requests", "quarantined rows", "held-out rows"),
         *("golden rows", "newest held-out rows", "stored predictions"),
     }
-    assert all(name in str(told["left"]) for name in ("reference.json", "data.train", "fitted"))
-    assert person["id"] not in json.dumps([told, registry.model_tags()])
+    assert all(name in str(first["left"]) for name in ("reference.json", "data.train", "fitted"))
+    assert person["id"] not in json.dumps([first, registry.model_tags()])
     assert is_served_and_monitored(trained)
 
     again = forget(trained, person["id"], "asked by mail")
 
     assert again["removed"] == {} or {*again["removed"]} == {"quarantined rows"}
-    assert [again[name] for name in ("request", "asked")] == [told["request"], told["asked"]]
+    assert [again[name] for name in ("request", "asked")] == [first["request"], first["asked"]]
 
 
 def is_served_and_monitored(conf):
