@@ -1,5 +1,6 @@
 """Remove the rows of a person from all that is kept of a model, and list what cannot be removed."""
 
+import shutil
 from collections import Counter
 from functools import partial
 from typing import Any, Final
@@ -62,7 +63,13 @@ def forget(conf: str, key: str, reason: str) -> dict[str, Any]:
             "table without keys cannot be found by one. Declare the key, or delete the state."
         )
         raise ConfigError(message)
-    with registry.exclusive("train"), registry.exclusive("monitor"):
+    with (
+        registry.exclusive("backtest"),
+        registry.exclusive("train"),
+        registry.exclusive("monitor"),
+    ):
+        # A comparison of policies that was cut off leaves copies of rows; the next reads them anew.
+        shutil.rmtree(registry.folder / "backtest" / settings.name, ignore_errors=True)
         person, unread = _person(settings, key)
         request = record_request(registry, person.key, reason)
         removed = _in_mlflow(settings, registry, person, request=request, reason=reason)
