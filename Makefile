@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
-.PHONY: help setup demo test test-fast test-team test-statistics coverage up ui serve lint bench clean
+.PHONY: help setup demo test test-fast test-team test-statistics coverage up ui serve lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -67,6 +67,9 @@ lint: $(READY)  ## check style and types
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+
+docs: $(READY)  ## write the pages of docs/ that follow from the code
+	$(RUN) docs/generate.py
 
 bench: $(READY)  ## measure what retraining on drift is worth
 	$(RUN) -m benchmarks.retraining --json
