@@ -4,17 +4,16 @@ import hashlib
 import json
 import shutil
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("numpy", "pandas", "pandera", "scikit-learn", "scipy", "skops", "xgboost")
-"""Packages whose version changes what a model predicts."""
+from pipeline.training import parity
+
 _ROOT = Path(__file__).parents[2]
 
 
 def requirements() -> list[str]:
-    """List the installed versions of `PACKAGES` as pip requirements."""
-    return [f"{name}=={version(name)}" for name in PACKAGES]
+    """List the packages whose versions change what a model predicts, as pip requirements."""
+    return [f"{name}=={version}" for name, version in parity.installed().items()]
 
 
 def lock() -> Path | None:
@@ -30,7 +29,7 @@ def describe() -> dict[str, str]:
     return {
         "git_commit": _commit() or "unknown",
         "lock_sha256": hashed,
-        "packages": json.dumps(dict(item.split("==") for item in requirements())),
+        "packages": json.dumps(parity.installed()),
     }
 
 

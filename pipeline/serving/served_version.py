@@ -183,6 +183,15 @@ class ServedVersion:
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         """Check that golden rows, sent as requests, are predicted as they were at training."""
         accepted = self.contract.request.validate_json(json.dumps({"rows": rows}))["rows"]
+        features = self.predict(accepted).features
+        close = np.isclose(features, golden.encoded, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+        if not close.all():
+            names = np.array(list(self.model.columns))[~close.all(axis=0)]
+            message = (
+                "Requests must be encoded as rows were at training. Got other values of golden "
+                f"rows in {', '.join(names)}. {golden.since_training}"
+            )
+            raise RegistryError(message)
         few = [accepted[i : i + FEW] for i in range(0, len(accepted), FEW)]
         # Sums of leaves that cancel out are as exact as the leaves, not as what is left of them.
         scale = np.abs(golden.predictions).mean() if self.model.task == "regression" else 0.0
@@ -197,7 +206,7 @@ class ServedVersion:
             message = (
                 "The served model must predict its golden rows as it did at training. Got "
                 f"{int((~close).sum())} of {len(close)} different, by up to {apart.max():.3g}. "
-                "Install the locked environment."
+                f"{golden.since_training}"
             )
             raise RegistryError(message)
 

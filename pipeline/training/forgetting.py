@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.columns import conform
 from pipeline.training.bundle import HOLDOUT, Bundle
 from pipeline.training.model import Model
-from pipeline.training.parity import Golden
+from pipeline.training.parity import Golden, installed
 
 Resembles = Callable[..., NDArray[np.intp]]
 """For each row, the place of a row that it has the values of, or -1."""
@@ -62,7 +62,8 @@ def forget_rows(
         theirs = like(kept.rows) >= 0
         if theirs.any():
             rest = kept.rows[~theirs].reset_index(drop=True)
-            Golden(rest, kept.encoded[~theirs], kept.predictions[~theirs]).save(folder / HOLDOUT)
+            encoded, predictions = kept.encoded[~theirs], kept.predictions[~theirs]
+            Golden(rest, encoded, predictions, kept.packages).save(folder / HOLDOUT)
             done["newest held-out rows"] += int(theirs.sum())
     changed = _forget_golden(folder, own, like)
     if changed:
@@ -91,5 +92,6 @@ def _forget_golden(folder: Path, own: pd.DataFrame, like: Resembles) -> int:
     if changed:
         model = Model.load(folder / "model")
         rows = conform(rows, model.columns)
-        Golden(rows, model.encode(rows), model.predict(rows)).save(folder / "golden")
+        rewritten = Golden(rows, model.encode(rows), model.predict(rows), installed())
+        rewritten.save(folder / "golden")
     return changed

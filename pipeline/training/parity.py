@@ -4,7 +4,13 @@ It is logged with each model and replayed wherever the model is loaded, so that 
 another processor or a tampered file is noticed before a single row is served.
 """
 
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,34 @@ EXACT = 1e-7
 UNSEEN = "holdfast-unseen"
 _PREDICTION = "holdfast-prediction"
 _HELD_OUT = 4_000
+_PACKAGES_FILE = "packages.json"
+_EXAMPLES = 3
+PACKAGES = ("numpy", "pandas", "pandera", "scikit-learn", "scipy", "skops", "xgboost")
+"""Packages whose version changes what a model predicts."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How golden rows are predicted here, where they are predicted as at training.
+
+    Attributes
+    ----------
+    equal : bool
+        Whether to the bit, or only within the tolerance.
+    changed : tuple of str
+        Packages with other versions than at training, such as ``pandas 3.0.1 to 3.0.2``.
+    """
+
+    equal: bool
+    changed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        how = "to the bit" if self.equal else "within the tolerance"
+        return (
+            f"Golden rows are predicted as at training, {how}, though packages changed: "
+            f"{', '.join(self.changed)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -41,11 +75,34 @@ class Golden:
         The expected matrix.
     predictions : array of float64, shape (n_rows,) or (n_rows, n_classes)
         The expected predictions.
+    packages : mapping of str to str
+        Versions of the packages at training; empty in a version of before.
     """
 
     rows: pd.DataFrame
     encoded: Matrix
     predictions: Predictions
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def changed(self) -> tuple[str, ...]:
+        """Packages that have another version here than at training, with both versions."""
+        here = installed()
+        return tuple(
+            f"{name} {before} to {here[name]}"
+            for name, before in self.packages.items()
+            if here.get(name, before) != before
+        )
+
+    @property
+    def since_training(self) -> str:
+        """What changed since training, and the cure, as sentences of a message."""
+        if self.changed:
+            changes = ", ".join(self.changed)
+            return f"Since training changed {changes}. Install the locked environment."
+        if self.packages:
+            return "No package changed since training: compare the code, or train again."
+        return "Install the locked environment, or train again."
 
     def save(self, folder: Path) -> None:
         """Write the rows and the expected values into a folder."""
@@ -54,6 +111,7 @@ class Golden:
         expected = pd.DataFrame(self.encoded, columns=list(self.rows.columns))
         cells = {_PREDICTION: as_cells(self.predictions)}
         expected.assign(**cells).to_parquet(folder / "expected.parquet")
+        (folder / _PACKAGES_FILE).write_text(json.dumps(dict(self.packages)))
 
     @classmethod
     def load(cls, folder: Path) -> "Golden":
@@ -68,11 +126,13 @@ class Golden:
             rows = pd.read_parquet(folder / "golden.parquet")
             expected = pd.read_parquet(folder / "expected.parquet")
             predictions = of_cells(expected.pop(_PREDICTION))
+            known = (folder / _PACKAGES_FILE).is_file()
+            packages = dict(json.loads((folder / _PACKAGES_FILE).read_text())) if known else {}
         except Exception as error:  # nonsense makes pyarrow raise what it likes
             got = first_line(error)
             message = f"The golden batch in {folder} is damaged or incomplete ({got}). Train again."
             raise RegistryError(message) from error
-        return cls(rows, expected.to_numpy(dtype=np.float64), predictions)
+        return cls(rows, expected.to_numpy(dtype=np.float64), predictions, packages)
 
 
 def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Golden:
@@ -101,7 +161,7 @@ def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Gol
         if column.nullable:
             nulls[name] = np.nan if isinstance(column, Numeric) else None
     golden = conform(pd.concat([ordinary, *awkward, nulls], ignore_index=True), model.columns)
-    return Golden(golden, model.encode(golden), model.predict(golden))
+    return Golden(golden, model.encode(golden), model.predict(golden), installed())
 
 
 def held_out(model: Model, rows: pd.DataFrame) -> Golden | None:
@@ -117,7 +177,7 @@ def held_out(model: Model, rows: pd.DataFrame) -> Golden | None:
     if any(column.private for column in model.columns.values()):
         return None
     kept = conform(rows.tail(_HELD_OUT), model.columns).reset_index(drop=True)
-    return Golden(kept, model.encode(kept), model.predict(kept))
+    return Golden(kept, model.encode(kept), model.predict(kept), installed())
 
 
 def _without_private(rows: pd.DataFrame, model: Model, seed: int) -> pd.DataFrame:
@@ -152,7 +212,7 @@ def _awkward_values(rows: pd.DataFrame, model: Model) -> list[tuple[str, float |
     return values
 
 
-def replay(model: Model, golden: Golden, what: str = "golden") -> None:
+def replay(model: Model, golden: Golden, what: str = "golden") -> Parity:
     """Check that a model encodes and predicts its golden rows as it did at training.
 
     Parameters
@@ -164,36 +224,90 @@ def replay(model: Model, golden: Golden, what: str = "golden") -> None:
     what : str
         What rows they are, in the words of a message.
 
+    Returns
+    -------
+    Parity
+        Whether each prediction is equal to the bit, and which packages have other versions.
+
     Raises
     ------
     RegistryError
-        If it does not: the message names the columns that it encodes differently, or how many
-        predictions differ and by how much.
+        If it does not: the message names the first stage that differs (reading a type, missing
+        values, encoding, the model), the columns, three values before and now, and the packages
+        whose versions changed.
     """
     if list(model.columns) != list(golden.rows.columns):
         message = (
-            f"The model has other columns than its golden rows: {', '.join(model.columns)} "
+            f"The model has other columns than its {what} rows: {', '.join(model.columns)} "
             f"instead of {', '.join(golden.rows.columns)}. Register the model again."
         )
         raise RegistryError(message)
+    changed = golden.changed
     _check_encoding(model, golden, what)
-    _check_predictions(model, golden, what)
+    predictions = _checked_predictions(model, golden, what)
+    parity = Parity(np.array_equal(predictions, golden.predictions), changed)
+    if changed:
+        logger.info("%s", parity)
+    return parity
 
 
 def _check_encoding(model: Model, golden: Golden, what: str) -> None:
-    encoded = model.encode(golden.rows)
-    close = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
-    differ = [
-        f"{name} ({int((~close[:, i]).sum())} rows)"
-        for i, name in enumerate(model.columns)
-        if not close[:, i].all()
-    ]
-    if differ:
+    for name, rows in _as_it_may_come(golden.rows, model):
+        encoded = model.encode(rows)
+        close = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
+        if close.all():
+            continue
+        columns = [
+            f"{column} ({int((~close[:, i]).sum())} rows)"
+            for i, column in enumerate(model.columns)
+            if not close[:, i].all()
+        ]
         message = (
             f"The model encodes its {what} rows differently than at training, in "
-            f"{', '.join(differ)}. Install the locked environment."
+            f"{', '.join(columns)}. The first stage that differs is "
+            f"{_stage(name, encoded[~close], golden.encoded[~close])}: "
+            f"{_cells(rows, golden.encoded, encoded, close)}. {golden.since_training}"
         )
         raise RegistryError(message)
+
+
+def _as_it_may_come(rows: pd.DataFrame, model: Model) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows as they were stored, and in each of the types in which rows come from a source."""
+    yield "", rows
+    labels = [name for name, one in model.columns.items() if isinstance(one, Categorical)]
+    whole = [
+        name
+        for name in model.columns
+        if name not in labels and (rows[name] == rows[name].round()).all()
+    ]
+    yield "object", rows.astype(object)
+    yield "category", rows.astype(dict.fromkeys(labels, "category"))
+    yield "string", rows.astype(dict.fromkeys(labels, "string"))
+    yield "integer", rows.astype(dict.fromkeys(whole, "Int64"))
+    yield "Arrow", rows.convert_dtypes(dtype_backend="pyarrow")
+
+
+def _stage(kind: str, now: Matrix, before: Matrix) -> str:
+    if kind:
+        return f"the reading of columns of the type {kind}"
+    if (np.isnan(now) != np.isnan(before)).all():
+        return "the handling of missing values"
+    return "the encoding"
+
+
+def _cells(rows: pd.DataFrame, before: Matrix, now: Matrix, close: NDArray[Any]) -> str:
+    """The first values that differ, as text."""
+    names = list(rows.columns)
+    differ = dict.fromkeys(
+        f"{names[column]} {_shown(rows.iloc[row, column])} was {before[row, column]:g} and is "
+        f"{now[row, column]:g}"
+        for row, column in np.argwhere(~close)
+    )
+    return "; ".join(islice(differ, _EXAMPLES))
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else f"{value}"
 
 
 def are_close(predicted: Predictions, expected: Predictions, *, atol: float) -> NDArray[Any]:
@@ -202,7 +316,7 @@ def are_close(predicted: Predictions, expected: Predictions, *, atol: float) -> 
     return np.asarray(close.reshape(len(close), -1).all(axis=1))
 
 
-def _check_predictions(model: Model, golden: Golden, what: str) -> None:
+def _checked_predictions(model: Model, golden: Golden, what: str) -> Predictions:
     predictions = model.predict_encoded(golden.encoded)
     if predictions.shape != golden.predictions.shape:
         message = (
@@ -213,9 +327,27 @@ def _check_predictions(model: Model, golden: Golden, what: str) -> None:
     close = are_close(predictions, golden.predictions, atol=ABSOLUTE)
     if not close.all():
         largest = np.abs(predictions - golden.predictions).max()
+        rows = "; ".join(
+            f"row {row}: {golden.predictions[row]} then, {predictions[row]} now"
+            for row in np.flatnonzero(~close)[:_EXAMPLES]
+        )
         message = (
             f"The model predicts {int((~close).sum())} of {len(close)} {what} rows differently "
-            f"than at training, by up to {largest:.3g}, from equal inputs. "
-            "Install the locked environment or register the model again."
+            f"than at training, by up to {largest:.3g}, from equal inputs: the first stage that "
+            f"differs is the model itself ({rows}). {golden.since_training}"
         )
         raise RegistryError(message)
+    return predictions
+
+
+def installed() -> dict[str, str]:
+    """Versions of the `PACKAGES` that are installed here."""
+    return {name: version(name) for name in PACKAGES if _is_installed(name)}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:  # a small environment that only serves lacks some of them
+        return False
+    return True

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def test_an_unchanged_model_replays_without_an_error(tmp_path, rows, fit, path, 
 def test_reordered_labels_are_refused_with_the_name_of_their_column(golden, model):
     turned = model.categories | {"plan": ["team", "pro", "free"]}
 
-    with pytest.raises(RegistryError, match=r"at training, in plan \(\d+ rows\)\. Install"):
+    with pytest.raises(RegistryError, match=r"at training, in plan \(\d+ rows\)\. The"):
         replay(replace(model, categories=turned), golden)
 
 
@@ -110,10 +110,70 @@ def test_a_feature_may_be_called_prediction(tmp_path, rows, fit):
     replay(model, Golden.load(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["golden.parquet", "expected.parquet"])
+def test_the_first_values_that_are_encoded_differently_are_shown(golden, model):
+    turned = model.categories | {"plan": ["team", "pro", "free"]}
+
+    with pytest.raises(RegistryError, match=r"is the encoding: .*'free' was 0 and is 2"):
+        replay(replace(model, categories=turned), golden)
+
+
+def test_nulls_that_were_filled_are_a_difference_of_missing_values(golden, model):
+    filled = replace(golden, rows=golden.rows.assign(age=golden.rows["age"].fillna(0)))
+
+    with pytest.raises(RegistryError, match=r"missing values: .*age 0\.0 was nan and is 0"):
+        replay(model, filled)
+
+
+@dataclass(frozen=True)
+class OtherPandas(Model):
+    """A model as under a pandas that reads one type of columns otherwise than before."""
+
+    kind: str = "object"
+    column: str = "city"
+
+    def encode(self, frame):
+        matrix = super().encode(frame)
+        if str(frame[self.column].dtype) == self.kind:
+            matrix[:, list(self.columns).index(self.column)] += 1
+        return matrix
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "column"),
+    [
+        ("object", "object", "amount"),
+        ("category", "category", "city"),
+        ("string", "string", "city"),
+        ("double[pyarrow]", "Arrow", "amount"),
+    ],
+)
+def test_a_type_that_is_read_differently_is_named(golden, model, kind, said, column):
+    other = OtherPandas(**vars(model), kind=kind, column=column)
+
+    with pytest.raises(RegistryError, match=f"in {column} .* columns of the type {said}: "):
+        replay(other, golden)
+
+
+def test_packages_that_changed_are_named(golden, model, fit, tmp_path):
+    replace(golden, packages=golden.packages | {"pandas": "2.0.0"}).save(tmp_path)
+    stored, other = Golden.load(tmp_path), fit(n_estimators=11, max_depth=3)
+
+    assert replay(model, stored).changed == (f"pandas 2.0.0 to {pd.__version__}",)
+    with pytest.raises(RegistryError, match=r"Since training changed pandas 2\.0\.0 to 3"):
+        replay(replace(model, estimator=other.estimator), stored)
+
+
+def test_predictions_are_equal_to_the_bit_or_within_the_tolerance(golden, model):
+    nearly = np.nextafter(golden.predictions, 1)
+
+    assert replay(model, golden).equal
+    assert not replay(model, replace(golden, predictions=nearly)).equal
+
+
+@pytest.mark.parametrize("name", ["golden.parquet", "expected.parquet", "packages.json"])
 def test_a_half_written_golden_batch_is_refused(tmp_path, golden, name):
     golden.save(tmp_path)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:50])
 
     with pytest.raises(RegistryError, match="is damaged or incomplete"):
         Golden.load(tmp_path)
