@@ -5,7 +5,7 @@ It runs without Prefect and MLflow, and keeps nothing.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels, labelled
 from pipeline.errors import ConfigError, DataError
 from pipeline.monitoring.performance import FALSE_A_YEAR
-from pipeline.monitoring.plan import POWER, Plan, plan
+from pipeline.monitoring.plan import POWER, USED, Plan, plan
 from pipeline.reference import Reference
 from pipeline.training import fitting
 from pipeline.training.target import checked_target
@@ -60,8 +60,8 @@ def check(conf: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `rows`, `batches`, `reference`, `columns`, `expected` (a year, when nothing is wrong),
-        `shifts`, `first_verdict`, `training_seconds` and `lost`.
+        `rows`, `batches`, `reference`, `columns`, `expected` and `at_most` (a year, when nothing is
+        wrong), `shifts`, `first_verdict`, `training_seconds` and `lost`.
 
     Raises
     ------
@@ -91,7 +91,8 @@ def check(conf: str) -> dict[str, Any]:
             "blocks": len(looked.reference.blocks),
         },
         "columns": [asdict(one) for one in found.variations],
-        "expected": _expected(settings, found),
+        "expected": _a_year(settings, found, USED),
+        "at_most": _a_year(settings, found, dict.fromkeys(USED, 1.0)),
         "power": POWER,
         "shifts": [asdict(one) for one in found.shifts],
         "first_verdict": _iso(
@@ -315,13 +316,13 @@ class _Looked:
         }
 
 
-def _expected(settings: Settings, found: Plan) -> dict[str, float]:
+def _a_year(settings: Settings, found: Plan, used: Mapping[str, float]) -> dict[str, float]:
     """How often a year something is found though nothing is wrong."""
     year, apart = YEAR / settings.monitoring.batch, settings.monitoring.cooldown + 1
     return {
-        "alarms": found.alarm * year,
-        "retrains": min(found.persisted, 1 / apart) * year,
-        "broken": settings.monitoring.broken_alpha * year,
+        "alarms": used["alarm"] * found.alarm * year,
+        "retrains": min(used["persisted"] * found.persisted, 1 / apart) * year,
+        "broken": used["broken"] * settings.monitoring.broken_alpha * year,
         "performance": FALSE_A_YEAR,
     }
 

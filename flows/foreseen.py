@@ -100,12 +100,20 @@ def _names(columns: list[Result]) -> str:
     return ", ".join(str(one["column"]) for one in columns)
 
 
+def _few(count: float) -> str:
+    """A small number of batches, in one or two digits."""
+    return f"{count:.1f}" if count >= 1 or count == 0 else f"{count:.1g}"
+
+
 def _expected(checked: Result) -> Iterator[str]:
-    expected = checked["expected"]
-    yield f"at most {expected['alarms']:.1f} batches alarm"
-    yield f"at most {expected['retrains']:.1f} ask for a retrain in vain because of drift"
-    yield f"at most {expected['performance']:.1f} do because of lost performance"
-    yield f"about {expected['broken']:.1f} are called broken"
+    about, most = checked["expected"], checked["at_most"]
+    yield f"about {_few(about['alarms'])} batches alarm (at most {_few(most['alarms'])})"
+    yield (
+        f"about {_few(about['retrains'])} ask for a retrain in vain because of drift "
+        f"(at most {_few(most['retrains'])})"
+    )
+    yield f"at most {_few(most['performance'])} do because of lost performance"
+    yield f"about {_few(about['broken'])} are called broken (at most {_few(most['broken'])})"
 
 
 def _shifts(checked: Result) -> Iterator[str]:
