@@ -175,7 +175,7 @@ def _answered(pager: Pager, route: Route, message: Message) -> bool:
     def work() -> None:
         url = route.url.get_secret_value()
         outcome, why = send(url, message.subject, message.body, message.severity)
-        answers.append(outcome == "accepted" or why == REFUSED)
+        answers.append(outcome == "accepted" or why.startswith(REFUSED))
         _settle(pager, url, message, outcome, why)
 
     thread = Thread(target=work, daemon=True)
@@ -189,7 +189,7 @@ def _answered(pager: Pager, route: Route, message: Message) -> bool:
 def _settle(pager: Pager, url: str, message: Message, outcome: Outcome, why: str) -> None:
     if outcome != "accepted":
         logger.error(
-            "The %s address did not accept the page %r (%s). It is sent again by the next run. "
+            "The %s address did not accept the page %r: %s. It is sent again by the next run. "
             "Check the address: `holdfast page %s --test`.",
             service_of(url),
             message.subject,

@@ -147,7 +147,7 @@ def test_pages_that_nobody_took_are_listed_until_somebody_does(shop, receive, ad
     assert [(sent["address"], sent["state"]) for sent in waiting["sends"]] == [
         ("1. json://", "waiting")
     ]
-    assert waiting["sends"][0]["why"] == "refused"
+    assert waiting["sends"][0]["why"] == "refused (HTTP 500)"
     receiver.how = "takes"
     assert page(shop) == {"undelivered": []}
 
@@ -157,7 +157,7 @@ def test_a_test_page_names_each_address_and_whether_it_took_it(shop, receive, ad
 
     assert page(shop, test=True)["addresses"] == [
         {"address": "1. json://", "took": True, "why": ""},
-        {"address": "2. json://", "took": False, "why": "refused"},
+        {"address": "2. json://", "took": False, "why": "refused (HTTP 500)"},
     ]
 
 

@@ -159,8 +159,9 @@ def test_neither_the_outbox_nor_the_log_holds_an_address(receive, pager, caplog)
     for path in to.file.parent.iterdir():
         assert b"hunter2" not in path.read_bytes() + path.name.encode()
     assert "hunter2" not in caplog.text
-    assert "The json:// address did not accept the page 'shop: drift persists' (refused)." in (
-        caplog.text
+    assert (
+        "The json:// address did not accept the page 'shop: drift persists': refused (HTTP 500)."
+        in (caplog.text)
     )
 
 
