@@ -5,7 +5,7 @@ from typing import Any
 from flows.paging import pager_of
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.reporting import delivery, outbox
+from pipeline.reporting import delivery, written_pages
 from pipeline.reporting.pages import name_of, service_of
 
 
@@ -48,7 +48,7 @@ def page(conf: str, *, test: bool = False) -> dict[str, Any]:
             ]
         }
     delivery.deliver(pager)
-    found = outbox.undelivered(pager.file, pager.model) if pager.file.exists() else []
+    found = written_pages.undelivered(pager.file, pager.model) if pager.file.exists() else []
     return {"undelivered": [_shown(one, names) for one in found]}
 
 

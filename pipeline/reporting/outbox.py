@@ -5,14 +5,13 @@ sending when it ended may have arrived or not: it is sent again, marked as a rep
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pipeline.config import SEVERITIES, Severity
-from pipeline.errors import RegistryError, UnavailableError
+from pipeline.reporting.outbox_file import open_pages, transaction
 from pipeline.reporting.pages import Event, Outcome
 from pipeline.reporting.rendering import moment_of, plain
 
@@ -23,36 +22,6 @@ _HOUR: Final = 3_600.0
 _AT_ONCE, _FIRST_DELAY = 2, 5.0
 """Tries that surely failed without a delay before the next one, and the first delay in seconds,
 which then doubles."""
-_BUSY: Final = 5.0
-"""Seconds to wait for another process that writes."""
-_SCHEMA: Final = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS pages (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    model TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    body TEXT NOT NULL,
-    written REAL NOT NULL,
-    episode TEXT NOT NULL,
-    resolves INTEGER NOT NULL,
-    due INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS sends (
-    page INTEGER NOT NULL REFERENCES pages,
-    address TEXT NOT NULL,
-    state TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL DEFAULT 0,
-    tried REAL NOT NULL DEFAULT 0,
-    why TEXT NOT NULL DEFAULT '',
-    repeat INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (page, address)
-) STRICT;
-CREATE TABLE IF NOT EXISTS messages (address TEXT NOT NULL, at REAL NOT NULL) STRICT;
-COMMIT;
-"""
 
 
 @dataclass(frozen=True)
@@ -108,10 +77,10 @@ def write(
         If the file cannot be written.
     """
     page_id = f"{model}/{event.kind}/{event.about}"
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         if outbox.execute("SELECT 1 FROM pages WHERE id = ?", (page_id,)).fetchone():
             return False
-        before = _open(outbox, model, event.episode) if event.episode else []
+        before = open_pages(outbox, model, event.episode) if event.episode else []
         times, resolves = len(before) + 1, event.kind == "resolved"
         due = resolves or not event.recurs or times.bit_count() == 1
         body, severity = event.body, event.severity
@@ -140,18 +109,9 @@ def is_open(file: Path, model: str, episode: str) -> bool:
 
 def trouble(file: Path, model: str, episode: str) -> str:
     """Subject of the newest page of an episode; empty where the episode is resolved."""
-    with _transaction(file) as outbox:
-        pages = _open(outbox, model, episode)
+    with transaction(file) as outbox:
+        pages = open_pages(outbox, model, episode)
     return str(pages[-1]["subject"]) if pages else ""
-
-
-def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:
-    """Pages of an episode since it was last resolved, oldest first."""
-    query = "SELECT * FROM pages WHERE model = ? AND episode = ? ORDER BY number"
-    pages: list[sqlite3.Row] = []
-    for page in outbox.execute(query, (model, episode)):
-        pages = [] if page["resolves"] else [*pages, page]
-    return pages
 
 
 def _addressed(outbox: sqlite3.Connection, page: sqlite3.Row) -> list[str]:
@@ -165,7 +125,7 @@ def _takes(least: Severity, severity: Severity) -> bool:
 
 def interrupted(file: Path, name: str) -> None:
     """Note that no process sends to an address: what was being sent has an unknown outcome."""
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         outbox.execute(
             "UPDATE sends SET state = 'unknown', why = 'interrupted', repeat = 1 "
             "WHERE address = ? AND state = 'sending'",
@@ -213,7 +173,7 @@ def claim(
     Message or None
         None: nothing is to be sent now.
     """
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         _adopt(outbox, model, name, least, now)
         waiting = [
             row
@@ -277,7 +237,7 @@ def settle(
     file: Path, name: str, message: Message, outcome: Outcome, why: str, *, now: float
 ) -> None:
     """Record what became of a message; what an address took once stays taken."""
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         if outcome == "waiting":
             outbox.execute("DELETE FROM messages WHERE address = ? AND at = ?", (name, message.at))
         for number in message.pages:
@@ -301,7 +261,7 @@ def _delay(tries: int, outcome: Outcome) -> float:
 
 def give_up(file: Path, model: str, *, now: float) -> list[str]:
     """Stop trying to send the pages that are too old; their ids."""
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         query = (
             "SELECT DISTINCT number, id FROM pages JOIN sends ON page = number "
             "WHERE model = ? AND written <= ? AND state IN ('waiting', 'unknown')"
@@ -314,85 +274,3 @@ def give_up(file: Path, model: str, *, now: float) -> list[str]:
                 (page["number"],),
             )
     return [page["id"] for page in found]
-
-
-def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
-    """Pages of a model that an address has not taken, oldest first.
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``written``, ``subject`` and ``body`` of each page, and ``sends``: for each
-        ``address``, its hash, the ``state``, ``tries`` and ``why``.
-    """
-    with _transaction(file) as outbox:
-        pages = outbox.execute(
-            "SELECT number, id, written, subject, body FROM pages WHERE model = ? AND due "
-            "ORDER BY number",
-            (model,),
-        ).fetchall()
-        found = []
-        for page in pages:
-            rows = outbox.execute(
-                "SELECT address, state, tries, why FROM sends WHERE page = ?", (page["number"],)
-            ).fetchall()
-            if not rows or any(row["state"] != "accepted" for row in rows):
-                shown = {key: page[key] for key in ("id", "subject", "body")}
-                shown |= {"written": moment_of(page["written"])}
-                found.append(shown | {"sends": [dict(row) for row in rows]})
-    return found
-
-
-def old(file: Path, model: str, *, before: float, delete: bool) -> int:
-    """Bytes of pages of a model that were written before a moment and that nobody waits for.
-
-    A page that waits, and each page of an episode that is not resolved, is kept.
-
-    Parameters
-    ----------
-    file : Path
-        The outbox.
-    model : str
-        Name of the model.
-    before : float
-        The moment, in seconds since 1970; a page of the last week is kept, however late it is.
-    delete : bool
-        Whether to delete them.
-    """
-    if not file.exists():
-        return 0
-    with _transaction(file) as outbox:
-        found = outbox.execute(_OLD, (model, before)).fetchall()
-        episodes = {row["episode"] for row in found if row["episode"]}
-        kept = {page["number"] for name in episodes for page in _open(outbox, model, name)}
-        gone = [row for row in found if row["number"] not in kept]
-        for row in gone if delete else ():
-            outbox.execute("DELETE FROM sends WHERE page = ?", (row["number"],))
-            outbox.execute("DELETE FROM pages WHERE number = ?", (row["number"],))
-    return sum(row["size"] for row in gone)
-
-
-_OLD: Final = """
-SELECT number, episode, length(subject) + length(body) AS size FROM pages
-WHERE model = ? AND written < ? AND NOT EXISTS
-  (SELECT 1 FROM sends WHERE page = number AND state NOT IN ('accepted', 'given up'))
-"""
-
-
-@contextmanager
-def _transaction(file: Path) -> Iterator[sqlite3.Connection]:
-    """The outbox, for one change that is made as a whole or not at all."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=_BUSY, isolation_level=None)) as outbox:
-            outbox.row_factory = sqlite3.Row
-            if not outbox.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                outbox.executescript(_SCHEMA)
-            outbox.execute("BEGIN IMMEDIATE")
-            yield outbox
-            outbox.execute("COMMIT")
-    except (sqlite3.Error, OSError) as error:
-        away = "locked" in str(error)
-        cure = "Retry shortly." if away else "Make room for it, or move it away and start another."
-        message = f"The outbox of pages, {file}, cannot be used ({error}). {cure}"
-        raise (UnavailableError if away else RegistryError)(message) from error

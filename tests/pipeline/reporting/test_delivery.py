@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting import delivery, outbox
+from pipeline.errors import RegistryError
+from pipeline.reporting import delivery, outbox, written_pages
 from pipeline.reporting.delivery import deliver, post, send_test
 from pipeline.reporting.pages import Event, name_of
 
@@ -29,7 +30,7 @@ def titles(receiver):
 
 
 def undelivered(pager):
-    return [page["id"] for page in outbox.undelivered(pager.file, pager.model)]
+    return [page["id"] for page in written_pages.undelivered(pager.file, pager.model)]
 
 
 def test_a_page_arrives_once_with_its_id(receive, pager):
@@ -145,7 +146,7 @@ def test_a_page_is_given_up_after_seven_days_and_stays_in_the_outbox(pager, capl
 
     (line,) = [r.getMessage() for r in caplog.records if "given up" in r.getMessage()]
     assert line == "The page shop/drift/b1 was not taken by every address in 7 days; given up."
-    (page,) = outbox.undelivered(to.file, to.model)
+    (page,) = written_pages.undelivered(to.file, to.model)
     assert [sent["state"] for sent in page["sends"]] == ["given up"]
 
 
@@ -229,5 +230,5 @@ def test_an_outbox_that_is_not_a_database_is_one_sentence(pager):
     to.file.parent.mkdir()
     to.file.write_bytes(b"hello " * 1_000)
 
-    with pytest.raises(outbox.RegistryError, match=r"^The outbox of pages, .*, cannot be used"):
+    with pytest.raises(RegistryError, match=r"^The outbox of pages, .*, cannot be used"):
         outbox.write(to.file, to.model, DRIFT, {name_of("json://a"): "info"}, now=0)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.config import SEVERITIES, Alerts
 from pipeline.errors import UnavailableError
-from pipeline.reporting import outbox
+from pipeline.reporting import outbox, outbox_file, written_pages
 from pipeline.reporting.pages import Event
 
 CONF = "conf/shop.yaml"
@@ -167,7 +167,7 @@ def test_what_an_address_took_late_is_not_sent_again(file):
     outbox.settle(file, "a", message, "unknown", "no answer in time", now=3)
 
     assert take(file, HOUR) is None
-    assert outbox.undelivered(file, "shop") == []
+    assert written_pages.undelivered(file, "shop") == []
 
 
 def due_at(file):
@@ -177,7 +177,7 @@ def due_at(file):
 
 def test_a_file_that_another_process_holds_is_asked_again_later(file, monkeypatch):
     put(file, event())
-    monkeypatch.setattr(outbox, "_BUSY", 0.1)
+    monkeypatch.setattr(outbox_file, "_BUSY", 0.1)
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 
