@@ -4,8 +4,9 @@ A page has a row for each address, which says what became of it there. A message
 sending when it ended may have arrived or not: it is sent again, marked as a repeat.
 """
 
+import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ DAY: Final = 86_400.0
 KEPT_UP: Final = 7 * DAY
 """Seconds for which a page is tried."""
 _HOUR: Final = 3_600.0
+_LISTED: Final = 20
+"""Most pages that a summary names; what many services take."""
 _AT_ONCE, _FIRST_DELAY = 2, 5.0
 """Tries that surely failed without a delay before the next one, and the first delay in seconds,
 which then doubles."""
@@ -139,6 +142,7 @@ def claim(
     name: str,
     *,
     least: Severity,
+    configured: Collection[str],
     quiet: bool,
     per_hour: int,
     conf: str,
@@ -157,6 +161,8 @@ def claim(
         Hash of the address.
     least : str
         Least severe pages that it takes.
+    configured : collection of str
+        Hashes of all addresses of the model.
     quiet : bool
         Whether only failures are sent now.
     per_hour : int
@@ -166,7 +172,7 @@ def claim(
     since : float
         Pages that were tried after this moment are left for later, in seconds since 1970.
     now : float
-        Seconds since 1970.
+        Seconds since 1970. Moments after it are those of a clock that was wrong, and do not count.
 
     Returns
     -------
@@ -174,13 +180,13 @@ def claim(
         None: nothing is to be sent now.
     """
     with transaction(file) as outbox:
-        _adopt(outbox, model, name, least, now)
+        _adopt(outbox, model, name, least, configured=configured, now=now)
         waiting = [
             row
-            for row in outbox.execute(_WAITING, (name, model, now))
-            if row["tried"] < since and (row["severity"] == "failure" or not quiet)
+            for row in outbox.execute(_WAITING, (name, model, now, now + _HOUR))
+            if not since <= row["tried"] <= now and (row["severity"] == "failure" or not quiet)
         ]
-        outbox.execute("DELETE FROM messages WHERE at <= ?", (now - _HOUR,))
+        outbox.execute("DELETE FROM messages WHERE at <= ? OR at > ?", (now - _HOUR, now))
         query = "SELECT COUNT(*) AS sent FROM messages WHERE address = ?"
         room = per_hour - outbox.execute(query, (name,)).fetchone()["sent"]
         if not waiting or room <= 0:
@@ -198,20 +204,45 @@ def claim(
 
 _WAITING: Final = """
 SELECT * FROM pages JOIN sends ON page = number
-WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown') AND sends.due <= ?
+WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown')
+  AND (sends.due <= ? OR sends.due > ?)
 ORDER BY number
 """
 
 
-def _adopt(outbox: sqlite3.Connection, model: str, name: str, least: Severity, now: float) -> None:
+_ORPHANED: Final = """
+SELECT number, severity FROM pages WHERE model = :model AND due AND written > :oldest
+  AND NOT EXISTS (SELECT 1 FROM sends WHERE page = number AND address = :name)
+  AND EXISTS (SELECT 1 FROM sends WHERE page = number AND state != 'accepted'
+    AND (address NOT IN (SELECT value FROM json_each(:configured))
+      OR NOT EXISTS (SELECT 1 FROM sends WHERE page = number AND state = 'accepted')))
+ORDER BY number
+"""
+_ABOUT_ITS_PAGES: Final = """
+SELECT 1 FROM pages AS ended JOIN pages AS page USING (model, episode)
+  JOIN sends ON sends.page = page.number
+WHERE ended.number = ? AND ended.resolves AND page.number < ended.number AND sends.address = ?
+  AND NOT EXISTS (SELECT 1 FROM pages AS other WHERE other.resolves
+    AND other.model = ended.model AND other.episode = ended.episode
+    AND other.number > page.number AND other.number < ended.number)
+"""
+
+
+def _adopt(
+    outbox: sqlite3.Connection,
+    model: str,
+    name: str,
+    least: Severity,
+    *,
+    configured: Collection[str],
+    now: float,
+) -> None:
     """Let an address that was corrected have the pages that the wrong address did not take."""
-    query = (
-        "SELECT number, severity FROM pages WHERE model = ? AND due AND written > ? "
-        "AND EXISTS (SELECT 1 FROM sends WHERE page = number) AND NOT EXISTS "
-        "(SELECT 1 FROM sends WHERE page = number AND (state = 'accepted' OR address = ?))"
-    )
-    for page in outbox.execute(query, (model, now - KEPT_UP, name)).fetchall():
-        if _takes(least, page["severity"]):
+    names = json.dumps([*configured])
+    query = {"model": model, "oldest": now - KEPT_UP, "name": name, "configured": names}
+    for page in outbox.execute(_ORPHANED, query).fetchall():
+        ends = outbox.execute(_ABOUT_ITS_PAGES, (page["number"], name)).fetchone()
+        if _takes(least, page["severity"]) or ends:
             outbox.execute(
                 "INSERT INTO sends (page, address, state) VALUES (?, ?, 'waiting')",
                 (page["number"], name),
@@ -227,10 +258,20 @@ def _alone(row: sqlite3.Row, now: float) -> Message:
 
 
 def _together(model: str, conf: str, rows: Sequence[sqlite3.Row], now: float) -> Message:
-    worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
-    body = plain("summary.txt.j2", conf=conf, model=model, rows=[dict(row) for row in rows])
     numbers = tuple(row["number"] for row in rows)
-    return Message(numbers, f"{model}: {len(rows)} pages in one message", body, worst, now)
+    by_severity = sorted(rows, key=lambda row: -SEVERITIES.index(row["severity"]))
+    listed = sorted(by_severity[:_LISTED], key=lambda row: row["number"])
+    body = plain(
+        "summary.txt.j2",
+        conf=conf,
+        model=model,
+        count=len(rows),
+        rows=[dict(row) for row in listed],
+        more=len(rows) - len(listed),
+        first=rows[0]["id"],
+    )
+    subject = f"{model}: {len(rows)} pages in one message"
+    return Message(numbers, subject, body, by_severity[0]["severity"], now)
 
 
 def settle(
@@ -259,18 +300,23 @@ def _delay(tries: int, outcome: Outcome) -> float:
     return min(_FIRST_DELAY * 2.0 ** (delayed - 1), _HOUR) if delayed > 0 else 0.0
 
 
-def give_up(file: Path, model: str, *, now: float) -> list[str]:
-    """Stop trying to send the pages that are too old; their ids."""
+def give_up(file: Path, model: str, configured: Collection[str], *, now: float) -> list[str]:
+    """Stop trying to send the pages that are too old; their ids.
+
+    A page is too old for an address that did not take it after `KEPT_UP`, and for one that is not
+    `configured` any more. If nothing was running for so long, it is therefore tried once more.
+    """
+    query = (
+        "SELECT number, id, address FROM pages JOIN sends ON page = number "
+        "WHERE model = ? AND state IN ('waiting', 'unknown') AND written <= ? AND "
+        "(tried >= written + ? OR address NOT IN (SELECT value FROM json_each(?)))"
+    )
     with transaction(file) as outbox:
-        query = (
-            "SELECT DISTINCT number, id FROM pages JOIN sends ON page = number "
-            "WHERE model = ? AND written <= ? AND state IN ('waiting', 'unknown')"
-        )
-        found = outbox.execute(query, (model, now - KEPT_UP)).fetchall()
-        for page in found:
+        names = json.dumps([*configured])
+        found = outbox.execute(query, (model, now - KEPT_UP, KEPT_UP, names)).fetchall()
+        for send in found:
             outbox.execute(
-                "UPDATE sends SET state = 'given up' "
-                "WHERE page = ? AND state IN ('waiting', 'unknown')",
-                (page["number"],),
+                "UPDATE sends SET state = 'given up' WHERE page = ? AND address = ?",
+                (send["number"], send["address"]),
             )
-    return [page["id"] for page in found]
+    return list(dict.fromkeys(send["id"] for send in found))

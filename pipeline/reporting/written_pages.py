@@ -8,30 +8,52 @@ from pipeline.reporting.rendering import moment_of
 
 
 def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
-    """Pages of a model that an address has not taken, oldest first.
+    """Pages of a model that an address has not taken, oldest first; see `since`."""
+    return [page for page in since(file, model) if not _is_delivered(page)]
+
+
+def _is_delivered(page: dict[str, Any]) -> bool:
+    return bool(page["sends"]) and all(sent["state"] == "accepted" for sent in page["sends"])
+
+
+def since(file: Path, model: str, page_id: str = "") -> list[dict[str, Any]]:
+    """Pages of a model that people were to get, from one of them on, oldest first.
+
+    Parameters
+    ----------
+    file : Path
+        The outbox.
+    model : str
+        Name of the model.
+    page_id : str
+        Id of the first page; empty: from the oldest on.
 
     Returns
     -------
     list of dict
         ``id``, ``written``, ``subject`` and ``body`` of each page, and ``sends``: for each
-        ``address``, its hash, the ``state``, ``tries`` and ``why``.
+        ``address``, its hash, the ``state``, ``tries`` and ``why``. Empty: no page has the id.
     """
+    if not file.exists():
+        return []
     with transaction(file) as outbox:
-        pages = outbox.execute(
-            "SELECT number, id, written, subject, body FROM pages WHERE model = ? AND due "
-            "ORDER BY number",
-            (model,),
-        ).fetchall()
+        pages = outbox.execute(_SINCE, {"model": model, "id": page_id}).fetchall()
         found = []
         for page in pages:
             rows = outbox.execute(
                 "SELECT address, state, tries, why FROM sends WHERE page = ?", (page["number"],)
             ).fetchall()
-            if not rows or any(row["state"] != "accepted" for row in rows):
-                shown = {key: page[key] for key in ("id", "subject", "body")}
-                shown |= {"written": moment_of(page["written"])}
-                found.append(shown | {"sends": [dict(row) for row in rows]})
+            shown = {key: page[key] for key in ("id", "subject", "body")}
+            shown |= {"written": moment_of(page["written"]), "sends": [dict(row) for row in rows]}
+            found.append(shown)
     return found
+
+
+_SINCE: Final = """
+SELECT number, id, written, subject, body FROM pages WHERE model = :model AND due
+  AND (:id = '' OR number >= (SELECT number FROM pages WHERE id = :id AND model = :model))
+ORDER BY number
+"""
 
 
 def old(file: Path, model: str, *, before: float, delete: bool) -> int:

@@ -15,7 +15,7 @@ from flows.train import train
 from flows.validate import validate
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import champions, records
-from pipeline.reporting import delivery, outbox
+from pipeline.reporting import delivery, outbox, written_pages
 
 
 @pytest.fixture
@@ -150,6 +150,26 @@ def test_pages_that_nobody_took_are_listed_until_somebody_does(shop, receive, ad
     assert waiting["sends"][0]["why"] == "refused (HTTP 500)"
     receiver.how = "takes"
     assert page(shop) == {"undelivered": []}
+
+
+def test_pages_that_came_in_a_summary_are_read_in_full_by_its_command(shop, receive, addressed):
+    addressed(receive())
+    for _ in range(2):
+        with pytest.raises(RegistryError):
+            monitor(shop)
+    assert page(shop) == {"undelivered": []}
+    (first, second) = page(shop, since=page_ids(shop)[0])["pages"]
+
+    assert page(shop, since=second["id"])["pages"] == [second]
+    assert [sent["state"] for sent in first["sends"]] == ["accepted"]
+    assert first["body"].startswith("What: the flow monitor of ")
+    with pytest.raises(ConfigError, match=r"^since must be the id of a page of shop. Got 'x'."):
+        page(shop, since="x")
+
+
+def page_ids(conf):
+    pager = pager_of(opened(conf)[0])
+    return [one["id"] for one in written_pages.since(pager.file, pager.model)]
 
 
 def test_a_test_page_names_each_address_and_whether_it_took_it(shop, receive, addressed):
