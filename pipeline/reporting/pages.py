@@ -160,7 +160,7 @@ def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome
     subject, body : str
         The message, in plain text.
     severity : str
-        ``info``, ``warning`` or ``failure``.
+        ``info``, ``warning`` or ``failure``; the subject that people read begins with it.
 
     Returns
     -------
@@ -170,15 +170,16 @@ def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome
         of them may have arrived.
     """
     _here.error, _here.status, _here.sending = None, "", True
+    title = f"[{severity}] {subject}"  # many services show no severity of their own
     try:
         service = Apprise.instantiate(url, asset=_ASSET)
         if service is None:
             return "waiting", "not an address of Apprise"
         if service.overflow_mode == OverflowMode.UPSTREAM:
             service.overflow_mode = OverflowMode.SPLIT  # a service refuses what is too long for it
-        if service.notify(body=body, title=subject, notify_type=_TYPES[severity]):
+        if service.notify(body=body, title=title, notify_type=_TYPES[severity]):
             return "accepted", ""
-        several = len(service) > 1 or len(subject) + len(body) > service.body_maxlen
+        several = len(service) > 1 or len(title) + len(body) > service.body_maxlen
         error = _here.error
     except Exception as raised:  # noqa: BLE001 -- whatever a plugin raises, a page must stop no work
         several, error = False, raised

@@ -17,7 +17,7 @@ def test_a_message_carries_subject_body_and_severity(receive):
     assert send(receiver.url, "drift", "temp", "warning") == ("accepted", "")
 
     (got,) = receiver.got
-    assert (got["title"], got["message"], got["type"]) == ("drift", "temp", "warning")
+    assert (got["title"], got["message"], got["type"]) == ("[warning] drift", "temp", "warning")
 
 
 @pytest.mark.parametrize(
