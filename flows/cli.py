@@ -237,7 +237,7 @@ def digest(conf: str, /, *, until: Moment = None, output: Output = PLAIN) -> Non
 
 
 @app.command(group=LIVE)
-def page(conf: str, /, *, test: bool = False, output: Output = PLAIN) -> None:
+def page(conf: str, /, *, test: bool = False, since: str = "", output: Output = PLAIN) -> None:
     """Send the pages that wait, and list those that an address has not taken.
 
     Parameters
@@ -246,8 +246,10 @@ def page(conf: str, /, *, test: bool = False, output: Output = PLAIN) -> None:
         The model's YAML file.
     test
         Send a test page to every address instead, and say which of them took it.
+    since
+        List all pages from the page with this id on, delivered or not.
     """
-    result = run("page", conf, output, test=test)
+    result = run("page", conf, output, test=test, since=since)
     if not all(one["took"] for one in result.get("addresses", ())):
         message = "An address did not take the test page. Correct it in alerts, and test it again."
         raise UnavailableError(message)

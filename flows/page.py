@@ -5,11 +5,11 @@ from typing import Any
 from flows.paging import pager_of
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.reporting import delivery, outbox
+from pipeline.reporting import delivery, written_pages
 from pipeline.reporting.pages import name_of, service_of
 
 
-def page(conf: str, *, test: bool = False) -> dict[str, Any]:
+def page(conf: str, *, test: bool = False, since: str = "") -> dict[str, Any]:
     """Send what waits and list what is not delivered, or send a test page to every address.
 
     Parameters
@@ -18,17 +18,19 @@ def page(conf: str, *, test: bool = False) -> dict[str, Any]:
         The model's YAML file.
     test : bool
         Whether to send a test page instead.
+    since : str
+        Id of a page from which on all pages are listed; empty: those that are not delivered.
 
     Returns
     -------
     dict
-        ``undelivered`` pages with the state of each address, or the ``addresses`` of a test, each
-        with ``took`` and ``why``.
+        ``undelivered`` pages, or ``pages``, with the state of each address, or the ``addresses`` of
+        a test, each with ``took`` and ``why``.
 
     Raises
     ------
     ConfigError
-        If a test page is asked for and there is no address.
+        If a test page is asked for and there is no address, or no page has the id.
     """
     pager = pager_of(Settings.load(conf))
     urls = [route.url.get_secret_value() for route in pager.alerts.all_routes]
@@ -48,8 +50,17 @@ def page(conf: str, *, test: bool = False) -> dict[str, Any]:
             ]
         }
     delivery.deliver(pager)
-    found = outbox.undelivered(pager.file, pager.model) if pager.file.exists() else []
-    return {"undelivered": [_shown(one, names) for one in found]}
+    if not since:
+        found = written_pages.undelivered(pager.file, pager.model)
+        return {"undelivered": [_shown(one, names) for one in found]}
+    found = written_pages.since(pager.file, pager.model, since)
+    if not found:
+        message = (
+            f"since must be the id of a page of {pager.model}. Got {since!r}. A page ends with its "
+            "id, and a summary names the id of each page in brackets."
+        )
+        raise ConfigError(message)
+    return {"pages": [_shown(one, names) for one in found]}
 
 
 def _shown(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

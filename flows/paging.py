@@ -90,6 +90,7 @@ def _event(model: str, registry: Registry, history: History, batch: Batch) -> Ev
     if batch.verdict.evidence.broken:
         causes = records.causes(registry, batch)
         return events.broken_batch(model, conf, batch.verdict, causes, earlier, **more)
+    more["comparison"] = records.comparison(registry, batch)
     return events.moved_batch(model, conf, batch.verdict, batch.drifted, earlier, **more)
 
 

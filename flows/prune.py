@@ -12,7 +12,7 @@ from pipeline.registry import records
 from pipeline.registry.history import History
 from pipeline.registry.pruning import prune_batches
 from pipeline.registry.versions import Registry
-from pipeline.reporting import outbox
+from pipeline.reporting import outbox, written_pages
 from pipeline.serving import retention
 
 
@@ -40,7 +40,7 @@ def prune(conf: str, *, apply: bool = False) -> dict[str, Any]:
             registry, before=now - kept.batches, needed=needed, delete=apply
         )
         refused = _refused(settings, needed, before=now - kept.quarantine, delete=apply)
-    pages = outbox.old(
+    pages = written_pages.old(
         pager_of(settings).file,
         settings.name,
         before=now.timestamp() - max(kept.pages.total_seconds(), outbox.KEPT_UP),

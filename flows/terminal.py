@@ -137,10 +137,10 @@ def show_export(result: Result, settings: Settings) -> None:
 
 
 def show_pages(result: Result, settings: Settings) -> None:
-    """Show which pages were not delivered, or which addresses took the test page."""
+    """Show pages and what became of them, or which addresses took the test page."""
     for one in result.get("addresses", ()):
         _say(f"{one['address']} took it." if one["took"] else f"{one['address']}: {one['why']}.")
-    for one in result.get("undelivered", ()):
+    for one in [*result.get("undelivered", ()), *result.get("pages", ())]:
         _say(f"{one['written']}  {one['subject']}  [{one['id']}]")
         for sent in one["sends"] or [{"address": "nobody was to be paged", "tries": 0}]:
             became = f": {sent['state']} {sent['why']}".rstrip() if sent["tries"] else ""

@@ -278,7 +278,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.server.how == "takes":
             self.server.taken.append(page)
-        self.send_response(200 if self.server.how == "takes" else 500)
+        answer, _, status = self.server.how.partition(" ")
+        self.send_response(int(status) if answer == "answers" else 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_):
@@ -287,7 +293,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receive():
-    """Starts receivers; each takes pages unless it is to answer 500, be slow or drop them."""
+    """Starts receivers; each takes pages unless it is to answer a status, be slow or drop them."""
     started = []
 
     def start(how="takes", port=0):

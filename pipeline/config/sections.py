@@ -157,8 +157,8 @@ def _quiet_hours(quiet: str) -> tuple[time, time, tzinfo]:
     hours, _, zone = quiet.partition(" ")
     start, _, end = hours.partition("-")
     try:
-        ends = time.fromisoformat(start), time.fromisoformat(end)
-        return *ends, ZoneInfo(zone.strip() or "UTC")
+        first, last = (datetime.strptime(one, "%H:%M").time() for one in (start, end))  # noqa: DTZ007 -- a time of day in `zone`
+        return first, last, ZoneInfo(zone.strip() or "UTC")
     except (ValueError, OSError, ZoneInfoNotFoundError) as error:
         message = f"must be hours such as 22:00-07:00 Europe/Vienna. Got {quiet!r}"
         raise ValueError(message) from error

@@ -291,11 +291,18 @@ def record_digest(tracking: Tracking, page: str, start: pd.Timestamp) -> None:
         tracking.client.set_tag(run_id, "mlflow.note.content", page)
 
 
+def comparison(tracking: Tracking, batch: Batch) -> dict[str, Any] | None:
+    """The comparison of a batch as it is stored; None, with a warning, if it is lost."""
+    report: dict[str, Any] | None = tracking.read(batch.run_id, REPORT)
+    if report is None:
+        logger.warning("The report of batch %s is lost, and what was found with it.", batch.name)
+    return report
+
+
 def causes(tracking: Tracking, batch: Batch) -> tuple[Cause, ...]:
     """The faults that were recognised in a batch; none if its report is lost."""
-    report = tracking.read(batch.run_id, REPORT)
+    report = comparison(tracking, batch)
     if report is None:
-        logger.warning("The report of batch %s is lost, and its faults with it.", batch.name)
         return ()
     return tuple(
         Cause(**{**cause, "columns": tuple(cause["columns"])}) for cause in report["causes"]

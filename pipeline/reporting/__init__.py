@@ -17,4 +17,5 @@ __all__ = [
     "rendering",
     "silence",
     "wording",
+    "written_pages",
 ]

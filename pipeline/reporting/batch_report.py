@@ -19,7 +19,7 @@ from pipeline.monitoring.stored import THOUSAND, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
 from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
 from pipeline.reporting.rendering import page
-from pipeline.reporting.wording import STATES, after, change, named, number, share
+from pipeline.reporting.wording import STATES, after, change, middle, named, number, share
 
 SHOWN = 30
 """Batches of the strip, and columns and pairs that are not folded."""
@@ -230,7 +230,7 @@ def _columns(
                 "shown": named(column["name"]),
                 "reserved": column["name"].startswith(RESERVED),
                 "figure": shape(one) if one else None,
-                "summary": _summary(one) if one else "private, not drawn",
+                "summary": middle(one) if one else "private, not drawn",
                 "size": size,
                 "reliance": reliance if known else None,
                 "harm": size * reliance if known else None,
@@ -244,18 +244,6 @@ def _columns(
 
 def _harm(column: Mapping[str, Any]) -> tuple[float, float, str]:
     return (-(column["harm"] or 0.0), -column["size"], column["name"])
-
-
-def _summary(one: Mapping[str, Any]) -> str:
-    """Where the middle of a number is, or the label that changed most."""
-    if one["quarters"]:
-        return f"median {number(one['quarters'][1])} \u2192 {number(one['quarters'][4])}"
-    if not one["labels"]:
-        return "no values to draw"
-    changes = [abs(now - before) for before, now in zip(one["before"], one["now"], strict=True)]
-    most = changes.index(max(changes))
-    before, now = (one[side][most] / THOUSAND for side in ("before", "now"))
-    return f"{one['labels'][most]} {share(before)} \u2192 {share(now)}"
 
 
 def shape(one: Mapping[str, Any]) -> Drawn | None:

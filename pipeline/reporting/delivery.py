@@ -91,11 +91,11 @@ def deliver(pager: Pager, *, patience: float = PATIENCE) -> None:
     """
     if not pager.file.exists():
         return
-    for page_id in outbox.give_up(pager.file, pager.model, now=time.time()):
-        logger.error("The page %s was not taken by every address in 7 days; given up.", page_id)
     end = time.monotonic() + patience
     for thread in _start(pager, patience=patience):
         thread.join(max(end - time.monotonic(), 0))
+    for page_id in outbox.give_up(pager.file, pager.model, pager.least, now=time.time()):
+        logger.error("The page %s was not taken by every address in 7 days; given up.", page_id)
 
 
 def send_test(pager: Pager) -> list[tuple[Outcome, str]]:
@@ -160,6 +160,7 @@ def _claimed(pager: Pager, route: Route, begun: float) -> Message | None:
         pager.model,
         name_of(route.url.get_secret_value()),
         least=route.least,
+        configured=pager.least,
         quiet=pager.alerts.is_quiet(now),
         per_hour=pager.alerts.per_hour,
         conf=pager.conf,
@@ -175,7 +176,7 @@ def _answered(pager: Pager, route: Route, message: Message) -> bool:
     def work() -> None:
         url = route.url.get_secret_value()
         outcome, why = send(url, message.subject, message.body, message.severity)
-        answers.append(outcome == "accepted" or why == REFUSED)
+        answers.append(outcome == "accepted" or why.startswith(REFUSED))
         _settle(pager, url, message, outcome, why)
 
     thread = Thread(target=work, daemon=True)
@@ -189,7 +190,7 @@ def _answered(pager: Pager, route: Route, message: Message) -> bool:
 def _settle(pager: Pager, url: str, message: Message, outcome: Outcome, why: str) -> None:
     if outcome != "accepted":
         logger.error(
-            "The %s address did not accept the page %r (%s). It is sent again by the next run. "
+            "The %s address did not accept the page %r: %s. It is sent again by the next run. "
             "Check the address: `holdfast page %s --test`.",
             service_of(url),
             message.subject,

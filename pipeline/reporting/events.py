@@ -16,6 +16,7 @@ from pipeline.monitoring.findings import Cause
 from pipeline.monitoring.performance import Performance
 from pipeline.reporting.pages import Event, Kind
 from pipeline.reporting.rendering import moment_of, plain
+from pipeline.reporting.wording import loss, moves
 
 BATCHES: Final = "batches"
 """The episode of all pages about trouble in batches: the first batch without any resolves it."""
@@ -24,6 +25,8 @@ _FEW = 3
 """Faults that a subject names."""
 _MOST_CAUSES = 5
 """Faults whose sentences a page holds; the note of the batch holds all."""
+_MOST_MOVES = 3
+"""Changes whose sentences a page holds; the report of the batch holds more."""
 
 
 def broken_batch(
@@ -82,10 +85,7 @@ def _harm(seen: Evidence, newest: Performance | None) -> str:
         return "these labels cannot be trusted, so it is not known how much predictions suffer."
     if newest is None:
         return "no label has come yet, so it is not known how much predictions suffer."
-    change = f"{abs(newest.change):.1%} {'larger' if newest.change > 0 else 'smaller'}"
-    if newest.worse:
-        return f"the loss is {change} than after training (batch {newest.batch}); that is too much."
-    return f"the loss is {change} than after training (batch {newest.batch}); that is accepted."
+    return loss(newest)
 
 
 def _fate(verdict: Verdict) -> str:
@@ -113,6 +113,7 @@ def moved_batch(
     earlier: Sequence[Verdict],
     *,
     newest: Performance | None = None,
+    comparison: Mapping[str, Any] | None = None,
     reading: int = 1,
 ) -> Event:
     """Page about drift that persists or performance that was lost.
@@ -129,6 +130,8 @@ def moved_batch(
         All batches before it, oldest first.
     newest : Performance or None
         Of the champion's newest batch with labels; None: no label has come.
+    comparison : mapping of str to Any, optional
+        The comparison of the batch, as `stored.to_record` keeps it, for the size of what moved.
     reading : int
         How often the batch was read from its source.
     """
@@ -143,6 +146,7 @@ def moved_batch(
         resolved=kind == "resolved",
         since=_first([*alike], verdict),
         drifted=drifted,
+        moves=moves(comparison, verdict.evidence.persisted, _MOST_MOVES) if comparison else [],
     )
     subject = f"{model}: {what}"
     return Event(kind, _about(verdict, reading), subject, body, episode=BATCHES)

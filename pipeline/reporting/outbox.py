@@ -4,15 +4,15 @@ A page has a row for each address, which says what became of it there. A message
 sending when it ended may have arrived or not: it is sent again, marked as a repeat.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pipeline.config import SEVERITIES, Severity
-from pipeline.errors import RegistryError, UnavailableError
+from pipeline.reporting.outbox_file import open_pages, transaction
 from pipeline.reporting.pages import Event, Outcome
 from pipeline.reporting.rendering import moment_of, plain
 
@@ -20,39 +20,11 @@ DAY: Final = 86_400.0
 KEPT_UP: Final = 7 * DAY
 """Seconds for which a page is tried."""
 _HOUR: Final = 3_600.0
+_LISTED: Final = 20
+"""Most pages that a summary names; what many services take."""
 _AT_ONCE, _FIRST_DELAY = 2, 5.0
 """Tries that surely failed without a delay before the next one, and the first delay in seconds,
 which then doubles."""
-_BUSY: Final = 5.0
-"""Seconds to wait for another process that writes."""
-_SCHEMA: Final = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS pages (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    model TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    body TEXT NOT NULL,
-    written REAL NOT NULL,
-    episode TEXT NOT NULL,
-    resolves INTEGER NOT NULL,
-    due INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS sends (
-    page INTEGER NOT NULL REFERENCES pages,
-    address TEXT NOT NULL,
-    state TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL DEFAULT 0,
-    tried REAL NOT NULL DEFAULT 0,
-    why TEXT NOT NULL DEFAULT '',
-    repeat INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (page, address)
-) STRICT;
-CREATE TABLE IF NOT EXISTS messages (address TEXT NOT NULL, at REAL NOT NULL) STRICT;
-COMMIT;
-"""
 
 
 @dataclass(frozen=True)
@@ -108,10 +80,10 @@ def write(
         If the file cannot be written.
     """
     page_id = f"{model}/{event.kind}/{event.about}"
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         if outbox.execute("SELECT 1 FROM pages WHERE id = ?", (page_id,)).fetchone():
             return False
-        before = _open(outbox, model, event.episode) if event.episode else []
+        before = open_pages(outbox, model, event.episode) if event.episode else []
         times, resolves = len(before) + 1, event.kind == "resolved"
         due = resolves or not event.recurs or times.bit_count() == 1
         body, severity = event.body, event.severity
@@ -140,18 +112,9 @@ def is_open(file: Path, model: str, episode: str) -> bool:
 
 def trouble(file: Path, model: str, episode: str) -> str:
     """Subject of the newest page of an episode; empty where the episode is resolved."""
-    with _transaction(file) as outbox:
-        pages = _open(outbox, model, episode)
+    with transaction(file) as outbox:
+        pages = open_pages(outbox, model, episode)
     return str(pages[-1]["subject"]) if pages else ""
-
-
-def _open(outbox: sqlite3.Connection, model: str, episode: str) -> list[sqlite3.Row]:
-    """Pages of an episode since it was last resolved, oldest first."""
-    query = "SELECT * FROM pages WHERE model = ? AND episode = ? ORDER BY number"
-    pages: list[sqlite3.Row] = []
-    for page in outbox.execute(query, (model, episode)):
-        pages = [] if page["resolves"] else [*pages, page]
-    return pages
 
 
 def _addressed(outbox: sqlite3.Connection, page: sqlite3.Row) -> list[str]:
@@ -165,7 +128,7 @@ def _takes(least: Severity, severity: Severity) -> bool:
 
 def interrupted(file: Path, name: str) -> None:
     """Note that no process sends to an address: what was being sent has an unknown outcome."""
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         outbox.execute(
             "UPDATE sends SET state = 'unknown', why = 'interrupted', repeat = 1 "
             "WHERE address = ? AND state = 'sending'",
@@ -179,6 +142,7 @@ def claim(
     name: str,
     *,
     least: Severity,
+    configured: Collection[str],
     quiet: bool,
     per_hour: int,
     conf: str,
@@ -197,6 +161,8 @@ def claim(
         Hash of the address.
     least : str
         Least severe pages that it takes.
+    configured : collection of str
+        Hashes of all addresses of the model.
     quiet : bool
         Whether only failures are sent now.
     per_hour : int
@@ -206,21 +172,21 @@ def claim(
     since : float
         Pages that were tried after this moment are left for later, in seconds since 1970.
     now : float
-        Seconds since 1970.
+        Seconds since 1970. Moments after it are those of a clock that was wrong, and do not count.
 
     Returns
     -------
     Message or None
         None: nothing is to be sent now.
     """
-    with _transaction(file) as outbox:
-        _adopt(outbox, model, name, least, now)
+    with transaction(file) as outbox:
+        _adopt(outbox, model, name, least, configured=configured, now=now)
         waiting = [
             row
-            for row in outbox.execute(_WAITING, (name, model, now))
-            if row["tried"] < since and (row["severity"] == "failure" or not quiet)
+            for row in outbox.execute(_WAITING, (name, model, now, now + _HOUR))
+            if not since <= row["tried"] <= now and (row["severity"] == "failure" or not quiet)
         ]
-        outbox.execute("DELETE FROM messages WHERE at <= ?", (now - _HOUR,))
+        outbox.execute("DELETE FROM messages WHERE at <= ? OR at > ?", (now - _HOUR, now))
         query = "SELECT COUNT(*) AS sent FROM messages WHERE address = ?"
         room = per_hour - outbox.execute(query, (name,)).fetchone()["sent"]
         if not waiting or room <= 0:
@@ -238,20 +204,45 @@ def claim(
 
 _WAITING: Final = """
 SELECT * FROM pages JOIN sends ON page = number
-WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown') AND sends.due <= ?
+WHERE address = ? AND model = ? AND state IN ('waiting', 'unknown')
+  AND (sends.due <= ? OR sends.due > ?)
 ORDER BY number
 """
 
 
-def _adopt(outbox: sqlite3.Connection, model: str, name: str, least: Severity, now: float) -> None:
+_ORPHANED: Final = """
+SELECT number, severity FROM pages WHERE model = :model AND due AND written > :oldest
+  AND NOT EXISTS (SELECT 1 FROM sends WHERE page = number AND address = :name)
+  AND EXISTS (SELECT 1 FROM sends WHERE page = number AND state != 'accepted'
+    AND (address NOT IN (SELECT value FROM json_each(:configured))
+      OR NOT EXISTS (SELECT 1 FROM sends WHERE page = number AND state = 'accepted')))
+ORDER BY number
+"""
+_ABOUT_ITS_PAGES: Final = """
+SELECT 1 FROM pages AS ended JOIN pages AS page USING (model, episode)
+  JOIN sends ON sends.page = page.number
+WHERE ended.number = ? AND ended.resolves AND page.number < ended.number AND sends.address = ?
+  AND NOT EXISTS (SELECT 1 FROM pages AS other WHERE other.resolves
+    AND other.model = ended.model AND other.episode = ended.episode
+    AND other.number > page.number AND other.number < ended.number)
+"""
+
+
+def _adopt(
+    outbox: sqlite3.Connection,
+    model: str,
+    name: str,
+    least: Severity,
+    *,
+    configured: Collection[str],
+    now: float,
+) -> None:
     """Let an address that was corrected have the pages that the wrong address did not take."""
-    query = (
-        "SELECT number, severity FROM pages WHERE model = ? AND due AND written > ? "
-        "AND EXISTS (SELECT 1 FROM sends WHERE page = number) AND NOT EXISTS "
-        "(SELECT 1 FROM sends WHERE page = number AND (state = 'accepted' OR address = ?))"
-    )
-    for page in outbox.execute(query, (model, now - KEPT_UP, name)).fetchall():
-        if _takes(least, page["severity"]):
+    names = json.dumps([*configured])
+    query = {"model": model, "oldest": now - KEPT_UP, "name": name, "configured": names}
+    for page in outbox.execute(_ORPHANED, query).fetchall():
+        ends = outbox.execute(_ABOUT_ITS_PAGES, (page["number"], name)).fetchone()
+        if _takes(least, page["severity"]) or ends:
             outbox.execute(
                 "INSERT INTO sends (page, address, state) VALUES (?, ?, 'waiting')",
                 (page["number"], name),
@@ -267,17 +258,27 @@ def _alone(row: sqlite3.Row, now: float) -> Message:
 
 
 def _together(model: str, conf: str, rows: Sequence[sqlite3.Row], now: float) -> Message:
-    worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
-    body = plain("summary.txt.j2", conf=conf, model=model, rows=[dict(row) for row in rows])
     numbers = tuple(row["number"] for row in rows)
-    return Message(numbers, f"{model}: {len(rows)} pages in one message", body, worst, now)
+    by_severity = sorted(rows, key=lambda row: -SEVERITIES.index(row["severity"]))
+    listed = sorted(by_severity[:_LISTED], key=lambda row: row["number"])
+    body = plain(
+        "summary.txt.j2",
+        conf=conf,
+        model=model,
+        count=len(rows),
+        rows=[dict(row) for row in listed],
+        more=len(rows) - len(listed),
+        first=rows[0]["id"],
+    )
+    subject = f"{model}: {len(rows)} pages in one message"
+    return Message(numbers, subject, body, by_severity[0]["severity"], now)
 
 
 def settle(
     file: Path, name: str, message: Message, outcome: Outcome, why: str, *, now: float
 ) -> None:
     """Record what became of a message; what an address took once stays taken."""
-    with _transaction(file) as outbox:
+    with transaction(file) as outbox:
         if outcome == "waiting":
             outbox.execute("DELETE FROM messages WHERE address = ? AND at = ?", (name, message.at))
         for number in message.pages:
@@ -299,100 +300,23 @@ def _delay(tries: int, outcome: Outcome) -> float:
     return min(_FIRST_DELAY * 2.0 ** (delayed - 1), _HOUR) if delayed > 0 else 0.0
 
 
-def give_up(file: Path, model: str, *, now: float) -> list[str]:
-    """Stop trying to send the pages that are too old; their ids."""
-    with _transaction(file) as outbox:
-        query = (
-            "SELECT DISTINCT number, id FROM pages JOIN sends ON page = number "
-            "WHERE model = ? AND written <= ? AND state IN ('waiting', 'unknown')"
-        )
-        found = outbox.execute(query, (model, now - KEPT_UP)).fetchall()
-        for page in found:
+def give_up(file: Path, model: str, configured: Collection[str], *, now: float) -> list[str]:
+    """Stop trying to send the pages that are too old; their ids.
+
+    A page is too old for an address that did not take it after `KEPT_UP`, and for one that is not
+    `configured` any more. If nothing was running for so long, it is therefore tried once more.
+    """
+    query = (
+        "SELECT number, id, address FROM pages JOIN sends ON page = number "
+        "WHERE model = ? AND state IN ('waiting', 'unknown') AND written <= ? AND "
+        "(tried >= written + ? OR address NOT IN (SELECT value FROM json_each(?)))"
+    )
+    with transaction(file) as outbox:
+        names = json.dumps([*configured])
+        found = outbox.execute(query, (model, now - KEPT_UP, KEPT_UP, names)).fetchall()
+        for send in found:
             outbox.execute(
-                "UPDATE sends SET state = 'given up' "
-                "WHERE page = ? AND state IN ('waiting', 'unknown')",
-                (page["number"],),
+                "UPDATE sends SET state = 'given up' WHERE page = ? AND address = ?",
+                (send["number"], send["address"]),
             )
-    return [page["id"] for page in found]
-
-
-def undelivered(file: Path, model: str) -> list[dict[str, Any]]:
-    """Pages of a model that an address has not taken, oldest first.
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``written``, ``subject`` and ``body`` of each page, and ``sends``: for each
-        ``address``, its hash, the ``state``, ``tries`` and ``why``.
-    """
-    with _transaction(file) as outbox:
-        pages = outbox.execute(
-            "SELECT number, id, written, subject, body FROM pages WHERE model = ? AND due "
-            "ORDER BY number",
-            (model,),
-        ).fetchall()
-        found = []
-        for page in pages:
-            rows = outbox.execute(
-                "SELECT address, state, tries, why FROM sends WHERE page = ?", (page["number"],)
-            ).fetchall()
-            if not rows or any(row["state"] != "accepted" for row in rows):
-                shown = {key: page[key] for key in ("id", "subject", "body")}
-                shown |= {"written": moment_of(page["written"])}
-                found.append(shown | {"sends": [dict(row) for row in rows]})
-    return found
-
-
-def old(file: Path, model: str, *, before: float, delete: bool) -> int:
-    """Bytes of pages of a model that were written before a moment and that nobody waits for.
-
-    A page that waits, and each page of an episode that is not resolved, is kept.
-
-    Parameters
-    ----------
-    file : Path
-        The outbox.
-    model : str
-        Name of the model.
-    before : float
-        The moment, in seconds since 1970; a page of the last week is kept, however late it is.
-    delete : bool
-        Whether to delete them.
-    """
-    if not file.exists():
-        return 0
-    with _transaction(file) as outbox:
-        found = outbox.execute(_OLD, (model, before)).fetchall()
-        episodes = {row["episode"] for row in found if row["episode"]}
-        kept = {page["number"] for name in episodes for page in _open(outbox, model, name)}
-        gone = [row for row in found if row["number"] not in kept]
-        for row in gone if delete else ():
-            outbox.execute("DELETE FROM sends WHERE page = ?", (row["number"],))
-            outbox.execute("DELETE FROM pages WHERE number = ?", (row["number"],))
-    return sum(row["size"] for row in gone)
-
-
-_OLD: Final = """
-SELECT number, episode, length(subject) + length(body) AS size FROM pages
-WHERE model = ? AND written < ? AND NOT EXISTS
-  (SELECT 1 FROM sends WHERE page = number AND state NOT IN ('accepted', 'given up'))
-"""
-
-
-@contextmanager
-def _transaction(file: Path) -> Iterator[sqlite3.Connection]:
-    """The outbox, for one change that is made as a whole or not at all."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=_BUSY, isolation_level=None)) as outbox:
-            outbox.row_factory = sqlite3.Row
-            if not outbox.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                outbox.executescript(_SCHEMA)
-            outbox.execute("BEGIN IMMEDIATE")
-            yield outbox
-            outbox.execute("COMMIT")
-    except (sqlite3.Error, OSError) as error:
-        away = "locked" in str(error)
-        cure = "Retry shortly." if away else "Make room for it, or move it away and start another."
-        message = f"The outbox of pages, {file}, cannot be used ({error}). {cure}"
-        raise (UnavailableError if away else RegistryError)(message) from error
+    return list(dict.fromkeys(send["id"] for send in found))

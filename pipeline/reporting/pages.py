@@ -6,13 +6,14 @@ hash, and a log line names only its service.
 
 import hashlib
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from apprise import Apprise, NotifyType
+from apprise import Apprise, AppriseAsset, NotifyType, OverflowMode
 
 from pipeline.config import Severity
 
@@ -32,7 +33,7 @@ Kind = Literal[
 Outcome = Literal["accepted", "waiting", "unknown"]
 """What became of a message: the address took it, surely did not take it, or one of the two."""
 REFUSED: Final = "refused"
-"""Why a message waits whose address answered, and did not take it."""
+"""Why a message waits whose address answered, and did not take it, before the HTTP status."""
 
 _SEVERITY: Final[dict[Kind, Severity]] = {
     "drift": "warning",
@@ -52,11 +53,18 @@ _TYPES: Final[dict[Severity, NotifyType]] = {
     "warning": NotifyType.WARNING,
     "failure": NotifyType.FAILURE,
 }
-_NEVER_SENT: Final = frozenset(
-    {"ConnectionRefusedError", "gaierror", "ConnectTimeout", "ConnectTimeoutError"}
+_NOT_TAKEN: Final = frozenset(
+    {"ConnectionRefusedError", "gaierror", "ConnectTimeout", "ConnectTimeoutError", "InvalidURL"}
     | {"NewConnectionError", "NameResolutionError", "SSLCertVerificationError"}
+    | {"SMTPResponseException", "SMTPRecipientsRefused", "SMTPNotSupportedError"}
 )
-"""Errors of the libraries that plugins use, after which no byte of a message was sent."""
+"""Errors of the libraries that plugins use, after which no message was sent, or it was refused."""
+_MAYBE_TAKEN: Final = frozenset({"502", "504"})
+"""HTTP statuses of a gateway that does not know whether the server behind it took a message."""
+_STATUS: Final = re.compile(r"\berror=(\d{3})\b")
+"""Where the warnings of plugins name the HTTP status."""
+_ASSET: Final = AppriseAsset(http_redirects=False)
+"""A POST that is redirected becomes a GET, which any page answers with 200 and nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -108,24 +116,38 @@ def service_of(url: str) -> str:
     return f"{scheme}://" if found and scheme.isalnum() else "unreadable"
 
 
+class _Here(threading.local):
+    """What happens to the message that this thread sends."""
+
+    sending: bool = False
+    error: BaseException | None = None
+    status: str = ""
+
+
+_here = _Here()
+
+
 class _Swallowed(logging.Handler):
     """Keeps the error that a plugin of Apprise is handling while it logs it, and returns False."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.here = threading.local()
-
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the error of this thread; the record is dropped, because it may hold the address."""
-        del record
-        self.here.error = sys.exc_info()[1] or getattr(self.here, "error", None)
+        """Keep error and HTTP status; the record is dropped, because it may hold the address."""
+        _here.error = sys.exc_info()[1] or _here.error
+        found = _STATUS.search(record.getMessage())
+        _here.status = found[1] if found else _here.status
 
 
-_swallowed = _Swallowed()
+def _is_public(record: logging.LogRecord) -> bool:
+    """Whether a record of the HTTP client is about something else than a page's address."""
+    del record
+    return not _here.sending
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_is_public)
 _APPRISE = logging.getLogger("apprise")
 _APPRISE.setLevel(logging.WARNING)
 _APPRISE.propagate = False
-_APPRISE.handlers[:] = [_swallowed]
+_APPRISE.handlers[:] = [_Swallowed()]
 
 
 def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome, str]:
@@ -138,28 +160,36 @@ def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome
     subject, body : str
         The message, in plain text.
     severity : str
-        ``info``, ``warning`` or ``failure``.
+        ``info``, ``warning`` or ``failure``; the subject that people read begins with it.
 
     Returns
     -------
     tuple of str
-        What became of it, and why the address did not take it: `REFUSED`, or the name of an
-        error.
+        What became of it, and why the address did not take it: `REFUSED` with the HTTP status, or
+        the name of an error. Where a message goes to several receivers or in several parts, some
+        of them may have arrived.
     """
-    _swallowed.here.error = None
+    _here.error, _here.status, _here.sending = None, "", True
+    title = f"[{severity}] {subject}"  # many services show no severity of their own
     try:
-        service = Apprise.instantiate(url)
+        service = Apprise.instantiate(url, asset=_ASSET)
         if service is None:
             return "waiting", "not an address of Apprise"
-        if service.notify(body=body, title=subject, notify_type=_TYPES[severity]):
+        if service.overflow_mode == OverflowMode.UPSTREAM:
+            service.overflow_mode = OverflowMode.SPLIT  # a service refuses what is too long for it
+        if service.notify(body=body, title=title, notify_type=_TYPES[severity]):
             return "accepted", ""
-        error = _swallowed.here.error
+        several = len(service) > 1 or len(title) + len(body) > service.body_maxlen
+        error = _here.error
     except Exception as raised:  # noqa: BLE001 -- whatever a plugin raises, a page must stop no work
-        error = raised
+        several, error = False, raised
+    finally:
+        _here.sending = False
     if error is None:
-        return "waiting", REFUSED
-    sent = not any(_NEVER_SENT & {kind.__name__ for kind in type(e).mro()} for e in _chain(error))
-    return ("unknown" if sent else "waiting"), type(error).__name__
+        why = f"{REFUSED} (HTTP {_here.status})" if _here.status else REFUSED
+        return ("unknown" if several or _here.status in _MAYBE_TAKEN else "waiting"), why
+    taken = not any(_NOT_TAKEN & {kind.__name__ for kind in type(e).mro()} for e in _chain(error))
+    return ("unknown" if several or taken else "waiting"), type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,10 +1,12 @@
 """What was found in a batch, in sentences: the size of a change, and since when."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pipeline.config import RESERVED
+from pipeline.monitoring.performance import RIVAL_LOSS, Performance
+from pipeline.monitoring.stored import THOUSAND, rows_of
 from pipeline.monitoring.verdicts import State
 
 STATES: Final[Mapping[State, str]] = {
@@ -19,6 +21,8 @@ _LEVELS = {
     "batches": "over the last {batches} batches together",
     "decay": "little by little since the reference",
 }
+_MOST_METRICS = 2
+"""Metrics that a sentence about the loss holds."""
 _NAN = float("nan")
 _SMALL, _LARGE = 0.001, 0.1
 """Shares below and from which decimals say nothing."""
@@ -85,3 +89,53 @@ def _said(kind: str, names: list[str], size: float) -> str:
         "classifier": f"a classifier can tell these rows from the reference, by {', '.join(names)}",
     }
     return said.get(kind, f"{name}: {kind} changed by {size:+.3g}")
+
+
+def middle(one: Mapping[str, Any]) -> str:
+    """Where the middle of a number is, or the label that changed most."""
+    if one["quarters"]:
+        return f"median {number(one['quarters'][1])} \u2192 {number(one['quarters'][4])}"
+    if not one["labels"]:
+        return "no values to draw"
+    changes = [abs(now - before) for before, now in zip(one["before"], one["now"], strict=True)]
+    most = changes.index(max(changes))
+    before, now = (one[side][most] / THOUSAND for side in ("before", "now"))
+    return f"{one['labels'][most]} {share(before)} \u2192 {share(now)}"
+
+
+def loss(newest: Performance) -> str:
+    """How the loss of a batch compares with the loss after training, as a sentence."""
+    change = f"{abs(newest.change):.1%} {'larger' if newest.change > 0 else 'smaller'}"
+    least = f", at least {newest.at_least:+.1%} with 95% confidence" if newest.change > 0 else ""
+    known = {name: value for name, value in newest.metrics.items() if name != RIVAL_LOSS}
+    figures = ", ".join(f"{name} {number(known[name])}" for name in [*known][:_MOST_METRICS])
+    return (
+        f"the loss is {change} than after training{least}; that is "
+        f"{'too much' if newest.worse else 'not surely too much'} "
+        f"(batch {newest.batch}{f', {figures}' if figures else ''})."
+    )
+
+
+def moves(record: Mapping[str, Any], chosen: Collection[str], most: int) -> list[str]:
+    """What moved in a batch and by how much, as sentences; the most important first.
+
+    Parameters
+    ----------
+    record : mapping of str to Any
+        The comparison, as `stored.to_record` keeps it; one of an older store may lack shapes.
+    chosen : collection of str
+        Displayed names of the columns and pairs that matter most; empty: all alike.
+    most : int
+        Most sentences.
+    """
+    first: dict[str, Mapping[str, Any]] = {}
+    for found in sorted(record.get("drifted", ()), key=lambda one: one["name"] not in chosen):
+        first.setdefault(found["name"], found)
+    drawn = record.get("shapes", {"columns": [], "data": []})
+    shapes = {one["column"]: one for one in rows_of(drawn)}
+    said = []
+    for found in [*first.values()][:most]:
+        one = shapes.get(found["columns"][0]) if len(found["columns"]) == 1 else None
+        seen = f" ({middle(one)} now)" if one and one["before"] else ""
+        said.append(f"{change(found, record['batches'])}{seen}.")
+    return said

@@ -30,7 +30,7 @@ from flows.steps import opened
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.registry import records
-from pipeline.reporting import outbox
+from pipeline.reporting import written_pages
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / folder) for folder in ("flows", "pipeline"))
@@ -125,7 +125,7 @@ def _state(conf):
     names = {version.run_id: f"run of version {version.number}" for version in versions}
     runs = {run.info.run_id: run for run in registry.search("tags.kind != ''")}
     names |= {key: f"{run.data.tags['kind']} {run.info.run_name}" for key, run in runs.items()}
-    pages = outbox.undelivered(registry.folder / "pages.db", registry.name)
+    pages = written_pages.undelivered(registry.folder / "pages.db", registry.name)
     state = {"versions": [], "runs": [], "pages": sorted(page["id"] for page in pages)}
     for version in versions:
         found = registry.client.get_model_version(registry.name, str(version.number))

@@ -60,7 +60,7 @@ def test_a_broken_batch_pages_at_once_and_only_once(spoilt, receiver, monkeypatc
     (page,) = pages
     assert (page["type"], page["title"]) == (
         "failure",
-        f"shop: batch {FIRST} is broken and quarantined",
+        f"[failure] shop: batch {FIRST} is broken and quarantined",
     )
     _, registry = opened(conf)
     (cause,) = records.causes(registry, records.read_history(registry).batches[0])
@@ -288,9 +288,8 @@ def test_a_batch_that_is_set_aside_shows_lost_performance_and_no_other_batch_is_
     assert third.performance.worse
     assert third.verdict.evidence.worse == THIRD
     (page,) = pages
-    assert (
-        page["title"] == f"shop: batch {THIRD} is broken and quarantined, and performance was lost"
-    )
+    lost = f"batch {THIRD} is broken and quarantined, and performance was lost"
+    assert page["title"] == f"[failure] shop: {lost}"
     assert (
         f"Performance was lost in batch {THIRD}. If it is a fault, answer drop" in page["message"]
     )

@@ -1,4 +1,5 @@
 import json
+import re
 import time
 
 import pandas as pd
@@ -15,7 +16,7 @@ from flows.train import train
 from flows.validate import validate
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import champions, records
-from pipeline.reporting import delivery, outbox
+from pipeline.reporting import delivery, outbox, written_pages
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_page_that_was_refused_is_sent_by_the_next_run_of_any_flow(shop, recei
     validate(shop)
     validate(shop)
 
-    assert titles(receiver) == ["shop: monitor failed"]
+    assert titles(receiver) == ["[failure] shop: monitor failed"]
 
 
 def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, receive, addressed):
@@ -61,9 +62,9 @@ def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, re
     monitor(shop)
 
     assert titles(receiver) == [
-        *["shop: monitor failed"] * 3,
-        "shop: version 1 is the new champion",
-        "shop: resolved, monitor succeeds again",
+        *["[failure] shop: monitor failed"] * 3,
+        "[info] shop: version 1 is the new champion",
+        "[info] shop: resolved, monitor succeeds again",
     ]
     again = receiver.taken[2]["message"].split("\n")
     (line,) = [line for line in again if line.startswith("Again: time 4 since ")]
@@ -99,7 +100,7 @@ def test_a_promotion_and_a_rollback_page_each_once(trained, receive, addressed):
     made = champions.changes(registry)
     assert len([title for title in titles(receiver) if "champion" in title]) == len(made) - 1
     assert len(made) == 3
-    assert titles(receiver)[-1] == "shop: version 1 is the champion again, rolled back"
+    assert titles(receiver)[-1] == "[warning] shop: version 1 is the champion again, rolled back"
     assert f"holdfast release {trained}" in receiver.taken[-1]["message"]
 
 
@@ -114,8 +115,14 @@ def test_a_page_lost_with_its_process_is_written_by_the_next_run(about_to_ask, r
 
     replay(about_to_ask, batches=0)
 
-    asked = [title for title in titles(receiver) if "retrain requested" in title]
-    assert asked == ["shop: performance was lost, retrain requested"]
+    (asked,) = [page for page in receiver.taken if "retrain requested" in page["title"]]
+    assert asked["title"] == "[failure] shop: performance was lost, retrain requested"
+    (size, before, now) = re.search(
+        r"Why: amount is (.*) standard deviations higher, .* \(median (.*) \u2192 (.*) now\)\.",
+        asked["message"],
+    ).groups()
+    assert float(size) == pytest.approx(25 / 10, abs=0.2)  # how the rows were made
+    assert [float(before), float(now)] == pytest.approx([50, 75], abs=1.5)
 
 
 def test_the_end_of_trouble_is_paged_once(trained, tmp_path, receive, addressed):
@@ -131,8 +138,8 @@ def test_the_end_of_trouble_is_paged_once(trained, tmp_path, receive, addressed)
 
     assert actions == ["page", "none"]
     assert titles(receiver) == [
-        "shop: batch 2026-02-16T00:00 is broken and quarantined",
-        "shop: resolved, batch 2026-02-23T00:00 is sound",
+        "[failure] shop: batch 2026-02-16T00:00 is broken and quarantined",
+        "[info] shop: resolved, batch 2026-02-23T00:00 is sound",
     ]
 
 
@@ -147,9 +154,29 @@ def test_pages_that_nobody_took_are_listed_until_somebody_does(shop, receive, ad
     assert [(sent["address"], sent["state"]) for sent in waiting["sends"]] == [
         ("1. json://", "waiting")
     ]
-    assert waiting["sends"][0]["why"] == "refused"
+    assert waiting["sends"][0]["why"] == "refused (HTTP 500)"
     receiver.how = "takes"
     assert page(shop) == {"undelivered": []}
+
+
+def test_pages_that_came_in_a_summary_are_read_in_full_by_its_command(shop, receive, addressed):
+    addressed(receive())
+    for _ in range(2):
+        with pytest.raises(RegistryError):
+            monitor(shop)
+    assert page(shop) == {"undelivered": []}
+    (first, second) = page(shop, since=page_ids(shop)[0])["pages"]
+
+    assert page(shop, since=second["id"])["pages"] == [second]
+    assert [sent["state"] for sent in first["sends"]] == ["accepted"]
+    assert first["body"].startswith("What: the flow monitor of ")
+    with pytest.raises(ConfigError, match=r"^since must be the id of a page of shop. Got 'x'."):
+        page(shop, since="x")
+
+
+def page_ids(conf):
+    pager = pager_of(opened(conf)[0])
+    return [one["id"] for one in written_pages.since(pager.file, pager.model)]
 
 
 def test_a_test_page_names_each_address_and_whether_it_took_it(shop, receive, addressed):
@@ -157,7 +184,7 @@ def test_a_test_page_names_each_address_and_whether_it_took_it(shop, receive, ad
 
     assert page(shop, test=True)["addresses"] == [
         {"address": "1. json://", "took": True, "why": ""},
-        {"address": "2. json://", "took": False, "why": "refused"},
+        {"address": "2. json://", "took": False, "why": "refused (HTTP 500)"},
     ]
 
 

@@ -17,7 +17,7 @@ from pipeline.registry import recent, records
 from pipeline.registry.history import batch_name
 from pipeline.registry.records import GIVEN, PREDICTIONS, REPORT, SUMMARY
 from pipeline.registry.versions import Registry
-from pipeline.reporting import outbox
+from pipeline.reporting import outbox, written_pages
 from pipeline.reporting.pages import Event
 from pipeline.serving.capturing import Captures
 
@@ -99,7 +99,7 @@ def files_of(registry, batch):
 
 
 def pages_of(settings):
-    return [page["id"] for page in outbox.undelivered(pager_of(settings).file, "shop")]
+    return [page["id"] for page in written_pages.undelivered(pager_of(settings).file, "shop")]
 
 
 def cut_off(*_):

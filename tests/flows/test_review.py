@@ -102,7 +102,9 @@ def test_a_batch_that_is_broken_still_pages_and_asks_again(broken, receiver, mon
 
     (batch,) = records.read_history(opened(broken)[1]).batches
     assert (question["batch"], batch.reading, batch.answer) == (BATCH, 2, "")
-    assert [page["title"] for page in pages] == [f"shop: batch {BATCH} is broken and quarantined"]
+    assert [page["title"] for page in pages] == [
+        f"[failure] shop: batch {BATCH} is broken and quarantined"
+    ]
 
 
 def test_a_batch_that_cannot_be_read_again_stays_an_open_question(broken, mend, tmp_path):

@@ -60,10 +60,10 @@ def test_people_are_paged_again_with_both_readings_and_at_each_doubling(
 
     assert [row["action"] for row in story] == ["page"] * 4 + ["none"]
     assert [page["title"] for page in pages] == [
-        f"shop: batch {WEEKS[0]} is broken and quarantined",
-        f"shop: batch {WEEKS[1]} is broken and quarantined, and nobody has answered",
-        f"shop: batch {WEEKS[2]} is broken and quarantined, and performance was lost",
-        f"shop: batch {WEEKS[3]} is broken and quarantined, and performance was lost",
+        f"[failure] shop: batch {WEEKS[0]} is broken and quarantined",
+        f"[failure] shop: batch {WEEKS[1]} is broken and quarantined, and nobody has answered",
+        f"[failure] shop: batch {WEEKS[2]} is broken and quarantined, and performance was lost",
+        f"[failure] shop: batch {WEEKS[3]} is broken and quarantined, and performance was lost",
     ]
     question = (
         "Question: Broken: unit (age) in 2 batches in a row, and nobody has answered. If it is a "

@@ -164,7 +164,7 @@ def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_beh
         assert (folder / "said").read_text() == addresses["MLflow"]
         wait(lambda: receiver.taken)
         (page,) = receiver.taken
-        assert page["title"] == "flights: hello crashed"
+        assert page["title"] == "[failure] flights: hello crashed"
         assert "Why: It ended with its worker." in page["message"].split("\n")
 
         up.process.send_signal(signal.SIGTERM)

@@ -62,7 +62,7 @@ def test_a_run_that_died_with_its_worker_pages_once(trained, pages, deployed):
     watch([trained], once=True)
     watch([trained], once=True)
 
-    dead = [page for page in pages if page["title"] == "shop: monitor crashed"]
+    dead = [page for page in pages if page["title"] == "[failure] shop: monitor crashed"]
     (page,) = dead
     assert "Why: It ended with its worker." in page["message"].split("\n")
     assert f"holdfast monitor {trained}" in page["message"].split("\n")
@@ -75,7 +75,7 @@ def test_a_run_that_died_before_one_that_succeeded_pages_nobody(trained, pages, 
 
     watch([trained], once=True)
 
-    assert "shop: monitor crashed" not in titles(pages)
+    assert "[failure] shop: monitor crashed" not in titles(pages)
 
 
 def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask, pages, deployed):
@@ -95,7 +95,7 @@ def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask,
     (again,) = [run for run in asked if run.id != first.id]
     assert again.parameters == first.parameters
     assert again.state.is_scheduled()
-    (page,) = [page for page in pages if page["title"] == "shop: train crashed"]
+    (page,) = [page for page in pages if page["title"] == "[failure] shop: train crashed"]
     assert "Done: its retrain is sent again, three times in all." in page["message"]
 
 
@@ -122,12 +122,14 @@ def test_a_schedule_that_is_off_pages_once_and_its_end_is_paged_as_well(trained,
 
     watch([trained], once=True)
     watch([trained], once=True)
-    (page,) = [page for page in pages if page["title"] == "shop: the monitor is not scheduled"]
+    (page,) = [
+        page for page in pages if page["title"] == "[failure] shop: the monitor is not scheduled"
+    ]
     assert "why: the schedule of the deployment monitor/shop is off." in page["message"].lower()
     deployed(active=True)
     watch([trained], once=True)
 
-    assert "shop: resolved, the monitor is looked after again" in titles(pages)
+    assert "[info] shop: resolved, the monitor is looked after again" in titles(pages)
 
 
 def test_a_monitor_that_stops_is_missed_after_two_batches(trained, pages, deployed):
@@ -140,7 +142,7 @@ def test_a_monitor_that_stops_is_missed_after_two_batches(trained, pages, deploy
     watch([trained], once=True)
     watch([trained], once=True)
 
-    assert titles(pages).count("shop: the monitor does not run") == 1
+    assert titles(pages).count("[failure] shop: the monitor does not run") == 1
 
 
 def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside(
@@ -152,4 +154,4 @@ def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside
 
     watch([about_to_ask], once=True)
 
-    assert "shop: performance was lost, retrain requested" in titles(pages)
+    assert "[failure] shop: performance was lost, retrain requested" in titles(pages)

@@ -18,7 +18,12 @@ from pipeline.reporting import delivery, outbox
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
 
-OURS = ("reporting/outbox.py", "reporting/delivery.py", "reporting/pages.py")
+OURS = (
+    "reporting/outbox.py",
+    "reporting/outbox_file.py",
+    "reporting/delivery.py",
+    "reporting/pages.py",
+)
 REQUESTS = "http/client.py"
 """A kill is tried at each call in here, and at each line of `OURS`."""
 

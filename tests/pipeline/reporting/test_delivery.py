@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting import delivery, outbox
+from pipeline.errors import RegistryError
+from pipeline.reporting import delivery, outbox, written_pages
 from pipeline.reporting.delivery import deliver, post, send_test
 from pipeline.reporting.pages import Event, name_of
 
 ROOT = Path(__file__).parents[3]
 KILLS = Path(__file__).with_name("kills.py")
 DRIFT = Event("drift", "b1", "shop: drift persists", "What: temp moved.")
-PAGE = "Page: shop/drift/b1"
+TITLE, PAGE = "[warning] shop: drift persists", "Page: shop/drift/b1"
 NOBODY_LISTENS = "json://user:hunter2@127.0.0.1:9/x"
 
 
@@ -29,7 +30,7 @@ def titles(receiver):
 
 
 def undelivered(pager):
-    return [page["id"] for page in outbox.undelivered(pager.file, pager.model)]
+    return [page["id"] for page in written_pages.undelivered(pager.file, pager.model)]
 
 
 def test_a_page_arrives_once_with_its_id(receive, pager):
@@ -42,7 +43,7 @@ def test_a_page_arrives_once_with_its_id(receive, pager):
     deliver(to)
 
     (got,) = receiver.got
-    assert (got["title"], got["message"].split("\n")) == (DRIFT.subject, [DRIFT.body, PAGE])
+    assert (got["title"], got["message"].split("\n")) == (TITLE, [DRIFT.body, PAGE])
     assert undelivered(to) == []
 
 
@@ -65,7 +66,7 @@ def test_a_page_arrives_once_its_receiver_can_take_it(receive, pager, how, repea
     deliver(to)
 
     (page,) = receiver.taken
-    assert page["title"] == DRIFT.subject + (" (repeat)" if repeated else "")
+    assert page["title"] == TITLE + (" (repeat)" if repeated else "")
     (last,) = [line for line in page["message"].split("\n") if line.startswith(PAGE)]
     assert ("repeat: sent before" in last) == repeated
     assert undelivered(to) == []
@@ -111,7 +112,9 @@ def test_a_refused_page_does_not_keep_back_the_next_one(receive, pager):
     post(to, numbered(2)[1])
     deliver(to)
 
-    assert sorted(page["title"] for page in receiver.taken) == ["shop: drift 0", "shop: drift 1"]
+    assert sorted(page["title"] for page in receiver.taken) == [
+        f"[warning] {event.subject}" for event in numbered(2)
+    ]
 
 
 def test_an_address_that_was_corrected_gets_what_the_wrong_one_did_not_take(receive, pager):
@@ -121,7 +124,7 @@ def test_an_address_that_was_corrected_gets_what_the_wrong_one_did_not_take(rece
 
     deliver(pager(right.url))
 
-    assert titles(right) == [DRIFT.subject]
+    assert titles(right) == [TITLE]
 
 
 def test_an_address_that_is_added_gets_no_page_of_before(receive, pager):
@@ -145,7 +148,7 @@ def test_a_page_is_given_up_after_seven_days_and_stays_in_the_outbox(pager, capl
 
     (line,) = [r.getMessage() for r in caplog.records if "given up" in r.getMessage()]
     assert line == "The page shop/drift/b1 was not taken by every address in 7 days; given up."
-    (page,) = outbox.undelivered(to.file, to.model)
+    (page,) = written_pages.undelivered(to.file, to.model)
     assert [sent["state"] for sent in page["sends"]] == ["given up"]
 
 
@@ -159,8 +162,9 @@ def test_neither_the_outbox_nor_the_log_holds_an_address(receive, pager, caplog)
     for path in to.file.parent.iterdir():
         assert b"hunter2" not in path.read_bytes() + path.name.encode()
     assert "hunter2" not in caplog.text
-    assert "The json:// address did not accept the page 'shop: drift persists' (refused)." in (
-        caplog.text
+    assert (
+        "The json:// address did not accept the page 'shop: drift persists': refused (HTTP 500)."
+        in (caplog.text)
     )
 
 
@@ -181,7 +185,7 @@ def test_a_test_page_says_which_address_took_it(receive, pager):
     found = send_test(pager(sound.url, refuses.url, NOBODY_LISTENS))
 
     assert [outcome for outcome, _ in found] == ["accepted", "waiting", "waiting"]
-    assert titles(sound) == ["shop: a test page"]
+    assert titles(sound) == ["[info] shop: a test page"]
 
 
 def run(*arguments):
@@ -220,7 +224,7 @@ def test_processes_that_send_at_once_send_each_page_once(receive, pager):
         assert one.returncode == 0
 
     got = Counter(page["title"] for page in receiver.got)
-    assert got == {f"shop: drift {n}": 1 for n in range(8)}
+    assert got == {f"[warning] shop: drift {n}": 1 for n in range(8)}
 
 
 def test_an_outbox_that_is_not_a_database_is_one_sentence(pager):
@@ -228,5 +232,5 @@ def test_an_outbox_that_is_not_a_database_is_one_sentence(pager):
     to.file.parent.mkdir()
     to.file.write_bytes(b"hello " * 1_000)
 
-    with pytest.raises(outbox.RegistryError, match=r"^The outbox of pages, .*, cannot be used"):
+    with pytest.raises(RegistryError, match=r"^The outbox of pages, .*, cannot be used"):
         outbox.write(to.file, to.model, DRIFT, {name_of("json://a"): "info"}, now=0)

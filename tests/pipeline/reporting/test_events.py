@@ -6,7 +6,7 @@ import pytest
 from flows.cli import app
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause
-from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.performance import RIVAL_LOSS, Performance
 from pipeline.reporting import events
 
 CONF = "conf/shop.yaml"
@@ -216,20 +216,30 @@ def test_no_word_of_a_value_starts_a_line_of_its_own():
     [
         (
             (0.123, 0.06, True),
-            "the loss is 12.3% larger than after training (batch b); that is too",
+            (
+                "the loss is 12.3% larger than after training, at least +6.0% with 95% confidence; "
+                "that is too much (batch b, log_loss 0.6123, roc_auc 0.7)."
+            ),
         ),
         (
             (0.02, -0.01, False),
-            "the loss is 2.0% larger than after training (batch b); that is acc",
+            (
+                "the loss is 2.0% larger than after training, at least -1.0% with 95% confidence; "
+                "that is not surely too much (batch b, log_loss 0.6123, roc_auc 0.7)."
+            ),
         ),
         (
             (-0.02, -0.1, False),
-            "the loss is 2.0% smaller than after training (batch b); that is ac",
+            (
+                "the loss is 2.0% smaller than after training; that is not surely too much "
+                "(batch b, log_loss 0.6123, roc_auc 0.7)."
+            ),
         ),
     ],
 )
 def test_a_page_says_how_bad_it_is_as_far_as_labels_show(performance, harm):
-    newest = Performance("b", 100, {}, (), *performance)
+    metrics = {RIVAL_LOSS: 0.7, "log_loss": 0.61234, "roc_auc": 0.7, "brier": 0.2}
+    newest = Performance("b", 100, metrics, (), *performance)
     drift = verdict(19, "retrain", "Drift of temp persists.", "v2", persisted=("temp",))
 
     event = events.moved_batch("shop", CONF, drift, ["temp"], [], newest=newest)

@@ -3,18 +3,21 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic import ValidationError
 
 from pipeline.config import SEVERITIES, Alerts
 from pipeline.errors import UnavailableError
-from pipeline.reporting import outbox
+from pipeline.reporting import outbox, outbox_file, written_pages
 from pipeline.reporting.pages import Event
 
 CONF = "conf/shop.yaml"
 HOUR = 3_600.0
+DAY = 24 * HOUR
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def put(file, *events, now=0.0, routes=None):
 
 
 def take(file, now=0.0, name="a", **options):
-    options = {"least": "info", "quiet": False, "per_hour": 10} | options
+    options = {"least": "info", "configured": ["a"], "quiet": False, "per_hour": 10} | options
     return outbox.claim(file, "shop", name, conf=CONF, since=now + 1, now=now, **options)
 
 
@@ -90,6 +93,23 @@ def test_quiet_hours_are_those_of_a_time_zone(quiet, moment, expected):
     assert Alerts(quiet=quiet).is_quiet(hours * HOUR + minutes * 60) == expected
 
 
+@pytest.mark.parametrize("summer", [True, False])
+def test_quiet_hours_follow_the_clocks_on_the_wall(summer):
+    seven = pd.Timestamp("2026-07-01 07:00" if summer else "2026-01-01 07:00", tz="Europe/Vienna")
+
+    quiet = Alerts(quiet="22:00-07:00 Europe/Vienna").is_quiet
+
+    assert [quiet(seven.timestamp() + minutes * 60) for minutes in (-1, 0)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "quiet", ["22:00+01:00-07:00", "22-7", "22:00-24:00", "22:00-07:00 Atlantis"]
+)
+def test_quiet_hours_that_are_no_times_of_a_day_are_refused(quiet):
+    with pytest.raises(ValidationError, match="must be hours such as 22:00-07:00 Europe/Vienna"):
+        Alerts(quiet=quiet)
+
+
 def test_more_pages_than_an_hour_has_room_for_are_one_message(file):
     put(file, *(event(about=f"b{n}") for n in range(4)))
 
@@ -99,7 +119,7 @@ def test_more_pages_than_an_hour_has_room_for_are_one_message(file):
     assert (message.subject, len(message.pages)) == ("shop: 4 pages in one message", 4)
     assert lines[0] == "4 pages of shop waited and come in one message."
     assert lines[1] == "- 1970-01-01 00:00 UTC warning: shop: drift b0 [shop/drift/b0]"
-    assert lines[-1] == f"holdfast page {CONF}"
+    assert lines[-1] == f"holdfast page {CONF} --since shop/drift/b0"
 
 
 def test_pages_beyond_those_of_an_hour_wait_and_are_sent_together(file):
@@ -167,7 +187,61 @@ def test_what_an_address_took_late_is_not_sent_again(file):
     outbox.settle(file, "a", message, "unknown", "no answer in time", now=3)
 
     assert take(file, HOUR) is None
-    assert outbox.undelivered(file, "shop") == []
+    assert written_pages.undelivered(file, "shop") == []
+
+
+def test_a_summary_names_the_twenty_pages_that_matter_most_and_counts_the_others(file):
+    put(file, *(event(about=f"b{n}") for n in range(500)), event("broken"))
+    put(file, *(event(about=f"c{n}") for n in range(500)))
+
+    message = take(file)
+
+    lines = message.body.split("\n")
+    assert (len(message.pages), message.severity) == (1_001, "failure")
+    assert [line.split("[")[1] for line in lines[1:21]] == [
+        *(f"shop/drift/b{n}]" for n in range(19)),
+        "shop/broken/b1]",
+    ]
+    assert lines[21:] == [
+        "- 981 more",
+        "To do: read them in full:",
+        f"holdfast page {CONF} --since shop/drift/b0",
+    ]
+
+
+def test_moments_of_a_clock_that_was_years_ahead_keep_no_page_back(file):
+    ahead = 10 * 365 * DAY
+    put(file, event(about="b0"), event(about="b1"), now=ahead)
+    for about in ("b0", "b1"):
+        assert sent(file, ahead, "unknown", per_hour=2) == [f"shop: drift {about}"]
+
+    assert sent(file, per_hour=2) == ["shop: drift b0 (repeat)", "shop: drift b1 (repeat)"]
+
+
+def test_one_of_two_addresses_that_was_corrected_gets_what_it_missed_and_its_end(file):
+    put(file, event("broken", episode="batches"), routes=dict.fromkeys("ab", "failure"))
+    put(file, event("resolved", episode="batches"), routes=dict.fromkeys("ab", "failure"))
+    assert len(sent(file, least="failure", configured="ab")) == 2
+
+    for name in "cd":
+        options = {"name": name, "least": "failure"}
+        assert sent(file, configured="abcd", **options) == []
+        assert sent(file, configured="acd", **options) == ["shop: broken b1", "shop: resolved b1"]
+
+
+def test_a_page_is_tried_after_a_week_off_before_it_is_given_up(file):
+    put(file, event())
+
+    assert outbox.give_up(file, "shop", ["a"], now=8 * DAY) == []
+    assert sent(file, 8 * DAY, "waiting")
+    assert outbox.give_up(file, "shop", ["a"], now=8 * DAY) == ["shop/drift/b1"]
+
+
+def test_a_page_that_only_waits_for_a_removed_address_is_given_up(file):
+    put(file, event())
+
+    assert outbox.give_up(file, "shop", ["b"], now=6 * DAY) == []
+    assert outbox.give_up(file, "shop", ["b"], now=8 * DAY) == ["shop/drift/b1"]
 
 
 def due_at(file):
@@ -177,7 +251,7 @@ def due_at(file):
 
 def test_a_file_that_another_process_holds_is_asked_again_later(file, monkeypatch):
     put(file, event())
-    monkeypatch.setattr(outbox, "_BUSY", 0.1)
+    monkeypatch.setattr(outbox_file, "_BUSY", 0.1)
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 
@@ -190,7 +264,6 @@ def test_a_file_that_another_process_holds_is_asked_again_later(file, monkeypatc
 KINDS = ("champion", "drift", "broken", "failure", "resolved")
 EPISODES = ("batches", "monitor fails")
 PER_HOUR = 3
-DAY = 24 * HOUR
 SEVERITY = {"champion": 0, "drift": 1, "broken": 2, "failure": 2, "resolved": 0}
 
 
@@ -213,7 +286,7 @@ class Outboxes(RuleBasedStateMachine):
         self.taken = {name: set() for name in least}  # what the address said that it took
         self.maybe = {name: set() for name in least}  # what may have arrived
         self.times = {name: [] for name in least}  # of messages that arrived or may have
-        self.sending = {}
+        self.tried = {name: {} for name in least}  # id -> last try
 
     def teardown(self):
         if hasattr(self, "folder"):
@@ -248,11 +321,12 @@ class Outboxes(RuleBasedStateMachine):
     )
     def somebody_sends(self, name, quiet, outcome):
         outbox.interrupted(self.file, name)
-        outbox.give_up(self.file, "shop", now=self.now)
+        outbox.give_up(self.file, "shop", self.least, now=self.now)
         self.now += 0.001
         message = outbox.claim(
             *(self.file, "shop", name),
             least=self.least[name],
+            configured=self.least,
             quiet=quiet,
             per_hour=PER_HOUR,
             conf=CONF,
@@ -262,15 +336,18 @@ class Outboxes(RuleBasedStateMachine):
         due = self.owed(name, quiet)
         if message is None:
             return
-        ids = [one for one in self.pages if self.line_of(one, message)]
-        assert ids
+        ids = [list(self.pages)[number - 1] for number in message.pages]
+        named = [one for one in self.pages if self.line_of(one, message)]
+        assert named
+        assert len(named) == len(ids) or (set(named) <= set(ids) and len(named) == 20)
         assert set(ids) <= set(due)
+        self.tried[name] |= dict.fromkeys(ids, self.now)
         recent = [at for at in self.times[name] if at > self.now - HOUR]
         assert len(recent) < PER_HOUR
         if len(ids) > 1:
             assert len(ids) > PER_HOUR - len(recent)
             assert not quiet or all(self.pages[one][1] == 2 for one in ids)
-        for one in ids:
+        for one in named:
             assert ("(repeat" in self.line_of(one, message)) == (one in self.maybe[name])
         if outcome != "waiting":
             self.times[name].append(self.now)
@@ -294,7 +371,7 @@ class Outboxes(RuleBasedStateMachine):
             for one, (written, rank, names) in self.pages.items()
             if name in names
             and one not in self.taken[name]
-            and written > self.now - outbox.KEPT_UP
+            and self.tried[name].get(one, written) < written + outbox.KEPT_UP
             and (not quiet or rank == 2)
         ]
 

@@ -1,4 +1,6 @@
 import logging
+import socketserver
+from threading import Thread
 from typing import get_args
 
 import pytest
@@ -15,19 +17,96 @@ def test_a_message_carries_subject_body_and_severity(receive):
     assert send(receiver.url, "drift", "temp", "warning") == ("accepted", "")
 
     (got,) = receiver.got
-    assert (got["title"], got["message"], got["type"]) == ("drift", "temp", "warning")
+    assert (got["title"], got["message"], got["type"]) == ("[warning] drift", "temp", "warning")
 
 
 @pytest.mark.parametrize(
     ("how", "outcome", "why"),
     [
-        ("answers 500", "waiting", "refused"),
+        ("answers 500", "waiting", "refused (HTTP 500)"),
+        ("answers 401", "waiting", "refused (HTTP 401)"),
+        ("answers 504", "unknown", "refused (HTTP 504)"),
+        ("answers 302", "waiting", "refused (HTTP 302)"),
+        ("answers 307", "waiting", "refused (HTTP 307)"),
         ("drops", "unknown", "ConnectionError"),
         ("slow", "unknown", "ReadTimeout"),
     ],
 )
 def test_the_outcome_is_unknown_only_where_the_message_may_have_arrived(receive, how, outcome, why):
     assert send(receive(how).url, "drift", "temp", "warning") == (outcome, why)
+
+
+def test_a_message_to_several_receivers_of_which_one_refused_may_have_arrived(receive):
+    chat = f"mmost://127.0.0.1:{receive('answers 500').server_port}/{'a' * 24}/?to="
+    one, both = f"{chat}x", f"{chat}x,y"
+
+    assert send(one, "drift", "temp", "warning")[0] == "waiting"
+    assert send(both, "drift", "temp", "warning")[0] == "unknown"
+
+
+def test_a_message_that_is_too_long_for_a_service_comes_in_parts(receive):
+    receiver = receive()
+
+    assert send(receiver.url, "drift", "temp\n" * 10_000, "warning") == ("accepted", "")
+
+    assert len(receiver.got) == 2
+    assert "".join(part["message"] for part in receiver.got).count("temp") == 10_000
+
+
+class Mail(socketserver.StreamRequestHandler):
+    """Speaks as much SMTP as a client needs, and does what `how` of its server says."""
+
+    def handle(self):
+        self.say("220 hello")
+        while line := self.rfile.readline():
+            word = line[:4].decode().upper()
+            if self.server.how == "drops" and word == "MAIL":
+                return
+            if word == "DATA":
+                self.say("354 go on")
+                text = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.got.append(text.decode())
+                self.say("250 ok" if self.server.how == "takes" else "552 too much")
+            elif word == "RCPT" and self.server.how == "knows nobody":
+                self.say("550 nobody")
+            else:
+                self.say("221 bye" if word == "QUIT" else "250 ok")
+
+    def say(self, line):
+        self.wfile.write(f"{line}\r\n".encode())
+
+
+@pytest.fixture
+def mail():
+    """A server of mail, and its address."""
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail)
+    server.daemon_threads, server.got = True, []
+    thread = Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    port, who = server.server_address[1], "from=shop@example.com&to=ann@example.com"
+    yield server, f"mailto://127.0.0.1:{port}?{who}&mode=insecure&format=text"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("how", "became", "arrived"),
+    [
+        ("takes", ("accepted", ""), 1),
+        ("knows nobody", ("waiting", "SMTPRecipientsRefused"), 0),
+        ("takes no more", ("waiting", "SMTPDataError"), 1),
+        ("drops", ("unknown", "SMTPServerDisconnected"), 0),
+    ],
+)
+def test_a_mail_is_sent_again_as_a_repeat_only_where_it_may_have_arrived(
+    mail, how, became, arrived
+):
+    server, url = mail
+    server.how = how
+
+    assert send(url, "drift of tempé", "temp", "warning") == became
+    assert len(server.got) == arrived
 
 
 @pytest.mark.parametrize("url", [NOBODY_LISTENS, "json://user:hunter2@nowhere.invalid/x"])
@@ -46,7 +125,8 @@ def test_apprise_logs_no_address(receive, caplog):
     caplog.set_level(logging.DEBUG)
 
     send(NOBODY_LISTENS, "drift", "temp", "warning")
-    send(receive("answers 500").url, "drift", "temp", "warning")
+    for how in ("takes", "answers 500"):
+        send(f"{receive(how).url}/hunter2?+token=hunter2", "drift", "temp", "warning")
 
     assert "hunter2" not in caplog.text
 
