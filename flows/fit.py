@@ -61,22 +61,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         Tags of the version that say what it was asked for by; empty values are left out.
     """
     data, training = settings.data, settings.training
-    kept, left_out = _window(settings, registry, until)
-    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    checked, rows, left_out = labelled_rows(settings, registry, until)
     valid = checked.valid
-    if checked.reasons:
-        reasons = ", ".join(f"{why} ({n})" for why, n in [*checked.reasons.items()][:FEW])
-        get_run_logger().warning(
-            "%d of %d rows are refused and not trained on: %s. They are in %s.",
-            len(checked.quarantined),
-            len(kept),
-            reasons,
-            quarantine_folder(settings),
-        )
-    # A class that nobody declared must not vanish from training, so it is refused here.
-    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
-    labels = checked_target(rows, data, settings.task)
-    rows = rows.assign(**{data.target: labels})
     trained = fitting.train(rows, data, training, task=settings.task)
     unseen = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
     if unseen:
@@ -114,6 +100,34 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             tags=tags,
             evaluation=found | {"golden": len(bundle.golden.rows)},
         )
+
+
+def labelled_rows(
+    settings: Settings, registry: Registry, until: pd.Timestamp
+) -> tuple[Validated, pd.DataFrame, list[str]]:
+    """Read the training window: its checked rows, those with a label, and the batches left out.
+
+    Raises
+    ------
+    DataError
+        If no row is valid, or a target is not a label.
+    """
+    data = settings.data
+    kept, left_out = _window(settings, registry, until)
+    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    if checked.reasons:
+        reasons = ", ".join(f"{why} ({n})" for why, n in [*checked.reasons.items()][:FEW])
+        get_run_logger().warning(
+            "%d of %d rows are refused and not trained on: %s. They are in %s.",
+            len(checked.quarantined),
+            len(kept),
+            reasons,
+            quarantine_folder(settings),
+        )
+    # A class that nobody declared must not vanish from training, so it is refused here.
+    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
+    labels = checked_target(rows, data, settings.task)
+    return checked, rows.assign(**{data.target: labels}), left_out
 
 
 def _window(

@@ -14,5 +14,7 @@ __all__ = [
     "parity",
     "predictions",
     "seals",
+    "spaces",
     "target",
+    "tuning",
 ]
