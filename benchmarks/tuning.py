@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.adoption import TABLES
 from benchmarks.harness.command import Figures, Goal, Result, at_least, options, run
 from benchmarks.harness.processes import ChildError, holdfast
+from benchmarks.harness.windows import labelled_rows
 from pipeline.config import Settings
-from pipeline.data import tables, validation
-from pipeline.data.labels import labelled
 from pipeline.training import fitting
 from pipeline.training.metrics import losses, mean_loss
 from pipeline.training.predictions import baseline
-from pipeline.training.target import checked_target
 
 NAMES: Final = (
     *("hotel_bookings", "bank_marketing", "bike_hourly", "uci_credit_default"),
@@ -92,11 +89,7 @@ def _tuned(
 def _judged(settings: Settings, params: dict[str, Any]) -> dict[str, Any]:
     """Mean held-out loss with the drafted and with other parameters, and of the trivial model."""
     data, training, task = settings.data, settings.training, settings.task
-    read = tables.read(data.train, data, start=None, end=training.until)
-    checked = validation.validate(read, data, source="benchmark")
-    until = training.until or pd.Timestamp.now("UTC").tz_localize(None)
-    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
-    rows = rows.assign(**{data.target: checked_target(rows, data, task)})
+    rows = labelled_rows(settings, None, training.until)
     older, heldout = fitting.split(rows, data, training)
     target = heldout[data.target].to_numpy(dtype=np.float64)
     found: dict[str, Any] = {"loss": settings.loss, "rows": len(heldout)}

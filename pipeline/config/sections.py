@@ -37,6 +37,9 @@ class Training(Section):
     """Error by which models of a regression are compared: squared (the default), absolute, or
     squared after a logarithm, log(1 + y), where errors are relative. The estimator's own objective
     is one of its `params`."""
+    intervals: float | None = Field(default=None, ge=0.5, lt=1)
+    """Share of targets that an interval around each prediction of a regression shall hold, such as
+    0.9; empty: no intervals."""
     seed: int = 0
     """Seed of everything random."""
 

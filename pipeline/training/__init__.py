@@ -5,10 +5,12 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 
 __all__ = [
     "bundle",
+    "contributions",
     "evaluation",
     "fitting",
     "forgetting",
     "gate",
+    "intervals",
     "metrics",
     "model",
     "parity",
