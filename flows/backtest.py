@@ -101,7 +101,9 @@ def backtest(conf: str, cost: float = 0.0, *, apply: bool = False) -> dict[str, 
 
 def applied(settings: Settings, advice: Recommendation) -> bool:
     """Write recommended settings into the model's file; whether there were any."""
-    changes = {("monitoring", name): value for name, value in advice.settings.items()}
+    changes: dict[tuple[str, ...], Any] = {
+        ("monitoring", name): value for name, value in advice.settings.items()
+    }
     file = Path(settings.conf)
     if changes:
         file.write_text(edited(file, changes), encoding="utf-8")

@@ -114,6 +114,7 @@ def score(
     rows: str = "",
     start: Moment = None,
     end: Moment = None,
+    explain: bool = False,
     output: Output = PLAIN,
 ) -> None:
     """Predict many rows at once and write them, with their keys, to a file.
@@ -126,16 +127,18 @@ def score(
     conf
         The model's YAML file.
     file
-        File to write, .parquet or .csv: key, time, prediction and version of each row, and of three
-        or more classes the probability of each.
+        File to write, .parquet or .csv: key, time, prediction and version of each row, of three
+        or more classes the probability of each, and the ends of intervals if the version has them.
     rows
         A file, folder or glob to read instead of the live source.
     start
         First time to read; by default the oldest row.
     end
         Time to read up to, not included; by default the newest row.
+    explain
+        Write what each feature contributed to each prediction as well (XGBoost only).
     """
-    run("score", conf, output, file=file, rows=rows, start=start, end=end)
+    run("score", conf, output, file=file, rows=rows, start=start, end=end, explain=explain)
 
 
 @app.command(group=LIVE)

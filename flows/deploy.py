@@ -52,6 +52,7 @@ FLOWS: Final = {
     "review": "flows.review",
     "digest": "flows.digest",
     "backtest": "flows.backtest",
+    "tune": "flows.tune",
 }
 """Every flow that is deployed, and its module."""
 ABREAST: Final = {"validate", "score"}

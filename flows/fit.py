@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.training import fitting, parity
+from pipeline.training import fitting, intervals, parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.evaluation import evaluation
 from pipeline.training.fitting import Trained
@@ -61,23 +62,10 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         Tags of the version that say what it was asked for by; empty values are left out.
     """
     data, training = settings.data, settings.training
-    kept, left_out = _window(settings, registry, until)
-    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    checked, rows, left_out = labelled_rows(settings, registry, until)
     valid = checked.valid
-    if checked.reasons:
-        reasons = ", ".join(f"{why} ({n})" for why, n in [*checked.reasons.items()][:FEW])
-        get_run_logger().warning(
-            "%d of %d rows are refused and not trained on: %s. They are in %s.",
-            len(checked.quarantined),
-            len(kept),
-            reasons,
-            quarantine_folder(settings),
-        )
-    # A class that nobody declared must not vanish from training, so it is refused here.
-    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
-    labels = checked_target(rows, data, settings.task)
-    rows = rows.assign(**{data.target: labels})
     trained = fitting.train(rows, data, training, task=settings.task)
+    trained, margins = _with_intervals(settings, trained)
     unseen = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
     if unseen:
         get_run_logger().warning(
@@ -98,6 +86,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     if champion is not None:
         earlier = fitting.forward(rows, data, training, task=settings.task, since=champion.until)
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
+    if margins is not None:
+        bundle.manifest[intervals.KEY] = margins.to_dict()
     bundle.manifest["refused"] = _refused(settings, checked)
     found = evaluation(trained, data, task=settings.task, ranges=bundle.manifest["ranges"])
     with tempfile.TemporaryDirectory() as temporary:
@@ -114,6 +104,49 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             tags=tags,
             evaluation=found | {"golden": len(bundle.golden.rows)},
         )
+
+
+def _with_intervals(
+    settings: Settings, trained: Trained
+) -> tuple[Trained, intervals.Margins | None]:
+    """Margins of intervals, where the file asks for them, and the training with their metrics."""
+    coverage, data = settings.training.intervals, settings.data
+    if coverage is None:
+        return trained, None
+    rows = trained.heldout.sort_values(data.time, kind="stable")
+    target = rows[data.target].to_numpy(dtype=np.float64)
+    predicted = of_cells(rows[PREDICTION])
+    found = intervals.held_out_metrics(target, predicted, coverage)
+    margins = intervals.Margins.of(target, predicted, coverage)
+    return replace(trained, metrics=trained.metrics | found), margins
+
+
+def labelled_rows(
+    settings: Settings, registry: Registry, until: pd.Timestamp
+) -> tuple[Validated, pd.DataFrame, list[str]]:
+    """Read the training window: its checked rows, those with a label, and the batches left out.
+
+    Raises
+    ------
+    DataError
+        If no row is valid, or a target is not a label.
+    """
+    data = settings.data
+    kept, left_out = _window(settings, registry, until)
+    checked = check(settings, kept, f"training {until:%Y-%m-%d}")
+    if checked.reasons:
+        reasons = ", ".join(f"{why} ({n})" for why, n in [*checked.reasons.items()][:FEW])
+        get_run_logger().warning(
+            "%d of %d rows are refused and not trained on: %s. They are in %s.",
+            len(checked.quarantined),
+            len(kept),
+            reasons,
+            quarantine_folder(settings),
+        )
+    # A class that nobody declared must not vanish from training, so it is refused here.
+    rows = labelled(validation.as_they_came(checked, data.target), data, as_of=until)
+    labels = checked_target(rows, data, settings.task)
+    return checked, rows.assign(**{data.target: labels}), left_out
 
 
 def _window(

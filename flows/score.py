@@ -15,6 +15,8 @@ from pipeline.data import tables
 from pipeline.errors import ConfigError, DataError
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
+from pipeline.training.contributions import check_explainable, contributions
+from pipeline.training.intervals import Margins
 from pipeline.training.model import Model
 from pipeline.training.predictions import labels_of
 
@@ -23,6 +25,11 @@ VERSION: Final = "version"
 CHANCE: Final = "probability of "
 """Columns that are written beside key and time; the last one for each of three or more classes,
 before its label, where `PREDICTION` is the likeliest class."""
+LOWER, UPPER = "lower", "upper"
+"""Columns of the ends of intervals, where the version has them."""
+ADDED: Final = "contribution of "
+BASE: Final = "base of contributions"
+"""Columns of contributions, the first one before the name of each feature."""
 
 
 @flow(
@@ -38,10 +45,13 @@ def score(
     rows: str = "",
     start: Moment | None = None,
     end: Moment | None = None,
+    *,
+    explain: bool = False,
 ) -> dict[str, Any]:
     """Predict the rows of a window, or of a file, and write them with their keys.
 
     The file is written as a whole or not at all, so that a run that was killed can be repeated.
+    With `explain`, what each feature contributed to a prediction is written as well.
     """
     settings, registry = opened(conf)
     path = _checked(file, settings.data)
@@ -51,20 +61,22 @@ def score(
     if found.empty:
         message = "There are no rows to score. Check the source, --rows, --start and --end."
         raise DataError(message)
-    return patient(_score)(settings, registry, found, path)
+    return patient(_score)(settings, registry, found, path, explain=explain)
 
 
 def _checked(file: str, data: Data) -> Path:
     """The path to write to."""
-    own = [PREDICTION, VERSION, *(f"{CHANCE}{label}" for label in data.several)]
+    chances = [f"{CHANCE}{label}" for label in data.several]
+    added = [f"{ADDED}{name}" for name in data.features]
+    own = [PREDICTION, VERSION, LOWER, UPPER, BASE, *chances, *added]
     path, taken = Path(file), {data.key, data.time} & set(own)
     if path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir():
         message = f"The output must be a .parquet or .csv file in a folder that exists. Got {file}."
         raise ConfigError(message)
     if taken:
         message = (
-            f"Predictions are written beside key and time, which must not be named "
-            f"{' or '.join(own)}. Got {', '.join(sorted(taken))}. Name them otherwise."
+            f"Predictions are written beside key and time, which must have other names than "
+            f"their columns. Got {', '.join(sorted(taken))}. Name them otherwise."
         )
         raise ConfigError(message)
     return path
@@ -78,26 +90,43 @@ def _file(path: str, data: Data) -> Source:
     return FileSource(kind="file", path=path)
 
 
-def _columns(model: Model, rows: pd.DataFrame) -> dict[str, Any]:
-    """A number for each row or, of three or more classes, the likeliest and the chance of each."""
-    predicted = model.predict(rows)
-    if not model.classes:
-        return {PREDICTION: predicted}
-    chances = {f"{CHANCE}{label}": predicted[:, i] for i, label in enumerate(model.classes)}
-    return {PREDICTION: labels_of(predicted, model.classes).to_numpy(), **chances}
+def _columns(
+    model: Model, rows: pd.DataFrame, margins: Margins | None, *, explain: bool
+) -> dict[str, Any]:
+    """A number for each row or, of three or more classes, the likeliest and the chance of each.
+
+    Beside it the ends of intervals where there are margins, and contributions where asked.
+    """
+    matrix = model.encode(rows)
+    predicted = model.predict_encoded(matrix)
+    found: dict[str, Any] = {PREDICTION: predicted}
+    if model.classes:
+        found[PREDICTION] = labels_of(predicted, model.classes).to_numpy()
+        found |= {f"{CHANCE}{label}": predicted[:, i] for i, label in enumerate(model.classes)}
+    if margins is not None:
+        found[LOWER], found[UPPER] = margins.around(predicted).T
+    if explain:
+        added = contributions(model, matrix)
+        found |= {f"{ADDED}{name}": added[:, i] for i, name in enumerate(model.columns)}
+        found[BASE] = added[:, -1]
+    return found
 
 
 def _score(
-    settings: Settings, registry: Registry, rows: pd.DataFrame, path: Path
+    settings: Settings, registry: Registry, rows: pd.DataFrame, path: Path, *, explain: bool
 ) -> dict[str, Any]:
     """Predict the valid rows, and write them."""
     data, version = settings.data, registry.champion()
     bundle = registry.bundle(version.number)
+    if explain:
+        check_explainable(bundle.model)
     if bundle.holdout is not None:
         parity.replay(bundle.model, bundle.holdout, "held-out")
     checked = check(settings, rows, f"score {path.stem}")
     predicted = checked.valid[[data.key, data.time]]
-    predicted = predicted.assign(**_columns(bundle.model, checked.valid))
+    margins = Margins.read(bundle.manifest)
+    columns = _columns(bundle.model, checked.valid, margins, explain=explain)
+    predicted = predicted.assign(**columns)
     predicted[VERSION] = version.number
     partial = path.with_name(f".{path.name}.partial")
     if path.suffix == ".csv":

@@ -1,6 +1,10 @@
 """Commands that serve a model, and those that set up and look after what it runs on."""
 
 from contextlib import nullcontext
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from flows.app import SERVING, SETUP, app, run, show
 from flows.options import PLAIN, Output
@@ -165,6 +169,36 @@ def backtest(
         Write the recommended settings into the file, and leave all else in it as it is.
     """
     run("backtest", conf, output, cost=cost, apply=apply)
+
+
+@app.command(group=SETUP)
+def tune(
+    conf: str,
+    /,
+    *,
+    trials: Annotated[int, Parameter(validator=Number(gte=1))] = 30,
+    minutes: Annotated[float, Parameter(validator=Number(gt=0))] = 30,
+    apply: bool = False,
+    output: Output = PLAIN,
+) -> None:
+    """Try parameters of the estimator on past rows, and list the best beside those of the file.
+
+    Each trial is judged on newer rows than it was fitted on, all of them before the rows that
+    judge a version. No version is trained or promoted. A search that was ended goes on when it is
+    started again; each trial is a run in MLflow.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file; training.search may list values of each parameter to try.
+    trials
+        Trials in all, the first of which is of the parameters of the file.
+    minutes
+        No trial begins after so many minutes.
+    apply
+        Write the best parameters into the file, and leave all else in it as it is.
+    """
+    run("tune", conf, output, trials=trials, minutes=minutes, apply=apply)
 
 
 @app.command(group=SETUP)

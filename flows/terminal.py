@@ -16,6 +16,7 @@ from rich.table import Table
 
 from flows.foreseen import foreseen
 from flows.sentences import of_batch, of_version
+from flows.tables import backtest_table, replay_table, review_table, tuning_table
 from pipeline.config import Settings
 from pipeline.reporting.events import how_to_answer
 from pipeline.reporting.history_page import file_of
@@ -23,11 +24,6 @@ from pipeline.reporting.history_page import file_of
 Result = dict[str, Any]
 WIDTH: Final = 110
 """Columns of a table where the output is no terminal."""
-SCORES: Final = {
-    "classification": {"roc_auc": "AUC", "log_loss": "log-loss"},
-    "regression": {"r2": "R2", "rmse": "RMSE"},
-}
-"""Scores of a replay's table, and their headings."""
 NAMED: Final = {
     "deploy": "deployments",
     "doctor": "findings",
@@ -35,8 +31,6 @@ NAMED: Final = {
     "review": "waiting",
 }
 """What a list is called in the JSON object of a command that returns one."""
-FEW: Final = 4
-"""Names that fit into a cell of a table."""
 
 
 def print_json(command: str, result: Result | list[Result]) -> None:
@@ -241,20 +235,7 @@ def show_forgotten(result: Result, settings: Settings) -> None:
 
 def show_backtest(result: Result, settings: Settings) -> None:
     """Show what each policy of retraining was worth, and which is recommended."""
-    window = f"{result['since']} to {result['until']}"
-    drawn = Table(title=f"Policies of retraining, {window}, by {result['loss']}")
-    drawn.add_column("policy", no_wrap=True)
-    best = "best with\nas many"
-    for heading in ("loss", "gain\nkept", best, "retrains", "pages", "delay"):
-        drawn.add_column(heading, justify="right")
-    for one in result["policies"]:
-        shares = [f"{one[key]:.0%}".replace("nan%", "") for key in ("kept", "best")]
-        delay = f"{one['delay']:.1f}".replace("nan", "")
-        pages = "" if one["pages"] is None else str(one["pages"])
-        drawn.add_row(
-            one["policy"], f"{one['loss']:.4g}", *shares, str(one["retrains"]), pages, delay
-        )
-    _console().print(drawn)
+    _console().print(backtest_table(result))
     _say(result["sentence"])
     if result["command"]:
         _say(f"On a server: {result['command']}")
@@ -263,6 +244,17 @@ def show_backtest(result: Result, settings: Settings) -> None:
         _say(f"Written into {settings.conf}: monitoring, {settled}.")
     elif settled:
         _say(f"Settings of monitoring: {settled}. `--apply` writes them into {settings.conf}.")
+
+
+def show_tuning(result: Result, settings: Settings) -> None:
+    """Show the trials of a search, the best parameters, and what to do with them."""
+    _console().print(tuning_table(result))
+    _say(result["sentence"])
+    if result["applied"]:
+        _say(f"Written into {settings.conf}. `holdfast train {settings.conf}` trains a version.")
+    elif result["params"]:
+        found = "; ".join(f"{name}: {value}" for name, value in result["params"].items())
+        _say(f"Parameters: {found}. `--apply` writes them into {settings.conf}.")
 
 
 def progress() -> Progress:
@@ -298,36 +290,9 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "rollback": show_rollback,
     "score": show_scores,
     "train": show_version,
+    "tune": show_tuning,
     "validate": show_validation,
 }
-
-
-def replay_table(story: list[Result], task: str) -> Table:
-    """The maintained model beside the first version left alone, one row for each batch."""
-    shown = SCORES[task]
-    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
-    drawn.add_column("batch", no_wrap=True)
-    drawn.add_column("rows", justify="right")
-    for heading in ("drifted", "decision", "champion"):
-        drawn.add_column(heading)
-    for heading in shown.values():
-        drawn.add_column(f"{heading}\nmaintained", justify="right")
-        drawn.add_column(f"{heading}\nleft alone", justify="right")
-    for row in story:
-        found = row["causes"] or row["drifted"]
-        few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
-        few = escape(f"broken: {few}" if row["causes"] else few)
-        cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
-        for name in shown:
-            cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
-        drawn.add_row(*cells)
-    return drawn
-
-
-def _decision(row: Result) -> str:
-    colours = {"retrain": "bold yellow", "halt": "bold red"}
-    colour = "bold red" if row["causes"] else colours.get(row["action"])
-    return f"[{colour}]{row['action']}[/]" if colour else row["action"]
 
 
 def closing(story: list[Result], settings: Settings) -> str:
@@ -350,18 +315,6 @@ def closing(story: list[Result], settings: Settings) -> str:
         f"Mean {settings.loss}: {means['maintained']:.4f} maintained, "
         f"{means['alone']:.4f} left alone."
     )
-
-
-def review_table(questions: list[Result]) -> Table:
-    """Broken batches with what was seen in each and what to do about it."""
-    drawn = Table(title="Broken batches that wait for an answer", show_lines=True)
-    drawn.add_column("batch", no_wrap=True)
-    for heading in ("cause", "what was seen", "what to do"):
-        drawn.add_column(heading)
-    for row in questions:
-        cells = ["\n".join(row[name]) for name in ("causes", "sentences", "cures")]
-        drawn.add_row(row["batch"], *map(escape, cells))
-    return drawn
 
 
 def _reasons(

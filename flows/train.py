@@ -75,7 +75,7 @@ def challenger(
     It is the version of the episode, else an undecided version of the same rows and settings.
     """
     close_cut_off(registry)
-    moment = until or _until(settings, registry)
+    moment = until or until_of(settings, registry)
     champions.reconcile(registry, moment)
     recipe = _recipe(settings)
     for version in reversed(registry.versions()):
@@ -101,7 +101,7 @@ def _recipe(settings: Settings) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def _until(settings: Settings, registry: Registry) -> pd.Timestamp:
+def until_of(settings: Settings, registry: Registry) -> pd.Timestamp:
     """End of the last judged batch; before there is one, the configured start, else now."""
     last = read_last(registry)
     if last is not None:

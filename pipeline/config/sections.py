@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, time, tzinfo
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator
@@ -23,6 +23,9 @@ class Training(Section):
     """Import path of any estimator with scikit-learn's interface."""
     params: dict[str, Any] = Field(default={})
     """Arguments of the estimator."""
+    search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
+    """Values of `params` that `holdfast tune` chooses among; empty: ranges that suit XGBoost, the
+    histogram boosting and forests of scikit-learn, and its linear models with a penalty."""
     until: Moment | None = None
     """The first version is trained on rows before this moment; empty: on all rows."""
     window: Length | None = None
@@ -34,6 +37,9 @@ class Training(Section):
     """Error by which models of a regression are compared: squared (the default), absolute, or
     squared after a logarithm, log(1 + y), where errors are relative. The estimator's own objective
     is one of its `params`."""
+    intervals: float | None = Field(default=None, ge=0.5, lt=1)
+    """Share of targets that an interval around each prediction of a regression shall hold, such as
+    0.9; empty: no intervals."""
     seed: int = 0
     """Seed of everything random."""
 

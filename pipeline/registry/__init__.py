@@ -16,6 +16,7 @@ __all__ = [
     "recent",
     "records",
     "stores",
+    "studies",
     "training_runs",
     "versions",
 ]

@@ -1,6 +1,8 @@
 """Reads and checks a request, and predicts its rows or refuses it with every problem."""
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -10,7 +12,13 @@ from pipeline.serving.deriving import with_features
 from pipeline.serving.problems import SHAPE, Found, Unreadable
 from pipeline.serving.protocols import Answer, Protocol
 from pipeline.serving.requests import Request
+from pipeline.serving.responses import Failed
 from pipeline.serving.served_version import Predicted, ServedVersion
+
+Asked = Literal["ranges", "interval", "contributions"]
+"""What a request may ask for beside predictions."""
+MOST_EXPLAINED = 100
+"""Rows of a request whose contributions are computed, which takes a millisecond a row and more."""
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not an error
@@ -53,7 +61,7 @@ def score(
     content_type: str,
     request_id: str,
     bad_rows: Literal["request", "row"],
-    explain: bool = False,
+    explain: Collection[Asked] = (),
 ) -> Scored:
     """Predict the rows of a request.
 
@@ -71,8 +79,9 @@ def score(
         Identifies the request; keys of rows start with it where the caller sent none.
     bad_rows : str
         Whether a bad row refuses the whole ``request`` or only its own ``row``.
-    explain : bool
-        Whether the answer lists the values outside of the training rows.
+    explain : collection of str
+        What the answer holds beside predictions: values outside of the training ``ranges``, the
+        ``interval`` of each row, or ``contributions`` of columns to each prediction.
 
     Raises
     ------
@@ -98,8 +107,8 @@ def score(
         request_id=request_id,
         problems=[],
         asked=asked,
-        outside=served.outside(predicted, range(len(rows))) if explain else None,
         classes=served.model.classes,
+        **_explained(served, predicted, range(len(rows)), len(rows), explain),
     )
     return Scored(answer, predicted, keys)
 
@@ -136,7 +145,7 @@ def _score_good_rows(
     asked: object,
     request_id: str,
     *,
-    explain: bool,
+    explain: Collection[Asked],
 ) -> Scored:
     """Predict the rows without a problem; predictions of the others are None."""
     n = len(given["rows"])
@@ -160,10 +169,47 @@ def _score_good_rows(
         request_id=request_id,
         problems=found.problems,
         asked=asked,
-        outside=served.outside(predicted, good) if explain else None,
         classes=served.model.classes,
+        **_explained(served, predicted, good, n, explain),
     )
     return Scored(answer, predicted, accepted["keys"])
+
+
+def _explained(
+    served: ServedVersion,
+    predicted: Predicted,
+    places: Sequence[int],
+    n: int,
+    asked: Collection[Asked],
+) -> dict[str, Any]:
+    """Fields of an answer that a request asked for; None for those of `n` rows without a place.
+
+    Raises
+    ------
+    Failed
+        If contributions are asked for of too many rows.
+    """
+
+    def of_all(values: Sequence[Any]) -> list[Any]:
+        found: list[Any] = [None] * n
+        for place, value in zip(places, values, strict=True):
+            found[place] = value
+        return found
+
+    fields: dict[str, Any] = {"outside": None}
+    if "ranges" in asked:
+        fields["outside"] = served.outside(predicted, places)
+    if "interval" in asked and served.margins is not None:
+        fields["intervals"] = of_all(served.margins.around(predicted.predictions).tolist())
+    if "contributions" in asked:
+        if len(places) > MOST_EXPLAINED:
+            sentence = (
+                f"Contributions are computed of at most {MOST_EXPLAINED} rows of a request. Got "
+                f"{len(places)}. Send fewer, or use `--explain` of `holdfast score`."
+            )
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        fields["contributions"] = of_all(served.contributions(predicted))
+    return fields
 
 
 def _keys(request_id: str, places: range) -> list[str]:

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from uuid import uuid4
 
 import pandas as pd
@@ -19,9 +19,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.config import Serving
-from pipeline.errors import UnavailableError
+from pipeline.errors import ConfigError, UnavailableError
 from pipeline.serving import labels
-from pipeline.serving.answering import Refused, Scored, score
+from pipeline.serving.answering import Asked, Refused, Scored, score
 from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
@@ -44,6 +44,7 @@ from pipeline.serving.responses import (
     refusal,
 )
 from pipeline.serving.served_version import ServedVersion
+from pipeline.training.contributions import check_explainable
 
 _LONG = ThreadPoolExecutor(2, "long")
 """Threads for long bodies: half of their time holds the interpreter, so more would not help."""
@@ -114,12 +115,12 @@ class _Api:
             raise Failed(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
         return served
 
-    async def run(self, work: Callable[[], T], body: bytes) -> T:
-        """Do the work of a request, in a thread if its body is long.
+    async def run(self, work: Callable[[], T], body: bytes, *, slow: bool = False) -> T:
+        """Do the work of a request, in a thread if its body is long or its work is slow.
 
         Short ones are done at once, so that long ones never make them wait for their turn.
         """
-        if not is_long(body):
+        if not slow and not is_long(body):
             return work()
         if self.waiting >= self.options.max_requests:
             sentence = "The server is busy with long requests; retry in a second."
@@ -296,16 +297,17 @@ class _Predict:
         api, request_id = self._api, uuid4().hex
         body, named = scope["body"], scope.get("path_params")
         served = api.named(**named) if named else api.served
+        explain = self._asked(scope.get("query_string", b""), served)
         work = partial(
             self._answer,
             served,
             body=body,
             content_type=scope["media"],
             request_id=request_id,
-            explain=self._explains(scope.get("query_string", b"")),
+            explain=explain,
         )
         try:
-            scored, content = await api.run(work, body)
+            scored, content = await api.run(work, body, slow="contributions" in explain)
         except Refused as error:
             api.refuse(scope, served, error.found.problems, request_id=request_id, body=body)
             await refusal(error.found, request_id, self._protocol.refused)(scope, receive, send)
@@ -321,14 +323,32 @@ class _Predict:
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
-    def _explains(self, query: bytes) -> bool:
-        """Whether a request asks which of its values are outside of the training rows."""
+    def _asked(self, query: bytes, served: ServedVersion) -> Collection[Asked]:
+        """What a request asks for beside predictions."""
         if not query:
-            return False
-        if query != b"explain=ranges" or self._protocol is not NATIVE:
-            sentence = "A query must be empty, or explain=ranges for /predict."
+            return ()
+        name, _, values = query.decode("latin-1").partition("=")
+        asked = [one for one in get_args(Asked) if one in values.split(",")]
+        if (
+            not asked
+            or name != "explain"
+            or ",".join(asked) != values
+            or self._protocol is not NATIVE
+        ):
+            sentence = (
+                "A query must be empty, or for /predict explain= and some of "
+                f"{','.join(get_args(Asked))}, in this order."
+            )
             raise Failed(HTTPStatus.BAD_REQUEST, sentence)
-        return True
+        if "interval" in asked and served.margins is None:
+            sentence = "The served version has no intervals. They need training.intervals."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        if "contributions" in asked:
+            try:
+                check_explainable(served.model)
+            except ConfigError as error:
+                raise Failed(HTTPStatus.BAD_REQUEST, str(error)) from error
+        return asked
 
     def _answer(self, served: ServedVersion, **request: Any) -> tuple[Scored, bytes]:
         bad_rows = self._api.options.bad_rows

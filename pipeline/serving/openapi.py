@@ -138,7 +138,10 @@ _ANSWER = {
     "request_id": {"type": "string"},
     "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
     "outside": {"type": "object"},
+    "intervals": {"type": "array", "items": {"type": ["array", "null"]}},
+    "contributions": {"type": "array", "items": {"type": ["object", "null"]}},
 }
+_ON_REQUEST = {"problems", "outside", "intervals", "contributions"}
 _INFERENCE = {
     "model_name": {"type": "string"},
     "model_version": {"type": "string"},
@@ -178,7 +181,7 @@ _OK = {
 
 
 def _post(summary: str, schema: Any, example: Any, answer: dict[str, Any]) -> dict[str, Any]:
-    required = [name for name in answer if name not in {"problems", "outside"}]
+    required = [name for name in answer if name not in _ON_REQUEST]
     ok = {"type": "object", "required": required, "properties": answer}
     failed = {"$ref": "#/components/schemas/Error"}
     responses = {

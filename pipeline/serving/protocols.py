@@ -30,6 +30,10 @@ class Answer:
         Values outside of the training rows, where the request asked for them.
     classes : tuple of str
         Labels of the target, where these are three or more.
+    intervals : list of (list of float or None) or None
+        Lower and upper end for each row, where the request asked for them.
+    contributions : list of (dict or None) or None
+        What each column added to each prediction, where the request asked for it.
     """
 
     predictions: list[Any]
@@ -41,6 +45,8 @@ class Answer:
     asked: Any
     outside: dict[str, Any] | None
     classes: tuple[str, ...] = ()
+    intervals: list[Any] | None = None
+    contributions: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,10 @@ def _native(answer: Answer) -> dict[str, Any]:
         content["problems"] = answer.problems
     if answer.outside is not None:
         content["outside"] = answer.outside
+    if answer.intervals is not None:
+        content["intervals"] = answer.intervals
+    if answer.contributions is not None:
+        content["contributions"] = answer.contributions
     return content
 
 

@@ -21,6 +21,8 @@ from pipeline.serving.problems import MOST_PROBLEMS
 from pipeline.serving.requests import Contract, Row
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
+from pipeline.training.contributions import contributions
+from pipeline.training.intervals import Margins
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
 from pipeline.training.seals import check_seal
@@ -69,6 +71,8 @@ class ServedVersion:
         Bounds of the prediction histogram.
     layout : Layout
         How the capture store reads the features of this version back.
+    margins : Margins or None
+        Of intervals around predictions; None if the version has none.
     """
 
     name: str
@@ -79,6 +83,7 @@ class ServedVersion:
     trained_until: str
     steps: NDArray[np.float64]
     layout: Layout
+    margins: Margins | None
     _encode: Callable[[Sequence[Row]], Matrix]
     _predict: Callable[[Matrix], Predictions]
     _low: NDArray[np.float64]
@@ -124,6 +129,7 @@ class ServedVersion:
             layout=Layout(
                 json.dumps(model.classes) if model.classes else model.task, json.dumps(known)
             ),
+            margins=manifest.get("interval"),
             _encode=requests.encoder(model.columns, model.categories),
             _predict=predictor(model),
             _low=low,
@@ -179,6 +185,14 @@ class ServedVersion:
         ]
         found = sorted([*numbers, *labels], key=lambda one: one["row"])
         return {"columns": predicted.outside, "values": found[:MOST_PROBLEMS]}
+
+    def contributions(self, predicted: Predicted) -> list[dict[str, Any]]:
+        """What each column added to the margin of each row, and the base; XGBoost only."""
+        found = contributions(self.model, predicted.features).tolist()
+        return [
+            {"base": row[-1], "columns": dict(zip(self.model.columns, row[:-1], strict=True))}
+            for row in found
+        ]
 
     def _replay(self, rows: list[Row], golden: Golden) -> None:
         """Check that golden rows, sent as requests, are predicted as they were at training."""
@@ -244,6 +258,7 @@ class _Manifest(TypedDict):
     version: int | str
     until: NotRequired[str]
     ranges: NotRequired[dict[str, tuple[float, float]]]
+    interval: NotRequired[Margins]
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -255,7 +270,7 @@ def _manifest(path: Path) -> _Manifest:
         pd.Timestamp(manifest.get("until", ""))
     except (OSError, ValueError) as error:
         message = (
-            f"{path} must hold name and version, and may hold until and ranges. "
+            f"{path} must hold name and version, and may hold until, ranges and interval. "
             f"Got: {' '.join(str(error).split())[:200]}. Export the model again."
         )
         raise RegistryError(message) from error

@@ -5,14 +5,18 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 
 __all__ = [
     "bundle",
+    "contributions",
     "evaluation",
     "fitting",
     "forgetting",
     "gate",
+    "intervals",
     "metrics",
     "model",
     "parity",
     "predictions",
     "seals",
+    "spaces",
     "target",
+    "tuning",
 ]

@@ -29,7 +29,7 @@ from pipeline.training.predictions import (
 )
 from pipeline.training.target import check_logarithm, check_variety, checked_target
 
-_FEWEST_HELDOUT = 20
+FEWEST_HELDOUT = 20
 """Rows that a version is judged on at least: `promotion.min_rows` cannot be set lower."""
 _FORWARD = 2
 """Stretches before the held-out rows that a version is judged on as well, at most."""
@@ -138,7 +138,7 @@ def train(rows: pd.DataFrame, data: Data, training: Training, *, task: str) -> T
     check_logarithm(rows[data.target], loss)
     check_variety(rows, data, "of the training window")
     older, heldout = split(rows, data, training)
-    judged, curve = _fit_judged(older, heldout, data, training, task=task, loss=loss)
+    judged, curve = fit_judged(older, heldout, data, training, task=task, loss=loss)
     added, ends = importance(judged, heldout, data.target, loss=loss, seed=training.seed)
     predictions = judged.predict(heldout)
     target = heldout[data.target].to_numpy(dtype=np.float64)
@@ -176,10 +176,10 @@ def split(rows: pd.DataFrame, data: Data, training: Training) -> tuple[pd.DataFr
             f"Got {len(older)} rows before it and {len(heldout)} in it. Give more history."
         )
         raise DataError(message)
-    if len(heldout) < _FEWEST_HELDOUT:
+    if len(heldout) < FEWEST_HELDOUT:
         newest_times = ", ".join(f"{at:%Y-%m-%d %H:%M}" for at in heldout[data.time].head(3))
         message = (
-            f"training.holdout ({spelled(holdout)}) must hold at least {_FEWEST_HELDOUT} rows. Got "
+            f"training.holdout ({spelled(holdout)}) must hold at least {FEWEST_HELDOUT} rows. Got "
             f"{len(heldout)}, at {newest_times}, after {older[data.time].max():%Y-%m-%d %H:%M}. "
             "If these times are wrong, correct them; else hold out a longer part."
         )
@@ -220,7 +220,7 @@ def forward(
     while len(found) < _FORWARD and end - length >= since:
         older = rows[rows[data.time] < end - length]
         block = rows[(rows[data.time] >= end - length) & (rows[data.time] < end)]
-        if len(block) < _FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
+        if len(block) < FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
             break
         predictions = fit(older, data, training, task).predict(block)
         known = older[data.target].to_numpy(dtype=np.float64)
@@ -351,7 +351,7 @@ def cross_fit(
     return (), model.predict(rows)
 
 
-def _fit_judged(
+def fit_judged(
     older: pd.DataFrame,
     heldout: pd.DataFrame,
     data: Data,
@@ -360,6 +360,7 @@ def _fit_judged(
     task: str,
     loss: str,
 ) -> tuple[Model, Curve]:
+    """Fit a model on older rows, and follow its loss on newer rows while it is fitted."""
     model = _unfitted_model(older, data, training, task)
     estimator = model.estimator
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)

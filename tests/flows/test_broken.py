@@ -11,7 +11,8 @@ from flows.register import register
 from flows.replay import replay
 from flows.settle import settle
 from flows.steps import opened
-from flows.terminal import closing, replay_table
+from flows.tables import replay_table
+from flows.terminal import closing
 from flows.train import train
 from pipeline.data.validation import NoValidRowError
 from pipeline.errors import DataError

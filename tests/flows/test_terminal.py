@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from flows.tables import replay_table, review_table
 from flows.terminal import (
     closing,
     print_json,
-    replay_table,
-    review_table,
     show_backtest,
     show_validation,
 )

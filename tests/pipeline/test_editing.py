@@ -72,3 +72,28 @@ def test_a_section_without_settings_is_named(tmp_path):
 
     with pytest.raises(ConfigError, match=r"monitoring of .* must hold a setting"):
         edited(path, CHANGES)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "\ntraining:\n  params: {max_depth: 4}\n"),
+        ("training: {seed: 1}\n", "training: {params: {max_depth: 4}, seed: 1}\n"),
+        ("training: {params: {}}\n", "training: {params: {max_depth: 4}}\n"),
+        (
+            "training:\n  params:\n    # deep\n    max_depth: 9  # deeper\n    gamma: 1\n",
+            "training:\n  params:\n    # deep\n    max_depth: 4  # deeper\n    gamma: 1\n",
+        ),
+        (
+            "training:\n  params: {gamma: 1}  # all\n",
+            "training:\n  params: {max_depth: 4, gamma: 1}  # all\n",
+        ),
+    ],
+    ids=["no section", "no params", "empty", "one of them", "in braces"],
+)
+def test_a_setting_within_a_setting_changes_alone(tmp_path, before, after):
+    path = write(tmp_path, before)
+
+    text = edited(path, {("training", "params", "max_depth"): 4})
+
+    assert text == CONF + after

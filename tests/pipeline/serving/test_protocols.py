@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from pipeline.config import Serving
 from pipeline.serving.capturing import EVERY, Captures
+from pipeline.serving.follower import load_exported
+from pipeline.training.seals import seal
 
 DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
 INFER = "/v2/models/flights/infer"
@@ -389,3 +392,44 @@ def test_places_of_listed_values_are_those_in_the_request(serve, row):
 def test_a_token_that_no_header_can_carry_is_refused(token):
     with pytest.raises(ValueError, match="must be printable ASCII without blanks"):
         Serving(token=token)
+
+
+def test_contributions_sum_to_the_log_odds_of_a_prediction(serve, row):
+    rows = [{**row, "plan": "x"}, row, {**row, "dest": "XYZ"}]
+    with serve(bad_rows="row") as port:
+        address = f"http://127.0.0.1:{port}/predict?explain=ranges,contributions"
+        answer = httpx.post(address, json={"rows": rows}).json()
+
+    assert answer["outside"]["columns"] == {"dest": 1}
+    assert answer["contributions"][0] is None
+    for chance, one in zip(answer["predictions"][1:], answer["contributions"][1:], strict=True):
+        assert [*one["columns"]] == [*row]
+        margin = one["base"] + sum(one["columns"].values())
+        assert margin == pytest.approx(np.log(chance / (1 - chance)), abs=1e-4)
+
+
+def test_an_explanation_that_cannot_be_given_is_refused_in_a_sentence(client, row):
+    many = client.post("/predict?explain=contributions", json={"rows": [row] * 101})
+    none = client.post("/predict?explain=interval", json={"rows": [row]})
+
+    assert (many.status_code, none.status_code) == (400, 400)
+    assert many.json()["error"].startswith("Contributions are computed of at most 100 rows")
+    assert none.json()["error"].startswith("The served version has no intervals.")
+    for query in ("explain=contributions,ranges", "explain=", "explain=ranges,ranges", "a=ranges"):
+        assert client.post(f"/predict?{query}", json={"rows": [row]}).status_code == 400
+
+
+def test_intervals_are_sent_for_predicted_rows(state, serve, row, bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    interval = {"coverage": 0.9, "low": -0.1, "high": 0.2, "rows": 99}
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"interval": interval}))
+    seal(bundle)
+    load_exported(bundle, state)
+    with serve(bad_rows="row") as port:
+        address = f"http://127.0.0.1:{port}/predict?explain=interval"
+        answer = httpx.post(address, json={"rows": [row, {**row, "plan": "x"}]}).json()
+
+    (low, high), nothing = answer["intervals"]
+    assert nothing is None
+    predicted = answer["predictions"][0]
+    assert (low, high) == pytest.approx((predicted - 0.1, predicted + 0.2))
