@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
+from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flows.foreseen import foreseen
@@ -83,7 +84,8 @@ def show_scores(result: Result, settings: Settings) -> None:
 
 def show_replay(story: list[Result], settings: Settings) -> None:
     """Show all batches as a table, and what the replay comes to."""
-    _console().print(replay_table(story, settings.task))
+    console = _console()
+    console.print(replay_table(story, settings.task, narrow=console.width < WIDTH))
     _say(closing(story, settings))
     _say(f"The picture of it: {file_of(settings.tracking.folder, settings.name)}")
 
@@ -266,13 +268,13 @@ def show_backtest(result: Result, settings: Settings) -> None:
 
 
 def progress() -> Progress:
-    """A bar on standard error that counts batches; none where it is not a terminal."""
+    """A bar on standard error with the time that is left; none where it is not a terminal."""
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}", table_column=None),
-        BarColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
         disable=not console.is_terminal,
     )
@@ -302,19 +304,27 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
 }
 
 
-def replay_table(story: list[Result], task: str) -> Table:
-    """The maintained model beside the first version left alone, one row for each batch."""
-    shown = SCORES[task]
-    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
+def replay_table(story: list[Result], task: str, *, narrow: bool = False) -> Table:
+    """The maintained model beside the first version left alone, one row for each batch.
+
+    A narrow table fits 80 columns: it has the last of the scores, which retraining improves.
+    """
+    shown = dict([*SCORES[task].items()][-1:]) if narrow else SCORES[task]
+    drawn = Table(
+        title="Batch by batch: the maintained model beside the first one left alone",
+        box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
+        padding=(0, 1, 0, 0) if narrow else (0, 1),
+    )
     drawn.add_column("batch", no_wrap=True)
     drawn.add_column("rows", justify="right")
     for heading in ("drifted", "decision", "champion"):
         drawn.add_column(heading)
     for heading in shown.values():
-        drawn.add_column(f"{heading}\nmaintained", justify="right")
-        drawn.add_column(f"{heading}\nleft alone", justify="right")
+        drawn.add_column(f"{heading}\nmaintained", justify="right", no_wrap=True)
+        drawn.add_column(f"{heading}\nleft alone", justify="right", no_wrap=True)
     for row in story:
-        found = row["causes"] or row["drifted"]
+        lost = ["performance lost"] if row["state"] == "worse" else []
+        found = row["causes"] or row["drifted"] or lost
         few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
         few = escape(f"broken: {few}" if row["causes"] else few)
         cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
