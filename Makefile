@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
-.PHONY: help setup demo test test-fast test-team test-statistics coverage up ui serve lint docs bench clean
+.PHONY: help setup demo test test-fast test-team test-browser test-statistics coverage up ui serve lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -35,13 +35,18 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 PYTEST = $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
-	$(PYTEST) -m "not statistics and not team" $(ARGS)
+	$(PYTEST) -m "not statistics and not team and not browser" $(ARGS)
 
 test-team: $(READY)  ## run the tests with several servers, processes that are killed, and damaged stores
 	$(PYTEST) -m team tests/flows $(ARGS)
 
+test-browser: $(READY)  ## open every page in Chromium over real servers; pictures are in .screenshots
+	@PATH="$$PATH:$(CURDIR)/.venv-uv/bin" uv sync -q --frozen --inexact --extra demo --group browser
+	.ci/browser
+	$(RUN) -m pytest -m browser tests/browser $(ARGS)
+
 test-fast: $(READY)  ## run the tests that need no server and are done in a minute
-	$(PYTEST) -n 2 -m "not integration and not slow and not statistics and not team" --ignore=tests/flows $(ARGS)
+	$(PYTEST) -n 2 -m "not integration and not slow and not statistics and not team and not browser" --ignore=tests/flows $(ARGS)
 
 test-statistics: $(READY)  ## run the tests of error rates, with thousands of trials
 	$(PYTEST) -m statistics $(ARGS)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from pipeline.errors import RedactedRecord
+from pipeline.errors import PipelineError, RedactedRecord
 
 OURS: Final = ("flows", "pipeline")
 """Packages whose warnings are printed; those of libraries are in the log file only."""
@@ -41,6 +41,24 @@ class _Terminal(logging.Handler):
             step = getattr(record, "task_run_name", record.name).rpartition("-")
             line = f"{step[0] or step[2]}: {record.getMessage()}"
             self._status.update(escape(line[:STATUS].splitlines()[0]))
+
+
+class _Sentences(logging.Formatter):
+    """Writes an error that is raised on purpose without its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, as text."""
+        error = record.exc_info[1] if record.exc_info else None
+        on_purpose = isinstance(error, PipelineError)
+        return record.getMessage() if on_purpose else super().format(record)
+
+
+def log_sentences() -> None:
+    """Keep secrets out of all log records, and tracebacks of expected errors out of Prefect's."""
+    logging.setLogRecordFactory(RedactedRecord)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            handler.setFormatter(_Sentences())
 
 
 @contextmanager

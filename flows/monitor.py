@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from flows.gate import gate, shadowed
 from flows.judge import judge
 from flows.notes import is_scheduled, note, run_name
-from flows.paging import ended, page_owed, page_silence
+from flows.paging import ended, event_of, page_owed, page_silence
 from flows.retrains import send
 from flows.sentences import of_batch
 from flows.settle import live_source, recent_history
@@ -17,7 +17,7 @@ from pipeline.config import Moment, Settings, spelled
 from pipeline.data.tables import Progress, progress
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
-from pipeline.registry.history import Batch, History, batch_name
+from pipeline.registry.history import History, batch_name
 from pipeline.registry.versions import Registry
 from pipeline.reporting.wording import STATES
 
@@ -58,7 +58,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     send(settings, registry, history)
     patient(registry.note_monitored)()
     if came == "whole":
-        _note(registry, history.batch(result["batch"]), result)
+        _note(registry, history, result)
     return result
 
 
@@ -107,6 +107,7 @@ def _result(history: History, start: pd.Timestamp) -> dict[str, Any]:
     return {
         "batch": batch.name,
         "rows": batch.rows,
+        "refused": batch.quarantined,
         "drifted": list(batch.drifted),
         "action": decision.action,
         "reason": decision.reason,
@@ -114,8 +115,11 @@ def _result(history: History, start: pd.Timestamp) -> dict[str, Any]:
 
 
 @patient
-def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
-    """Say in Prefect what the batch came to."""
+def _note(registry: Registry, history: History, result: dict[str, Any]) -> None:
+    """Say in Prefect what the batch came to, and what people have to do."""
+    batch = history.batch(result["batch"])
+    calm = batch.verdict.decision.action == "none"
+    said = "" if calm else event_of(registry, history, batch).body
     figures = {
         "batch": batch.name,
         "rows": f"{batch.rows:,}",
@@ -128,7 +132,8 @@ def _note(registry: Registry, batch: Batch, result: dict[str, Any]) -> None:
     }
     sentence = of_batch(result, registry.name)
     name = f"monitor {registry.name} {batch.name}"
-    note(registry, batch.run_id, sentence, name=name, figures=figures, page=records.PAGE)
+    page = records.PAGE
+    note(registry, batch.run_id, sentence, name=name, figures=figures, page=page, said=said)
 
 
 @patient

@@ -1,7 +1,8 @@
 """What people see of a run in Prefect: its name, one sentence, and a note with its figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from prefect import get_run_logger, runtime
@@ -15,6 +16,8 @@ from pipeline.registry.versions import Registry
 
 _SHOWN = ("version", "batch", "until", "start", "end")
 """Parameters that tell runs of a flow apart."""
+_WIDTH = 88
+"""Characters of a line of an artifact."""
 
 
 def run_name() -> str:
@@ -34,6 +37,12 @@ def is_scheduled() -> bool:
     return "auto-scheduled" in runtime.flow_run.tags
 
 
+def _folded(said: str) -> Iterator[str]:
+    """Lines that are no wider than Prefect shows; commands stay whole, to be copied."""
+    for line in said.splitlines():
+        yield from [line] if line.startswith("holdfast ") else wrap(line, _WIDTH)
+
+
 def note(
     registry: Registry,
     run_id: str,
@@ -42,6 +51,7 @@ def note(
     name: str,
     figures: Mapping[str, object],
     page: str,
+    said: str = "",
 ) -> None:
     """Say what a run did: in its log, as its name, and as an artifact with links to MLflow.
 
@@ -59,6 +69,8 @@ def note(
         Rows of the note's table.
     page : str
         The artifact of the run that people read first.
+    said : str
+        What people are paged about, in lines; it ends with what they have to do.
     """
     get_run_logger().info(sentence)
     flow_run = runtime.flow_run.id
@@ -67,12 +79,12 @@ def note(
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run, name=name)
     shown = dict(line.split(": ", 1) for line in links(registry, run_id, page) if line)
-    rows = [f"| {what} | {figure} |" for what, figure in figures.items()]
+    rows = [f"| {what} | {figure} |" for what, figure in figures.items() if figure != ""]
+    lines = ["```text", *_folded(said), "```"] if said else [f"**{sentence}**"]
     addresses = [f"[{where}]({address})" for where, address in shown.items()]
     create_markdown_artifact(
-        "\n".join([f"**{sentence}**", "", "| | |", "|---|---|", *rows, "", *addresses]),
+        "\n".join([*lines, "", "| | |", "|---|---|", *rows, "", *addresses]),
         key=f"{registry.name}-{runtime.flow_run.flow_name}",
-        description=sentence,
     )
     if "Prefect" in shown:
         registry.tag_run(run_id, "prefect", shown["Prefect"])

@@ -70,7 +70,7 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
     for batch in history.batches[-MOST_RECENT:]:
         decision = batch.verdict.decision
         if decision.action != "none" and decision.due and not batch.paged:
-            event = _event(settings.name, registry, history, batch)
+            event = event_of(registry, history, batch)
             post(settings, event, *links(registry, batch.run_id, records.PAGE))
             history = history.with_batch(records.record_page(registry, batch))
     last = history.last
@@ -83,8 +83,10 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
     return history
 
 
-def _event(model: str, registry: Registry, history: History, batch: Batch) -> Event:
-    earlier, conf = history.before(batch.name).verdicts, registry.conf
+def event_of(registry: Registry, history: History, batch: Batch) -> Event:
+    """What people are paged about a batch that calls for a page."""
+    model, conf = registry.name, registry.conf
+    earlier = history.before(batch.name).verdicts
     known = history.performances(batch.version, also=[batch.name])
     more: Any = {"newest": known[-1] if known else None, "reading": batch.reading}
     if batch.verdict.evidence.broken:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows import terminal
 from flows.judge import judge
@@ -55,7 +57,9 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         starts = _starts(settings, next_batch(registry, history), end)[:batches]
         done = len(history.batches)
         progress.update(bar, total=done + len(starts), completed=done)
-        for start in starts:
+        shown = create_progress_artifact(0.0, f"{settings.name}-replay", "Share of batches judged")
+        assert isinstance(shown, UUID)  # noqa: S101 -- called without a loop it is no coroutine
+        for place, start in enumerate(starts, start=1):
             try:
                 step(settings, registry, start, say)
             except DataError as error:  # the history goes on after an unusable batch
@@ -63,6 +67,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
                 event = unusable_batch(settings.name, conf, batch_name(start), str(error))
                 post(settings, event)
             progress.advance(bar)
+            update_progress_artifact(shown, progress=100 * place / len(starts))
         history = patient(records.read_history)(registry)
         history = patient(settle)(settings, registry, history, end + settings.data.label_delay)
         say("comparing with the first version left alone")

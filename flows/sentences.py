@@ -9,8 +9,9 @@ def of_batch(result: Mapping[str, Any], model: str) -> str:
     """What was found in a batch and what follows from it."""
     drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
     rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
+    refused = f", {result['refused']:,} refused" if result.get("refused") else ""
     return (
-        f"Batch {result['batch']} of {model}, {rows}: "
+        f"Batch {result['batch']} of {model}, {rows}{refused}: "
         f"{result['reason']}{drifted} Action: {result['action']}."
     )
 

@@ -1,6 +1,5 @@
 """Steps that several flows share: open a model, read and validate rows."""
 
-import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -15,12 +14,13 @@ from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
+from flows.logs import log_sentences
 from pipeline.columns import as_time
 from pipeline.config import CaptureSource, Settings, Source
 from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import RedactedRecord, UnavailableError
+from pipeline.errors import UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 
@@ -32,7 +32,7 @@ RETRIES: Final = 5
 
 def opened(conf: str) -> tuple[Settings, Registry]:
     """The settings and the registry of a model's file; from here on, logs hold no secrets."""
-    logging.setLogRecordFactory(RedactedRecord)
+    log_sentences()
     if (
         str(Path.cwd()) not in sys.path
     ):  # a YAML file may name functions of the folder it is used in

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import numpy as np
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,19 +21,27 @@ FEW: Final = 4
 """Names that fit into a cell of a table."""
 
 
-def replay_table(story: list[Result], task: str) -> Table:
-    """The maintained model beside the first version left alone, one row for each batch."""
-    shown = SCORES[task]
-    drawn = Table(title="Batch by batch: the maintained model beside the first one left alone")
+def replay_table(story: list[Result], task: str, *, narrow: bool = False) -> Table:
+    """The maintained model beside the first version left alone, one row for each batch.
+
+    A narrow table fits 80 columns: it has the last of the scores, which retraining improves.
+    """
+    shown = dict([*SCORES[task].items()][-1:]) if narrow else SCORES[task]
+    drawn = Table(
+        title="Batch by batch: the maintained model beside the first one left alone",
+        box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
+        padding=(0, 1, 0, 0) if narrow else (0, 1),
+    )
     drawn.add_column("batch", no_wrap=True)
     drawn.add_column("rows", justify="right")
     for heading in ("drifted", "decision", "champion"):
         drawn.add_column(heading)
     for heading in shown.values():
-        drawn.add_column(f"{heading}\nmaintained", justify="right")
-        drawn.add_column(f"{heading}\nleft alone", justify="right")
+        drawn.add_column(f"{heading}\nmaintained", justify="right", no_wrap=True)
+        drawn.add_column(f"{heading}\nleft alone", justify="right", no_wrap=True)
     for row in story:
-        found = row["causes"] or row["drifted"]
+        lost = ["performance lost"] if row["state"] == "worse" else []
+        found = row["causes"] or row["drifted"] or lost
         few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
         few = escape(f"broken: {few}" if row["causes"] else few)
         cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flows.foreseen import foreseen
@@ -77,7 +77,8 @@ def show_scores(result: Result, settings: Settings) -> None:
 
 def show_replay(story: list[Result], settings: Settings) -> None:
     """Show all batches as a table, and what the replay comes to."""
-    _console().print(replay_table(story, settings.task))
+    console = _console()
+    console.print(replay_table(story, settings.task, narrow=console.width < WIDTH))
     _say(closing(story, settings))
     _say(f"The picture of it: {file_of(settings.tracking.folder, settings.name)}")
 
@@ -258,13 +259,13 @@ def show_tuning(result: Result, settings: Settings) -> None:
 
 
 def progress() -> Progress:
-    """A bar on standard error that counts batches; none where it is not a terminal."""
+    """A bar on standard error with the time that is left; none where it is not a terminal."""
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}", table_column=None),
-        BarColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
         disable=not console.is_terminal,
     )

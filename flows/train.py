@@ -53,13 +53,14 @@ def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str
 @patient
 def _note(settings: Settings, registry: Registry, version: Version, result: dict[str, Any]) -> None:
     """Say in Prefect what became of the version."""
+    promised = version.promised
     figures = {
         "version": version.number,
-        "rows": version.tags.get("rows", ""),
+        "rows": f"{int(version.tags.get('rows', 0)):,}",
         "from": version.tags.get("since", ""),
         "until": version.tags.get("until", ""),
         "episode": version.episode or "none: asked for by hand",
-        "promised gain": version.tags.get("promised_gain", ""),
+        "promised gain": "" if promised is None else f"{promised:+.1%}",
     }
     sentence = of_version(result, registry.name, settings.conf)
     name = f"train {registry.name} v{version.number}"

@@ -39,7 +39,8 @@ def declared(requirements):
 
 REQUIRED = declared(PROJECT["project"]["dependencies"])
 EXTRAS = declared(chain(*PROJECT["project"]["optional-dependencies"].values()))
-DEV = declared(PROJECT["dependency-groups"]["dev"])
+GROUPS = PROJECT["dependency-groups"]
+DEV = declared(GROUPS["dev"] + GROUPS["browser"])
 
 
 def imported(*folders):
@@ -59,11 +60,11 @@ def imported(*folders):
 
 
 def undeclared(modules, names):
-    """Imported modules that none of the named distributions provides."""
+    """Imported modules that none of the named distributions provides or is called like."""
     return {
         module: files
         for module, files in modules.items()
-        if not names & {normal(one) for one in PROVIDERS.get(module, [])}
+        if not names & {normal(one) for one in PROVIDERS.get(module, [module])}
     }
 
 

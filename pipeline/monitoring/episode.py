@@ -262,7 +262,8 @@ def _trouble(evidence: Evidence) -> str:
     if evidence.persisted:
         found.append(f"Drift of {', '.join(evidence.persisted[:3])} persists")
     if evidence.worse:
-        found.append(f"Performance was lost in batch {evidence.worse}")
+        word = "performance" if found else "Performance"
+        found.append(f"{word} was lost in batch {evidence.worse}")
     return " and ".join(found)
 
 

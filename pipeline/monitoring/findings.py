@@ -96,9 +96,9 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """What was tested, as displayed text: ``a``, ``a ~ b`` or ``all columns``."""
+        """What was tested, as displayed text: ``a``, ``a ~ b`` or ``all columns together``."""
         shown = [name.removeprefix(RESERVED) for name in self.columns]
-        return "all columns" if self.whole else " ~ ".join(shown)
+        return "all columns together" if self.whole else " ~ ".join(shown)
 
 
 @dataclass(frozen=True)

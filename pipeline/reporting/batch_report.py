@@ -190,6 +190,8 @@ def _action(about: About) -> str:
 
 
 def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    if cause["cause"] == "schema":  # the rows that tell are refused, and not drawn
+        return {**cause, "figures": []}
     shown = [(name, shape(drawn[name])) for name in cause["columns"] if name in drawn]
     return {**cause, "figures": [(name, figure) for name, figure in shown if figure][:6]}
 

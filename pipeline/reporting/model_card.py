@@ -209,6 +209,7 @@ def _calibration(found: Mapping[str, Any]) -> Chart:
         found,
         "Calibration: share of ones against the predicted chance, with 95% intervals",
         "predicted chance",
+        (0.0, 1.0),
     )
 
 
@@ -217,11 +218,12 @@ def _predicted(found: Mapping[str, Any]) -> Chart:
         found,
         "Actual mean against the prediction, in ten groups of rows, with 95% intervals",
         "predicted",
+        _range([*found["x"], *found["low"], *found["high"]]),
     )
 
 
-def _grouped(found: Mapping[str, Any], title: str, across: str) -> Chart:
-    low, high = _range([*found["x"], *found["low"], *found["high"]])
+def _grouped(found: Mapping[str, Any], title: str, across: str, ends: tuple[float, float]) -> Chart:
+    low, high = ends
     box = Box(low, high, low, high, 200, 200)
     ranges = "".join(
         line(box, [x, x], [a, b])

@@ -30,7 +30,10 @@ _SMALL, _LARGE = 0.001, 0.1
 
 def after(word: str, reason: str) -> str:
     """A reason that is read after a word for the batch, without that word."""
-    rest = reason.removeprefix(f"{word}: ").removeprefix(f"{word}.")
+    faults = reason.removeprefix(f"{word}: ")
+    if faults != reason:
+        return f"Recognised: {faults}"
+    rest = reason.removeprefix(f"{word}.")
     return rest[:1].upper() + rest[1:]
 
 

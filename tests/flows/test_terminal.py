@@ -25,6 +25,7 @@ def row(**changes):
         "causes": [],
         "accepted_unanswered": [],
         "action": "none",
+        "state": "quiet",
         "version": 1,
         "maintained": scores,
         "alone": {"roc_auc": 0.7, "log_loss": 0.6},
@@ -49,6 +50,21 @@ def test_a_replay_has_one_row_for_each_batch():
     assert "plan [red]" in shown
     assert "d ..." in shown
     assert "nan" in shown
+
+
+def test_a_narrow_replay_fits_80_columns_and_cuts_no_word():
+    names = ["carrier ~ engine", "temp", "all columns together"]
+    story = [row(drifted=names, action="retrain"), row(state="worse", action="page")]
+    console = Console(width=80, file=StringIO())
+
+    console.print(replay_table(story, "classification", narrow=True))
+
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "maintained" in shown
+    for said in ("carrier ~", "performance", "retrain", "0.500", "0.600"):
+        assert said in shown
 
 
 @pytest.mark.parametrize(

@@ -481,7 +481,7 @@ def test_a_shift_too_small_in_each_column_is_found_in_all_columns_together():
     joint = next(found for found in report.findings if found.kind == "joint")
     assert joint.drifted
     assert joint.statistic == pytest.approx(0.06, abs=0.02)
-    assert "all columns" in report.drifted
+    assert "all columns together" in report.drifted
 
 
 def test_what_no_column_and_no_pair_shows_is_left_to_the_classifier():

@@ -148,7 +148,7 @@ def test_a_reason_does_not_repeat_the_word_before_it(read_page):
     )
 
     assert "Quiet. Quiet." not in read_page(quiet).words
-    assert "answers. Unit (amount)." in read_page(broken).words
+    assert "answers. Recognised: unit (amount)." in read_page(broken).words
 
 
 def test_every_word_of_the_data_is_escaped(record, read_page):

@@ -32,7 +32,7 @@ def test_the_note_of_a_broken_batch_begins_with_its_faults_and_how_to_answer():
 
     start, *said = [line for line in lines if line]
     assert start == (
-        "**Broken.** Unit (temp), nulls (origin). Action: **page**. "
+        "**Broken.** Recognised: unit (temp), nulls (origin). Action: **page**. "
         "The page of this batch is report.html under Artifacts."
     )
     assert said[:12] == [
