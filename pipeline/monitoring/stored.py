@@ -4,7 +4,7 @@ Every test is in a table of its own (`DriftReport.to_frame`), and the batch as o
 its summary; neither is repeated here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,8 @@ _MOST_PAIRS = 50
 _OF_TESTS = {"columns", "statistic", "p_value", "effect"}
 _DIGITS = 4
 """Significant digits of a stored number."""
+_SHORTER = 1e4
+"""Whole numbers below it are stored without a point."""
 THOUSAND = 1_000
 """Shares of a drawn column are stored in thousandths."""
 
@@ -37,8 +39,8 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
     Returns
     -------
     dict of str to Any
-        ``columns``, ``pairs`` and ``shapes`` are tables: names of ``columns``, and ``data`` row by
-        row. Undefined numbers are None.
+        ``drifted``, ``columns``, ``pairs`` and ``shapes`` are tables: names of ``columns``, and
+        ``data`` row by row. Undefined numbers are None.
     """
     drifted = [found for found in report.findings if found.drifted]
     pairs = [pair for pair in report.pairs if pair.drifted]
@@ -54,7 +56,9 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
         "causes": [asdict(cause) for cause in report.causes],
         "notes": report.notes,
         "tests": len(report.findings),
-        "drifted": [asdict(found) | {"name": found.name} for found in drifted[:_MOST_FINDINGS]],
+        "drifted": _table(
+            [asdict(found) | {"name": found.name} for found in drifted[:_MOST_FINDINGS]]
+        ),
         "columns": _table([_column(column) for column in report.columns]),
         "pairs": _table([vars(pair) for pair in pairs[:_MOST_PAIRS]]),
         "shapes": _table([_drawn(one) for one in report.shapes if one.column not in private]),
@@ -66,6 +70,12 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
 def rows_of(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """The rows of a stored table, each by the names of its columns."""
     return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def drifted_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings of a record, as a table or, in a record of before, one by one."""
+    found = record.get("drifted", [])
+    return rows_of(found) if isinstance(found, dict) else list(found)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -94,4 +104,7 @@ def _rounded(value: Any) -> Any:
         return [_rounded(item) for item in value]
     if not isinstance(value, float):
         return value
-    return float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None
+    if not np.isfinite(value):
+        return None
+    short = float(f"{value:.{_DIGITS}g}")
+    return int(short) if short.is_integer() and abs(short) < _SHORTER else short

@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.config import RESERVED
 from pipeline.monitoring.findings import FLOORS
 from pipeline.monitoring.performance import Performance
-from pipeline.monitoring.stored import THOUSAND, rows_of
+from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
 from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
 from pipeline.reporting.rendering import page
@@ -199,7 +199,7 @@ def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]
 def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> list[dict[str, str]]:
     """Sentences about drift, each with the start of the first batch that it covers."""
     found, seen = [], set()
-    for one in record["drifted"]:
+    for one in drifted_of(record):
         if one["name"] in seen:
             continue
         seen.add(one["name"])

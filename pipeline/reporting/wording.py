@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pipeline.config import RESERVED
 from pipeline.monitoring.performance import RIVAL_LOSS, Performance
-from pipeline.monitoring.stored import THOUSAND, rows_of
+from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
 from pipeline.monitoring.verdicts import State
 
 STATES: Final[Mapping[State, str]] = {
@@ -131,8 +131,8 @@ def moves(record: Mapping[str, Any], chosen: Collection[str], most: int) -> list
     most : int
         Most sentences.
     """
-    first: dict[str, Mapping[str, Any]] = {}
-    for found in sorted(record.get("drifted", ()), key=lambda one: one["name"] not in chosen):
+    first: dict[str, dict[str, Any]] = {}
+    for found in sorted(drifted_of(record), key=lambda one: one["name"] not in chosen):
         first.setdefault(found["name"], found)
     drawn = record.get("shapes", {"columns": [], "data": []})
     shapes = {one["column"]: one for one in rows_of(drawn)}
