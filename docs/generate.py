@@ -2,7 +2,7 @@
 
 `configuration.md` comes from the settings, `commands.md` from the command line, and `python-api.md`
 from docstrings; nothing in them is edited by hand. The last line of `ml-test-score.md` adds up its
-tables.
+tables. After `make demo`, `history.svg` is drawn as well: the picture of its history.
 """
 
 import inspect
@@ -20,6 +20,7 @@ from flows.cli import app  # noqa: E402 -- found from the line above
 from pipeline.config import ENV_PREFIX, Settings  # noqa: E402 -- found from the line above
 
 NOTE: Final = "<!-- Written by docs/generate.py; change the code, and run it again. -->"
+HISTORY: Final = ROOT / ".holdfast/history-flights.html"
 PUBLIC: Final = (
     "pipeline.config.Settings.load",
     "pipeline.columns.infer_columns",
@@ -220,6 +221,32 @@ def _scored(text: str) -> str:
     return f"{text}\n\n**Points.** {each}. Score: {min(points.values()):g}.\n"
 
 
+def _picture(page: str) -> str:
+    """The figure of a history page, as a file of its own."""
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    shown = re.search(
+        r'<svg class="tall" viewBox="0 0 (\d+) (\d+)".*?>(.*?)</svg>', page, re.DOTALL
+    )
+    title = re.search(r"<figcaption>(.*?)</figcaption>", page)
+    marks = re.search(r"</figure>\s*<svg viewBox[^>]*>(.*?)</svg>", page, re.DOTALL)
+    if not (style and shown and title and marks):
+        message = f"{HISTORY} must hold a figure. Draw it again with make demo."
+        raise ValueError(message)
+    width, height = int(shown[1]), int(shown[2])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-6 -26 {width + 12} {height + 66}">\n'
+        f"<style>{style[1]}</style>\n"
+        f'<rect x="-6" y="-26" width="{width + 12}" height="{height + 66}" fill="var(--paper)"/>\n'
+        f'<text y="-10" font-size="13" font-family="sans-serif" fill="var(--text)">{title[1]}'
+        f"</text>\n{shown[3]}\n"
+        f'<g transform="translate(0 {height + 4})" font-family="sans-serif">{marks[1]}</g>\n'
+        "</svg>\n"
+    )
+
+
 if __name__ == "__main__":
     for file, text in pages().items():
         (ROOT / "docs" / file).write_text(text, encoding="utf-8")
+    if HISTORY.is_file():
+        drawn = _picture(HISTORY.read_text(encoding="utf-8"))
+        (ROOT / "docs/history.svg").write_text(drawn, encoding="utf-8")
