@@ -202,7 +202,7 @@ def test_the_command_prints_the_plan_and_exits_with_2_where_a_file_is_wrong(shop
     good = run(shop())
     assert (good.returncode, good.stderr) == (0, "")
     assert (
-        "When nothing is wrong, in a year\n  about 1.2 batches alarm (at most 2.6)\n" in good.stdout
+        "When nothing is wrong, in a year\n  about 1.1 batches alarm (at most 2.6)\n" in good.stdout
     )
 
     as_json = run(shop(), "--json")
