@@ -12,11 +12,11 @@ from flows.faults import fault_of_refusals, faults_of_labels
 from flows.predict import predict
 from flows.settle import (
     is_harmless,
+    known_performance,
     live_source,
     rows_name,
     settle,
     step_of,
-    worse_batch,
 )
 from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
@@ -291,7 +291,7 @@ def _evidence(
 ) -> Evidence:
     report, own = compared.report, before.of_version(batch.version)
     aside = [known.name for known in own.unanswered] if report.causes else []
-    worse = worse_batch(
+    known = known_performance(
         settings,
         registry,
         own,
@@ -306,14 +306,18 @@ def _evidence(
         version=batch.version,
         alarm=report.alarm,
         persisted=report.persistent[:20],
-        worse=worse,
-        harmless=not worse and is_harmless(settings, before.performances(batch.version)),
+        worse=known.batch if known and known.worse else "",
+        measured=known.batch if known else "",
+        change=known.change if known else 0.0,
+        at_least=known.at_least if known else 0.0,
+        harmless=not (known and known.worse)
+        and is_harmless(settings, before.performances(batch.version)),
         broken=tuple(_name(cause) for cause in report.causes[:20]),
         labels=tuple(
-            f"{fault} in batch {known.name}"
-            for known in own.batches[-MOST_RECENT:]
-            if known.set_aside and not known.answer
-            for fault in known.label_faults
+            f"{fault} in batch {other.name}"
+            for other in own.batches[-MOST_RECENT:]
+            if other.set_aside and not other.answer
+            for fault in other.label_faults
         ),
     )
 

@@ -1,5 +1,6 @@
 """Pages of flows: each event is written to the outbox, and sent while the flow goes on."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipeline.registry.versions import Registry
 from pipeline.reporting import delivery, events, outbox, silence
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
+
+logger = logging.getLogger(__name__)
 
 
 def pager_of(settings: Settings) -> Pager:
@@ -127,10 +130,19 @@ def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         settings = Settings.load(flow_run.parameters["conf"])
     except PipelineError:
         return  # the flow failed because of that file, and says so
+    try:
+        _page_end(settings, flow.name, flow_run, state)
+    except PipelineError as error:  # of the outbox; the watch writes the page when it can be used
+        logger.error("Nobody is paged about the end of this run: %s", error)  # noqa: TRY400 -- one sentence
+
+
+def _page_end(settings: Settings, flow: str, flow_run: FlowRun, state: State[Any]) -> None:
     if not state.is_completed():
-        page_run(settings, flow.name, flow_run, state)
-    elif _is_open(settings, events.fails(flow.name)):
-        event = events.succeeded_flow(settings.name, flow.name, settings.conf, str(flow_run.id))
+        page_run(settings, flow, flow_run, state)
+    elif _is_open(settings, events.fails(flow)):
+        pager, run = pager_of(settings), str(flow_run.id)
+        failed = outbox.turned(pager.file, pager.model, events.fails(flow))
+        event = events.succeeded_flow(settings.name, flow, settings.conf, run, failed=failed)
         post(settings, event, prefect_link(str(flow_run.id)))
     delivery.deliver(pager_of(settings))
 
@@ -163,12 +175,17 @@ def page_silence(
     pager, now = pager_of(settings), pd.Timestamp.now("UTC").tz_localize(None)
     signs = _signs(settings, registry, history, scheduled=scheduled)
     found = silence.silences(signs, length=settings.monitoring.batch, now=now)
-    for what, since in [*found.items()][:1]:  # the others follow from it
-        if not outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
-            post(settings, silence.silent(settings.name, settings.conf, what, since))
+    first = next(iter(found), None)  # the others follow from it
     for what in silence.SILENCES:
-        if what not in found and outbox.is_open(pager.file, pager.model, silence.episode_of(what)):
-            post(settings, silence.silence_over(settings.name, settings.conf, what, now))
+        episode = silence.episode_of(what)
+        is_open = outbox.is_open(pager.file, pager.model, episode)
+        turned = pd.Timestamp(outbox.turned(pager.file, pager.model, episode), unit="s")
+        if what == first and not is_open:
+            event = silence.silent(settings.name, settings.conf, what, found[what], resolved=turned)
+            post(settings, event)
+        if what not in found and is_open:
+            event = silence.silence_over(settings.name, settings.conf, what, now, paged=turned)
+            post(settings, event)
 
 
 def _signs(

@@ -295,7 +295,7 @@ def _baseline(
     return Baseline.of(heldout, settings.monitoring.batch, heavy=heavy), PREDICTION
 
 
-def worse_batch(
+def known_performance(
     settings: Settings,
     registry: Registry,
     own: History,
@@ -305,11 +305,11 @@ def worse_batch(
     name: str,
     as_of: pd.Timestamp,
     also: Collection[str] = (),
-) -> str:
-    """The batch by which too much performance is lost; empty: none shows it.
+) -> Performance | None:
+    """Performance that a decision is made from; None: no label has come.
 
-    It is the newest batch with labels: the batch that is judged, or one before it whose labels came
-    since.
+    It is that of the newest batch with labels: the batch that is judged, or one before it whose
+    labels came since. A batch that is set aside counts if too much is lost by it.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def worse_batch(
     )
     newest = [*earlier, *([judged] if judged else [])][-1:]
     aside = [known for known in earlier if known.batch in also]
-    return next((known.batch for known in [*newest, *aside] if known.worse), "")
+    return next((known for known in [*newest, *aside] if known.worse), next(iter(newest), None))
 
 
 def is_harmless(settings: Settings, earlier: Sequence[Performance]) -> bool:

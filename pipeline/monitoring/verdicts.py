@@ -33,6 +33,12 @@ class Evidence:
         where that was not asked, or no row of the batch is valid.
     labels : tuple of str
         Faults of labels that came late, each with its batch, that nobody has answered for.
+    measured : str
+        The batch that `change` and `at_least` are of: `worse`, else the newest with labels; empty
+        while no label has come, and in stores of before.
+    change, at_least : float
+        Relative change of the loss, and the lower end of its one-sided 95% interval; 0.05 is 5%
+        worse than after training.
     """
 
     batch: str
@@ -44,6 +50,9 @@ class Evidence:
     harmless: bool = False
     otherwise: "Evidence | None" = None
     labels: tuple[str, ...] = ()
+    measured: str = ""
+    change: float = 0.0
+    at_least: float = 0.0
 
 
 @dataclass(frozen=True)

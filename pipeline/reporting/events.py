@@ -16,7 +16,7 @@ from pipeline.monitoring.findings import Cause
 from pipeline.monitoring.performance import Performance
 from pipeline.reporting.pages import Event, Kind
 from pipeline.reporting.rendering import moment_of, plain
-from pipeline.reporting.wording import loss, moves
+from pipeline.reporting.wording import loss, measured, moves
 
 BATCHES: Final = "batches"
 """The episode of all pages about trouble in batches: the first batch without any resolves it."""
@@ -79,7 +79,10 @@ def _about(verdict: Verdict, reading: int) -> str:
 
 def _harm(seen: Evidence, newest: Performance | None) -> str:
     """What is known of the champion's predictions."""
-    if seen.worse and (newest is None or not newest.worse):
+    stale = newest is None or newest.batch < seen.measured or (seen.worse and not newest.worse)
+    if stale and seen.measured:
+        return measured(seen)
+    if stale and seen.worse:  # in a store of before
         return f"the loss in batch {seen.worse} is larger than monitoring.performance_loss allows."
     if newest is None and seen.labels:
         return "these labels cannot be trusted, so it is not known how much predictions suffer."
@@ -349,7 +352,7 @@ def failed_flow(
         flow=flow,
         conf=conf,
         harm=_HARM.get(flow, _NO_HARM),
-        error=error,
+        error=error.removeprefix(_RAISED),
         at=at,
         crashed=crashed,
         done=done,
@@ -364,21 +367,24 @@ def fails(flow: str) -> str:
     return f"{flow} fails"
 
 
+_RAISED: Final = "Flow run encountered an exception: "
+"""How Prefect begins to say why a run failed."""
 _HARM: Final = {
-    "monitor": "no batch is judged until it succeeds. The champion serves on.",
-    "train": "no new version comes until it succeeds. The champion serves on.",
+    "monitor": "no batch is judged until it succeeds. What serves is not changed by it.",
+    "train": "no new version comes until it succeeds. What serves is not changed by it.",
     "replay": "later batches are not judged until it succeeds.",
-    "register": "the version is not promoted. The champion serves on.",
+    "register": "the version is not promoted. What serves is not changed by it.",
     "rollback": "the champion that was to be replaced serves on, unless MLflow shows another.",
-    "release": "no version is promoted until it succeeds. The champion serves on.",
+    "release": "no version is promoted until it succeeds. What serves is not changed by it.",
     "review": "the answer may not be recorded, and its batches stay set aside.",
 }
-_NO_HARM: Final = "nothing else waits for it. The champion serves on."
+_NO_HARM: Final = "nothing else waits for it. What serves is not changed by it."
 
 
-def succeeded_flow(model: str, flow: str, conf: str, run: str) -> Event:
-    """Page about a flow that succeeds after runs that failed."""
-    body = plain("succeeded_flow.txt.j2", flow=flow, conf=conf, at=moment_of(time.time()))
+def succeeded_flow(model: str, flow: str, conf: str, run: str, *, failed: float) -> Event:
+    """Page about a flow that succeeds after runs that failed, the first in a row at a moment."""
+    moments = {"failed": moment_of(failed), "at": moment_of(time.time())}
+    body = plain("succeeded_flow.txt.j2", flow=flow, conf=conf, **moments)
     subject = f"{model}: resolved, {flow} succeeds again"
     return Event("resolved", f"{flow}-{run}", subject, body, fails(flow))
 

@@ -117,6 +117,17 @@ def trouble(file: Path, model: str, episode: str) -> str:
     return str(pages[-1]["subject"]) if pages else ""
 
 
+def turned(file: Path, model: str, episode: str) -> float:
+    """When an episode was last opened or resolved, in seconds since 1970; 0: it never was."""
+    query = "SELECT written, resolves FROM pages WHERE model = ? AND episode = ? ORDER BY number"
+    moment, is_resolved = 0.0, True
+    with transaction(file) as outbox:
+        for page in outbox.execute(query, (model, episode)):
+            moment = page["written"] if is_resolved or page["resolves"] else moment
+            is_resolved = bool(page["resolves"])
+    return moment
+
+
 def _addressed(outbox: sqlite3.Connection, page: sqlite3.Row) -> list[str]:
     rows = outbox.execute("SELECT address FROM sends WHERE page = ?", (page["number"],))
     return [row["address"] for row in rows]

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -55,10 +56,13 @@ _TYPES: Final[dict[Severity, NotifyType]] = {
 }
 _NOT_TAKEN: Final = frozenset(
     {"ConnectionRefusedError", "gaierror", "ConnectTimeout", "ConnectTimeoutError", "InvalidURL"}
-    | {"NewConnectionError", "NameResolutionError", "SSLCertVerificationError"}
+    | {"NewConnectionError", "NameResolutionError"}
     | {"SMTPResponseException", "SMTPRecipientsRefused", "SMTPNotSupportedError"}
 )
 """Errors of the libraries that plugins use, after which no message was sent, or it was refused."""
+_HANDSHAKE: Final = "do_handshake"
+"""Method of `ssl` that agrees on TLS with a server, before anything is sent: whatever it raises, an
+error of TLS or of the network, no message has left."""
 _MAYBE_TAKEN: Final = frozenset({"502", "504"})
 """HTTP statuses of a gateway that does not know whether the server behind it took a message."""
 _STATUS: Final = re.compile(r"\berror=(\d{3})\b")
@@ -120,6 +124,7 @@ class _Here(threading.local):
     """What happens to the message that this thread sends."""
 
     sending: bool = False
+    heard: bool = False
     error: BaseException | None = None
     status: str = ""
 
@@ -132,7 +137,7 @@ class _Swallowed(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep error and HTTP status; the record is dropped, because it may hold the address."""
-        _here.error = sys.exc_info()[1] or _here.error
+        _here.heard, _here.error = True, sys.exc_info()[1] or _here.error
         found = _STATUS.search(record.getMessage())
         _here.status = found[1] if found else _here.status
 
@@ -169,7 +174,7 @@ def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome
         the name of an error. Where a message goes to several receivers or in several parts, some
         of them may have arrived.
     """
-    _here.error, _here.status, _here.sending = None, "", True
+    _here.error, _here.status, _here.heard, _here.sending = None, "", False, True
     title = f"[{severity}] {subject}"  # many services show no severity of their own
     try:
         service = Apprise.instantiate(url, asset=_ASSET)
@@ -185,11 +190,20 @@ def send(url: str, subject: str, body: str, severity: Severity) -> tuple[Outcome
         several, error = False, raised
     finally:
         _here.sending = False
+    if error is None and not _here.heard:
+        return "unknown", "no reason was logged"  # somebody switched logging off
     if error is None:
         why = f"{REFUSED} (HTTP {_here.status})" if _here.status else REFUSED
         return ("unknown" if several or _here.status in _MAYBE_TAKEN else "waiting"), why
-    taken = not any(_NOT_TAKEN & {kind.__name__ for kind in type(e).mro()} for e in _chain(error))
+    taken = not any(_surely_not_taken(one) for one in _chain(error))
     return ("unknown" if several or taken else "waiting"), type(error).__name__
+
+
+def _surely_not_taken(error: BaseException) -> bool:
+    """Whether an error came before the message was sent, or is the answer that refuses it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    agreeing = any(frame.f_code.co_name == _HANDSHAKE for frame in frames)
+    return agreeing or bool(_NOT_TAKEN & {kind.__name__ for kind in type(error).mro()})
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -76,19 +76,23 @@ def silences(signs: Signs, *, length: pd.Timedelta, now: pd.Timestamp) -> dict[W
     return found
 
 
-def silent(model: str, conf: str, what: What, since: pd.Timestamp) -> Event:
-    """Page about a silence that began at a moment."""
+def silent(
+    model: str, conf: str, what: What, since: pd.Timestamp, *, resolved: pd.Timestamp
+) -> Event:
+    """Page about a silence, which people learn of again if it was `resolved` since it began."""
     text = {key: value.format(model=model) for key, value in _TEXTS[what].items()}
     body = plain("silence.txt.j2", conf=conf, since=f"{since:%Y-%m-%d %H:%M} UTC", **text)
-    about = f"{what}-since-{since:%Y-%m-%dT%H:%M}"
+    about = f"{what}-since-{max(since, resolved):%Y-%m-%dT%H:%M:%S}"
     return Event("silence", about, f"{model}: {_SUBJECTS[what]}", body, episode_of(what))
 
 
-def silence_over(model: str, conf: str, what: What, now: pd.Timestamp) -> Event:
-    """Page about the end of a silence."""
-    at = f"{now:%Y-%m-%d %H:%M} UTC"
-    body = plain("silence_over.txt.j2", conf=conf, what=_OVER[what], at=at)
-    about = f"{what}-until-{now:%Y-%m-%dT%H:%M}"
+def silence_over(
+    model: str, conf: str, what: What, now: pd.Timestamp, *, paged: pd.Timestamp
+) -> Event:
+    """Page about the end of a silence that people were `paged` about at a moment."""
+    moments = {"at": f"{now:%Y-%m-%d %H:%M} UTC", "paged": f"{paged:%Y-%m-%d %H:%M} UTC"}
+    body = plain("silence_over.txt.j2", conf=conf, what=_OVER[what], **moments)
+    about = f"{what}-since-{paged:%Y-%m-%dT%H:%M:%S}"
     return Event("resolved", about, f"{model}: resolved, {_OVER[what]}", body, episode_of(what))
 
 

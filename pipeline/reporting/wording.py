@@ -7,7 +7,7 @@ from typing import Any, Final
 from pipeline.config import RESERVED
 from pipeline.monitoring.performance import RIVAL_LOSS, Performance
 from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
-from pipeline.monitoring.verdicts import State
+from pipeline.monitoring.verdicts import Evidence, State
 
 STATES: Final[Mapping[State, str]] = {
     "quiet": "Quiet",
@@ -108,15 +108,28 @@ def middle(one: Mapping[str, Any]) -> str:
 
 def loss(newest: Performance) -> str:
     """How the loss of a batch compares with the loss after training, as a sentence."""
-    change = f"{abs(newest.change):.1%} {'larger' if newest.change > 0 else 'smaller'}"
-    least = f", at least {newest.at_least:+.1%} with 95% confidence" if newest.change > 0 else ""
     known = {name: value for name, value in newest.metrics.items() if name != RIVAL_LOSS}
     figures = ", ".join(f"{name} {number(known[name])}" for name in [*known][:_MOST_METRICS])
     return (
-        f"the loss is {change} than after training{least}; that is "
-        f"{'too much' if newest.worse else 'not surely too much'} "
+        f"the loss is {_larger(newest.change, newest.at_least)}; that is "
+        f"{_enough(worse=newest.worse)} "
         f"(batch {newest.batch}{f', {figures}' if figures else ''})."
     )
+
+
+def measured(seen: Evidence) -> str:
+    """How the loss that a decision was made from compares with the loss after training."""
+    what = f"the loss is {_larger(seen.change, seen.at_least)}"
+    return f"{what}; that is {_enough(worse=bool(seen.worse))} (batch {seen.measured})."
+
+
+def _enough(*, worse: bool) -> str:
+    return "too much" if worse else "not surely too much"
+
+
+def _larger(change: float, at_least: float) -> str:
+    least = f", at least {at_least:+.1%} with 95% confidence" if change > 0 else ""
+    return f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} than after training{least}"
 
 
 def moves(record: Mapping[str, Any], chosen: Collection[str], most: int) -> list[str]:

@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,6 +19,8 @@ from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import champions, records
 from pipeline.reporting import delivery, outbox, written_pages
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def addressed(monkeypatch):
@@ -33,6 +36,17 @@ def addressed(monkeypatch):
 
 def titles(receiver):
     return [page["title"] for page in receiver.taken]
+
+
+def is_documented(page, conf):
+    """Whether docs/pages.md shows a page, with other line breaks, moments and runs."""
+    text = f"{page['title']}\n{page['message']}".replace(conf, "conf/shop.yaml")
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "2026-03-09 00:10 UTC", text)
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "4f1c...", text)
+    text = re.sub(r"http://127\.0\.0\.1:\d+", "http://127.0.0.1:4200", text)
+    shown = " ".join((ROOT / "docs/pages.md").read_text("utf-8").split())
+    assert " ".join(text.split()) in shown, f"docs/pages.md must show this page:\n{text}"
+    return True
 
 
 def test_a_page_that_was_refused_is_sent_by_the_next_run_of_any_flow(shop, receive, addressed):
@@ -66,6 +80,9 @@ def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, re
         "[info] shop: version 1 is the new champion",
         "[info] shop: resolved, monitor succeeds again",
     ]
+    (failed,) = re.findall(r"Since: (.*)\.", receiver.taken[0]["message"])
+    assert f"It failed from {failed} on." in receiver.taken[-1]["message"]
+    assert is_documented(receiver.taken[0], shop)
     again = receiver.taken[2]["message"].split("\n")
     (line,) = [line for line in again if line.startswith("Again: time 4 since ")]
     assert line.endswith("The next page comes at time 8.")
@@ -117,6 +134,13 @@ def test_a_page_lost_with_its_process_is_written_by_the_next_run(about_to_ask, r
 
     (asked,) = [page for page in receiver.taken if "retrain requested" in page["title"]]
     assert asked["title"] == "[failure] shop: performance was lost, retrain requested"
+    assert " persists and performance was lost in batch " in asked["message"]
+    assert is_documented(asked, about_to_ask)
+    (larger, least) = re.search(
+        r"How bad: the loss is (.*)% larger than after training, at least \+(.*)% with 95%",
+        asked["message"],
+    ).groups()
+    assert float(larger) > float(least) > 100 * settings.monitoring.performance_loss
     (size, before, now) = re.search(
         r"Why: amount is (.*) standard deviations higher, .* \(median (.*) \u2192 (.*) now\)\.",
         asked["message"],
@@ -137,10 +161,33 @@ def test_the_end_of_trouble_is_paged_once(trained, tmp_path, receive, addressed)
     monitor(trained, batch="2026-02-23")
 
     assert actions == ["page", "none"]
+    assert is_documented(receiver.taken[0], trained)
     assert titles(receiver) == [
         "[failure] shop: batch 2026-02-16T00:00 is broken and quarantined",
         "[info] shop: resolved, batch 2026-02-23T00:00 is sound",
     ]
+
+
+def test_a_page_that_could_not_be_written_is_written_by_the_next_run(
+    trained, tmp_path, receive, addressed, caplog
+):
+    receiver = receive()
+    addressed(receiver)
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    rows.loc[rows["at"] >= "2026-02-16", "age"] *= 100
+    rows.to_parquet(tmp_path / "rows.parquet")
+    file = pager_of(opened(trained)[0]).file
+    file.rename(tmp_path / "aside")
+    file.mkdir()
+
+    with pytest.raises(RegistryError, match=r"^The outbox of pages, .*, cannot be used "):
+        monitor(trained)
+    file.rmdir()
+    (tmp_path / "aside").rename(file)
+    monitor(trained, batch="2026-02-16")
+
+    assert titles(receiver) == ["[failure] shop: batch 2026-02-16T00:00 is broken and quarantined"]
+    assert "while running hook" not in caplog.text
 
 
 def test_pages_that_nobody_took_are_listed_until_somebody_does(shop, receive, addressed):

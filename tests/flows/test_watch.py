@@ -1,6 +1,7 @@
 import json
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -117,32 +118,66 @@ def test_a_retrain_that_died_three_times_pages_once_and_is_given_up(about_to_ask
     assert sum("no run of the retrain is under way" in message for message in messages) == 1
 
 
-def test_a_schedule_that_is_off_pages_once_and_its_end_is_paged_as_well(trained, pages, deployed):
-    deployed(active=False)
+def test_a_schedule_that_is_off_pages_once_each_time_and_so_does_its_end(trained, pages, deployed):
+    for active in (False, False, True, True, False, True):
+        deployed(active=active)
+        watch([trained], once=True)
 
-    watch([trained], once=True)
-    watch([trained], once=True)
-    (page,) = [
-        page for page in pages if page["title"] == "[failure] shop: the monitor is not scheduled"
-    ]
-    assert "why: the schedule of the deployment monitor/shop is off." in page["message"].lower()
-    deployed(active=True)
-    watch([trained], once=True)
-
-    assert "[info] shop: resolved, the monitor is looked after again" in titles(pages)
+    off = "[failure] shop: the monitor is not scheduled"
+    on = "[info] shop: resolved, the monitor is looked after again"
+    assert [title for title in titles(pages) if title in {off, on}] == [off, on, off, on]
+    (page, _) = [page for page in pages if page["title"] == off]
+    assert "Why: the schedule of the deployment monitor/shop is off." in page["message"].split("\n")
 
 
-def test_a_monitor_that_stops_is_missed_after_two_batches(trained, pages, deployed):
+def looked_at(conf, *, monitored):
+    """Watch a model twice whose monitor ran to its end some days ago."""
+    ran = pd.Timestamp.now("UTC") - pd.Timedelta(monitored, "D")
+    opened(conf)[1].tag_model("monitored", f"{ran}")
+    for _ in range(2):
+        watch([conf], once=True)
+
+
+def test_a_monitor_that_no_worker_runs_is_missed_after_two_batches(trained, pages, deployed):
     deployed(active=True)
     monitor(trained)
-    _, registry = opened(trained)
-    assert 0 <= time.time() - registry.monitored < 600
-    registry.tag_model("monitored", f"{pd.Timestamp.now('UTC') - pd.Timedelta('15D')}")
+    assert 0 <= time.time() - opened(trained)[1].monitored < 600
 
-    watch([trained], once=True)
-    watch([trained], once=True)
+    looked_at(trained, monitored=15)
+    monitor(trained)
+    looked_at(trained, monitored=0)
 
-    assert titles(pages).count("[failure] shop: the monitor does not run") == 1
+    silent, over = "[failure] shop: the monitor does not run", "resolved, the monitor runs again"
+    assert titles(pages).count(silent) == 1
+    assert titles(pages).count(f"[info] shop: {over}") == 1
+
+
+def test_batches_and_labels_that_stop_are_missed_one_after_the_other(
+    trained, pages, deployed, tmp_path
+):
+    deployed(active=True)
+    monitor(trained)
+    looked_at(trained, monitored=0)
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    week = rows[(rows["at"] >= "2026-02-09") & (rows["at"] < "2026-02-16")]
+    now = pd.Timestamp.now("UTC").tz_localize(None)
+    weeks = (now - week["at"].min()).days // 7
+    older, newer = (
+        week.assign(id=f"{n} " + week["id"], at=week["at"] + pd.Timedelta(7 * n, "D"))
+        for n in (weeks - 2, weeks - 1)
+    )
+    for came in ([older.assign(churned=np.nan)], [older, newer]):
+        pd.concat([rows, *came]).to_parquet(tmp_path / "rows.parquet")
+        monitor(trained, batch=f"{came[-1]['at'].min():%Y-%m-%d}")
+        looked_at(trained, monitored=0)
+
+    news = [title for title in titles(pages) if "arrive" in title or "label" in title]
+    assert news == [
+        "[failure] shop: no batch arrives",
+        "[info] shop: resolved, batches arrive again",
+        "[failure] shop: no labels come",
+        "[info] shop: resolved, labels arrive again",
+    ]
 
 
 def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside(

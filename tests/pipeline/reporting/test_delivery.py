@@ -1,10 +1,12 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -225,6 +227,28 @@ def test_processes_that_send_at_once_send_each_page_once(receive, pager):
 
     got = Counter(page["title"] for page in receiver.got)
     assert got == {f"[warning] shop: drift {n}": 1 for n in range(8)}
+
+
+def test_a_page_that_finds_no_room_on_the_disk_harms_no_other_and_is_written_later(receive, pager):
+    receiver = receive()
+    to = pager(receiver.url)
+    first, second = numbered(2)
+    large = replace(second, body="temp " * 2_000)
+    post(to, first)
+    deliver(to)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (to.file.stat().st_size, before[1]))
+    try:
+        with pytest.raises(RegistryError, match=r"cannot be used .*\. Make room for it, or"):
+            post(to, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    post(to, large)
+    deliver(to)
+
+    assert titles(receiver) == [f"[warning] {event.subject}" for event in (first, second)]
+    assert undelivered(to) == []
 
 
 def test_an_outbox_that_is_not_a_database_is_one_sentence(pager):

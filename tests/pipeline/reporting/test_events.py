@@ -247,6 +247,44 @@ def test_a_page_says_how_bad_it_is_as_far_as_labels_show(performance, harm):
     assert f"How bad: {harm}" in event.body
 
 
+@pytest.mark.parametrize("broken", [(), ("unit (temp)",)])
+@pytest.mark.parametrize(
+    ("worse", "measured", "judged", "harm"),
+    [
+        ("b3", "b3", "too much", "12.3% larger than after training, at least +6.0% with 95%"),
+        ("", "b3", "not surely too much", "12.3% larger than after training, at least +6.0%"),
+        ("", "b1", "too much", "40.0% larger than after training, at least +30.0% with 95%"),
+        ("b2", "b2", "too much", "12.3% larger than after training, at least +6.0% with 95%"),
+    ],
+)
+def test_a_page_holds_the_loss_that_its_decision_was_made_from(
+    broken, worse, measured, judged, harm
+):
+    newest = Performance("b2", 100, {}, (), 0.4, 0.3, worse=not worse)
+    figures = {"worse": worse, "measured": measured, "change": 0.123, "at_least": 0.06}
+    shown = verdict(19, "page", "As found.", broken=broken, persisted=("temp",), **figures)
+    paged = events.broken_batch if broken else events.moved_batch
+
+    event = paged("shop", CONF, shown, [], [], newest=newest)
+
+    (line,) = [line for line in lines(event) if line.startswith("How bad: ")]
+    batch = "b2" if measured == "b1" else measured
+    assert f"the loss is {harm}" in line
+    assert line.endswith(f"; that is {judged} (batch {batch}).")
+
+
+def test_lost_performance_that_an_older_version_recorded_without_figures_is_named():
+    event = moved("retrain", "Performance was lost in batch b.", worse="b")
+
+    assert "the loss in batch b is larger than monitoring.performance_loss allows." in event.body
+
+
+def test_a_failed_flow_is_paged_without_the_words_of_prefect():
+    event = failed("monitor", {"conf": CONF}, "Flow run encountered an exception: KeyError: 'a'")
+
+    assert "Why: KeyError: 'a'" in lines(event)
+
+
 def moved(action, reason, drifted=(), **evidence):
     shown = verdict(19, action, reason, "v2", **evidence)
     return events.moved_batch("shop", CONF, shown, drifted, [])
@@ -281,7 +319,7 @@ KINDS = {
     "unusable": events.unusable_batch("shop", CONF, "2026-01-19T00:00", "It has no rows."),
     "failed": failed("monitor", {"conf": CONF}),
     "crashed": failed("train", {"conf": CONF}, crashed=True),
-    "succeeded": events.succeeded_flow("shop", "monitor", CONF, "r2"),
+    "succeeded": events.succeeded_flow("shop", "monitor", CONF, "r2", failed=0),
 }
 PARTS = ("What:", "How bad:", "Since:", "Why:", "Done:", "To do:")
 

@@ -1,9 +1,15 @@
+import ipaddress
 import logging
 import socketserver
+import ssl
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import get_args
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.reporting import pages
 from pipeline.reporting.pages import Event, Kind, name_of, send, service_of
@@ -34,6 +40,17 @@ def test_a_message_carries_subject_body_and_severity(receive):
 )
 def test_the_outcome_is_unknown_only_where_the_message_may_have_arrived(receive, how, outcome, why):
     assert send(receive(how).url, "drift", "temp", "warning") == (outcome, why)
+
+
+@pytest.mark.parametrize("how", ["drops", "answers 500"])
+def test_where_logging_is_off_no_message_counts_as_surely_refused(receive, how):
+    logging.disable(logging.CRITICAL)
+    try:
+        found = send(receive(how).url, "drift", "temp", "warning")
+    finally:
+        logging.disable(logging.NOTSET)
+
+    assert found == ("unknown", "no reason was logged")
 
 
 def test_a_message_to_several_receivers_of_which_one_refused_may_have_arrived(receive):
@@ -107,6 +124,73 @@ def test_a_mail_is_sent_again_as_a_repeat_only_where_it_may_have_arrived(
 
     assert send(url, "drift of tempé", "temp", "warning") == became
     assert len(server.got) == arrived
+
+
+class Guarded(socketserver.BaseRequestHandler):
+    """Speaks TLS, and does with a request what `how` of its server says."""
+
+    def handle(self):
+        if self.server.how == "speaks no TLS":
+            self.request.recv(4096)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        elif self.server.how == "hangs up":
+            self.request.recv(4096)
+        else:
+            try:
+                with self.server.tls.wrap_socket(self.request, server_side=True) as secured:
+                    secured.recv(65_536)
+                    self.server.got += 1
+                    if self.server.how == "takes":
+                        secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            except ssl.SSLError:
+                return  # the client does not trust the certificate
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of 127.0.0.1 with its key, signed by itself."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
+    here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([here]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path_factory.mktemp("tls") / "receiver.pem"
+    path.write_bytes(key.private_bytes(pem, *plain) + signed.public_bytes(pem))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "trusted", "outcome", "arrived"),
+    [
+        ("takes", True, "accepted", 1),
+        ("takes", False, "waiting", 0),
+        ("speaks no TLS", True, "waiting", 0),
+        ("hangs up", True, "waiting", 0),
+        ("drops", True, "unknown", 1),
+    ],
+)
+def test_what_fails_before_tls_is_agreed_on_surely_did_not_arrive(
+    certificate, monkeypatch, *, how, trusted, outcome, arrived
+):
+    if trusted:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Guarded) as server:
+        server.daemon_threads, server.how, server.got = True, how, 0
+        server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.tls.load_cert_chain(certificate)
+        Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+
+        found, _ = send(f"jsons://127.0.0.1:{server.server_address[1]}", "s", "b", "info")
+
+        server.shutdown()
+        assert (found, server.got) == (outcome, arrived)
 
 
 @pytest.mark.parametrize("url", [NOBODY_LISTENS, "json://user:hunter2@nowhere.invalid/x"])
