@@ -184,8 +184,10 @@ def tune(
     """Try parameters of the estimator on past rows, and list the best beside those of the file.
 
     Each trial is judged on newer rows than it was fitted on, all of them before the rows that
-    judge a version. No version is trained or promoted. A search that was ended goes on when it is
-    started again; each trial is a run in MLflow.
+    judge a version. A trial is chosen only if it is better on every stretch of them, and must then
+    be better on one that it was not chosen on; else the parameters of the file stay. No version is
+    trained or promoted. A search that was ended goes on when it is started again; each trial is a
+    run in MLflow.
 
     Parameters
     ----------

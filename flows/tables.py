@@ -90,7 +90,7 @@ def backtest_table(result: Result) -> Table:
 def tuning_table(result: Result) -> Table:
     """The parameters of the file and the best trials, the smallest loss first."""
     trials = sorted(result["trials"], key=lambda one: one["loss"])
-    shown = [one for one in trials if not one["trial"] or one in trials[:BEST]]
+    shown = [one for one in trials if one["trial"] in (0, result["chosen"]) or one in trials[:BEST]]
     names = [*dict.fromkeys(name for one in shown for name in one["params"])]
     drawn = Table("trial", title=f"{len(trials)} trials, by {result['loss']} on newer rows")
     for heading in ("loss", *names):

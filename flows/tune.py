@@ -30,16 +30,19 @@ class Study(NamedTuple):
     ----------
     run_id, key : str
         Its run in MLflow, and what identifies it.
+    newest : Stretch
+        Rows that the choice must hold on.
     parts : list of Stretch
-        Rows to fit and to judge.
+        Older rows that the choice is made on.
     space : Space
         What parameters are chosen from.
     trials : list of Trial
-        Trial trials; the first one is of the parameters of the file.
+        Finished trials; the first one is of the parameters of the file.
     """
 
     run_id: str
     key: str
+    newest: Stretch
     parts: list[Stretch]
     space: Space
     trials: list[Trial]
@@ -88,17 +91,17 @@ def _study(settings: Settings, registry: Registry) -> Study:
     space = tuning.space_of_training(settings.training)
     until = until_of(settings, registry)
     _, rows, _ = labelled_rows(settings, registry, until)
-    parts = tuning.stretches(rows, settings.data, settings.training)
+    newest, *parts = tuning.stretches(rows, settings.data, settings.training)
     key = key_of(settings, [rows])
     run_id, trials = open_study(registry, key)
-    return Study(run_id, key, parts, space, trials)
+    return Study(run_id, key, newest, parts, space, trials)
 
 
 def _tried(settings: Settings, registry: Registry, study: Study) -> Trial:
     """Make the next trial and keep it."""
     training, began = settings.training, pd.Timestamp.now("UTC").tz_localize(None)
-    losses = [trial.loss for trial in study.trials]
-    params = tuning.proposed(study.space, losses, seed=training.seed)
+    gained = tuning.bounds(study.trials) if study.trials else []
+    params = tuning.proposed(study.space, gained, seed=training.seed)
     trial = tuning.attempt(params, study.parts, settings.data, training, settings.task)
     record_trial(
         registry,
@@ -113,17 +116,30 @@ def _tried(settings: Settings, registry: Registry, study: Study) -> Trial:
 
 
 def _result(settings: Settings, study: Study) -> dict[str, Any]:
-    trials = study.trials
-    place, best = min(enumerate(trials), key=lambda one: one[1].loss)
-    own = trials[0].loss
+    """Choose a trial, and see whether it is better on the newest stretch as well."""
+    trials, training = study.trials, settings.training
+    place = tuning.chosen(trials)
     count = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
-    sentence = f"The parameters of {settings.conf} are the best of {count} ({figure(own)})."
+    kept = f"The parameters of {settings.conf} stay"
+    sentence = f"{kept}: none of {count} is better on each of {len(study.parts)} stretches."
+    gain, best = None, 0
     if place:
-        less = f"{figure(best.loss)} instead of {figure(own)} ({1 - best.loss / own:.1%} less)"
-        sentence = (
-            f"Trial {place} of {count} is the best: {less} on rows before those "
-            f"that judge a version, where the first trial has the parameters of {settings.conf}."
+        own, new = (
+            tuning.attempt(params, [study.newest], settings.data, training, settings.task).loss
+            for params in ({}, trials[place].params)
         )
+        gain = 1 - new / own if own else 0.0
+        words = f"{figure(new)} instead of {figure(own)} ({gain:.1%} less)"
+        sentence = (
+            f"{kept}: trial {place} of {count} is the best on older stretches, but not better on "
+            f"the newest one: loss {words}."
+        )
+        if gain > 0:
+            best = place
+            sentence = (
+                f"Trial {place} of {count} is better on each stretch, and on the newest one, which "
+                f"it was not chosen on: loss {words}."
+            )
     return {
         "name": settings.name,
         "conf": settings.conf,
@@ -134,8 +150,10 @@ def _result(settings: Settings, study: Study) -> dict[str, Any]:
             for number, trial in enumerate(trials)
         ],
         "own": settings.training.params,
-        "best": place,
-        "params": best.params,
+        "chosen": place,
+        "gain": gain,
+        "best": best,
+        "params": trials[best].params,
         "sentence": sentence,
         "applied": False,
     }

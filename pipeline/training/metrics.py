@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     brier_score_loss,
     log_loss,
     mean_absolute_error,
@@ -77,7 +78,8 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
     Returns
     -------
     dict of str to float
-        Classification: log_loss, roc_auc (NaN if the target has one class only), brier, accuracy
+        Classification: log_loss, roc_auc and average_precision (the area below precision by
+        recall, for rare ones; both are NaN if the target has one class only), brier, accuracy
         (a probability of 0.5 and more counts as 1), and calibration_error (mean distance of
         predicted and seen shares over ten classes of the prediction, weighted by rows).
         Three or more classes: log_loss, roc_auc (mean over the classes, each against the rest),
@@ -107,6 +109,9 @@ def compute_metrics(task: str, target: Floats, predictions: Predictions) -> dict
     return {
         "log_loss": float(log_loss(target, chance, labels=[0, 1])),
         "roc_auc": float(roc_auc_score(target, predictions)) if both else float("nan"),
+        "average_precision": float(average_precision_score(target, predictions))
+        if both
+        else float("nan"),
         "brier": float(brier_score_loss(target, chance, labels=[0, 1])),
         "accuracy": float(accuracy_score(target == 1, predictions >= 0.5)),  # noqa: PLR2004 -- even
         "calibration_error": _calibration_error(target, predictions),

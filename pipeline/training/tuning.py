@@ -1,6 +1,10 @@
 """Chooses parameters of an estimator on rows before the held-out ones, which it never sees.
 
-A trial is judged as a version is, on newer rows than it was fitted on, on up to three stretches.
+A trial is judged as a version is, on newer rows than it was fitted on, on up to three stretches. It
+is chosen only where it is better than the parameters of the file on every one of these, and the
+choice must hold on a newer stretch that no other trial was judged on: the best of many trials looks
+better than it is, and parameters that suit one time need not suit the next.
+
 Points come from a scrambled Halton sequence, which covers few trials in many dimensions more
 evenly than chance does; from some trials on, every other point lies near the best one so far.
 Each point follows from the seed and the trials before, so that a search can be continued.
@@ -13,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
-from pipeline.columns import Floats
+from pipeline.columns import Floats, Matrix
 from pipeline.config import Data, Training
 from pipeline.errors import DataError
 from pipeline.training.fitting import FEWEST_HELDOUT, fit, fit_judged, split
@@ -21,8 +25,8 @@ from pipeline.training.metrics import mean_loss
 from pipeline.training.model import import_estimator
 from pipeline.training.spaces import Space, parameters_at, space_of
 
-_STRETCHES: Final = 3
-"""Stretches that a trial is judged on, at most; together at most half of the older rows' time."""
+_STRETCHES: Final = 4
+"""Stretches at most, with the newest; together at most half of the older rows' time."""
 _EXPLORED: Final = 8
 """Trials before the first one near the best."""
 _NEAR: Final = 0.15
@@ -56,9 +60,9 @@ class Trial(NamedTuple):
     params : dict of str to Any
         What differs from the parameters of the file; empty for these themselves.
     losses : list of float
-        Mean loss on each stretch.
+        Mean loss on each stretch that choices are made on, the newest first.
     loss : float
-        Mean loss on all rows of the stretches.
+        Mean loss on all rows of these stretches.
     """
 
     params: dict[str, Any]
@@ -77,17 +81,17 @@ def stretches(rows: pd.DataFrame, data: Data, training: Training) -> list[Stretc
     data : Data
         Declared columns and their roles.
     training : Training
-        Length of the holdout, which is the length of a stretch where there is time for three.
+        Length of the holdout, which is the length of a stretch where there is time for four.
 
     Returns
     -------
     list of Stretch
-        The newest first.
+        Two to four, the newest first: it confirms a choice that is made on the others.
 
     Raises
     ------
     DataError
-        If no stretch holds enough rows.
+        If fewer than two stretches hold enough rows.
     """
     older, _ = split(rows, data, training)
     times = older[data.time]
@@ -99,9 +103,9 @@ def stretches(rows: pd.DataFrame, data: Data, training: Training) -> list[Stretc
         before = older[times <= start]
         if len(block) >= FEWEST_HELDOUT and len(set(before[data.target])) > 1:
             found.append(Stretch(before, block.reset_index(drop=True)))
-    if not found:
+    if len(found) < 2:  # noqa: PLR2004 -- one to choose on, one that confirms
         message = (
-            f"Tuning needs {FEWEST_HELDOUT} labelled rows in a sixth of the time before "
+            f"Tuning needs {FEWEST_HELDOUT} labelled rows in each eighth of the time before "
             f"training.holdout. Got {len(older)} rows from {times.min():%Y-%m-%d %H:%M} to "
             f"{times.max():%Y-%m-%d %H:%M}. Give more history."
         )
@@ -121,27 +125,62 @@ def space_of_training(training: Training) -> Space:
     return space_of(kind, training.estimator, training.search)
 
 
-def proposed(space: Space, losses: Sequence[float], *, seed: int) -> dict[str, Any]:
+def bounds(trials: Sequence[Trial]) -> list[float]:
+    """How much each trial gains at least over the first one: the mean minus its standard error.
+
+    Gains are shares of the first trial's loss, one for each stretch, so that a stretch of large
+    losses counts no more than the others. Where all gains are positive, so is the bound: the
+    standard error of positive numbers is at most their mean.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Trials on the same stretches; the first one is of the parameters of the file.
+
+    References
+    ----------
+    Breiman, Friedman, Olshen and Stone (1984), Classification and Regression Trees, section 3.4.3,
+    for counting differences within a standard error as none.
+    """
+    gains = _gains(trials)
+    count = gains.shape[1]
+    error = gains.std(axis=1, ddof=1) / np.sqrt(count) if count > 1 else 0
+    found: list[float] = (gains.mean(axis=1) - error).tolist()
+    return found
+
+
+def chosen(trials: Sequence[Trial]) -> int:
+    """Place of the trial with the largest bound of those that gain on every stretch; else 0."""
+    always = (_gains(trials) > 0).all(axis=1)
+    return int(np.where(always, bounds(trials), 0).argmax())
+
+
+def _gains(trials: Sequence[Trial]) -> Matrix:
+    found = np.array([trial.losses for trial in trials], dtype=np.float64)
+    return np.asarray(1 - found / np.maximum(found[0], np.finfo(float).tiny))
+
+
+def proposed(space: Space, gained: Sequence[float], *, seed: int) -> dict[str, Any]:
     """Parameters of the next trial.
 
     Parameters
     ----------
     space : Space
         What they are chosen from.
-    losses : sequence of float
-        Of the trials so far, in their order; the first one is of the parameters of the file, for
-        which nothing is proposed.
+    gained : sequence of float
+        What `bounds` says of the trials so far; the first one is of the parameters of the file,
+        for which nothing is proposed.
     seed : int
         Seed of the sequence of points.
     """
-    if not losses:
+    if not gained:
         return {}
-    known = losses[1:]
-    drawn = qmc.Halton(len(space), rng=np.random.default_rng(seed)).random(len(losses))
+    known = gained[1:]
+    drawn = qmc.Halton(len(space), rng=np.random.default_rng(seed)).random(len(gained))
     points: list[Floats] = []
     for number, point in enumerate(drawn):
         if number >= _EXPLORED and number % 2:
-            best = points[int(np.argmin(known[:number]))]
+            best = points[int(np.argmax(known[:number]))]
             points.append(np.clip(best + _NEAR * (2 * point - 1), 0, 1))
         else:
             points.append(point)

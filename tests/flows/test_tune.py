@@ -66,7 +66,9 @@ def test_no_trial_begins_after_the_time_and_there_is_always_one(shop):
 
     assert [one["trial"] for one in result["trials"]] == [0]
     assert (result["params"], result["applied"]) == ({}, False)
-    assert result["sentence"].startswith(f"The parameters of {shop} are the best of 1 trial (")
+    assert result["sentence"].startswith(
+        f"The parameters of {shop} stay: none of 1 trial is better"
+    )
 
 
 @pytest.mark.parametrize("option", [("--trials", "0"), ("--minutes", "0")])

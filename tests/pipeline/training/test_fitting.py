@@ -38,6 +38,23 @@ def older(rows):
     return rows[rows["at"] < rows["at"].max() - pd.Timedelta("14D")]
 
 
+@pytest.mark.parametrize(
+    ("estimator", "params", "weights"),
+    [
+        (None, FAST, {"scale_pos_weight": 9}),
+        (LINEAR + "LogisticRegression", {}, {"class_weight": {0: 1, 1: 9}}),
+    ],
+)
+def test_ones_that_weigh_more_are_predicted_with_higher_chances(
+    rows, data, estimator, params, weights
+):
+    usual = fitted(rows, data, estimator=estimator, **params)
+    weighted = fitted(rows, data, estimator=estimator, **params, **weights)
+
+    assert (weighted.heldout[PREDICTION] > usual.heldout[PREDICTION]).mean() > 0.9
+    assert weighted.metrics["log_loss"] > usual.metrics["log_loss"]
+
+
 def test_the_newest_rows_are_held_out_and_the_final_fit_uses_all_rows(trained, rows, older):
     assert list(trained.heldout["id"]) == list(rows["id"][len(older) :])
     assert trained.fitted_rows == len(rows)

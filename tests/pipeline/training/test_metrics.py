@@ -15,6 +15,7 @@ def test_the_metrics_equal_those_of_scikit_learn():
         {
             "log_loss": metrics.log_loss(truth, chance),
             "roc_auc": metrics.roc_auc_score(truth, chance),
+            "average_precision": metrics.average_precision_score(truth, chance),
             "brier": metrics.brier_score_loss(truth, chance),
             "accuracy": metrics.accuracy_score(truth, chance >= 0.5),
             "calibration_error": calibration_error(truth, chance),
@@ -73,4 +74,5 @@ def test_the_ranking_of_a_single_class_is_undefined():
     found = compute_metrics("classification", np.ones(5), np.full(5, 0.9))
 
     assert np.isnan(found["roc_auc"])
+    assert np.isnan(found["average_precision"])
     assert found["log_loss"] == pytest.approx(-np.log(0.9))

@@ -58,8 +58,8 @@ def test_the_first_trial_has_the_parameters_of_the_file():
 
 
 def test_early_points_cover_the_space_more_evenly_than_chance():
-    losses = np.random.default_rng(0).random(9).tolist()
-    found = [[*tuning.proposed(SPACE, losses[:n], seed=0).values()] for n in range(1, 9)]
+    gained = np.random.default_rng(0).random(9).tolist()
+    found = [[*tuning.proposed(SPACE, gained[:n], seed=0).values()] for n in range(1, 9)]
 
     # Half of all sets of independent points have a larger discrepancy than the median of many.
     random = np.random.default_rng(1)
@@ -68,17 +68,44 @@ def test_early_points_cover_the_space_more_evenly_than_chance():
 
 
 def test_a_point_depends_on_the_trials_before_it_alone_and_later_ones_are_near_the_best():
-    losses = np.random.default_rng(0).random(20)
+    gained = np.random.default_rng(0).random(20)
     points = [
-        np.array([*tuning.proposed(SPACE, losses[:n].tolist(), seed=3).values()])
+        np.array([*tuning.proposed(SPACE, gained[:n].tolist(), seed=3).values()])
         for n in range(1, 20)
     ]
 
-    again = tuning.proposed(SPACE, losses[:12].tolist(), seed=3)
+    again = tuning.proposed(SPACE, gained[:12].tolist(), seed=3)
     np.testing.assert_array_equal([*again.values()], points[11])
     for n in range(9, 19, 2):
-        best = points[int(np.argmin(losses[1 : n + 1]))]
+        best = points[int(np.argmax(gained[1 : n + 1]))]
         assert np.abs(points[n] - best).max() <= 0.151
+
+
+@pytest.mark.parametrize(
+    ("losses", "place"),
+    [
+        ([[4, 4, 4], [3, 3, 5], [3.6, 3.6, 3.6]], 2),  # the first one gains more, but not always
+        ([[4, 4, 4], [1, 1, 4]], 0),
+        ([[4, 4, 4], [0, 3.9, 3.9], [3, 3, 3]], 2),  # a gain of one stretch may be chance
+        ([[100, 1, 1], [90, 0.9, 0.9], [99, 0.8, 0.8]], 1),  # shares count, not large losses
+        ([[4], [3], [2]], 2),
+        ([[4, 4]], 0),
+        ([[0, 0], [0, 0]], 0),
+    ],
+)
+def test_what_is_chosen_gains_on_every_stretch_and_evenly(losses, place):
+    assert tuning.chosen([tuning.Trial({}, one, 0.0) for one in losses]) == place
+
+
+def test_a_trial_that_gains_on_every_stretch_gains_by_more_than_its_standard_error():
+    gains = np.random.default_rng(0).exponential(size=(1000, 3)) ** 4
+    trials = [tuning.Trial({}, [1.0] * 3, 1.0)]
+    trials += [tuning.Trial({}, (1 - row).tolist(), 1.0) for row in gains]
+
+    found = np.array(tuning.bounds(trials)[1:])
+
+    np.testing.assert_allclose(found, gains.mean(axis=1) - stats.sem(gains, axis=1), atol=1e-9)
+    assert found.min() >= -1e-9
 
 
 def test_parts_are_newer_than_what_is_fitted_and_older_than_the_held_out_rows(rows):
@@ -86,19 +113,22 @@ def test_parts_are_newer_than_what_is_fitted_and_older_than_the_held_out_rows(ro
 
     parts = tuning.stretches(rows, DATA, training())
 
-    assert len(parts) == 3
+    assert len(parts) == 4
     for older, block in parts:
         assert older["at"].max() < block["at"].min()
         assert block["at"].max() < heldout["at"].min()
     judged = pd.concat([part.block for part in parts])["id"]
     assert judged.is_unique
-    assert min(len(part.older) for part in parts) >= len(judged)
+    assert min(len(part.older) for part in parts) >= len(judged) - 1
+    assert parts[0].block["at"].min() > parts[1].block["at"].max()
 
 
 def test_a_history_that_is_too_short_is_refused(rows):
     few = rows[rows["at"] < "2026-01-12"].iloc[::6]
 
-    with pytest.raises(DataError, match=r"Tuning needs 20 labelled rows in a sixth .* Got 15 rows"):
+    with pytest.raises(
+        DataError, match=r"Tuning needs 20 labelled rows in each eighth .* Got 15 rows"
+    ):
         tuning.stretches(few, DATA, training())
 
 
