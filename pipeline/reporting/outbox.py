@@ -233,6 +233,7 @@ _ABOUT_ITS_PAGES: Final = """
 SELECT 1 FROM pages AS ended JOIN pages AS page USING (model, episode)
   JOIN sends ON sends.page = page.number
 WHERE ended.number = ? AND ended.resolves AND page.number < ended.number AND sends.address = ?
+  AND NOT page.resolves
   AND NOT EXISTS (SELECT 1 FROM pages AS other WHERE other.resolves
     AND other.model = ended.model AND other.episode = ended.episode
     AND other.number > page.number AND other.number < ended.number)

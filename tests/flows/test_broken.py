@@ -94,7 +94,7 @@ def test_a_broken_batch_is_recorded_with_its_causes(spoilt):
     assert batch.verdict.evidence.broken == ("unit (age)",)
     assert [cause.columns for cause in records.causes(registry, batch)] == [("age",)]
     assert run.metrics["causes"] == 1
-    assert run.tags["mlflow.note.content"].startswith("**Broken.** Unit (age). ")
+    assert run.tags["mlflow.note.content"].startswith("**Broken.** Recognised: unit (age). ")
 
 
 def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt):

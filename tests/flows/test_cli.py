@@ -466,7 +466,7 @@ def test_the_test_page_exits_with_1_if_an_address_did_not_take_it(
 
     code, out, err = holdfast("page", shop, "--test")
 
-    assert (code, out) == (1, "1. json:// took it.\n2. json://: refused.\n")
+    assert (code, out) == (1, "1. json:// took it.\n2. json://: refused (HTTP 500).\n")
     assert one_line(err).startswith("An address did not take the test page.")
     assert holdfast("page", shop) == (0, "0 pages of shop not taken by every address.\n", "")
     monkeypatch.setenv("HOLDFAST__ALERTS__URLS", json.dumps([sound.url]))

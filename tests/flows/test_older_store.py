@@ -34,6 +34,8 @@ from pipeline.serving.follower import Follower, ServingState
 pytestmark = pytest.mark.integration
 
 STORED = Path(__file__).parents[1] / "stored" / "older_store.tar.xz"
+UNMEASURED = {"measured": "", "change": 0.0, "at_least": 0.0}
+"""What a decision of before did not record of the loss."""
 PLAIN = ("rows", "quarantined", "outcome", "answer", "paged", "announced", "reading")
 
 
@@ -66,7 +68,7 @@ def test_recorded_batches_causes_and_performance_are_read_as_they_were(conf, exp
         assert list(batch.drifted) == before["drifted"]
         verdict = before["verdict"]
         assert as_json(batch.verdict) == {
-            "evidence": verdict["evidence"] | {"otherwise": None, "labels": []},
+            "evidence": verdict["evidence"] | {"otherwise": None, "labels": []} | UNMEASURED,
             "decision": verdict["decision"] | {"presumed": [], "due": True},
         }
         performance = dict(before["performance"])

@@ -67,7 +67,7 @@ async def test_a_refusal_costs_no_more_than_its_bytes_and_is_short(client, name,
     tracemalloc.stop()
     assert answer.status_code == (400 if "infer" in route else 422)
     assert len(answer.content) <= 16_384
-    assert spent < 1.5
+    assert spent < 5
     assert most < 60_000_000 + 3 * len(body)
 
 
