@@ -46,7 +46,7 @@ def predict(
     bundle = registry.bundle(number)
     check_classes(settings, number, bundle.model)
     if bundle.holdout is not None:
-        parity.replay(bundle.model, bundle.holdout, "held-out")
+        parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
     rival = champions.replaced_by(registry, number)
     roles = [settings.data.key, settings.data.time, settings.data.target, settings.data.label_time]
     return valid[[name for name in roles if name in valid]].assign(

@@ -121,7 +121,7 @@ def _score(
     if explain:
         check_explainable(bundle.model)
     if bundle.holdout is not None:
-        parity.replay(bundle.model, bundle.holdout, "held-out")
+        parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
     checked = check(settings, rows, f"score {path.stem}")
     predicted = checked.valid[[data.key, data.time]]
     margins = Margins.read(bundle.manifest)

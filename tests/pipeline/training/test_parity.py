@@ -154,6 +154,14 @@ def test_a_type_that_is_read_differently_is_named(golden, model, kind, said, col
         replay(other, golden)
 
 
+def test_whole_numbers_that_no_integer_holds_are_golden(fit, rows):
+    model = fit(columns={"amount": Numeric()}, n_estimators=2)
+
+    golden = make(model, rows.assign(amount=np.where(rows["amount"] > 50, 1e300, 2.0**63)))
+
+    assert replay(model, golden).equal
+
+
 def test_packages_that_changed_are_named(golden, model, fit, tmp_path):
     replace(golden, packages=golden.packages | {"pandas": "2.0.0"}).save(tmp_path)
     stored, other = Golden.load(tmp_path), fit(n_estimators=11, max_depth=3)
