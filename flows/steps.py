@@ -26,8 +26,8 @@ from pipeline.registry.versions import Registry
 
 P = ParamSpec("P")
 R = TypeVar("R")
-RETRIES: Final = 5
-"""The last retry comes a minute after the first failure."""
+RETRIES: Final = 6
+"""The last retry comes two minutes after the first failure, when a slow server is back as well."""
 
 
 def opened(conf: str) -> tuple[Settings, Registry]:
