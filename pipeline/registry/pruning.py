@@ -45,33 +45,38 @@ def prune_batches(
     for run in tracking.search(f"{BATCHES} and {bound}"):
         if run.data.tags.get("batch") in needed:
             continue
-        try:
-            freed += _prune(tracking, run, delete=delete)
-        except NotImplementedError:  # some stores of MLflow cannot delete: people are asked to
+        found = _prune(tracking, run, delete=delete)
+        if found is None:
             unreached.add(run.info.artifact_uri)
+        else:
+            freed += found
     return freed, sorted(unreached)
 
 
-def _prune(tracking: Tracking, run: Run, *, delete: bool) -> int:
+def _prune(tracking: Tracking, run: Run, *, delete: bool) -> int | None:
+    """Bytes of the files that a run does without; None if its store deletes no file."""
     freed = 0
     with translated():
         files = get_artifact_repository(run.info.artifact_uri)
         for artifact in files.list_artifacts():
             if artifact.path in _KEPT:
                 continue
-            if delete:
-                _delete(files, artifact.path)
+            if delete and not _deleted(files, artifact.path):
+                return None
             freed += artifact.file_size or 0
         if delete:
             tracking.tag_run(run.info.run_id, _PRUNED, f"{pd.Timestamp.now('UTC'):%Y-%m-%d}")
     return freed
 
 
-def _delete(files: object, path: str) -> None:
+def _deleted(files: object, path: str) -> bool:
+    """Delete a file; False where the store cannot."""
     try:
         files.delete_artifacts(path)  # type: ignore[attr-defined]
-    except MlflowException as error:
+    except NotImplementedError:  # MLflow's own answer for stores that it only reads and writes
+        return False
+    except MlflowException as error:  # a server passes that answer on as the text of another error
         if "not implemented" in str(error).lower() or "not support" in str(error).lower():
-            # Stores behind a server say by a message what the others say by this error.
-            raise NotImplementedError(path) from error
+            return False
         raise
+    return True

@@ -59,6 +59,9 @@ async def test_a_refusal_costs_no_more_than_its_bytes_and_is_short(client, name,
     kind = "text/csv" if route == "/invocations" and body[:1] in b"t," else "application/json"
     tracemalloc.start()
     began = time.process_time()
+    sum(range(100_000))
+    usual = time.process_time() - began  # of this machine, at this moment
+    began = time.process_time()
 
     answer = await client.post(route, content=body, headers={"content-type": kind})
 
@@ -67,7 +70,7 @@ async def test_a_refusal_costs_no_more_than_its_bytes_and_is_short(client, name,
     tracemalloc.stop()
     assert answer.status_code == (400 if "infer" in route else 422)
     assert len(answer.content) <= 16_384
-    assert spent < 5
+    assert spent < 15 * usual
     assert most < 60_000_000 + 3 * len(body)
 
 

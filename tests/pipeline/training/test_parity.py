@@ -10,6 +10,12 @@ from pipeline.errors import RegistryError
 from pipeline.training.model import Model
 from pipeline.training.parity import UNSEEN, Golden, held_out, make, replay
 
+DIFFERS = {
+    "plan": r"at training, in plan \(\d+ rows\)\..* is the encoding: .*'free' was 0 and is 2",
+    "age": r"differently than at training, in age .*missing values: .*age 0\.0 was nan and is 0",
+}
+"""What a refusal says: columns and rows, the first stage that differs, and values."""
+
 
 @pytest.fixture(scope="module")
 def golden(rows, model):
@@ -53,14 +59,14 @@ def test_an_unchanged_model_replays_without_an_error(tmp_path, rows, fit, path, 
 def test_reordered_labels_are_refused_with_the_name_of_their_column(golden, model):
     turned = model.categories | {"plan": ["team", "pro", "free"]}
 
-    with pytest.raises(RegistryError, match=r"at training, in plan \(\d+ rows\)\. The"):
+    with pytest.raises(RegistryError, match=DIFFERS["plan"]):
         replay(replace(model, categories=turned), golden)
 
 
 def test_a_lost_null_is_refused(golden, model):
     filled = replace(golden, rows=golden.rows.assign(age=golden.rows["age"].fillna(0)))
 
-    with pytest.raises(RegistryError, match="differently than at training, in age"):
+    with pytest.raises(RegistryError, match=DIFFERS["age"]):
         replay(model, filled)
 
 
@@ -108,20 +114,6 @@ def test_a_feature_may_be_called_prediction(tmp_path, rows, fit):
     make(model, frame).save(tmp_path)
 
     replay(model, Golden.load(tmp_path))
-
-
-def test_the_first_values_that_are_encoded_differently_are_shown(golden, model):
-    turned = model.categories | {"plan": ["team", "pro", "free"]}
-
-    with pytest.raises(RegistryError, match=r"is the encoding: .*'free' was 0 and is 2"):
-        replay(replace(model, categories=turned), golden)
-
-
-def test_nulls_that_were_filled_are_a_difference_of_missing_values(golden, model):
-    filled = replace(golden, rows=golden.rows.assign(age=golden.rows["age"].fillna(0)))
-
-    with pytest.raises(RegistryError, match=r"missing values: .*age 0\.0 was nan and is 0"):
-        replay(model, filled)
 
 
 @dataclass(frozen=True)
