@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # Behind a company's proxy only the system knows the certificates.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
 
-.PHONY: help setup demo test test-fast test-team test-browser test-statistics coverage up ui serve lint docs bench clean
+.PHONY: help setup demo test test-fast test-team test-browser test-night coverage up ui serve lint docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -35,10 +35,10 @@ demo: $(READY)  ## replay a year of flights: train, drift, retrain; FRESH=1 star
 PYTEST = $(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests; ARGS goes to pytest
-	$(PYTEST) -m "not statistics and not team and not browser" $(ARGS)
+	$(PYTEST) -m "not statistics and not team and not browser and not night" $(ARGS)
 
 test-team: $(READY)  ## run the tests with several servers, processes that are killed, and damaged stores
-	$(PYTEST) -m team tests/flows $(ARGS)
+	$(PYTEST) -m "team and not night" tests/flows $(ARGS)
 
 test-browser: $(READY)  ## open every page in Chromium over real servers; pictures are in .screenshots
 	@PATH="$$PATH:$(CURDIR)/.venv-uv/bin" uv sync -q --frozen --inexact --extra demo --group browser
@@ -46,10 +46,10 @@ test-browser: $(READY)  ## open every page in Chromium over real servers; pictur
 	$(RUN) -m pytest -m browser tests/browser $(ARGS)
 
 test-fast: $(READY)  ## run the tests that need no server and are done in a minute
-	$(PYTEST) -n 2 -m "not integration and not slow and not statistics and not team and not browser" --ignore=tests/flows $(ARGS)
+	$(PYTEST) -n 2 -m "not integration and not slow and not statistics and not team and not browser and not night" --ignore=tests/flows $(ARGS)
 
-test-statistics: $(READY)  ## run the tests of error rates, with thousands of trials
-	$(PYTEST) -m statistics $(ARGS)
+test-night: $(READY)  ## run error rates with thousands of trials, and every case of what the others sample
+	$(PYTEST) -m "statistics or night" $(ARGS)
 
 coverage: $(READY)  ## run both and show the lines and branches that they miss
 	$(MAKE) test ARGS="--cov --cov-report="

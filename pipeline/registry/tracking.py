@@ -24,6 +24,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
@@ -113,6 +114,7 @@ class Tracking:
         # A store that other hosts cannot reach is used by the processes of this host alone.
         self.locks_are_global = bool(self._locks) or _is_here(self.uri)
         self._run_ids: dict[str, str] = {}
+        self._places: dict[str, str] = {}
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         for noisy in ("alembic", "mlflow"):
@@ -196,6 +198,7 @@ class Tracking:
                     page_token=token,
                 )
                 runs += page
+                self._places |= {run.info.run_id: run.info.artifact_uri for run in page}
                 token = page.token
                 if not token or len(runs) == most:
                     return runs
@@ -243,13 +246,20 @@ class Tracking:
     def _read(self, run_id: str, artifact: str, parse: Callable[[Path], Any]) -> Any:
         with translated(), tempfile.TemporaryDirectory() as folder:
             try:
-                return parse(Path(self.client.download_artifacts(run_id, artifact, folder)))
+                file = download_artifacts(f"{self._place(run_id)}/{artifact}", dst_path=folder)
+                return parse(Path(file))
             except ValueError:  # of JSON and of Arrow
                 return None
             except (MlflowException, OSError) as error:
                 if _is_gone(error):
                     return None
                 raise
+
+    def _place(self, run_id: str) -> str:
+        """Address of a run's artifacts; MLflow would look the run up thrice for each of them."""
+        if run_id not in self._places:
+            self._places[run_id] = self.client.get_run(run_id).info.artifact_uri
+        return self._places[run_id]
 
     def run_of(self, run_id: str) -> Run:
         """A run as MLflow stores it."""

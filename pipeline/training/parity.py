@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -348,12 +348,12 @@ def _checked_predictions(model: Model, golden: Golden, what: str) -> Predictions
 
 def installed() -> dict[str, str]:
     """Versions of the `PACKAGES` that are installed here."""
-    return {name: version(name) for name in PACKAGES if _is_installed(name)}
+    return {name: found for name in PACKAGES if (found := _version(name))}
 
 
-def _is_installed(name: str) -> bool:
+@cache
+def _version(name: str) -> str | None:
     try:
-        version(name)
+        return version(name)
     except PackageNotFoundError:  # a small environment that only serves lacks some of them
-        return False
-    return True
+        return None

@@ -1,11 +1,11 @@
 """Cuts a replay off at every change that it makes to its store, continues, and compares the end.
 
-`python tests/flows/crashes.py CONF BATCHES KILLED`: BATCHES are judged without harm, then the next
-batch, which asks for a retrain, is cut off: at each point, when it is first passed. The first
-training and its first batch are cut off at the points that only they pass. Points are found by
-running both, and the folder of all state is copied at each point: a process that is killed there
-leaves what the copy holds. At the first point whose name ends with KILLED, a process is killed as
-well. The last line is JSON.
+`python tests/flows/crashes.py CONF BATCHES KILLED FIRST EVERY`: BATCHES are judged without harm, then
+the next batch, which asks for a retrain, is cut off: at each point, when it is first passed. The
+first training and its first batch are cut off at the points that only they pass. Points are found
+by running both, and the folder of all state is copied at each point: a process that is killed there
+leaves what the copy holds. Of the points, the FIRST and every EVERY-th after it are tried. At the
+first point whose name ends with KILLED, a process is killed as well. The last line is JSON.
 """
 
 import contextlib
@@ -165,7 +165,8 @@ def wait_for_no_disk(connection, _):
 
 
 def main():
-    conf, batches, killed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    conf, killed = sys.argv[1], sys.argv[3]
+    batches, first, every = (int(sys.argv[place]) for place in (2, 4, 5))
     state = Settings.load(conf).tracking.folder
     kept = Path(conf).parent / "kept"
     left, expected = {}, {}
@@ -191,14 +192,14 @@ def main():
         return _difference(expected[start], got)
 
     results = {}
-    for point, (start, copied) in left.items():
+    for point, (start, copied) in [*left.items()][first::every]:
         shutil.rmtree(state)
         (kept / copied).rename(state)
         results[point] = difference(start)
     shutil.rmtree(state)
     (kept / str(start)).rename(state)
     code = apart(lambda: judged(conf, 1, kill))
-    found = {"results": results, "killed": [code, difference(start)]}
+    found = {"points": [*left], "results": results, "killed": [code, difference(start)]}
     found |= {key: expected[batches][key] for key in ("versions", "pages")}
     sys.stdout.write(json.dumps(found) + "\n")
 

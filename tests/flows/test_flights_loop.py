@@ -6,7 +6,7 @@ import yaml
 from flows.replay import replay
 from flows.steps import opened
 
-pytestmark = [pytest.mark.integration, pytest.mark.team]
+pytestmark = [pytest.mark.integration, pytest.mark.team, pytest.mark.night]
 
 SLICE = """
 from functools import cache

@@ -75,7 +75,7 @@ def events(truth, seed):
 
 @pytest.mark.team
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 1_000), stops=st.lists(st.floats(0, 1), max_size=3))
 def test_labels_end_in_the_same_performance_in_whatever_order_they_come(watched, seed, stops):
@@ -150,7 +150,12 @@ def relabelled(tmp_path, trained, make_shop_rows, make_conf):
 
 @pytest.mark.team
 @pytest.mark.parametrize(
-    ("delay", "named", "batches"), [("6D", FIRST, 2), ("7D", SECOND, 2), ("14D", THIRD, 3)]
+    ("delay", "named", "batches"),
+    [
+        ("7D", SECOND, 2),
+        pytest.param("6D", FIRST, 2, marks=pytest.mark.night),
+        pytest.param("14D", THIRD, 3, marks=pytest.mark.night),
+    ],
 )
 def test_flipped_labels_are_named_when_they_come(relabelled, delay, named, batches):
     conf = relabelled(lambda churned: 1 - churned, FIRST, SECOND, delay=delay)

@@ -26,7 +26,7 @@ os.write(1, json.dumps(monitor(*sys.argv[1:])).encode() + bytes([10]))
 """Four processes that import everything once."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.night)])
 def conf(request, tmp_path):
     """A trained shop with its store in one of the databases, where it has its own name."""
     if request.param == "sqlite":

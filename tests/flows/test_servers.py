@@ -134,7 +134,7 @@ def test_a_run_waits_for_mlflow_and_goes_on_when_it_is_back(shop, mlflow_server,
     assert [change.place for change in champions.changes(registry)] == [1]
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["after", pytest.param("before", marks=pytest.mark.night)])
 def test_prefect_killed_around_a_request_neither_loses_nor_doubles_it(
     about_to_ask, prefect_server, moment
 ):

@@ -123,6 +123,7 @@ def start_hello(up, addresses):
     wait((up.folder / "said").exists)
 
 
+@pytest.mark.night
 def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
     with Up(folder) as up:
         start_hello(up, up.addresses())

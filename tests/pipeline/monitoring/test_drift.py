@@ -427,8 +427,10 @@ def false_alarms(shock, trials, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trials", [40, pytest.param(2000, marks=pytest.mark.statistics)])
-@pytest.mark.parametrize("shock", [0.0, 0.2], ids=["independent", "with shocks of their own"])
+@pytest.mark.parametrize(
+    ("shock", "trials"),
+    [(0.2, 40), *(pytest.param(one, 2000, marks=pytest.mark.statistics) for one in (0.0, 0.2))],
+)
 def test_ordinary_batches_alarm_at_most_as_often_as_alpha_says(share_band, shock, trials):
     """40 trials see that three batches of ten alarm, in nine of ten runs."""
     alarms, persisted = false_alarms(shock, trials, seed=9)
@@ -552,7 +554,7 @@ def test_the_run_length_and_the_chance_of_false_persistence_follow_from_alpha(re
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("years", [3, pytest.param(100, marks=pytest.mark.statistics)])
+@pytest.mark.parametrize("years", [1, pytest.param(100, marks=pytest.mark.statistics)])
 def test_years_without_change_open_hardly_any_episode(share_band, years):
     random = np.random.default_rng(18)
     opened = []
@@ -568,9 +570,14 @@ def test_years_without_change_open_hardly_any_episode(share_band, years):
 
 
 @pytest.mark.parametrize(
-    ("n", "rows", "columns"), [(50, "normal", 10), (2000, "normal", 10), (500, "ar", 6)]
+    ("n", "rows", "columns", "trials"),
+    [
+        (500, "ar", 6, 40),
+        pytest.param(50, "normal", 10, 2000, marks=pytest.mark.statistics),
+        pytest.param(2000, "normal", 10, 2000, marks=pytest.mark.statistics),
+        pytest.param(500, "ar", 6, 2000, marks=pytest.mark.statistics),
+    ],
 )
-@pytest.mark.parametrize("trials", [40, pytest.param(2000, marks=pytest.mark.statistics)])
 @pytest.mark.slow
 def test_the_share_of_false_alarms_holds_at_other_sizes_and_within_dependent_batches(
     share_band, n, rows, columns, trials

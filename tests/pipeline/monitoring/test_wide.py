@@ -9,7 +9,7 @@ from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import LISTED
 from pipeline.reference import Reference
 
-COLUMNS, BLOCK, BLOCKS = 150, 500, 8
+COLUMNS, BLOCK, BLOCKS = 150, 1_000, 4
 
 
 def rows(seed, n=BLOCK):

@@ -1,7 +1,8 @@
 """Processes that share an outbox: `kills.py kill|race FILE ADDRESS...`.
 
-`kill` posts a page in a process that is killed at its first line, goes on in another process, and
-repeats this with the next line, until a process gets to its end. It prints how many were killed.
+`kill` posts a page in a process that is killed before its first effect, goes on in another process,
+and repeats this with the next effect, until a process gets to its end. It prints how many were
+killed. A kill between two effects leaves what a kill before the second one leaves.
 `race` posts eight pages that other processes post as well.
 """
 
@@ -18,14 +19,10 @@ from pipeline.reporting import delivery, outbox
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
 
-OURS = (
-    "reporting/outbox.py",
-    "reporting/outbox_file.py",
-    "reporting/delivery.py",
-    "reporting/pages.py",
-)
-REQUESTS = "http/client.py"
-"""A kill is tried at each call in here, and at each line of `OURS`."""
+EFFECTS = {"Connection.execute", "Connection.close", "open", "mkdir"} | {
+    f"socket.{name}" for name in ("connect", "sendall", "recv_into", "close")
+}
+"""Functions that change something outside of the process, or learn of it."""
 
 
 def main():
@@ -49,23 +46,20 @@ def posted(pager, n):
     delivery.deliver(pager)
 
 
-def killed_at(line, work):
-    """Do some work, and be killed at a line of it, counted over all threads."""
-    left = [line]
+def killed_at(effect, work):
+    """Do some work, and be killed before one of its effects, counted over all threads."""
+    left = [effect]
 
-    def trace(frame, event, _):
-        ours = frame.f_code.co_filename.endswith(OURS)
-        counts = frame.f_code.co_filename.endswith(REQUESTS) and event == "call"
-        if counts or (ours and event == "line"):
+    def profile(_, event, function):
+        if event == "c_call" and function.__qualname__ in EFFECTS:
             left[0] -= 1
             if left[0] < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return trace if ours else None
 
-    threading.settrace(trace)
-    sys.settrace(trace)
+    threading.setprofile(profile)
+    sys.setprofile(profile)
     work()
-    sys.settrace(None)
+    sys.setprofile(None)
 
 
 def apart(work):

@@ -197,7 +197,7 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-def test_a_page_survives_a_kill_at_every_line_between_writing_it_and_its_outcome(receive, pager):
+def test_a_page_survives_a_kill_before_every_effect_from_writing_it_to_its_outcome(receive, pager):
     receiver = receive()
     to = pager(receiver.url)
 
@@ -210,7 +210,7 @@ def test_a_page_survives_a_kill_at_every_line_between_writing_it_and_its_outcome
         name, *repeat = line.removeprefix("Page: ").split(" (repeat", 1)
         assert bool(repeat) == page["title"].endswith("(repeat)")
         (repeats if repeat else firsts)[name] += 1
-    assert killed > 200
+    assert killed > 50
     assert set(firsts | repeats) == {f"shop/drift/{n}" for n in range(killed)}
     assert {*firsts.values(), *repeats.values()} == {1}
     assert undelivered(to) == []
