@@ -36,17 +36,16 @@ DRIFT = 8
 
 @pytest.fixture(scope="session")
 def prefect():
-    # The heartbeat's thread takes a second to join at the end of each flow.
-    with (
-        prefect_test_harness(server_startup_timeout=300),
-        temporary_settings(
-            {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-            }
-        ),
-    ):
-        yield
+    # The heartbeat's thread takes a second to join at the end of each flow, and recording the runs
+    # of tasks costs the server more than all else that it does for a flow.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED", "false")
+        settings = {
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        }
+        with prefect_test_harness(server_startup_timeout=300), temporary_settings(settings):
+            yield
 
 
 @pytest.fixture(scope="session")

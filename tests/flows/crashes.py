@@ -1,11 +1,11 @@
 """Cuts a replay off at every change that it makes to its store, continues, and compares the end.
 
-`python tests/flows/crashes.py CONF BATCHES KILLED FIRST EVERY`: BATCHES are judged without harm, then
-the next batch, which asks for a retrain, is cut off: at each point, when it is first passed. The
-first training and its first batch are cut off at the points that only they pass. Points are found
-by running both, and the folder of all state is copied at each point: a process that is killed there
-leaves what the copy holds. Of the points, the FIRST and every EVERY-th after it are tried. At the
-first point whose name ends with KILLED, a process is killed as well. The last line is JSON.
+`python tests/flows/crashes.py CONF BATCHES KILLED FIRST EVERY`: BATCHES are judged without harm,
+then the next batch, which asks for a retrain, is cut off: at each point, when it is first passed.
+The first training and its first batch are cut off at the points that only they pass. Points are
+found by running both, and the folder of all state is copied at each point: a process that is killed
+there leaves what the copy holds. Of the points, the FIRST and every EVERY-th after it are tried. At
+the first point whose name ends with KILLED, a process is killed as well. The last line is JSON.
 """
 
 import contextlib
