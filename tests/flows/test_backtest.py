@@ -22,6 +22,7 @@ def of(result, policy):
 
 
 @pytest.mark.team
+@pytest.mark.night
 def test_the_configured_policy_does_what_a_replay_does(compared):
     _, result, story = compared
     own = of(result, "as configured")
@@ -36,6 +37,7 @@ def test_the_configured_policy_does_what_a_replay_does(compared):
 
 
 @pytest.mark.team
+@pytest.mark.night
 def test_no_policy_is_better_than_the_oracle(compared):
     _, result, _ = compared
 
@@ -45,6 +47,7 @@ def test_no_policy_is_better_than_the_oracle(compared):
 
 
 @pytest.mark.team
+@pytest.mark.night
 def test_it_leaves_a_run_in_mlflow_and_no_other_trace(compared):
     conf, result, story = compared
     _, registry = opened(conf)
@@ -58,6 +61,7 @@ def test_it_leaves_a_run_in_mlflow_and_no_other_trace(compared):
 
 
 @pytest.mark.team
+@pytest.mark.night
 def test_a_comparison_that_was_made_is_read_and_only_the_cost_is_new(compared):
     conf, before, _ = compared
     kept = {path: path.stat().st_mtime_ns for path in fits_of(conf)}

@@ -16,11 +16,11 @@ KILLED = "_register > create_model_version"
 """A point between a trained model and its registration, where a process is killed as well."""
 
 
-@pytest.fixture(scope="module", params=[8, pytest.param(1, marks=pytest.mark.night)])
+@pytest.fixture(scope="module", params=[16, pytest.param(1, marks=pytest.mark.night)])
 def crashes(request, tmp_path_factory, prefect, write_shop):
     """How a replay ended that was cut off, by point; empty where it ended as usual.
 
-    One point in eight is tried, other ones in each session; at night all are.
+    One point in sixteen is tried, other ones in each session; at night all are.
     """
     del prefect
     environment = os.environ | {
@@ -41,7 +41,7 @@ def crashes(request, tmp_path_factory, prefect, write_shop):
 
 
 def test_a_replay_cut_off_at_any_point_ends_as_if_it_had_not_been(crashes):
-    assert len(crashes["results"]) > len(crashes["points"]) // 9
+    assert len(crashes["results"]) > len(crashes["points"]) // 17
     wrong = {point: how for point, how in crashes["results"].items() if how}
 
     assert wrong == {}

@@ -106,7 +106,7 @@ def written(random, frame, folder):
 
 
 @pytest.mark.usefixtures("prefect")
-@pytest.mark.parametrize("tables", [3, pytest.param(30, marks=pytest.mark.night)])
+@pytest.mark.parametrize("tables", [2, pytest.param(30, marks=pytest.mark.night)])
 def test_tables_of_any_kind_are_used_or_refused_in_a_sentence(tmp_path, monkeypatch, tables):
     monkeypatch.setenv("HOLDFAST__PROMOTION__FIRST", "serve")
     judged, broken = 0, []

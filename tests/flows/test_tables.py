@@ -64,7 +64,9 @@ def test_training_rows_of_other_classes_are_refused_in_one_sentence(
 NAMES = {"amount": "prediction", "age": "key", "plan": "loss", "id": "baseline", "at": "rival"}
 
 
-@pytest.mark.parametrize("target", ["champion", "challenger"])
+@pytest.mark.parametrize(
+    "target", ["champion", pytest.param("challenger", marks=pytest.mark.night)]
+)
 def test_columns_may_have_any_name_that_is_not_reserved(shop, tmp_path, make_shop_rows, target):
     names = NAMES | {"churned": target}
     rows = make_shop_rows().rename(columns=names)

@@ -136,6 +136,7 @@ def test_when_a_child_dies_it_says_which_and_stops_the_others(folder):
         wait(lambda: up.pids() == [])
 
 
+@pytest.mark.night
 def test_a_kill_of_the_parent_alone_leaves_no_orphan(folder):
     with Up(folder) as up:
         up.addresses()
