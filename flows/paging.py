@@ -181,7 +181,10 @@ def page_silence(
         is_open = outbox.is_open(pager.file, pager.model, episode)
         turned = pd.Timestamp(outbox.turned(pager.file, pager.model, episode), unit="s")
         if what == first and not is_open:
-            event = silence.silent(settings.name, settings.conf, what, found[what], resolved=turned)
+            since, length = found[what], settings.monitoring.batch
+            event = silence.silent(
+                settings.name, settings.conf, what, since, length=length, resolved=turned
+            )
             post(settings, event)
         if what not in found and is_open:
             event = silence.silence_over(settings.name, settings.conf, what, now, paged=turned)

@@ -89,7 +89,8 @@ def write(
         body, severity = event.body, event.severity
         if event.recurs and times > 1:
             since = moment_of(before[0]["written"])
-            body += f"\nAgain: time {times} since {since}. The next page comes at time {2 * times}."
+            body += f"\nAgain: this happened {times} times since {since}. "
+            body += f"The next page comes at {2 * times} times."
             severity = "failure"
         number = outbox.execute(
             "INSERT INTO pages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 import pandas as pd
 
+from pipeline.config import spelled
 from pipeline.reporting.pages import Event
 from pipeline.reporting.rendering import plain
 
@@ -77,10 +78,17 @@ def silences(signs: Signs, *, length: pd.Timedelta, now: pd.Timestamp) -> dict[W
 
 
 def silent(
-    model: str, conf: str, what: What, since: pd.Timestamp, *, resolved: pd.Timestamp
+    model: str,
+    conf: str,
+    what: What,
+    since: pd.Timestamp,
+    *,
+    length: pd.Timedelta,
+    resolved: pd.Timestamp,
 ) -> Event:
     """Page about a silence, which people learn of again if it was `resolved` since it began."""
-    text = {key: value.format(model=model) for key, value in _TEXTS[what].items()}
+    known = {"model": model, "length": spelled(length)}
+    text = {key: value.format(**known) for key, value in _TEXTS[what].items()}
     body = plain("silence.txt.j2", conf=conf, since=f"{since:%Y-%m-%d %H:%M} UTC", **text)
     about = f"{what}-since-{max(since, resolved):%Y-%m-%dT%H:%M:%S}"
     return Event("silence", about, f"{model}: {_SUBJECTS[what]}", body, episode_of(what))
@@ -122,21 +130,21 @@ _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
         "command": "monitor",
     },
     "monitor": {
-        "what": "the monitor of {model} has not run for two batches.",
-        "harm": "drift, faults and lost performance of these batches are seen by nobody.",
+        "what": "the monitor of {model} has not run for two batches of {length}.",
+        "harm": "drift, faults and lost performance are seen by nobody since then.",
         "why": "the worker has stopped, the schedule was switched off, or each run fails.",
         "cure": "look for a worker and for runs of monitor/{model} in Prefect, or run it now:",
         "command": "monitor",
     },
     "batches": {
-        "what": "the monitor of {model} runs, and has found no new batch for two batches.",
-        "harm": "nothing is known of what {model} has answered since.",
-        "why": "nobody asks the model, or whoever writes its live rows has stopped.",
+        "what": "the monitor of {model} runs and has found no batch for two batches of {length}.",
+        "harm": "faults are seen by nobody, and perhaps {model} does not answer requests.",
+        "why": "it is not known. Nobody asks the model, or the writer of live rows has stopped.",
         "cure": "ask whoever writes the rows of data.live, and look at the newest rows:",
         "command": "validate",
     },
     "labels": {
-        "what": "labels of {model} have been due for two batches, and none has come.",
+        "what": "labels of {model} have been due for two batches of {length}, and none has come.",
         "harm": "lost performance cannot be seen, and a retrain would learn from old rows.",
         "why": "whoever writes the labels has stopped, or their keys do not join any more.",
         "cure": "ask whoever writes the labels, and look at the newest rows:",

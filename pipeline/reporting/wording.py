@@ -128,8 +128,11 @@ def _enough(*, worse: bool) -> str:
 
 
 def _larger(change: float, at_least: float) -> str:
-    least = f", at least {at_least:+.1%} with 95% confidence" if change > 0 else ""
-    return f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} than after training{least}"
+    if change <= 0:
+        return f"{abs(change):.1%} smaller than after training"
+    if at_least <= 0:
+        return f"{change:.1%} larger than after training, which may be chance"
+    return f"{change:.1%} larger than after training, at least {at_least:+.1%} with 95% confidence"
 
 
 def moves(record: Mapping[str, Any], chosen: Collection[str], most: int) -> list[str]:

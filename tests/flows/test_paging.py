@@ -84,8 +84,8 @@ def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, re
     assert f"It failed from {failed} on." in receiver.taken[-1]["message"]
     assert is_documented(receiver.taken[0], shop)
     again = receiver.taken[2]["message"].split("\n")
-    (line,) = [line for line in again if line.startswith("Again: time 4 since ")]
-    assert line.endswith("The next page comes at time 8.")
+    (line,) = [line for line in again if line.startswith("Again: this happened 4 times since ")]
+    assert line.endswith("The next page comes at 8 times.")
 
 
 def test_no_flow_waits_for_a_slow_receiver_for_more_than_ten_seconds(shop, receive, addressed):

@@ -224,7 +224,7 @@ def test_no_word_of_a_value_starts_a_line_of_its_own():
         (
             (0.02, -0.01, False),
             (
-                "the loss is 2.0% larger than after training, at least -1.0% with 95% confidence; "
+                "the loss is 2.0% larger than after training, which may be chance; "
                 "that is not surely too much (batch b, log_loss 0.6123, roc_auc 0.7)."
             ),
         ),

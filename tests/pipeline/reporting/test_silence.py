@@ -75,7 +75,7 @@ def test_each_silence_depends_on_its_own_sign(late, batch, due, scheduled):
 
 @pytest.mark.parametrize("what", SILENCES)
 def test_a_page_about_a_silence_and_one_about_its_end_say_all_that_is_known(what):
-    began = silent("shop", CONF, what, ago(3), resolved=ago(9))
+    began = silent("shop", CONF, what, ago(3), length=WEEK, resolved=ago(9))
     ended = silence_over("shop", CONF, what, NOW, paged=ago(1))
 
     assert (began.severity, ended.kind, began.episode) == ("failure", "resolved", ended.episode)
@@ -90,7 +90,10 @@ def test_a_page_about_a_silence_and_one_about_its_end_say_all_that_is_known(what
 
 
 def test_a_silence_that_was_resolved_and_goes_on_is_another_page():
-    abouts = [silent("shop", CONF, "schedule", ago(3), resolved=ago(n)).about for n in (9, 4, 2, 1)]
+    abouts = [
+        silent("shop", CONF, "schedule", ago(3), length=WEEK, resolved=ago(n)).about
+        for n in (9, 4, 2, 1)
+    ]
 
     assert len({*abouts[:2]}) == 1
     assert len({*abouts}) == 3
