@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def test_another_process_and_folder_give_the_same_model_reference_and_decisions_
 
     assert digests(conf) == digests(replayed)
     parts = {name.split("/")[0] for name in digests(conf)}
+    files = Counter(name.split(":")[0] for name in digests(conf))
+    assert len({*files.values()}) == 1
     versions = [version.number for version in opened(conf)[1].versions()]
     assert parts == {f"version {number}: {part}" for number in versions for part in SAME}
     assert json.dumps(judged(conf), default=str) == json.dumps(judged(replayed), default=str)

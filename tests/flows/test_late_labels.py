@@ -75,7 +75,7 @@ def events(truth, seed):
 
 @pytest.mark.team
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 1_000), stops=st.lists(st.floats(0, 1), max_size=3))
 def test_labels_end_in_the_same_performance_in_whatever_order_they_come(watched, seed, stops):

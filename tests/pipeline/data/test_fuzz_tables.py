@@ -120,7 +120,7 @@ def stored(frame, store, folder):
 
 @given(tables(), stores(), st.booleans())
 @settings(
-    max_examples=60,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[*HealthCheck],
     phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes

@@ -391,4 +391,4 @@ class Outboxes(RuleBasedStateMachine):
 
 
 TestOutboxes = pytest.mark.slow(Outboxes.TestCase)
-TestOutboxes.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestOutboxes.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -26,7 +26,7 @@ def operations(bundle, tmp_path):
 
 
 bounded = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 # The schemas of these routes do not hold the contract; test_fuzz tries what they accept.
 LOOSE = {"/invocations", "/v2/models/flights/infer"}
