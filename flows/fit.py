@@ -11,6 +11,7 @@ import pandas as pd
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.indicators import baselines, summary_of
 from flows.steps import check, quarantine_folder, read_training, without_set_aside
 from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
@@ -222,6 +223,7 @@ def _bundle(
     identity = settings.data.identity
     places = pd.MultiIndex.from_frame(valid[identity])
     predicted = predictions[places.get_indexer(pd.MultiIndex.from_frame(known[identity]))]
+    indicators = baselines(settings, predictions, valid[settings.data.time])
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
@@ -232,12 +234,17 @@ def _bundle(
             "name": settings.name,
             "importance": trained.importance,
             "ranges": _ranges(settings, valid),
+            "indicators": {name: summary_of(stored) for name, stored in indicators.items()}
+            if halves
+            else {},
             **tags,
             **environment.describe(),
         },
         halves=halves,
         targets=_targets(settings, known, predicted),
-        baseline=_baseline(settings, known, predicted) if halves else None,
+        baseline=_baseline(settings, known, predicted) | {"indicators": indicators}
+        if halves
+        else None,
     )
 
 

@@ -9,15 +9,9 @@ import pandas as pd
 
 from flows import reports
 from flows.faults import fault_of_refusals, faults_of_labels
+from flows.indicators import indicators
 from flows.predict import predict
-from flows.settle import (
-    is_harmless,
-    known_performance,
-    live_source,
-    rows_name,
-    settle,
-    step_of,
-)
+from flows.settle import is_harmless, known_performance, live_source, rows_name, settle, step_of
 from flows.steps import check, patient, quarantine_folder, read
 from pipeline.config import Settings
 from pipeline.data import validation
@@ -183,7 +177,8 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     if report.causes:
         folder = quarantine_folder(settings)
         validation.keep(batch.rows, folder / f"{batch.kept_as} broken.parquet")
-    return Compared(report, predicted)
+    beside = indicators(settings, registry.bundle(batch.version), batch.checked, predicted)
+    return Compared(replace(report, indicators=beside), predicted)
 
 
 def _report(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from prefect import Flow, runtime
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 
 from pipeline.config import Settings
@@ -16,11 +16,13 @@ from pipeline.registry import champions, records
 from pipeline.registry.cards import CARD
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry
-from pipeline.reporting import delivery, events, outbox, silence
+from pipeline.reporting import delivery, events, flow_events, outbox, silence
 from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
 
 logger = logging.getLogger(__name__)
+
+_RESENT = "its retrain is sent again, three times in all."
 
 
 def pager_of(settings: Settings) -> Pager:
@@ -81,7 +83,8 @@ def page_owed(settings: Settings, registry: Registry, history: History) -> Histo
         trouble = outbox.trouble(pager_of(settings).file, settings.name, events.BATCHES)
         if not trouble:
             return history
-        event = events.calm_again(settings.name, settings.conf, last.verdict, trouble)
+        unanswered = [batch.name for batch in history.batches if batch.is_open]
+        event = events.calm_again(settings.name, settings.conf, last.verdict, trouble, unanswered)
         post(settings, event, *links(registry, last.run_id, records.PAGE))
     return history
 
@@ -94,6 +97,7 @@ def event_of(registry: Registry, history: History, batch: Batch) -> Event:
     more: Any = {"newest": known[-1] if known else None, "reading": batch.reading}
     if batch.verdict.evidence.broken:
         causes = records.causes(registry, batch)
+        more |= {"rows": batch.rows, "refused": batch.quarantined}
         return events.broken_batch(model, conf, batch.verdict, causes, earlier, **more)
     more["comparison"] = records.comparison(registry, batch)
     return events.moved_batch(model, conf, batch.verdict, batch.drifted, earlier, **more)
@@ -139,10 +143,10 @@ def ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 def _page_end(settings: Settings, flow: str, flow_run: FlowRun, state: State[Any]) -> None:
     if not state.is_completed():
         page_run(settings, flow, flow_run, state)
-    elif _is_open(settings, events.fails(flow)):
+    elif _is_open(settings, flow_events.fails(flow)):
         pager, run = pager_of(settings), str(flow_run.id)
-        failed = outbox.turned(pager.file, pager.model, events.fails(flow))
-        event = events.succeeded_flow(settings.name, flow, settings.conf, run, failed=failed)
+        failed = outbox.turned(pager.file, pager.model, flow_events.fails(flow))
+        event = flow_events.succeeded_flow(settings.name, flow, settings.conf, run, failed=failed)
         post(settings, event, prefect_link(str(flow_run.id)))
     delivery.deliver(pager_of(settings))
 
@@ -152,10 +156,13 @@ def _is_open(settings: Settings, episode: str) -> bool:
 
 
 def page_run(
-    settings: Settings, flow: str, flow_run: FlowRun, state: State[Any], done: str = ""
+    settings: Settings, flow: str, flow_run: FlowRun, state: State[Any], *, resent: bool = False
 ) -> None:
-    """Page people about a run that failed or crashed, unless they were paged about it before."""
-    event = events.failed_flow(
+    """Page people about a run that failed or crashed, unless they were paged about it before.
+
+    What it was asked for may be sent again.
+    """
+    event = flow_events.failed_flow(
         settings.name,
         flow,
         flow_run.parameters,
@@ -163,7 +170,8 @@ def page_run(
         crashed=state.is_crashed(),
         error=state.message or "",
         at=f"{state.timestamp:%Y-%m-%d %H:%M} UTC",
-        done=done,
+        done=_RESENT if resent else "",
+        resent=resent,
     )
     post(settings, event, prefect_link(str(flow_run.id)))
 
@@ -183,12 +191,27 @@ def page_silence(
         if what == first and not is_open:
             since, length = found[what], settings.monitoring.batch
             event = silence.silent(
-                settings.name, settings.conf, what, since, length=length, resolved=turned
+                settings.name,
+                settings.conf,
+                what,
+                since,
+                length=length,
+                resolved=turned,
+                ran=signs.monitored is not None,
             )
-            post(settings, event)
+            post(settings, event, *_places(registry, history))
         if what not in found and is_open:
             event = silence.silence_over(settings.name, settings.conf, what, now, paged=turned)
-            post(settings, event)
+            post(settings, event, *_places(registry, history))
+
+
+def _places(registry: Registry, history: History) -> list[str]:
+    """Where to look when nothing runs: the newest batch in MLflow, and Prefect's deployments."""
+    shown = (
+        "" if PREFECT_UI_URL.value() is None else f"Prefect: {PREFECT_UI_URL.value()}/deployments"
+    )
+    last = history.last
+    return [shown] if last is None else [*links(registry, last.run_id, records.PAGE), shown]
 
 
 def _signs(

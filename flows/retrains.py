@@ -12,6 +12,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
+from prefect.utilities.urls import url_for
 
 from flows.train import train
 from pipeline.config import Settings
@@ -20,6 +21,7 @@ from pipeline.registry import records
 from pipeline.registry.history import History
 from pipeline.registry.recent import opened_by
 from pipeline.registry.versions import Registry
+from pipeline.reporting import flow_events
 
 ATTEMPTS = 3
 """Runs of one request that may crash or fail before people have to look."""
@@ -68,9 +70,11 @@ def send(settings: Settings, registry: Registry, history: History) -> None:
             return
         if outstanding(registry, history) is None:
             return
+    said = "" if run.state is None else flow_events.reason_of(run.state.message or "")
     message = (
         f"{ATTEMPTS} runs of train/{settings.name} for episode {asked['episode']} ended without a "
-        "version. Look at them, mend the cause, and run "
+        f"version. The last of them ({url_for('flow-run', obj_id=run.id)}) said: "
+        f"{said.rstrip('.') or 'nothing'}. Mend the cause, and run "
         f"`holdfast train {registry.conf} --until {asked['until']} --episode {asked['episode']}`."
     )
     raise RegistryError(message)

@@ -25,7 +25,7 @@ from pipeline.errors import PipelineError, RegistryError
 from pipeline.registry.history import History
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.reporting import delivery, outbox
-from pipeline.reporting.events import failed_flow
+from pipeline.reporting.flow_events import stuck_retrain
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,8 @@ def page_dead_runs(
             dead.append((flow, run))
     for flow, run in reversed(dead):
         assert run.state is not None  # noqa: S101 -- looked at above
-        resent = flow == "train" and run.parameters.get("episode")
-        done = "its retrain is sent again, three times in all." if resent else ""
-        page_run(settings, flow, run, run.state, done)
+        resent = flow == "train" and bool(run.parameters.get("episode"))
+        page_run(settings, flow, run, run.state, resent=resent)
 
 
 def _send_again(settings: Settings, registry: Registry, history: History) -> None:
@@ -140,10 +139,4 @@ def _send_again(settings: Settings, registry: Registry, history: History) -> Non
         asked = outstanding(registry, history)
         if asked is None:
             raise
-        at = f"{pd.Timestamp.now('UTC'):%Y-%m-%d %H:%M} UTC"
-        run = f"given-up-{asked['episode']}"
-        done = "no run of the retrain is under way; it stays asked for."
-        event = failed_flow(
-            settings.name, "train", asked, run=run, error=str(error), at=at, done=done
-        )
-        post(settings, event)
+        post(settings, stuck_retrain(settings.name, asked, str(error)))

@@ -7,6 +7,7 @@ __all__ = [
     "drift",
     "episode",
     "findings",
+    "indicators",
     "performance",
     "plan",
     "promises",

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import RESERVED
+from pipeline.monitoring.indicators import Indicator
 from pipeline.monitoring.shapes import Shape
 from pipeline.reference.summaries import Summary, summary_to_json
 
@@ -273,6 +274,8 @@ class DriftReport:
         Chance that a batch with nothing wrong is called broken, that the diagnoses are held to.
     shapes : tuple of Shape
         Each column of the reference and of the batch, as they are drawn.
+    indicators : tuple of Indicator
+        What is predicted, how surely, and which share of rows is valid, beside training.
     """
 
     rows: int
@@ -288,6 +291,7 @@ class DriftReport:
     causes: tuple[Cause, ...] = ()
     broken_alpha: float = 0.01
     shapes: tuple[Shape, ...] = field(default=(), repr=False)
+    indicators: tuple[Indicator, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether both reports are equal; values that are undefined in both are equal."""

@@ -114,6 +114,17 @@ class Baseline:
         summed = summed.set_axis(["loss", "rows"], axis=1).reset_index(names="block")
         return cls(summed.assign(block=summed["block"] // PARTS), cap)
 
+    @property
+    def mean(self) -> float:
+        """Mean of all rows."""
+        return float(self.parts["loss"].sum() / self.parts["rows"].sum())
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the means of sevenths of a batch, weighted by their rows."""
+        means, rows = self.parts["loss"] / self.parts["rows"], self.parts["rows"]
+        return float(np.sqrt(np.average(np.square(means - self.mean), weights=rows)))
+
     def to_dict(self) -> dict[str, Any]:
         """The baseline as it is stored."""
         cap = self.cap if np.isfinite(self.cap) else None
@@ -284,21 +295,69 @@ def _together(earlier: Sequence[Performance], own: _Side, more: int, between: _P
     return side._replace(parts=(*side.parts, _Part(shared, between.freedom)))
 
 
-def _change(before: _Side, now: _Side, level: float) -> _Change:
-    """Change of the mean with one-sided intervals by Welch's t."""
-    if before.mean <= 0:
-        return _Change(np.nan, np.nan, np.nan, np.nan)
-    difference = now.mean - before.mean
+def difference(baseline: Baseline, current: pd.Series, length: pd.Timedelta) -> "Difference":
+    """Change of the mean of a number that every row has, from training to a batch.
+
+    Parameters
+    ----------
+    baseline : Baseline
+        Of the rows of training; any number may stand for the losses.
+    current : Series of float, indexed by time
+        The number of each row of the batch.
+    length : Timedelta
+        Length of a batch.
+
+    Returns
+    -------
+    Difference
+        Relative to the size of the mean of training; NaN where that is 0.
+    """
+    before, between = _before(baseline)
+    own = _Side.of(*part_sums(current.clip(upper=baseline.cap), _part(current, length)))
+    return _difference(before, _together((), own, 0, between))
+
+
+class Difference(NamedTuple):
+    """Relative change of a mean, its standard error, and the degrees of freedom of that.
+
+    Attributes
+    ----------
+    mean, error, freedom : float
+        By Welch (1947).
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+    def at_least(self, confidence: float) -> float:
+        """Lower end of the one-sided interval, by Student's t."""
+        if not np.isfinite(self.error):
+            return -self.error
+        return self.mean - float(stats.t.ppf(confidence, self.freedom)) * self.error
+
+    def at_most(self, confidence: float) -> float:
+        """Upper end of the one-sided interval."""
+        return 2 * self.mean - self.at_least(confidence)
+
+
+def _difference(before: _Side, now: _Side) -> Difference:
+    scale = abs(before.mean)
+    if not scale > 0:
+        return Difference(np.nan, np.nan, 1.0)
+    change = (now.mean - before.mean) / scale
     variances, freedoms = np.array([*before.parts, *now.parts]).T
     whole = float(variances.sum())
     if not np.isfinite(whole):
-        return _Change(difference / before.mean, -np.inf, -np.inf, -np.inf)
+        return Difference(change, np.inf, 1.0)
     freedom = whole**2 / float((variances**2 / freedoms).sum()) if whole else 1.0
-    ends = [
-        difference - stats.t.ppf(sure, freedom) * np.sqrt(whole)
-        for sure in (CONFIDENCE, LIKELY, 1 - level)
-    ]
-    return _Change(*(float(value) / before.mean for value in (difference, *ends)))
+    return Difference(change, float(np.sqrt(whole)) / scale, freedom)
+
+
+def _change(before: _Side, now: _Side, level: float) -> _Change:
+    """Change of the mean with one-sided intervals by Welch's t."""
+    found = _difference(before, now)
+    return _Change(found.mean, *(found.at_least(sure) for sure in (CONFIDENCE, LIKELY, 1 - level)))
 
 
 def _part(losses: pd.Series, length: pd.Timedelta) -> pd.Timedelta:

@@ -158,7 +158,7 @@ def record(
         tracking.client.log_dict(run_id, dict(given), GIVEN)
         # A chart of one batch says nothing of a column; the time line has all columns.
         whole = {
-            name: value for name, value in metrics.items() if not name.startswith(notes.OF_COLUMNS)
+            name: value for name, value in metrics.items() if not name.startswith(notes.TIME_LINE)
         }
         tracking.log(run_id, whole, window[1], 0)
         tracking.log(timeline, metrics, window[1], step)

@@ -222,8 +222,9 @@ class Registry(Tracking):
                     "set promotion.first: serve and train again, and it serves and is watched."
                 )
             return (
-                f"Model {self.name!r} has no champion yet. "
-                f"Train a version: `holdfast train {self.conf}`."
+                f"Model {self.name!r} has no champion yet in {self.uri}. If one served before, "
+                "this is another registry: look at MLFLOW_TRACKING_URI and tracking in the file. "
+                f"If not, train a version: `holdfast train {self.conf}`."
             )
         return (
             f"Model {self.name!r} has lost its champion: the version, its alias or its tags were "

@@ -8,6 +8,7 @@ __all__ = [
     "batch_report",
     "delivery",
     "events",
+    "flow_events",
     "history_page",
     "model_card",
     "notes",

@@ -29,6 +29,7 @@ _SENTENCES = 6
 """Sentences about what moved."""
 _FADED = FLOORS["rows"]["missing"]
 """Change of the share of missing values from which a column is listed."""
+_NO_TABLE: dict[str, list[Any]] = {"columns": [], "data": []}
 _ACTIONS = {
     "retrain": "A retrain is asked for.",
     "halt": "Retraining is halted, and people are paged.",
@@ -171,6 +172,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         features=features,
         open=_OPEN,
         predictions=[column for column in columns if column["reserved"]],
+        indicators=[_indicator(one) for one in rows_of(record.get("indicators", _NO_TABLE))],
         incomplete=[one for one in features if one["faded"] or one["new"]],
         pairs=[_pair(pair) for pair in rows_of(record["pairs"])[:SHOWN]],
         strip=_strip([*about.past, about.own][-SHOWN:]),
@@ -294,6 +296,14 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     known = pair["before"] is not None and pair["now"] is not None
     places = [100 + 100 * (pair[side] or 0.0) for side in ("before", "now")] if known else []
     return {**pair, "shown": " and ".join(named(name) for name in pair["columns"]), "at": places}
+
+
+def _indicator(one: Mapping[str, Any]) -> dict[str, Any]:
+    """An indicator in words; what is undefined or unbounded is empty."""
+    ends = {
+        key: "" if one[key] is None else f"{one[key]:+.1%}" for key in ("change", "low", "high")
+    }
+    return {**one, **ends}
 
 
 def _strip(past: Sequence[Past]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Each body states what happened, how bad it is, since when, why, what was done, a
 type, for somebody who sees nothing else.
 """
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from pipeline.monitoring.performance import Performance
 from pipeline.reporting.pages import Event, Kind
 from pipeline.reporting.rendering import moment_of, plain
 from pipeline.reporting.wording import loss, measured, moves
+from pipeline.training.gate import is_poor
 
 BATCHES: Final = "batches"
 """The episode of all pages about trouble in batches: the first batch without any resolves it."""
@@ -36,6 +36,8 @@ def broken_batch(
     causes: Sequence[Cause],
     earlier: Sequence[Verdict],
     *,
+    rows: int,
+    refused: int,
     newest: Performance | None = None,
     reading: int = 1,
 ) -> Event:
@@ -51,6 +53,8 @@ def broken_batch(
         Its faults.
     earlier : sequence of Verdict
         All batches before it, oldest first.
+    rows, refused : int
+        Its valid rows, and the rows that break the contract.
     newest : Performance or None
         Of the champion's newest batch with labels; None: no label has come.
     reading : int
@@ -61,6 +65,7 @@ def broken_batch(
         "broken_batch.txt.j2",
         conf=conf,
         batch=verdict.evidence.batch,
+        rows=f"{rows:,} valid rows, {refused:,} refused",
         verdict=verdict,
         harm=_harm(verdict.evidence, newest),
         since=_first([*alike], verdict),
@@ -193,10 +198,24 @@ def is_calm(verdict: Verdict) -> bool:
     return not (seen.alarm or seen.persisted or seen.worse or seen.broken or seen.labels)
 
 
-def calm_again(model: str, conf: str, verdict: Verdict, trouble: str) -> Event:
-    """Page about the first batch without trouble; `trouble` is the subject of the page before."""
-    was = trouble.removeprefix(f"{model}: ")
-    body = plain("calm_batch.txt.j2", conf=conf, verdict=verdict, trouble=was)
+def calm_again(
+    model: str, conf: str, verdict: Verdict, trouble: str, unanswered: Sequence[str]
+) -> Event:
+    """Page about the first batch without trouble.
+
+    Parameters
+    ----------
+    model, conf : str
+        Name of the model and path of its file.
+    verdict : Verdict
+        Evidence and decision of the batch.
+    trouble : str
+        Subject of the page about what is over.
+    unanswered : sequence of str
+        Batches that are still quarantined.
+    """
+    facts = {"trouble": trouble.removeprefix(f"{model}: "), "unanswered": unanswered}
+    body = plain("calm_batch.txt.j2", conf=conf, verdict=verdict, **facts)
     batch = verdict.evidence.batch
     subject = f"{model}: resolved, batch {batch} is sound"
     return Event("resolved", batch, subject, body, episode=BATCHES)
@@ -294,6 +313,7 @@ def new_champion(
         before=before,
         kind=kind,
         reason=reason,
+        poor=is_poor(reason),
         since=since,
         at=moment_of(datetime.fromisoformat(at).timestamp()),
     )
@@ -312,88 +332,3 @@ def unusable_batch(model: str, conf: str, batch: str, error: str) -> Event:
     """Page about a batch that could not be judged at all."""
     body = plain("unusable_batch.txt.j2", conf=conf, batch=batch, error=error)
     return Event("quarantine", batch, f"{model}: batch {batch} was not judged", body)
-
-
-def failed_flow(
-    model: str,
-    flow: str,
-    parameters: Mapping[str, Any],
-    *,
-    run: str,
-    error: str,
-    at: str,
-    crashed: bool = False,
-    done: str = "",
-) -> Event:
-    """Page about a flow that failed, or crashed with its process.
-
-    Parameters
-    ----------
-    model : str
-        Name of the model.
-    flow : str
-        Name of the flow, which is the name of its command too.
-    parameters : mapping of str to Any
-        What it was called with; ``conf`` is the path of the model's file.
-    run : str
-        Id of its run.
-    error : str
-        What went wrong.
-    at : str
-        When it ended.
-    crashed : bool
-        Whether its process ended before it did.
-    done : str
-        What was done about it; empty: nothing.
-    """
-    conf = parameters["conf"]
-    body = plain(
-        "failed_flow.txt.j2",
-        flow=flow,
-        conf=conf,
-        harm=_HARM.get(flow, _NO_HARM),
-        error=error.removeprefix(_RAISED),
-        at=at,
-        crashed=crashed,
-        done=done,
-        again=_command(flow, parameters),
-    )
-    subject = f"{model}: {flow} {'crashed' if crashed else 'failed'}"
-    return Event("failure", f"{flow}-{run}", subject, body, fails(flow), recurs=True)
-
-
-def fails(flow: str) -> str:
-    """The episode of a flow that fails until it succeeds."""
-    return f"{flow} fails"
-
-
-_RAISED: Final = "Flow run encountered an exception: "
-"""How Prefect begins to say why a run failed."""
-_HARM: Final = {
-    "monitor": "no batch is judged until it succeeds. What serves is not changed by it.",
-    "train": "no new version comes until it succeeds. What serves is not changed by it.",
-    "replay": "later batches are not judged until it succeeds.",
-    "register": "the version is not promoted. What serves is not changed by it.",
-    "rollback": "the champion that was to be replaced serves on, unless MLflow shows another.",
-    "release": "no version is promoted until it succeeds. What serves is not changed by it.",
-    "review": "the answer may not be recorded, and its batches stay set aside.",
-}
-_NO_HARM: Final = "nothing else waits for it. What serves is not changed by it."
-
-
-def succeeded_flow(model: str, flow: str, conf: str, run: str, *, failed: float) -> Event:
-    """Page about a flow that succeeds after runs that failed, the first in a row at a moment."""
-    moments = {"failed": moment_of(failed), "at": moment_of(time.time())}
-    body = plain("succeeded_flow.txt.j2", flow=flow, conf=conf, **moments)
-    subject = f"{model}: resolved, {flow} succeeds again"
-    return Event("resolved", f"{flow}-{run}", subject, body, fails(flow))
-
-
-def _command(flow: str, parameters: Mapping[str, Any]) -> str:
-    """Write the call of a flow as it is typed."""
-    words = ["holdfast", flow]
-    for name, value in parameters.items():
-        if value not in {None, ""}:
-            option = [] if name in {"conf", "version"} else [f"--{name.replace('_', '-')}"]
-            words += [*option, str(value)]
-    return shlex.join(words)

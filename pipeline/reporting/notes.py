@@ -7,14 +7,17 @@ import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.findings import DriftReport
+from pipeline.monitoring.indicators import LIMIT
 from pipeline.monitoring.verdicts import state_of
 from pipeline.reporting.rendering import markdown
 from pipeline.reporting.wording import STATES, after
 from pipeline.training.fitting import Trained
 from pipeline.training.gate import GateResult
 
-OF_COLUMNS = ("psi/", "distance/", "missing/")
-"""Beginnings of the names of metrics of single columns."""
+INDICATORS = "indicator/"
+TIME_LINE = ("psi/", "distance/", "missing/", INDICATORS)
+"""Beginnings of the names of metrics that the time line alone shows: of columns, and of indicators
+with their baselines and limits."""
 _MOST_FINDINGS = 30
 """Rows of the table of drift in a note."""
 
@@ -97,6 +100,13 @@ def batch_metrics(
         "causes": float(len(report.causes)),
         **predicted,
     }
+    for one in report.indicators:
+        metrics |= {
+            f"{INDICATORS}{one.name}": one.now,
+            f"{INDICATORS}{one.name} baseline": one.before,
+            f"{INDICATORS}{one.name} lowest": one.before - LIMIT * abs(one.before),
+            f"{INDICATORS}{one.name} highest": one.before + LIMIT * abs(one.before),
+        }
     for column in report.columns:
         metrics |= {
             f"psi/{column.name}": column.psi,

@@ -85,11 +85,16 @@ def silent(
     *,
     length: pd.Timedelta,
     resolved: pd.Timestamp,
+    ran: bool = True,
 ) -> Event:
-    """Page about a silence, which people learn of again if it was `resolved` since it began."""
+    """Page about a silence, which people learn of again if it was `resolved` since it began.
+
+    It began when the monitor last `ran`, or when there was something to monitor.
+    """
     known = {"model": model, "length": spelled(length)}
     text = {key: value.format(**known) for key, value in _TEXTS[what].items()}
-    body = plain("silence.txt.j2", conf=conf, since=f"{since:%Y-%m-%d %H:%M} UTC", **text)
+    moment = f"{since:%Y-%m-%d %H:%M} UTC"
+    body = plain("silence.txt.j2", conf=conf, since=moment, moment=_moment(what, ran=ran), **text)
     about = f"{what}-since-{max(since, resolved):%Y-%m-%dT%H:%M:%S}"
     return Event("silence", about, f"{model}: {_SUBJECTS[what]}", body, episode_of(what))
 
@@ -104,6 +109,13 @@ def silence_over(
     return Event("resolved", about, f"{model}: resolved, {_OVER[what]}", body, episode_of(what))
 
 
+def _moment(what: What, *, ran: bool) -> str:
+    """What happened at the moment since which nothing did."""
+    if what in {"schedule", "monitor"} and not ran:
+        return "when the first version was promoted; the monitor has never run to its end"
+    return _MOMENTS[what]
+
+
 def episode_of(what: What) -> str:
     """The episode of a silence."""
     return f"silence of {what}"
@@ -114,6 +126,12 @@ _SUBJECTS: Final[Mapping[What, str]] = {
     "monitor": "the monitor does not run",
     "batches": "no batch arrives",
     "labels": "no labels come",
+}
+_MOMENTS: Final[Mapping[What, str]] = {
+    "schedule": "when the monitor last ran to its end",
+    "monitor": "when it last ran to its end",
+    "batches": "the end of the newest batch that came",
+    "labels": "when the labels of the oldest batch without any were due",
 }
 _OVER: Final[Mapping[What, str]] = {
     "schedule": "the monitor is looked after again",
@@ -130,24 +148,24 @@ _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
         "command": "monitor",
     },
     "monitor": {
-        "what": "the monitor of {model} has not run for two batches of {length}.",
+        "what": "the monitor of {model} has not run for at least two batches of {length}.",
         "harm": "drift, faults and lost performance are seen by nobody since then.",
-        "why": "the worker has stopped, the schedule was switched off, or each run fails.",
+        "why": "it is not known. Perhaps the worker has stopped, or each run fails.",
         "cure": "look for a worker and for runs of monitor/{model} in Prefect, or run it now:",
         "command": "monitor",
     },
     "batches": {
-        "what": "the monitor of {model} runs and has found no batch for two batches of {length}.",
-        "harm": "faults are seen by nobody, and perhaps {model} does not answer requests.",
-        "why": "it is not known. Nobody asks the model, or the writer of live rows has stopped.",
-        "cure": "ask whoever writes the rows of data.live, and look at the newest rows:",
+        "what": "the monitor of {model} runs, and finds no row of two or more batches of {length}.",
+        "harm": "faults are seen by nobody. Whether {model} still answers requests is not known.",
+        "why": "it is not known. Perhaps nobody asks the model, or the writer of rows has stopped.",
+        "cure": "see that the model answers, ask whoever writes data.live, and look at its rows:",
         "command": "validate",
     },
     "labels": {
-        "what": "labels of {model} have been due for two batches of {length}, and none has come.",
+        "what": "labels of {model} of at least two batches of {length} are due, and none has come.",
         "harm": "lost performance cannot be seen, and a retrain would learn from old rows.",
-        "why": "whoever writes the labels has stopped, or their keys do not join any more.",
-        "cure": "ask whoever writes the labels, and look at the newest rows:",
+        "why": "it is not known. Perhaps their writer has stopped, or their keys do not join.",
+        "cure": "ask whoever writes data.labels, or the targets of live rows, and look at them:",
         "command": "validate",
     },
 }

@@ -111,8 +111,8 @@ def loss(newest: Performance) -> str:
     known = {name: value for name, value in newest.metrics.items() if name != RIVAL_LOSS}
     figures = ", ".join(f"{name} {number(known[name])}" for name in [*known][:_MOST_METRICS])
     return (
-        f"the loss is {_larger(newest.change, newest.at_least)}; that is "
-        f"{_enough(worse=newest.worse)} "
+        f"the loss is {_larger(newest.change, newest.at_least)}"
+        f"{_enough(newest.at_least, worse=newest.worse)} "
         f"(batch {newest.batch}{f', {figures}' if figures else ''})."
     )
 
@@ -120,11 +120,13 @@ def loss(newest: Performance) -> str:
 def measured(seen: Evidence) -> str:
     """How the loss that a decision was made from compares with the loss after training."""
     what = f"the loss is {_larger(seen.change, seen.at_least)}"
-    return f"{what}; that is {_enough(worse=bool(seen.worse))} (batch {seen.measured})."
+    return f"{what}{_enough(seen.at_least, worse=bool(seen.worse))} (batch {seen.measured})."
 
 
-def _enough(*, worse: bool) -> str:
-    return "too much" if worse else "not surely too much"
+def _enough(at_least: float, *, worse: bool) -> str:
+    if worse:
+        return "; that is more than monitoring.performance_loss allows"
+    return "; whether that is too much is not certain" if at_least > 0 else ""
 
 
 def _larger(change: float, at_least: float) -> str:

@@ -204,6 +204,7 @@ class Metrics(Collector):
         if served is not None:
             info = {"name": served.name, "version": served.version}
             yield InfoMetricFamily("holdfast_champion", "The served version.", value=info)
+            yield from _training_means(served)
         for name, text, value in (
             ("champion_loaded_seconds", "When the served version was loaded (Unix).", state.since),
             ("champion_age_seconds", "Since the served version's training window.", _age(served)),
@@ -241,6 +242,22 @@ def _capture_metrics(captures: Captures) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "holdfast_capture_lost_requests", "Requests that were not stored.", value=captures.lost
     )
+
+
+def _training_means(served: ServedVersion) -> Iterable[Metric]:
+    """Means over the rows of training, such as that of predictions, for alert rules."""
+    mean = GaugeMetricFamily(
+        "holdfast_training_mean", "Mean over the training rows, by what it is of.", labels=["of"]
+    )
+    deviation = GaugeMetricFamily(
+        "holdfast_training_deviation",
+        "Standard deviation of such means over sevenths of a batch.",
+        labels=["of"],
+    )
+    for name, (middle, spread) in served.training_means.items():
+        mean.add_metric([name], middle)
+        deviation.add_metric([name], spread)
+    yield from (mean, deviation)
 
 
 def _age(served: ServedVersion | None) -> float | None:

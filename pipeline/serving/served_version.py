@@ -73,6 +73,9 @@ class ServedVersion:
         How the capture store reads the features of this version back.
     margins : Margins or None
         Of intervals around predictions; None if the version has none.
+    training_means : dict of str to tuple of float
+        Means of training rows, such as of predictions, each with the standard deviation of the
+        means of a seventh of a batch; empty in a version of before.
     """
 
     name: str
@@ -84,6 +87,7 @@ class ServedVersion:
     steps: NDArray[np.float64]
     layout: Layout
     margins: Margins | None
+    training_means: dict[str, tuple[float, float]]
     _encode: Callable[[Sequence[Row]], Matrix]
     _predict: Callable[[Matrix], Predictions]
     _low: NDArray[np.float64]
@@ -130,6 +134,7 @@ class ServedVersion:
                 json.dumps(model.classes) if model.classes else model.task, json.dumps(known)
             ),
             margins=manifest.get("interval"),
+            training_means=manifest.get("indicators", {}),
             _encode=requests.encoder(model.columns, model.categories),
             _predict=predictor(model),
             _low=low,
@@ -259,6 +264,7 @@ class _Manifest(TypedDict):
     until: NotRequired[str]
     ranges: NotRequired[dict[str, tuple[float, float]]]
     interval: NotRequired[Margins]
+    indicators: NotRequired[dict[str, tuple[float, float]]]
 
 
 _MANIFEST = TypeAdapter(_Manifest)
@@ -270,8 +276,8 @@ def _manifest(path: Path) -> _Manifest:
         pd.Timestamp(manifest.get("until", ""))
     except (OSError, ValueError) as error:
         message = (
-            f"{path} must hold name and version, and may hold until, ranges and interval. "
-            f"Got: {' '.join(str(error).split())[:200]}. Export the model again."
+            f"{path} must hold name and version, and may hold until, ranges, interval and "
+            f"indicators. Got: {' '.join(str(error).split())[:200]}. Export the model again."
         )
         raise RegistryError(message) from error
     return manifest

@@ -118,7 +118,7 @@ def judge_challenger(
     found = [_problem(gain, policy, first=len(gains) == 1) for gain in gains]
     warning = ""
     if found[0] and _serves_anyway(losses, policy):
-        warning, found[0] = f"{found[0]} {_ANYWAY[len(gains) == 1]}", ""
+        warning, found[0] = f"{_beside(gains[0], policy)} {_ANYWAY[len(gains) == 1]}", ""
     found += [_slice_problem(gain, policy) for gain in parts]
     found.append(_loss_problem(float(losses["challenger"].mean()), policy))
     passed = not any(found)
@@ -246,17 +246,35 @@ def _slice_problem(gain: Gain, policy: Promotion) -> str:
 
 
 def _problem(gain: Gain, policy: Promotion, *, first: bool) -> str:
-    sure = f"with {policy.confidence:.0%} confidence"
-    got = f"Got {gain.mean:+.2%} ({gain.low:+.2%} to {gain.high:+.2%})."
+    got = _beside(gain, policy)
     if gain.over == "champion":
-        rule = f"The challenger's gain over the champion must exceed {policy.min_gain:.1%} {sure}."
+        rule = f"The challenger must surely gain more than {policy.min_gain:.1%} on the champion."
         return "" if gain.low > policy.min_gain else f"{rule} {got}"
     if first:
-        rule = f"The first version must be better than the trivial baseline {sure}."
+        rule = "The first version must surely be better than one prediction for all rows."
         return "" if gain.low > 0 else f"{rule} {got}"
     # A champion that is worse still must not be kept.
-    rule = f"The challenger must not be worse than the trivial baseline {sure}."
+    rule = "The challenger must not be worse than one prediction for all rows."
     return "" if gain.high > 0 else f"{rule} {got}"
+
+
+def _beside(gain: Gain, policy: Promotion) -> str:
+    """Say how a loss compares with another one, and how sure that is."""
+    other = "the champion's" if gain.over == "champion" else "that of one prediction for all rows"
+    ends = sorted((gain.low, gain.high), key=abs)
+    return (
+        f"Its loss is {_smaller(gain.mean)} than {other}; with {policy.confidence:.0%} confidence "
+        f"for each end, {_smaller(ends[0])} to {_smaller(ends[1])}."
+    )
+
+
+def _smaller(gain: float) -> str:
+    return f"{abs(gain):.2%} {'smaller' if gain >= 0 else 'larger'}"
+
+
+def is_poor(reason: str) -> bool:
+    """Whether a version passed that is worse than one prediction for all rows, by its reason."""
+    return any(anyway in reason for anyway in _ANYWAY.values())
 
 
 def _gain(losses: pd.DataFrame, group: NDArray[Any], policy: Promotion, seed: int) -> Gain:

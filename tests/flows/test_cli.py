@@ -330,7 +330,7 @@ def test_a_broken_batch_is_listed_and_answered(holdfast, shop, make_shop_rows):
     code, out, _ = holdfast("review", shop)
     assert code == 0
     assert "unit (age)" in out
-    table, _ = out.split("To do: ")
+    table, _ = out.split("To do, today: ")
     assert max(map(len, table.splitlines())) <= 110
     assert f"holdfast review {shlex.quote(shop)} --batch {BATCH} --answer reload" in out
 

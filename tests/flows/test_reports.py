@@ -50,6 +50,26 @@ def test_a_batch_is_charted_by_what_it_is_as_a_whole(replayed):
     assert not [name for name in measured if "/" in name]
 
 
+def test_indicators_are_shown_beside_training_with_their_limits(replayed):
+    _, registry = opened(replayed)
+    batch = records.read_history(registry).batches[-1]
+    timeline = registry.run_of(batch.run_id).data.tags["mlflow.parentRunId"]
+
+    said = words(artifact(registry, batch.run_id, records.PAGE))
+    charted = registry.run_of(timeline).data.metrics
+    stored = registry.bundle(batch.version).manifest["indicators"]
+
+    for name in ("mean_prediction", "mean_confidence", "valid_share"):
+        assert f" {name} " in said
+        found = [charted[f"indicator/{name} {end}"] for end in ("lowest", "baseline", "highest")]
+        assert found == pytest.approx([0.95 * found[1], found[1], 1.05 * found[1]])
+    kept = registry.read_frame(batch.run_id, records.PREDICTIONS)
+    halved = kept["halved"]
+    assert charted["indicator/mean_prediction"] == pytest.approx(halved.mean())
+    assert charted["indicator/mean_confidence"] == pytest.approx(abs(halved - 0.5).mean() + 0.5)
+    assert charted["indicator/mean_prediction baseline"] == stored["mean_prediction"][0]
+
+
 def test_the_record_of_a_batch_is_small_and_its_tests_are_a_table(replayed):
     _, registry = opened(replayed)
     batch = records.read_history(registry).batches[-1]

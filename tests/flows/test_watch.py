@@ -115,7 +115,7 @@ def test_a_retrain_that_died_three_times_pages_once_and_is_given_up(about_to_ask
     asked = [run for run in runs_of(about_to_ask) if run.parameters.get("episode")]
     assert len(asked) == 3
     messages = [page["message"] for page in pages]
-    assert sum("no run of the retrain is under way" in message for message in messages) == 1
+    assert sum("no run of it is under way" in message for message in messages) == 1
 
 
 def test_a_schedule_that_is_off_pages_once_each_time_and_so_does_its_end(trained, pages, deployed):

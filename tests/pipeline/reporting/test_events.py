@@ -1,5 +1,6 @@
 import shlex
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -7,10 +8,13 @@ from flows.cli import app
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.findings import Cause
 from pipeline.monitoring.performance import RIVAL_LOSS, Performance
-from pipeline.reporting import events
+from pipeline.reporting import events, flow_events
 
 CONF = "conf/shop.yaml"
+COUNTS = {"rows": 6612, "refused": 12}
+HARM = "predictions for its rows, and for later rows with the same fault, may be wrong;"
 NO_LABEL = "no label has come yet, so it is not known how much predictions suffer."
+TOO_MUCH = "that is more than monitoring.performance_loss allows"
 UNIT = Cause("unit", ("temp",), "Temp is about x100.", {}, "Ask whoever sends temp.")
 
 
@@ -27,15 +31,15 @@ def lines(event):
 def test_a_page_about_a_broken_batch_says_what_since_when_why_and_what_to_type():
     broken = verdict(19, "page", "Broken.", broken=("unit (temp)",))
 
-    event = events.broken_batch("shop", CONF, broken, [UNIT], [verdict(5), verdict(12)])
+    event = events.broken_batch("shop", CONF, broken, [UNIT], [verdict(5), verdict(12)], **COUNTS)
 
     assert (event.kind, event.subject) == (
         "broken",
         "shop: batch 2026-01-19T00:00 is broken and quarantined",
     )
     assert lines(event)[:4] == [
-        "What: batch 2026-01-19T00:00 is broken: unit (temp).",
-        f"How bad: predictions for its rows may be wrong; {NO_LABEL}",
+        "What: batch 2026-01-19T00:00 (6,612 valid rows, 12 refused) is broken: unit (temp).",
+        f"How bad: {HARM} {NO_LABEL}",
         "Since: batch 2026-01-19T00:00.",
         "Why: Temp is about x100. Ask whoever sends temp.",
     ]
@@ -49,7 +53,7 @@ def test_a_broken_batch_counts_from_the_first_broken_batch_in_a_row():
     faulty = [verdict(day, broken=("unit (temp)",)) for day in (1, 12, 19, 26)]
     earlier = [faulty[0], verdict(5), *faulty[1:3]]
 
-    event = events.broken_batch("shop", CONF, faulty[3], [UNIT], earlier)
+    event = events.broken_batch("shop", CONF, faulty[3], [UNIT], earlier, **COUNTS)
 
     assert "Since: batch 2026-01-12T00:00." in lines(event)
 
@@ -69,7 +73,7 @@ def test_a_page_about_an_open_question_says_so_and_holds_both_readings(shown, su
     reason = "Broken: unit (temp). If it is a fault, answer drop. If it is the world now, accept."
     broken = verdict(19, "page", reason, broken=("unit (temp)",), **shown)
 
-    event = events.broken_batch("shop", CONF, broken, [UNIT], [])
+    event = events.broken_batch("shop", CONF, broken, [UNIT], [], **COUNTS)
 
     assert event.subject == f"shop: batch 2026-01-19T00:00 {subject}"
     assert (f"Question: {reason}" in lines(event)) == bool(shown)
@@ -85,7 +89,9 @@ def test_a_page_about_a_fault_accepted_without_an_answer_says_how_to_withdraw_it
     broken = verdict(19, action, "As found.", "v1", broken=("unit (temp)",), otherwise=OTHER)
     decision = replace(broken.decision, presumed=("unit (temp)",))
 
-    event = events.broken_batch("shop", CONF, replace(broken, decision=decision), [UNIT], [])
+    event = events.broken_batch(
+        "shop", CONF, replace(broken, decision=decision), [UNIT], [], **COUNTS
+    )
 
     assert event.subject == f"shop: unit (temp) accepted without an answer, {subject}"
     assert ("Done: a retrain was requested, episode v1." in event.body) == asked
@@ -97,7 +103,7 @@ def test_a_page_about_a_fault_accepted_without_an_answer_says_how_to_withdraw_it
 def test_a_page_names_five_faults_and_counts_the_others():
     broken = verdict(19, "page", broken=("unit (temp)",))
 
-    event = events.broken_batch("shop", CONF, broken, [UNIT] * 7, [])
+    event = events.broken_batch("shop", CONF, broken, [UNIT] * 7, [], **COUNTS)
 
     assert sum(line.startswith("Why: Temp") for line in lines(event)) == 5
     assert "Why: 2 more faults; the note of the batch in MLflow lists them." in lines(event)
@@ -179,7 +185,7 @@ def test_a_batch_that_was_not_judged_is_paged_with_its_error():
 
 def failed(flow, parameters, error="MLflow does not answer.", **more):
     more = {"run": "r1", "error": error, "at": "2026-01-19 06:00 UTC"} | more
-    return events.failed_flow("shop", flow, parameters, **more)
+    return flow_events.failed_flow("shop", flow, parameters, **more)
 
 
 def test_a_failed_flow_is_paged_with_the_command_that_runs_it_again():
@@ -199,10 +205,12 @@ def test_a_failed_flow_without_a_message_says_where_to_look():
 
 
 def test_a_crashed_flow_says_what_was_done_about_it():
-    event = failed("train", {"conf": CONF}, crashed=True, done="the retrain was sent again.")
+    done = {"done": "the retrain was sent again.", "resent": True}
+    event = failed("train", {"conf": CONF}, crashed=True, **done)
 
     assert event.subject == "shop: train crashed"
     assert "Done: the retrain was sent again." in lines(event)
+    assert "To do: nothing" in event.body
 
 
 def test_no_word_of_a_value_starts_a_line_of_its_own():
@@ -218,20 +226,20 @@ def test_no_word_of_a_value_starts_a_line_of_its_own():
             (0.123, 0.06, True),
             (
                 "the loss is 12.3% larger than after training, at least +6.0% with 95% confidence; "
-                "that is too much (batch b, log_loss 0.6123, roc_auc 0.7)."
+                f"{TOO_MUCH} (batch b, log_loss 0.6123, roc_auc 0.7)."
             ),
         ),
         (
             (0.02, -0.01, False),
             (
-                "the loss is 2.0% larger than after training, which may be chance; "
-                "that is not surely too much (batch b, log_loss 0.6123, roc_auc 0.7)."
+                "the loss is 2.0% larger than after training, which may be chance "
+                "(batch b, log_loss 0.6123, roc_auc 0.7)."
             ),
         ),
         (
             (-0.02, -0.1, False),
             (
-                "the loss is 2.0% smaller than after training; that is not surely too much "
+                "the loss is 2.0% smaller than after training "
                 "(batch b, log_loss 0.6123, roc_auc 0.7)."
             ),
         ),
@@ -251,10 +259,15 @@ def test_a_page_says_how_bad_it_is_as_far_as_labels_show(performance, harm):
 @pytest.mark.parametrize(
     ("worse", "measured", "judged", "harm"),
     [
-        ("b3", "b3", "too much", "12.3% larger than after training, at least +6.0% with 95%"),
-        ("", "b3", "not surely too much", "12.3% larger than after training, at least +6.0%"),
-        ("", "b1", "too much", "40.0% larger than after training, at least +30.0% with 95%"),
-        ("b2", "b2", "too much", "12.3% larger than after training, at least +6.0% with 95%"),
+        ("b3", "b3", TOO_MUCH, "12.3% larger than after training, at least +6.0% with 95%"),
+        (
+            "",
+            "b3",
+            "whether that is too much is not certain",
+            "12.3% larger than after training, at least +6.0%",
+        ),
+        ("", "b1", TOO_MUCH, "40.0% larger than after training, at least +30.0% with 95%"),
+        ("b2", "b2", TOO_MUCH, "12.3% larger than after training, at least +6.0% with 95%"),
     ],
 )
 def test_a_page_holds_the_loss_that_its_decision_was_made_from(
@@ -263,14 +276,14 @@ def test_a_page_holds_the_loss_that_its_decision_was_made_from(
     newest = Performance("b2", 100, {}, (), 0.4, 0.3, worse=not worse)
     figures = {"worse": worse, "measured": measured, "change": 0.123, "at_least": 0.06}
     shown = verdict(19, "page", "As found.", broken=broken, persisted=("temp",), **figures)
-    paged = events.broken_batch if broken else events.moved_batch
+    paged = partial(events.broken_batch, **COUNTS) if broken else events.moved_batch
 
     event = paged("shop", CONF, shown, [], [], newest=newest)
 
     (line,) = [line for line in lines(event) if line.startswith("How bad: ")]
     batch = "b2" if measured == "b1" else measured
     assert f"the loss is {harm}" in line
-    assert line.endswith(f"; that is {judged} (batch {batch}).")
+    assert line.endswith(f"; {judged} (batch {batch}).")
 
 
 def test_lost_performance_that_an_older_version_recorded_without_figures_is_named():
@@ -290,24 +303,27 @@ def moved(action, reason, drifted=(), **evidence):
     return events.moved_batch("shop", CONF, shown, drifted, [])
 
 
-def champion(kind, version, before):
+WORSE = "Its loss is larger than that of one prediction. The champion is worse still,"
+
+
+def champion(kind, version, before, reason="It gains 3%."):
     facts = {"place": 3, "since": "2026-01-19T00:00", "at": "2026-01-20T06:00:00Z"}
-    reason = "It gains 3%."
     return events.new_champion(
         "shop", CONF, version=version, before=before, kind=kind, reason=reason, **facts
     )
 
 
+TROUBLE = "shop: drift persists, retrain requested"
 KINDS = {
     "broken": events.broken_batch(
-        "shop", CONF, verdict(19, "page", "Broken.", broken=("unit (temp)",)), [UNIT], []
+        "shop", CONF, verdict(19, "page", "Broken.", broken=("unit (temp)",)), [UNIT], [], **COUNTS
     ),
     "drift": moved("retrain", "Drift of temp persists.", ["temp"], persisted=("temp",)),
     "lost": moved("page", "Performance was lost in batch b.", worse="b"),
     "halted": moved("halt", "Drift persists, but 2 challengers were refused.", persisted=("temp",)),
     "labels": moved("page", "Labels that came late look faulty.", labels=("unit (label)",)),
     "cleared": moved("page", "Resolved: drift of temp no longer persists."),
-    "calm": events.calm_again("shop", CONF, verdict(26), "shop: drift persists, retrain requested"),
+    "calm": events.calm_again("shop", CONF, verdict(26), TROUBLE, []),
     "refused": events.refused_version("shop", CONF, 4, "Its gain is too small.", 3),
     "poor": events.poor_version("shop", CONF, 4, "It is worse than the mean."),
     "waits": events.waiting_version("shop", CONF, 4, "It gains 3%.", ""),
@@ -319,9 +335,11 @@ KINDS = {
     "unusable": events.unusable_batch("shop", CONF, "2026-01-19T00:00", "It has no rows."),
     "failed": failed("monitor", {"conf": CONF}),
     "crashed": failed("train", {"conf": CONF}, crashed=True),
-    "succeeded": events.succeeded_flow("shop", "monitor", CONF, "r2", failed=0),
+    "stuck": flow_events.stuck_retrain("shop", {"conf": CONF, "episode": "v1"}, "Not deployed."),
+    "poor champion": champion("promoted", 4, 3, f"{WORSE} so the better of the two serves."),
+    "succeeded": flow_events.succeeded_flow("shop", "monitor", CONF, "r2", failed=0),
 }
-PARTS = ("What:", "How bad:", "Since:", "Why:", "Done:", "To do:")
+PARTS = ("What:", "How bad:", "Since:", "Why:", "Done:", "To do")
 
 
 @pytest.mark.parametrize("event", KINDS.values(), ids=KINDS)
@@ -339,6 +357,22 @@ def test_each_kind_of_page_has_every_part_and_a_command_to_type(event):
     assert event.about
 
 
+@pytest.mark.parametrize("event", KINDS.values(), ids=KINDS)
+def test_each_page_says_how_soon_somebody_has_to_act(event):
+    todo = [line.partition(":")[0] for line in lines(event) if line.startswith("To do")]
+
+    assert todo in (["To do, today"], ["To do, this week"], ["To do"])
+    if todo == ["To do"]:
+        assert any(line.startswith("To do: nothing") for line in lines(event))
+
+
+def test_the_end_of_trouble_names_the_batches_that_nobody_has_answered_for():
+    event = events.calm_again("shop", CONF, verdict(26), TROUBLE, ["b1", "b2"])
+
+    assert "To do, this week: answer for batches that are still quarantined" in event.body
+    assert "(b1, b2)" in event.body
+
+
 def test_pages_of_different_kinds_and_batches_have_ids_of_their_own():
     ids = [(event.kind, event.about) for event in KINDS.values()]
     shown = {"broken", "drift", "calm", "refused", "poor", "waits", "held", "unusable", "failed"}
@@ -350,7 +384,8 @@ def test_a_batch_that_was_read_again_is_another_page():
     broken = verdict(19, "page", "Broken.", broken=("unit (temp)",))
 
     first, second = (
-        events.broken_batch("shop", CONF, broken, [UNIT], [], reading=n).about for n in (1, 2)
+        events.broken_batch("shop", CONF, broken, [UNIT], [], reading=n, **COUNTS).about
+        for n in (1, 2)
     )
 
     assert (first, second) == ("2026-01-19T00:00", "2026-01-19T00:00/reading-2")

@@ -58,7 +58,9 @@ def bundle(model, frame, tmp_path):
     model.save(folder / "model")
     parity.make(model, frame).save(folder / "golden")
     ranges = {"hours-per-week": [0, 100], "temp": [-20, 120]}
+    means = {"mean_prediction": [0.25, 0.01], "mean_confidence": [0.8, 0.02]}
     manifest = {"name": "flights", "version": "3", "until": "2026-01-01", "ranges": ranges}
+    manifest["indicators"] = means
     (folder / "manifest.json").write_text(json.dumps(manifest))
     seal(folder)
     return folder

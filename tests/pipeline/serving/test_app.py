@@ -550,6 +550,8 @@ async def test_metrics_count_requests_rows_and_problems(client, row):
         (("column", ""), ("rule", "body")): 1,
     }
     assert counted["holdfast_prediction_count",] == counted["holdfast_confidence_count",] == 3
+    assert counted["holdfast_training_mean", ("of", "mean_prediction")] == 0.25
+    assert counted["holdfast_training_deviation", ("of", "mean_confidence")] == 0.02
     assert counted["holdfast_predict_seconds_count",] == 1
     assert counted["holdfast_champion_info", ("name", "flights"), ("version", "3")] == 1
     assert counted["holdfast_champion_age_seconds",] > 0

@@ -67,6 +67,7 @@ def test_a_folder_that_lacks_a_part_is_refused(monkeypatch, bundle, part):
         '{"name": "flights", "version": []}',
         '{"name": "flights", "version": 1, "until": "yesterday morning"}',
         '{"name": "flights", "version": 1, "ranges": {"temp": 5}}',
+        '{"name": "flights", "version": 1, "indicators": {"mean_prediction": 5}}',
     ],
 )
 def test_a_manifest_without_a_version_is_refused(monkeypatch, bundle, manifest):
@@ -125,7 +126,7 @@ def edits():
     nonsense = [None, 5, -1, "", "x", [], {}, True, [None], {"a": 1}]
     for key in ("task", "columns", "categories", "estimator"):
         yield from [("model/model.json", key, value) for value in nonsense]
-    for key in ("name", "version", "until", "ranges"):
+    for key in ("name", "version", "until", "ranges", "indicators"):
         yield from [("manifest.json", key, value) for value in nonsense]
 
 
