@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.batches.histories import table
 from benchmarks.batches.streams import LEAKS
+from examples import flights as examples
 
 START: Final = pd.Timestamp("2020-01-06")
 """Where the time of tables begins that have an order and no time."""
@@ -78,6 +79,34 @@ def bike() -> Table:
     return Table(_keyed(made), "regression", "28D", pd.Timestamp("2012-01-01"))
 
 
+def flights() -> Table:
+    """Late flights, with the columns of the project's example."""
+    rows = examples.rows(None, None).dropna(subset=["late"])
+    renamed = {"flight_id": KEY, "scheduled": TIME, "late": TARGET}
+    made = rows.drop(columns="arrival_delay").rename(columns=renamed)
+    return Table(made, "classification", "7D", pd.Timestamp("2013-02-26"))
+
+
+def taxi() -> Table:
+    """Large tips, in stretches of 13 weeks, of which each year has four."""
+    rows = table("chicago_taxi_tfx")
+    gone = ["timestamp", "trip_start_timestamp", "pickup_census_tract", "tips", "big_tip"]
+    made = rows.drop(columns=gone).assign(
+        **{TIME: rows["timestamp"], TARGET: rows["big_tip"].astype(float)}
+    )
+    return Table(_keyed(made), "classification", "91D", pd.Timestamp("2014-01-01"))
+
+
+def houses() -> Table:
+    """Houses of California in the order of their time, as NannyML's example cuts them."""
+    rows = table("nannyml_california")
+    gone = ["id", "timestamp", "clf_target", "y_pred_proba", "y_pred", "partition"]
+    made = rows.drop(columns=gone).assign(
+        **{TIME: rows["timestamp"], TARGET: rows["clf_target"].astype(float)}
+    )
+    return Table(_keyed(made), "classification", "28D", pd.Timestamp("2021-04-01"))
+
+
 def _keyed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{KEY: [f"r{place}" for place in range(len(rows))]})
 
@@ -98,5 +127,19 @@ TABLES: Final[dict[str, Callable[[], Table]]] = {
         in_order, "elec2", "class", 8_736, 1_344, gone=("timestamp", "date"), one="UP"
     ),
     "noaa_weather": partial(in_order, "noaa_weather", "target", 3_650, 730, gone=("seq",)),
+    "flights": flights,
+    "chicago_taxi_tfx": taxi,
+    "nannyml_california": houses,
+    "evidently_adult": partial(
+        in_order, "evidently_adult", "class", 14_155, 2_000, gone=("partition",), one=">50K"
+    ),
+    "uci_credit_default": partial(
+        in_order,
+        "uci_credit_default",
+        "default.payment.next.month",
+        15_000,
+        1_000,
+        gone=("ID",),
+    ),
     "sine_abrupt": partial(in_order, "sine_abrupt", "class", 10_000, 1_000, gone=("seq",)),
 }
