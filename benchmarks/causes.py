@@ -1,17 +1,23 @@
 """Broken or moved: are faults recognised where they are, and natural change left alone?"""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.batches import foreign, histories, natural, streams, trials
 from benchmarks.batches.faults import Names, shuffled, swapped
 from benchmarks.batches.variants import CAUSES
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
+from pipeline.monitoring.drift import compare
+from pipeline.reference import Reference
 
 SHOWN = 60
 """Trials and batches that are listed at most."""
@@ -288,7 +294,38 @@ def _pair(seed: int) -> dict[str, dict[str, Any]]:
     return results
 
 
-PARTS = (faults, clean, held_out, pairs)
+def calibration(seed: int, *, quick: bool) -> Result:
+    """CPU seconds to fit a reference, to judge its own blocks once, and to judge a faulty batch."""
+    figures = {
+        str(columns): _calibrated(seed, columns) for columns in ((5,) if quick else (50, 150))
+    }
+    ratio = max(one["calibration_over_fit"] for one in figures.values())
+    return figures, [at_most("calibration: CPU over that of the fit", ratio, 2.0)]
+
+
+def _calibrated(seed: int, columns: int) -> dict[str, float]:
+    """Cost of independent columns in eight blocks of 1,000 rows, one of them in another unit."""
+    values = np.random.default_rng([seed, columns]).normal(size=(9_000, columns))
+    frame = pd.DataFrame(values, columns=[f"x{k:03}" for k in range(columns)])
+    times = [time.process_time()]
+    reference = histories.fit(frame[:8_000], None, 1_000)
+    times.append(time.process_time())
+    faulty = frame[8_000:].assign(x000=frame["x000"] * 25.4 + 32)
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "kept.json"
+        for known in (reference, Reference.from_dict(reference.to_dict())):
+            compare(reference=known, current=faulty, kept=kept)
+            times.append(time.process_time())
+    fit, first, later = np.diff(times)
+    return {
+        "fit": float(fit),
+        "first_fault": float(first),
+        "fault_in_another_process": float(later),
+        "calibration_over_fit": float((first - later) / fit),
+    }
+
+
+PARTS = (faults, clean, held_out, pairs, calibration)
 
 
 if __name__ == "__main__":
