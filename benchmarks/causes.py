@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.batches import foreign, histories, natural, streams, trials
 from benchmarks.batches.faults import Names, shuffled, swapped
-from benchmarks.batches.variants import CAUSES
+from benchmarks.batches.variants import CAUSES, REPORTED
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
 from pipeline.monitoring.drift import compare
@@ -34,7 +34,7 @@ def faults(seed: int, *, quick: bool) -> Result:
     counts = {1.0: 1} if quick else {1.0: 24, 0.3: 24, 0.1: 14}
     names = [
         f"{cause}:{fraction}:{k + (place if quick else 0)}:{seed}"  # the number chooses the set
-        for place, cause in enumerate(CAUSES)
+        for place, cause in enumerate((*CAUSES, REPORTED))
         for fraction, count in counts.items()
         for k in range(count)
     ]
@@ -51,7 +51,7 @@ def faults(seed: int, *, quick: bool) -> Result:
                 for fraction in counts
                 if (mine := _of(found, cause=cause, fraction=fraction))
             }
-            for cause in CAUSES
+            for cause in (*CAUSES, REPORTED)
         },
         "by_set": {name: rates(_of(found, set=name, fraction=1.0)) for name in histories.sets()},
         "by_variant": _by_variant(found),
@@ -215,7 +215,7 @@ def held_out(seed: int, *, quick: bool) -> Result:
     sets = foreign.NAMES[:1] if quick else foreign.NAMES
     names = [
         f"{cause}:{fraction}:{k}:{seed}"
-        for cause in CAUSES
+        for cause in (*CAUSES, REPORTED)
         for fraction in (1.0, 0.3)
         for k in range(1 if quick else 12)
     ]
@@ -230,7 +230,7 @@ def held_out(seed: int, *, quick: bool) -> Result:
         "trials": len(found),
         "clean_batches": sum(len(mine) for mine in by_set.values()),
         "clean_called_broken": wrong,
-        "by_cause": {cause: rates(_of(found, cause=cause)) for cause in CAUSES},
+        "by_cause": {cause: rates(_of(found, cause=cause)) for cause in (*CAUSES, REPORTED)},
         "missed": [_line(one) for one in _worst(found)[:SHOWN]],
     }
     means = {fraction: balanced(_of(found, fraction=fraction)) for fraction in (1.0, 0.3)}
