@@ -1,17 +1,23 @@
 """Broken or moved: are faults recognised where they are, and natural change left alone?"""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.batches import foreign, histories, natural, streams, trials
 from benchmarks.batches.faults import Names, shuffled, swapped
-from benchmarks.batches.variants import CAUSES
+from benchmarks.batches.variants import CAUSES, REPORTED
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
+from pipeline.monitoring.drift import compare
+from pipeline.reference import Reference
 
 SHOWN = 60
 """Trials and batches that are listed at most."""
@@ -28,7 +34,7 @@ def faults(seed: int, *, quick: bool) -> Result:
     counts = {1.0: 1} if quick else {1.0: 24, 0.3: 24, 0.1: 14}
     names = [
         f"{cause}:{fraction}:{k + (place if quick else 0)}:{seed}"  # the number chooses the set
-        for place, cause in enumerate(CAUSES)
+        for place, cause in enumerate((*CAUSES, REPORTED))
         for fraction, count in counts.items()
         for k in range(count)
     ]
@@ -45,7 +51,7 @@ def faults(seed: int, *, quick: bool) -> Result:
                 for fraction in counts
                 if (mine := _of(found, cause=cause, fraction=fraction))
             }
-            for cause in CAUSES
+            for cause in (*CAUSES, REPORTED)
         },
         "by_set": {name: rates(_of(found, set=name, fraction=1.0)) for name in histories.sets()},
         "by_variant": _by_variant(found),
@@ -209,7 +215,7 @@ def held_out(seed: int, *, quick: bool) -> Result:
     sets = foreign.NAMES[:1] if quick else foreign.NAMES
     names = [
         f"{cause}:{fraction}:{k}:{seed}"
-        for cause in CAUSES
+        for cause in (*CAUSES, REPORTED)
         for fraction in (1.0, 0.3)
         for k in range(1 if quick else 12)
     ]
@@ -224,7 +230,7 @@ def held_out(seed: int, *, quick: bool) -> Result:
         "trials": len(found),
         "clean_batches": sum(len(mine) for mine in by_set.values()),
         "clean_called_broken": wrong,
-        "by_cause": {cause: rates(_of(found, cause=cause)) for cause in CAUSES},
+        "by_cause": {cause: rates(_of(found, cause=cause)) for cause in (*CAUSES, REPORTED)},
         "missed": [_line(one) for one in _worst(found)[:SHOWN]],
     }
     means = {fraction: balanced(_of(found, fraction=fraction)) for fraction in (1.0, 0.3)}
@@ -288,7 +294,38 @@ def _pair(seed: int) -> dict[str, dict[str, Any]]:
     return results
 
 
-PARTS = (faults, clean, held_out, pairs)
+def calibration(seed: int, *, quick: bool) -> Result:
+    """CPU seconds to fit a reference, to judge its own blocks once, and to judge a faulty batch."""
+    figures = {
+        str(columns): _calibrated(seed, columns) for columns in ((5,) if quick else (50, 150))
+    }
+    ratio = max(one["calibration_over_fit"] for one in figures.values())
+    return figures, [at_most("calibration: CPU over that of the fit", ratio, 2.0)]
+
+
+def _calibrated(seed: int, columns: int) -> dict[str, float]:
+    """Cost of independent columns in eight blocks of 1,000 rows, one of them in another unit."""
+    values = np.random.default_rng([seed, columns]).normal(size=(9_000, columns))
+    frame = pd.DataFrame(values, columns=[f"x{k:03}" for k in range(columns)])
+    times = [time.process_time()]
+    reference = histories.fit(frame[:8_000], None, 1_000)
+    times.append(time.process_time())
+    faulty = frame[8_000:].assign(x000=frame["x000"] * 25.4 + 32)
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "kept.json"
+        for known in (reference, Reference.from_dict(reference.to_dict())):
+            compare(reference=known, current=faulty, kept=kept)
+            times.append(time.process_time())
+    fit, first, later = np.diff(times)
+    return {
+        "fit": float(fit),
+        "first_fault": float(first),
+        "fault_in_another_process": float(later),
+        "calibration_over_fit": float((first - later) / fit),
+    }
+
+
+PARTS = (faults, clean, held_out, pairs, calibration)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pipeline.monitoring.findings import Cause
 from pipeline.monitoring.refusals import Came, refused_fault
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry.history import History
+from pipeline.registry.versions import Registry
 from pipeline.training.bundle import Bundle
 from pipeline.training.predictions import HALVED, PREDICTION, in_columns, of_cells
 
@@ -20,14 +21,15 @@ _SOUND: Final = 8
 
 def faults_of_labels(
     settings: Settings,
-    bundle: Bundle,
+    registry: Registry,
     checked: Validated,
     predicted: pd.DataFrame,
     *,
+    version: int,
     as_of: pd.Timestamp,
 ) -> tuple[Cause, ...]:
-    """Faults of the labels that have arrived with a batch."""
-    data, came = settings.data, predicted
+    """Faults of the labels that have arrived with a batch, which a `version` judges."""
+    data, came, bundle = settings.data, predicted, registry.bundle(version)
     if checked.labels is not None:  # with the values that are not labels
         came = predicted.assign(**{data.target: checked.labels})
     known = labelled(came, data, as_of=as_of) if data.target in came else None
@@ -39,6 +41,7 @@ def faults_of_labels(
         in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
         classes=bundle.model.classes,
+        kept=registry.sound_blocks(version, "labels"),
     )
 
 

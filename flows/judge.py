@@ -161,16 +161,16 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     )
     if settings.monitoring.diagnosis and not report.causes:
         # A fault of the features would show in predictions and refusals, and these in the labels.
-        bundle = registry.bundle(batch.version)
         found = (
-            *faults_of_labels(settings, bundle, batch.checked, predicted, as_of=batch.end),
-            *fault_of_refusals(settings, bundle, batch.checked, before),
+            *faults_of_labels(
+                settings, registry, batch.checked, predicted, version=batch.version, as_of=batch.end
+            ),
+            *fault_of_refusals(settings, registry.bundle(batch.version), batch.checked, before),
         )
         report = replace(report, causes=found)
     new = _new(registry, before.of_version(batch.version), report)
-    if (
-        new or batch.refusal is None
-    ):  # accepted or not, a fault that leaves no valid row is reported
+    # Accepted or not, a fault that leaves no valid row is reported.
+    if new or batch.refusal is None:
         report = replace(report, causes=new)
     if batch.refusal is not None and (not report.causes or batch.lies_ahead):
         raise batch.refusal
@@ -207,6 +207,7 @@ def _report(
         diagnosis=diagnosis,
         broken_alpha=policy.broken_alpha,
         standing=standing,
+        kept=registry.sound_blocks(batch.version, "features"),
     )
 
 

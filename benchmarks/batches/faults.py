@@ -28,9 +28,11 @@ CYCLES: dict[str, tuple[float, float, int]] = {
     "weekday": (0, 1, 7),
     "day": (1, 1, 7),
     "trip_start_day": (1, 1, 7),
+    "mnth": (1, 1, 12),
+    "trip_start_month": (1, 1, 12),
 }
-"""Columns of hours and weekdays: first value, step and number of steps of the cycle."""
-DAYS = 7
+"""Columns of hours, weekdays and months: first value, step and number of steps of the cycle."""
+DAYS, MONTHS = 7, 12
 
 
 def put(frame: pd.DataFrame, name: str, mask: Mask, values: Any) -> pd.DataFrame:
@@ -168,9 +170,11 @@ def rounded(
 def recode(
     frame: pd.DataFrame, columns: Names, mask: Mask, random: Random, *, how: str
 ) -> pd.DataFrame:
-    """Each label becomes another spelling or code of it."""
+    """Each label becomes another spelling or code of it; 1 and 0 only where there are two."""
     values = touched(frame, columns[0], mask)
     labels = sorted({str(v) for v in frame[columns[0]].dropna()})
+    if how == "1 and 0" and len(labels) != 2:
+        return frame
     short = max(1, min(3, min(map(len, labels), default=1) - 1))
     order = random.permutation(len(labels))
     code = {label: int(order[i]) for i, label in enumerate(labels)}
@@ -181,9 +185,31 @@ def recode(
         "codes": lambda label: str(code[label] + 1),
         "long codes": lambda label: f"C{code[label] + 101}",
         "prefix": lambda label: f"US-{label}",
+        "1 and 0": lambda label: str(code[label]),
     }
     new = [None if pd.isna(v) else write[how](str(v)) for v in values]
     return put(frame, columns[0], mask, np.asarray(new, dtype=object))
+
+
+def rare_case(frame: pd.DataFrame, columns: Names, mask: Mask, _: Random) -> pd.DataFrame:
+    """A label of 1 to 5% of the rows comes in the other letter case."""
+    values = frame[columns[0]]
+    shares = values.value_counts(normalize=True)
+    rare = [str(x) for x, share in shares.items() if 0.01 <= share <= 0.05]
+    rare = [label for label in rare if label != label.swapcase()]
+    if not rare:
+        return frame
+    chosen = mask & (values == rare[0]).to_numpy()
+    return put(frame, columns[0], chosen, rare[0].swapcase())
+
+
+def handful(
+    frame: pd.DataFrame, columns: Names, mask: Mask, random: Random, *, count: int
+) -> pd.DataFrame:
+    """A thousandfold value in a few of the touched rows, as of metres sent as millimetres."""
+    chosen = np.zeros(len(frame), dtype=bool)
+    chosen[random.choice(np.flatnonzero(mask), count, replace=False)] = True
+    return put(frame, columns[0], chosen, touched(frame, columns[0], chosen) * 1000)
 
 
 def permuted(frame: pd.DataFrame, columns: Names, mask: Mask, random: Random) -> pd.DataFrame:
@@ -216,12 +242,12 @@ def shifted(
     by: int | None = None,
     around: bool = True,
 ) -> pd.DataFrame:
-    """Hours moved round the clock, by 1 to 12 at random, or weekdays round the week."""
+    """Hours moved round the clock, by 1 to 12 at random, weekdays round the week, or months."""
     first, step, steps = CYCLES[columns[0]]
     if by is None:
         by = int(random.choice([-1, 1]) * random.integers(1, 13))
     moved = np.round((touched(frame, columns[0], mask) - first) / step)
-    moved = moved + by * (1 if steps == DAYS else steps // 24)
+    moved = moved + by * max(1, steps // 24)
     moved = np.mod(moved, steps) if around else moved
     return put(frame, columns[0], mask, first + step * moved)
 

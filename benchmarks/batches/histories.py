@@ -28,12 +28,13 @@ Block = str | int
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome and causes of a comparison, or the error in which it ended."""
+    """Outcome, causes and notes of a comparison, or the error in which it ended."""
 
     outcome: str
     causes: tuple[Cause, ...]
     error: str = ""
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,8 @@ def report_on(
         report = compare(reference=reference, current=frame, recent=recent, standing=standing)
     except Exception as error:  # noqa: BLE001 -- it becomes a figure
         return Verdict("crashed", (), f"{type(error).__name__}: {error}")
-    return Verdict(report.outcome, report.causes, "", time.process_time() - started)
+    seconds = time.process_time() - started
+    return Verdict(report.outcome, report.causes, "", seconds, report.notes)
 
 
 def available(name: str) -> bool:

@@ -15,8 +15,10 @@ from benchmarks.batches.faults import (
     exploded,
     flags,
     frozen,
+    handful,
     nulls,
     permuted,
+    rare_case,
     recode,
     renamed,
     rounded,
@@ -30,7 +32,9 @@ from benchmarks.batches.faults import (
     text,
 )
 
-On = Literal["number", "label", "any", "two numbers", "two labels", "hour", "weekday", "batch"]
+On = Literal[
+    "number", "label", "any", "two numbers", "two labels", "hour", "weekday", "month", "batch"
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Variant:
         Where the `rows` that `apply` needs come from: ``before`` or ``earlier``.
     also : tuple of str
         Other causes that are right answers as well.
+    few : bool
+        Whether it touches only a few rows of those it is given.
     """
 
     cause: str
@@ -63,8 +69,11 @@ class Variant:
     all_rows: bool = False
     source: Literal["", "before", "earlier"] = ""
     also: Names = ()
+    few: bool = False
 
 
+REPORTED = "odd values"
+"""A handful of impossible values: the batch may go on, but its report has to count them."""
 FAHRENHEIT = ("temp", "dewp", "feat_1", "feat_2", "feat_7", "feat_8")
 CELSIUS = ("celsius",)
 MILES = ("distance", "visib", "trip_miles")
@@ -78,6 +87,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("unit", "dollars to cents", partial(affine, factor=100, whole=True), only=MONEY),
     *(Variant("unit", name, partial(affine, factor=by)) for name, by in _FACTORS.items()),
     Variant("unit", "inches to mm", partial(affine, factor=25.4)),
+    Variant("unit", "x1.8 + 32", partial(affine, factor=1.8, offset=32)),
     Variant("unit", "affine", affine),
     Variant("sign", "minus", sign),
     Variant("stuck", "number", stuck),
@@ -100,8 +110,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("rounded", "tens", partial(rounded, to=-1)),
     *(
         Variant("recode", how, partial(recode, how=how), on="label")
-        for how in ("lower case", "spaces", "truncated", "codes", "long codes", "prefix")
+        for how in ("lower case", "spaces", "truncated", "codes", "long codes", "prefix", "1 and 0")
     ),
+    Variant("recode", "rare label", rare_case, on="label", few=True),
     Variant("permuted", "labels", permuted, on="label"),
     Variant("swapped", "numbers", swapped, on="two numbers"),
     Variant("swapped", "labels", swapped, on="two labels"),
@@ -118,6 +129,7 @@ VARIANTS: tuple[Variant, ...] = (
         on="weekday",
         also=("unit", "recode"),
     ),
+    Variant("shifted", "one month", partial(shifted, by=1), on="month"),
     Variant("duplicate", "twice", doubled, on="batch"),
     Variant("duplicate", "training", stale, on="batch", source="before"),
     Variant(
@@ -139,5 +151,8 @@ VARIANTS: tuple[Variant, ...] = (
         for how in ("comma and unit", "currency", "list", "words")
     ),
     Variant("join", "several", nulls, on="several"),
+    Variant(REPORTED, "ten values", partial(handful, count=10), all_rows=True, few=True),
+    Variant(REPORTED, "one value", partial(handful, count=1), all_rows=True, few=True),
 )
-CAUSES: Names = tuple(dict.fromkeys(variant.cause for variant in VARIANTS))
+CAUSES: Names = tuple(dict.fromkeys(one.cause for one in VARIANTS if one.cause != REPORTED))
+"""Causes that a batch is broken by."""

@@ -98,7 +98,7 @@ def diagnose(
     recent: Sequence[Summary],
     findings: Sequence[Finding],
     standing: Sequence[Cause] = (),
-    find_limits: Callable[..., Limits] = dict,
+    find_limits: Callable[..., Limits] = lambda **_: {},
 ) -> tuple[tuple[Cause, ...], list[str]]:
     """Find the faults of a batch: what breaks with the reference and with the last sound batches.
 
@@ -124,8 +124,8 @@ def diagnose(
     standing : sequence of Cause
         Faults of the batches right before this batch, if these are in quarantine.
     find_limits : callable
-        Finds the evidence that sound blocks show of a cause; asked only if something is found,
-        in a table with many columns for the examined columns, by `columns`.
+        Finds the evidence that sound blocks show of the causes of some `columns`; asked only about
+        columns of which something is said.
 
     Returns
     -------

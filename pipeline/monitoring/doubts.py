@@ -35,7 +35,7 @@ class Doubt:
     case : Case
         The batch beside its reference.
     find_limits : callable
-        Finds the evidence that sound blocks show; asked only if something is found.
+        Finds the evidence that sound blocks show of some `columns`, about which something is said.
     """
 
     def __init__(self, case: Case, find_limits: Callable[..., Limits]) -> None:
@@ -62,7 +62,7 @@ class Doubt:
     def _reason(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> str:
         if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
             return "the column tells the time of its rows"
-        limits = self._limits
+        limits = self._find_limits(columns=cause.columns)
         limit = max((limits.get((cause.cause, x), 0.0) for x in cause.columns), default=0.0)
         if strength(cause) < limit:
             return (
@@ -72,11 +72,6 @@ class Doubt:
         if not self._breaks_with_nearby(diagnosis, cause, blamed):
             return "the last sound batches showed it before"
         return ""
-
-    @cached_property
-    def _limits(self) -> Limits:
-        case = self._case
-        return self._find_limits(columns=case.examined) if case.wide else self._find_limits()
 
     def _breaks_with_nearby(
         self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]

@@ -9,6 +9,7 @@ the reference, for changes too slow to show in the last batches.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,19 +40,23 @@ from pipeline.reference.variation import FEWEST_BLOCKS
 
 __all__ = ["compare"]
 
+ALPHA = 0.05
+"""Chance that a batch with nothing wrong alarms, unless another one is asked for."""
+
 
 def compare(
     *,
     reference: Reference,
     current: pd.DataFrame,
     recent: Sequence[Summary] = (),
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     persistence: int = 3,
     importance: Mapping[str, float] | None = None,
     arrived: pd.DataFrame | None = None,
     diagnosis: bool = True,
     standing: Sequence[Cause] = (),
     broken_alpha: float = 0.01,
+    kept: Path | None = None,
 ) -> DriftReport:
     """Compare a live batch, together with the batches before it, with the reference.
 
@@ -82,6 +87,9 @@ def compare(
     broken_alpha : float
         Chance that a sound batch shows again what the reference's own blocks show of a cause, over
         all causes and columns together: a cause has to exceed it by as much.
+    kept : Path, optional
+        File that keeps what these blocks show, so that another process need not judge them again;
+        it is for this reference and this version of the code alone.
 
     Raises
     ------
@@ -116,7 +124,7 @@ def compare(
             recent=observed[:-1],
             findings=findings,
             standing=standing,
-            find_limits=partial(limits, reference, _causes_of, alpha=broken_alpha),
+            find_limits=partial(limits, reference, _causes_of, alpha=broken_alpha, kept=kept),
         )
     return DriftReport(
         rows=tally.rows,
@@ -140,9 +148,13 @@ def compare(
     )
 
 
-def _causes_of(reference: Reference, current: pd.DataFrame) -> tuple[Cause, ...]:
-    """Causes of a batch, whatever the blocks of the reference show."""
-    return compare(reference=reference, current=current, broken_alpha=1.0).causes
+def _causes_of(*, reference: Reference, current: pd.DataFrame) -> tuple[Cause, ...]:
+    """Causes that a batch shows by itself, whatever the blocks of the reference show."""
+    tally = reference.tally(current)
+    summary = reference.summarise(tally)
+    findings, _ = apply_budget(list(row_tests(Judged(reference, tally, summary, {}))), [], ALPHA)
+    causes, _ = diagnose(reference, current, tally, summary, recent=(), findings=findings)
+    return causes
 
 
 def _weighted(findings: Sequence[Finding], importance: Mapping[str, float]) -> list[Finding]:

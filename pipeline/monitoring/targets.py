@@ -5,6 +5,7 @@ beside predictions by models that had not seen them, which tell what each label 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -65,6 +66,7 @@ def target_faults(
     *,
     broken_alpha: float,
     classes: Sequence[str] = (),
+    kept: Path | None = None,
 ) -> tuple[Cause, ...]:
     """Faults of the labels of a batch, which the labels themselves have to show.
 
@@ -79,7 +81,7 @@ def target_faults(
         Labels that have arrived, named as the target.
     predictions : array of float, shape (n_rows,)
         As the reference's were made.
-    broken_alpha : float
+    broken_alpha, kept
         As of `compare`.
     classes : sequence of str
         As of `describe_target`.
@@ -90,6 +92,7 @@ def target_faults(
         reference=reference,
         current=_beside(target, predictions, labels=labels, classes=classes),
         broken_alpha=broken_alpha,
+        kept=kept,
     )
     moved = any(found.drifted and found.columns == (name,) for found in report.findings)
     return tuple(cause for cause in report.causes if moved and cause.columns == (name,))

@@ -98,7 +98,6 @@ class Reference:
         seed: int = 0,
         prediction: tuple[str, ...] = (),
         importance: Mapping[str, float] | None = None,
-        separated: bool = True,
     ) -> "Reference":
         """Describe training rows.
 
@@ -119,8 +118,6 @@ class Reference:
         importance : mapping of str to float, optional
             How much the model relies on each column. With too many columns for all pairs to be
             followed, those of the most important columns are followed first.
-        separated : bool
-            Whether the classifier is tried on blocks, which takes most of the time.
 
         Raises
         ------
@@ -133,10 +130,8 @@ class Reference:
             parts = cut(moments, block, order)
             if moments is None:
                 return parts
-            # Rows of a block go on as they came about, however they lie.
-            return [
-                part[np.argsort(moments.iloc[part].to_numpy(), kind="stable")] for part in parts
-            ]
+            at = moments.to_numpy()  # rows of a block go on as they came about, however they lie
+            return [part[np.argsort(at[part], kind="stable")] for part in parts]
 
         return cls.describe(
             frame,
@@ -144,7 +139,6 @@ class Reference:
             blocks=blocks,
             seed=seed,
             prediction=prediction,
-            separated=separated,
             importance=importance,
         )
 
@@ -157,7 +151,7 @@ class Reference:
         blocks: Callable[[NDArray[np.intp]], list[NDArray[np.intp]]],
         seed: int = 0,
         prediction: tuple[str, ...] = (),
-        separated: bool = True,
+        sampled: bool = False,
         importance: Mapping[str, float] | None = None,
     ) -> "Reference":
         """Describe rows whose blocks are known.
@@ -167,9 +161,10 @@ class Reference:
         frame, columns, seed, prediction, importance
             As of `fit`.
         blocks : callable
-            From the rows' positions in canonical order to the positions of each block's rows.
-        separated : bool
-            Whether the classifier is tried on blocks, which takes most of the time.
+            From the rows' places in canonical order to those of each block.
+        sampled : bool
+            Whether the rows are a sample of each block: its order and repeats tell nothing, and the
+            classifier, which takes most of the time, is not tried.
 
         Raises
         ------
@@ -201,18 +196,24 @@ class Reference:
         every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
         summaries, separations = [], []
         for number, part in enumerate(parts):  # one by one, as the tally of a wide block is large
-            tally = whole.tally(frame.iloc[part])
+            tally = whole.tally(frame.iloc[part], sampled=sampled)
             summaries.append(whole.summarise(tally))
-            if separated and number % every == 0:
+            if not sampled and number % every == 0:
                 others = whole.ranks(whole.cells[~np.isin(chosen, part)][:CLASSIFIED])
                 own = whole.ranks(tally.cells[:CLASSIFIED])
                 separations.append(separate(others, own, seed=seed).p_value)
-        return replace(
-            whole,
-            blocks=tuple(summaries),
+        return whole.with_blocks(
+            summaries,
             separations=tuple(separations),
             novelties={name: novelties(codes[name][0], parts) for name in sorted(codes)},
         )
+
+    def with_blocks(self, blocks: Sequence[Summary], **others: Any) -> "Reference":
+        """Copy that keeps what was computed from columns and sample."""
+        found = replace(self, blocks=tuple(blocks), **others)
+        known = {"names", "features", "cells", "cell_blocks", "normal_scores", "traits"}
+        vars(found).update({name: vars(self)[name] for name in known & vars(self).keys()})
+        return found
 
     def following(self, importance: Mapping[str, float]) -> "Reference":
         """The reference with the pairs of columns to follow chosen, if it has too many pairs."""
@@ -301,18 +302,16 @@ class Reference:
         """Rows of the median block; 1 without blocks."""
         return float(np.median([block[ROWS] for block in self.blocks])) if self.blocks else 1.0
 
-    def tally(self, frame: pd.DataFrame) -> Tally:
-        """Count the rows of a batch.
+    def tally(self, frame: pd.DataFrame, *, sampled: bool = False) -> Tally:
+        """Count the rows of a batch, or of a sample of one, whose order tells nothing.
 
         Raises
         ------
         DataError
             If a column name occurs twice.
         """
-        features = [self.names[i] for i in self.features]
-        return count_batch(
-            frame, self.columns, self.normal_scores, features=features, seed=self.seed
-        )
+        own = None if sampled else [self.names[i] for i in self.features]
+        return count_batch(frame, self.columns, self.normal_scores, features=own, seed=self.seed)
 
     def summarise(self, batch: pd.DataFrame | Tally) -> Summary:
         """Describe a batch, rows or their tally, as one observation; rows leave a sketch."""

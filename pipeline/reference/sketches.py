@@ -5,7 +5,6 @@ of a batch against its neighbours needs rows of these: each batch leaves a small
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -107,15 +106,16 @@ def as_reference(
         rows,
         columns,
         blocks=lambda _: [np.flatnonzero(number == k) for k in range(len(sketches))],
-        separated=False,
+        sampled=True,
         seed=reference.seed,
         prediction=tuple(name for name in reference.prediction if name in columns),
     )
-    blocks = tuple(
-        _completed(found, block, of=reference, recorded=one)
-        for block, one in zip(found.blocks, kept, strict=True)
+    return found.with_blocks(
+        [
+            _completed(found, block, of=reference, recorded=one)
+            for block, one in zip(found.blocks, kept, strict=True)
+        ]
     )
-    return replace(found, blocks=blocks)
 
 
 def _shared_columns(

@@ -17,6 +17,7 @@ OUTLYING = 3.0
 """Distance from the median, relative to that of the outermost training row, of an outlier."""
 QUANTILES = 201
 """Quantiles kept of a batch's numeric column, evenly spaced."""
+NO_REPEATS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NAMED = 5
 """New labels of a column that are named, the most frequent ones."""
 
@@ -46,9 +47,9 @@ class Tally:
     correlation : array of float, shape (n_scores, n_scores)
         Correlation of the normal scores of the drawn rows; NaN where a score is constant.
     repeats : array of int, shape (n_distinct,)
-        How often each distinct row of features occurs, in descending order.
+        How often each distinct row of features occurs, in descending order; empty of a sample.
     order : dict of str to Order
-        How the first values of each numeric column continue from row to row.
+        How the first values of each numeric column continue from row to row; empty of a sample.
     quantiles : dict of str to array of float, shape (`QUANTILES`,)
         Quantiles of each numeric column; empty where the batch holds no value.
     novel : dict of str to dict of str to int
@@ -79,7 +80,7 @@ def count_batch(
     columns: Mapping[str, Profile],
     normal_scores: NormalScores,
     *,
-    features: Sequence[str],
+    features: Sequence[str] | None,
     seed: int,
 ) -> Tally:
     """Count the rows of a batch, one column at a time.
@@ -92,8 +93,9 @@ def count_batch(
         The reference's columns.
     normal_scores : NormalScores
         The reference's normal scores, whose correlations are computed.
-    features : sequence of str
-        Columns in which rows must agree to be repeats of one another.
+    features : sequence of str or None
+        Columns in which rows must agree to be repeats of one another; None if the rows are a
+        sample, of which neither repeats nor the order tell anything.
     seed : int
         Random seed of the draw of rows.
 
@@ -110,7 +112,8 @@ def count_batch(
     for name in names:
         profile = columns[name]
         if isinstance(profile, NumericProfile):
-            order[name] = order_of(_first_values(frame, name), profile)
+            if features is not None:
+                order[name] = order_of(_first_values(frame, name), profile)
             known = _known_values(frame, name)
             counts[name] = profile.count(known)
             beyond[name] = _beyond(profile, known)
@@ -132,7 +135,7 @@ def count_batch(
         chosen=chosen,
         cells=cells,
         correlation=normal_scores.correlations(cells),
-        repeats=repeats(frame, features, codes),
+        repeats=NO_REPEATS if features is None else repeats(frame, features, codes),
         order=order,
         quantiles=quantiles,
         novel=novel,

@@ -86,8 +86,9 @@ class Traits:
             summary[Trait("strays", (name,))] = order.strays
             summary[Trait("step", (name,))] = order.step
             summary[Trait("even", (name,))] = order.even
-        summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
-        summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)
+        if len(tally.repeats):
+            summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
+            summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)
         return summary
 
     def _value(self, trait: Trait, tally: Tally) -> float:

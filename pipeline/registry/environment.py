@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from pipeline.training import parity
@@ -31,6 +32,15 @@ def describe() -> dict[str, str]:
         "lock_sha256": hashed,
         "packages": json.dumps(parity.installed()),
     }
+
+
+@cache
+def judging() -> str:
+    """SHA-256 of what a judgement follows from beside the data: this code and its packages."""
+    hashed = hashlib.sha256(json.dumps(parity.installed()).encode())
+    for path in sorted((_ROOT / "pipeline").rglob("*.py")):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
 
 
 def _commit() -> str:

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import config
 from pipeline.errors import RegistryError
+from pipeline.registry import environment
 from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
@@ -308,12 +309,19 @@ class Registry(Tracking):
             If MLflow does not have the files that were registered.
         """
         version = self.version(number)
-        cached = self.folder / "cache" / self.name / version.run_id
+        cached = self._cached(version)
         if cached.exists() and not _is_current(cached, version):
             shutil.rmtree(cached)
         if not cached.exists():
             self._download(version, cached)
         return cached
+
+    def sound_blocks(self, number: int, of: str) -> Path:
+        """File beside the copy of a version that keeps what its own blocks show to this code."""
+        return self._cached(self.version(number)) / f"{of} {environment.judging()[:16]}.json"
+
+    def _cached(self, version: Version) -> Path:
+        return self.folder / "cache" / self.name / version.run_id
 
     def bundle(self, number: int) -> Bundle:
         """The bundle of a version, its golden batch replayed.

@@ -1,3 +1,4 @@
+import json
 from io import StringIO
 
 import mlflow
@@ -17,6 +18,7 @@ from flows.train import train
 from pipeline.data.validation import NoValidRowError
 from pipeline.errors import DataError
 from pipeline.registry import records
+from pipeline.training.seals import is_sealed
 
 pytestmark = pytest.mark.integration
 
@@ -345,3 +347,11 @@ def test_labels_that_are_all_one_class_are_a_fault_and_not_lost_performance(
 
     assert result["action"] == "page"
     assert result["reason"].startswith("Broken: stuck (churned).")
+
+
+def test_what_own_blocks_show_of_faults_is_kept_beside_the_copy_of_the_version(spoilt, tmp_path):
+    monitor(spoilt("age", FIRST))
+
+    (kept,) = (tmp_path / "state" / "cache" / "shop").glob("*/features *.json")
+    assert json.loads(kept.read_text())
+    assert is_sealed(kept.parent)

@@ -12,7 +12,7 @@ N = 4_000
 def drawn(before, now, column=None):
     """A column of a reference and of a batch, as it is drawn."""
     columns = {"x": column or Numeric(nullable=True)}
-    reference = Reference.fit(pd.DataFrame({"x": before}), columns, separated=False)
+    reference = Reference.fit(pd.DataFrame({"x": before}), columns)
     tally = reference.tally(pd.DataFrame({"x": now}))
     (shape,) = shapes(reference, tally, tally)
     return shape
@@ -89,9 +89,7 @@ def test_a_constant_is_drawn():
 
 
 def test_a_column_at_fault_is_drawn_as_it_arrived():
-    reference = Reference.fit(
-        pd.DataFrame({"x": np.arange(100.0)}), {"x": Numeric()}, separated=False
-    )
+    reference = Reference.fit(pd.DataFrame({"x": np.arange(100.0)}), {"x": Numeric()})
     valid = reference.tally(pd.DataFrame({"x": np.arange(50.0)}))
     arrived = reference.tally(pd.DataFrame({"x": np.arange(50.0, 150.0)}))
 

@@ -78,7 +78,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def reference():
-    return Reference.fit(frame(2_400), COLUMNS, block=600, separated=False)
+    return Reference.fit(frame(2_400), COLUMNS, block=600)
 
 
 @pytest.fixture(scope="module")
