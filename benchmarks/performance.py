@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import retraining
 from benchmarks.batches import labelled
+from benchmarks.harness import estimates
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import holdfast, side_by_side
 from flows.settle import promises_kept
@@ -311,7 +312,12 @@ def _every_batch(settings: Settings, story: list[dict[str, Any]]) -> list[float]
     return found
 
 
-PARTS = (late_labels, nothing_wrong, decay, kept)
+def estimate(seed: int, *, quick: bool) -> Result:
+    """Estimates before labels come, on real tables, beside what the labels show."""
+    return estimates.measure(seed, quick=quick)
+
+
+PARTS = (late_labels, nothing_wrong, decay, kept, estimate)
 
 
 if __name__ == "__main__":
