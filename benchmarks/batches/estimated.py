@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from benchmarks.batches.histories import available, table, taxi
+from benchmarks.batches.streams import LEAKS
 from examples import flights
 
 EVERY: Final = 3
@@ -104,6 +105,18 @@ def _flights() -> Stream:
     return _cut(rows, "late", (16_800, 16_800, 2_100), gone=gone)
 
 
+def _bank() -> Stream:
+    gone = ("seq", "year_month", "duration", "month")
+    return _cut(table("bank_marketing"), "y", (6_000, 6_000, 1_500), gone=gone, one="yes")
+
+
+def _hotel() -> Stream:
+    rows = table("hotel_bookings").sort_values("arrival_date", kind="stable", ignore_index=True)
+    names = [str(name) for name in rows]
+    gone = [name for name in names if name.startswith(("reservation_status", "arrival_date"))]
+    return _cut(rows, "is_canceled", (11_000, 11_000, 2_750), gone=(*gone, *LEAKS))
+
+
 def _bike() -> Stream:
     rows = table("bike_hourly")
     gone = ("timestamp", "instant", "dteday", "casual", "registered")
@@ -140,11 +153,15 @@ _STREAMS: Final[dict[str, Callable[[], Stream]]] = {
     "bike_hourly": _bike,
     "flights, scheduled": _scheduled,
     "flights, departed": _departed,
+    "bank_marketing": _bank,
+    "hotel_bookings": _hotel,
 }
 CLASSIFIED: Final = tuple(_STREAMS)[:8]
 """Sets with two classes."""
-NUMBERS: Final = tuple(_STREAMS)[8:]
+NUMBERS: Final = tuple(_STREAMS)[8:11]
 """Sets with a number as target."""
+FRESH: Final = tuple(_STREAMS)[11:]
+"""Sets with two classes that nothing was chosen on."""
 
 
 @cache

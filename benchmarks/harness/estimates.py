@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks import peers
-from benchmarks.batches.estimated import CLASSIFIED, NUMBERS, Stream, at_hand, stream
+from benchmarks.batches.estimated import CLASSIFIED, FRESH, NUMBERS, Stream, at_hand, stream
 from benchmarks.batches.histories import left_out
 from benchmarks.harness.command import Figures, Goal, Result, at_least, at_most
 from benchmarks.harness.processes import last_json, output, side_by_side
@@ -43,15 +43,25 @@ def measure(seed: int, *, quick: bool) -> Result:
     seeds = 1 if quick else SEEDS
     classified = at_hand(CLASSIFIED)[: 2 if quick else None]
     numbers = at_hand(NUMBERS)[: 1 if quick else None]
+    fresh = [] if quick else at_hand(FRESH)
     work = partial(_of_set, seeds=range(seed, seed + seeds), peer=not quick)
-    batches = pd.concat(side_by_side(work, [*classified, *numbers]), ignore_index=True)
+    batches = pd.concat(side_by_side(work, [*classified, *numbers, *fresh]), ignore_index=True)
+    own, other = (batches[batches["set"].isin(names)] for names in (classified, fresh))
     figures: Figures = {
         "seeds": seeds,
         "kinds": KINDS,
-        "left_out": left_out(name for name in (*CLASSIFIED, *NUMBERS) if "flights" not in name),
-        "errors": {name: _errors(batches[batches["metric"] == name], classified) for name in NAMES},
-        "intervals": {
-            name: _covered(batches[batches["metric"] == name], peer=not quick) for name in NAMES
+        "left_out": left_out(
+            name for name in (*CLASSIFIED, *NUMBERS, *FRESH) if "flights" not in name
+        ),
+        "errors": {name: _errors(own[own["metric"] == name], classified) for name in NAMES},
+        "intervals": {name: _covered(own[own["metric"] == name], peer=not quick) for name in NAMES},
+        "nothing chosen on": {
+            name: {
+                **_errors(other[other["metric"] == name], fresh),
+                "intervals": _covered(other[other["metric"] == name], peer=not quick),
+            }
+            for name in NAMES
+            if fresh
         },
         "regression": {
             name: _relative(batches[(batches["set"] == name) & (batches["metric"] == "mae")])
@@ -137,9 +147,7 @@ def _estimated(cut: Stream, predictions: Floats) -> pd.DataFrame:
                 "constant": constant[one.metric],
                 "last": realised[newest][one.metric],
             }
-            for one in estimate(
-                current, whole[: newest + 1], loss=loss, held_out=before, gap=place - newest
-            )
+            for one in estimate(current, whole[: newest + 1], loss=loss, gap=place - newest)
         ]
     return pd.DataFrame(rows)
 
@@ -197,6 +205,9 @@ def _covered(own: pd.DataFrame, *, peer: bool) -> Figures:
         "covered": float(inside[~quiet].mean()),
         "abstains": float(own["abstains"].mean()),
         f"abstains without {SUDDEN}": float(own["abstains"][sets].mean()),
+        f"error where it abstains, in errors elsewhere, without {SUDDEN}": float(
+            off[quiet & sets].mean() / off[~quiet & sets].mean()
+        ),
         "error": float(off[~quiet].mean()),
         "error_where_it_abstains": float(off[quiet].mean()),
         "half_width": float((known["high"] - known["low"])[~quiet].mean() / 2),

@@ -4,9 +4,10 @@ Rows are summed by cells of their prediction, so that batches of any size cost a
 kept of a batch for later estimates is small.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from scipy.special import expit
 
 from pipeline.columns import Floats, Matrix
 
-WINDOW, WINDOW_ROWS = 3, 2_000
-"""Batches that an expectation is fitted on: the newest so many, and more up to so many rows."""
+WINDOW, WINDOW_ROWS, LONGER = 3, 2_000, 12
+"""Batches that forecasts are fitted on: the newest so many, and more up to so many rows, or the
+newest twelve."""
 TARGET = "target"
 SQUARED = "{}^2"
 """Names of sums: of the labels of two classes; of the squares of a loss."""
@@ -24,7 +26,7 @@ _EDGE = 1e-7
 _HALF = 0.5
 _RIDGE = 1.0
 _STEPS = 25
-_CLOSE = 1e-8
+_CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Cells:
 
     Attributes
     ----------
-    rows : tuple of float
+    rows : tuple of int
         Number of rows of each cell, shape (n_cells,).
     predictions : tuple of float
         Mean prediction of each cell; 0 where it has no row.
@@ -43,7 +45,7 @@ class Cells:
         label is known.
     """
 
-    rows: tuple[float, ...]
+    rows: tuple[int, ...]
     predictions: tuple[float, ...]
     sums: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -76,23 +78,78 @@ class Cells:
         rows = np.bincount(cell, minlength=len(edges) + 1)
         means = _total(cell, predictions, len(rows)) / np.maximum(rows, 1)
         return cls(
-            tuple(rows.astype(np.float64).tolist()),
-            tuple(means.tolist()),
-            {name: tuple(_total(cell, each, len(rows)).tolist()) for name, each in known.items()},
+            tuple(rows.tolist()),
+            _short(means),
+            {name: _short(_total(cell, each, len(rows))) for name, each in known.items()},
         )
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Read back what `dataclasses.asdict` made of it."""
+        sums = {name: tuple(values) for name, values in stored["sums"].items()}
+        return cls(tuple(stored["rows"]), tuple(stored["predictions"]), sums)
+
     @property
-    def size(self) -> float:
+    def size(self) -> int:
         """Number of rows."""
         return sum(self.rows)
 
+    @cached_property
+    def table(self) -> "_Table":
+        """The cells as arrays."""
+        return _Table(
+            np.array(self.rows, dtype=np.float64),
+            np.array(self.predictions),
+            {name: np.array(values) for name, values in self.sums.items()},
+        )
+
+
+class _Table(NamedTuple):
+    """Cells as arrays, shape (n_cells,)."""
+
+    rows: Floats
+    predictions: Floats
+    sums: dict[str, Floats]
+
+    @classmethod
+    def of(cls, batches: Sequence[Cells]) -> Self:
+        """Some batches as one."""
+        tables = [batch.table for batch in batches]
+        rows = np.sum([one.rows for one in tables], axis=0)
+        total = np.sum([one.rows * one.predictions for one in tables], axis=0)
+        sums = {
+            name: np.sum([one.sums[name] for one in tables], axis=0) for name in tables[-1].sums
+        }
+        return cls(rows, total / np.maximum(rows, 1), sums)
+
+    @property
+    def chances(self) -> Floats:
+        """Predicted chances, away from 0 and 1, where a logarithm would be infinite."""
+        inside: Floats = np.clip(self.predictions, _EDGE, 1 - _EDGE)
+        return inside
+
 
 class Expected(NamedTuple):
-    """A metric of a batch as the batches before let expect it, with its variance in two parts.
+    """Forecasts of a metric of a batch, with their variance.
 
-    `sampling` is that of labels which are drawn once the chances are known, and `fitted` that of
-    the chances, which are estimated themselves.
+    Attributes
+    ----------
+    values : array of float, shape (3,)
+        By the labels of the newest three batches, by those of the newest twelve, and what the
+        newest batch showed.
+    fitted : array of float, shape (3,)
+        Variance of each forecast, as it is estimated itself.
+    sampling : float
+        Variance of the metric, as labels are drawn once their chances are known.
     """
+
+    values: Floats
+    fitted: Floats
+    sampling: float
+
+
+class _Guess(NamedTuple):
+    """A metric of a batch, if its labels are as those of some other batches."""
 
     value: float
     sampling: float
@@ -125,57 +182,91 @@ def edges_of(predictions: Floats, task: str) -> Floats:
 
 
 def names_of(known: Sequence[Cells]) -> list[str]:
-    """Metrics that are estimated."""
+    """Metrics that are estimated from some batches; none if there are no batches."""
     sums = known[-1].sums if known else {}
-    if TARGET in sums:
-        return ["roc_auc", "accuracy", "log_loss"]
+    return ["roc_auc", "accuracy", "log_loss"] if TARGET in sums else _losses_of(sums)
+
+
+def _losses_of(sums: Collection[str]) -> list[str]:
     return [name for name in sums if SQUARED.format(name) in sums]
 
 
 def expect(current: Cells, known: Sequence[Cells]) -> dict[str, Expected]:
-    """What the newest of some batches let expect, half and half with what the newest showed."""
-    window = _window(known)
-    found = (_by_chances if TARGET in window[-1].sums else _by_size)(current, window)
-    last = realised(known[-1])
+    """Forecast the metrics of a batch from batches with labels, in three ways.
+
+    Of two classes, the predicted chances are calibrated (beta calibration). Of a regression, the
+    size of the error is its mean in each of ten cells of the prediction.
+
+    Parameters
+    ----------
+    current : Cells
+        The batch; no label of it is read.
+    known : sequence of Cells
+        Batches with labels, oldest first, each with rows; at least one.
+
+    References
+    ----------
+    Kull, Silva Filho and Flach (2017), AISTATS, for beta calibration.
+    """
+    way = _by_chances if TARGET in known[-1].sums else _by_size
+    newest, longer = (way(current.table, _Table.of(part)) for part in _windows(known))
+    last = _shown(known[-1])
     return {
-        name: one._replace(value=(one.value + last[name]) / 2, fitted=one.fitted / 4)
-        for name, one in found.items()
+        name: Expected(
+            np.array([one.value, longer[name].value, last[name].value]),
+            np.array([one.fitted, longer[name].fitted, last[name].sampling]),
+            one.sampling,
+        )
+        for name, one in newest.items()
     }
 
 
-def _window(known: Sequence[Cells]) -> list[Cells]:
-    """The newest batches that an estimate is fitted on, oldest first."""
+def _windows(known: Sequence[Cells]) -> tuple[Sequence[Cells], Sequence[Cells]]:
+    """The newest batches that forecasts are fitted on."""
     sizes = np.cumsum([batch.size for batch in reversed(known)])
     needed = int(np.searchsorted(sizes, WINDOW_ROWS)) + 1
-    return list(known[-max(WINDOW, needed) :])
+    return known[-max(WINDOW, needed) :], known[-max(LONGER, needed) :]
 
 
 def realised(batch: Cells) -> dict[str, float]:
-    """Metrics of a batch with labels."""
-    rows = np.array(batch.rows)
-    if TARGET not in batch.sums:
-        return {name: sum(batch.sums[name]) / batch.size for name in names_of([batch])}
-    shares = np.array(batch.sums[TARGET]) / np.maximum(rows, 1)
-    found = _measures(rows, _inside(batch), shares)
-    return {name: one.value for name, one in found.items()}
+    """Metrics of a batch with labels; the AUC is NaN where they are of one class only."""
+    return {name: one.value for name, one in _shown(batch).items()}
 
 
-def _by_chances(current: Cells, window: Sequence[Cells]) -> dict[str, Expected]:
-    """Metrics of two classes, by predictions that are calibrated on some batches."""
-    p = np.concatenate([_inside(batch) for batch in window])
-    rows = np.concatenate([batch.rows for batch in window])
-    positives = np.concatenate([batch.sums[TARGET] for batch in window])
-    weights, covariance = _calibrated(p, rows, positives)
-    now, count = _inside(current), np.array(current.rows)
-    x = _terms(now)
+def _shown(batch: Cells) -> dict[str, _Guess]:
+    """Metrics of a batch with labels, with the variance of the labels."""
+    table = batch.table
+    if TARGET in table.sums:
+        shares = table.sums[TARGET] / np.maximum(table.rows, 1)
+        found = _measures(table.rows, table.chances, shares)
+        return {
+            name: _Guess(one.value, _of_labels(table.rows, one.slope, shares), 0.0)
+            for name, one in found.items()
+        }
+    values = {}
+    for name in names_of([batch]):
+        mean, square = (table.sums[key].sum() / batch.size for key in (name, SQUARED.format(name)))
+        values[name] = _Guess(float(mean), float(max(square - mean**2, 0) / batch.size), 0.0)
+    return values
+
+
+def _of_labels(rows: Floats, slope: Floats, chances: Floats) -> float:
+    """Variance of a metric whose labels are drawn, each by its own chance (delta method)."""
+    return float((rows * np.square(slope) * chances * (1 - chances)).sum())
+
+
+def _by_chances(current: _Table, known: _Table) -> dict[str, _Guess]:
+    """Metrics of two classes, by predictions that are calibrated on other rows."""
+    weights, covariance = _calibrated(known.chances, known.rows, known.sums[TARGET])
+    x = _terms(current.chances)
     chances = expit(x @ weights)
     spread = chances * (1 - chances)
     found = {}
-    for name, one in _measures(count, now, chances).items():
-        by_weight = (count * one.slope * spread) @ x
-        found[name] = Expected(
+    for name, one in _measures(current.rows, current.chances, chances).items():
+        by_weight = (current.rows * one.slope * spread) @ x
+        found[name] = _Guess(
             one.value,
-            float((count * np.square(one.slope) * spread).sum()),
+            _of_labels(current.rows, one.slope, chances),
             float(by_weight @ covariance @ by_weight),
         )
     return found
@@ -248,33 +339,29 @@ def _auc(rows: Floats, p: Floats, chances: Floats) -> _Measure:
     return _Measure(area, slope)
 
 
-def _by_size(current: Cells, window: Sequence[Cells]) -> dict[str, Expected]:
+def _by_size(current: _Table, known: _Table) -> dict[str, _Guess]:
     """Losses of a regression, by their mean in each cell of the prediction."""
-    rows = np.sum([batch.rows for batch in window], axis=0)
-    share = np.array(current.rows) / current.size
+    rows, size = known.rows, current.rows.sum()
+    share, count = current.rows / size, np.maximum(known.rows, 1)
     found = {}
-    for name in names_of(window):
-        lost, squares = (
-            np.sum([batch.sums[key] for batch in window], axis=0)
-            for key in (name, SQUARED.format(name))
-        )
-        # A cell without a row has the mean of all.
-        means = np.where(rows > 0, lost / np.maximum(rows, 1), lost.sum() / rows.sum())
-        spread = max(float(squares.sum() / rows.sum()) - (lost.sum() / rows.sum()) ** 2, 0.0)
-        within = np.where(rows > 1, squares / np.maximum(rows, 1) - np.square(means), spread)
+    for name in _losses_of(known.sums):
+        lost, squares = known.sums[name], known.sums[SQUARED.format(name)]
+        mean, square = lost.sum() / rows.sum(), squares.sum() / rows.sum()
+        # A cell without a row is as all rows are.
+        means = np.where(rows > 0, lost / count, mean)
+        within = np.where(rows > 1, squares / count - means**2, square - mean**2)
         within = np.maximum(within, 0.0)
-        found[name] = Expected(
+        found[name] = _Guess(
             float(share @ means),
-            float(share @ within) / current.size,
-            float((np.square(share) * within / np.maximum(rows, 1)).sum()),
+            float(share @ within) / size,
+            float((np.square(share) * within / count).sum()),
         )
     return found
 
 
-def _inside(batch: Cells) -> Floats:
-    """Predicted chances, away from 0 and 1, where a logarithm would be infinite."""
-    chances: Floats = np.clip(np.array(batch.predictions), _EDGE, 1 - _EDGE)
-    return chances
+def _short(values: Floats) -> tuple[float, ...]:
+    """Numbers as they are stored: six digits decide nothing of a mean."""
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 def _total(cell: NDArray[np.intp], values: Floats, count: int) -> Floats:

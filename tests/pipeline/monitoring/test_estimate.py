@@ -52,13 +52,14 @@ def test_where_rows_lie_elsewhere_the_estimate_goes_with_them():
 
     found = estimated(Cells.of(p, TENTHS), known)
 
-    # Half of the estimate is the newest realised figure, and half knows where the rows lie.
+    # Two of three forecasts know where the rows lie. The third is what the newest batch showed,
+    # whose misses have twice the variance, so that it has about a fifth of the weight.
     for name, value, usual in (
         ("accuracy", accuracy_score(y, p >= 0.5), 3 / 4),
         ("log_loss", log_loss(y, p), 1 / 2),
         ("roc_auc", roc_auc_score(y, p), 5 / 6),
     ):
-        assert found[name].value == pytest.approx((value + usual) / 2, abs=0.02)
+        assert 0.02 < (found[name].value - value) / (usual - value) < 0.5
 
 
 def test_estimates_follow_labels_whose_chances_changed_for_good():
@@ -66,7 +67,7 @@ def test_estimates_follow_labels_whose_chances_changed_for_good():
     known = labelled(random, 4) + labelled(random, 6, steeper=0.4, lower=0.7)
     p, y = calibrated(random, 50_000, steeper=0.4, lower=0.7)
 
-    found = estimated(Cells.of(p, TENTHS), known, held_out=4)
+    found = estimated(Cells.of(p, TENTHS), known)
 
     assert found["roc_auc"].value == pytest.approx(roc_auc_score(y, p), abs=0.03)
     assert found["log_loss"].value == pytest.approx(log_loss(y, p), abs=0.03)
@@ -101,7 +102,7 @@ def test_intervals_hold_nine_of_ten_realised_values_of_batches_that_do_not_chang
     for _ in range(60):
         known = labelled(random, 8, 500)
         p, y = calibrated(random, 500)
-        found = estimated(Cells.of(p, TENTHS), known, held_out=8, gap=2)
+        found = estimated(Cells.of(p, TENTHS), known, gap=2)
         if found["log_loss"].reason:
             continue
         for name, value in (
@@ -122,7 +123,7 @@ def test_a_sudden_change_of_the_newest_labels_leaves_nothing_to_say():
     known = [*labelled(random, 6), *labelled(random, 1, steeper=-1.0)]
     p, _ = calibrated(random, 2_000)
 
-    found = estimated(Cells.of(p, TENTHS), known, held_out=3)
+    found = estimated(Cells.of(p, TENTHS), known)
 
     reasons = {one.reason for one in found.values()}
     assert len(reasons) == 1
@@ -136,7 +137,7 @@ def test_too_few_batches_with_labels_are_said_so(batches):
 
     found = estimated(Cells.of(p, TENTHS), labelled(random, batches))
 
-    assert all(f"Labels of {batches} batches are known" in one.reason for one in found.values())
+    assert all(f"Only {batches} of the 3 batches" in one.reason for one in found.values())
     assert all(np.isnan(one.value) for one in found.values())
 
 
@@ -173,7 +174,7 @@ def test_errors_of_numbers_go_with_the_predictions_that_explain_their_size():
     # The mean size of a normal error is its standard deviation times sqrt(2 / pi).
     usual, own = (middle / 10 * np.sqrt(2 / np.pi) for middle in (5, 9))
     assert lost.mean() == pytest.approx(own, rel=0.03)
-    assert found.value == pytest.approx((usual + own) / 2, rel=0.06)
+    assert 0.02 < (found.value - own) / (usual - own) < 0.5
     assert found.low < own
 
 
@@ -193,8 +194,8 @@ sides = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=0, max_
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(sides, min_size=0, max_size=6), sides, st.integers(0, 6), st.integers(1, 9))
-def test_no_batches_raise_and_values_lie_between_their_ends(batches, last, held_out, gap):
+@given(st.lists(sides, min_size=0, max_size=6), sides, st.integers(1, 9))
+def test_no_batches_raise_and_values_lie_between_their_ends(batches, last, gap):
     known = [
         Cells.of(
             np.array([p for p, _ in rows], dtype=float),
@@ -205,7 +206,7 @@ def test_no_batches_raise_and_values_lie_between_their_ends(batches, last, held_
     ]
     current = Cells.of(np.array([p for p, _ in last], dtype=float), TENTHS)
 
-    for one in estimate(current, known, loss="log_loss", held_out=held_out, gap=gap):
+    for one in estimate(current, known, loss="log_loss", gap=gap):
         assert one.reason or one.low <= one.value <= one.high
 
 
