@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import retraining
 from benchmarks.batches import labelled
+from benchmarks.harness import estimates
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import holdfast, side_by_side
 from flows.settle import promises_kept
@@ -32,6 +33,9 @@ KNOWN: Final = 200
 """Flipped labels that have to be known before they must be named."""
 TURN: Final = 2.0
 """Degrees by which the true direction turns each week, where the concept decays."""
+GROWTH: Final = 0.02
+"""Share of the first loss by which it grows each month, in a slow decline."""
+WEEKS_OF_A_MONTH: Final = 365.25 / 12 / 7
 
 
 def main() -> int:
@@ -139,7 +143,7 @@ def decay(seed: int, *, quick: bool) -> Result:
     """A true direction that turns by 2 degrees a week, labels four weeks late: when is it named?"""
     turning, still = (2, 2) if quick else (20, 100)
     found = side_by_side(partial(_year, TURN), range(seed, seed + turning))
-    first = [next((k + 5 for k, worse in enumerate(one) if worse), 99) for one in found]
+    first = [_named(one) for one in found]
     calm = side_by_side(partial(_year, 0.0), range(seed, seed + still))
     episodes = [
         sum(now and not before for before, now in zip([False, *one], one, strict=False))
@@ -156,8 +160,29 @@ def decay(seed: int, *, quick: bool) -> Result:
     ]
 
 
-def _year(turn: float, seed: int) -> list[bool]:
-    """Whether performance is lost in each week, up to the first week of a decay that shows it."""
+def decline(seed: int, *, quick: bool) -> Result:
+    """A loss that grows by 2% of what it was a month, labels four weeks late: when is it named?"""
+    years = 2 if quick else 40
+    found = side_by_side(partial(_year, 0.0, growth=GROWTH), range(seed, seed + years))
+    months = [_named(one) / WEEKS_OF_A_MONTH for one in found]
+    figures: dict[str, Any] = {
+        "years": years,
+        "median_months": float(np.median(months)),
+        "latest_months": float(np.max(months)),
+    }
+    return figures, [at_most("median months until it is named", figures["median_months"], 4)]
+
+
+def _named(worse: list[bool]) -> int:
+    """Week in which labels, four weeks late, show the first loss; 99: never within the year."""
+    return next((k + 5 for k, lost in enumerate(worse) if lost), 99)
+
+
+def _year(turn: float, seed: int, growth: float = 0.0) -> list[bool]:
+    """Whether performance is lost in each week, up to the first week of a decay that shows it.
+
+    The loss of each row is multiplied as it grows, by `growth` of what it was a month.
+    """
     random = np.random.default_rng([seed, 12])
 
     def draw(rows: int, angle: float) -> tuple[Floats, Floats]:
@@ -178,6 +203,7 @@ def _year(turn: float, seed: int) -> list[bool]:
     for week in range(52):
         x, y = draw(2_000, np.radians(turn * (week + 1)))
         now = np.concatenate([loss(x[half::2], y[half::2], half) for half in (0, 1)])
+        now *= 1 + growth * (week + 1) / WEEKS_OF_A_MONTH
         at = pd.date_range(START + week * WEEK, periods=len(now), freq=WEEK / len(now))
         judged.append(
             realised(
@@ -190,7 +216,7 @@ def _year(turn: float, seed: int) -> list[bool]:
                 earlier=judged,
             )
         )
-        if turn and judged[-1].worse:
+        if (turn or growth) and judged[-1].worse:
             break
     return [one.worse for one in judged]
 
@@ -311,7 +337,12 @@ def _every_batch(settings: Settings, story: list[dict[str, Any]]) -> list[float]
     return found
 
 
-PARTS = (late_labels, nothing_wrong, decay, kept)
+def estimate(seed: int, *, quick: bool) -> Result:
+    """Estimates before labels come, on real tables, beside what the labels show."""
+    return estimates.measure(seed, quick=quick)
+
+
+PARTS = (late_labels, nothing_wrong, decay, decline, kept, estimate)
 
 
 if __name__ == "__main__":

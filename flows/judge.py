@@ -1,21 +1,22 @@
 """Judge one batch: gather its rows, compare them with the reference, decide, and record."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from flows import reports
+from flows.estimates import estimates_of
 from flows.faults import fault_of_refusals, faults_of_labels
+from flows.gathered import Compared, Gathered, gather
 from flows.indicators import indicators
 from flows.predict import predict
-from flows.settle import is_harmless, known_performance, live_source, rows_name, settle, step_of
-from flows.steps import check, patient, quarantine_folder, read
+from flows.settle import is_harmless, known_performance, settle, step_of
+from flows.steps import patient, quarantine_folder
 from pipeline.config import Settings
 from pipeline.data import validation
-from pipeline.data.validation import NoValidRowError, Validated
 from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
@@ -67,77 +68,6 @@ def judge(
     return history.with_batch(
         record(settings, registry, history, gathered, compared, verdict=verdict, given=given)
     )
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """A batch as it was read.
-
-    Attributes
-    ----------
-    name : str
-        Name of the batch.
-    start, end : Timestamp
-        Its window.
-    reading : int
-        How often it was read, this time included.
-    version : int
-        Number of the champion that judges it.
-    rows : DataFrame
-        Rows as they arrived.
-    checked : Validated
-        Valid and refused rows.
-    refusal : NoValidRowError or None
-        Set if no row is valid, which counts unless a fault explains it.
-    """
-
-    name: str
-    start: pd.Timestamp
-    end: pd.Timestamp
-    reading: int
-    version: int
-    rows: pd.DataFrame
-    checked: Validated
-    refusal: NoValidRowError | None
-
-    @property
-    def kept_as(self) -> str:
-        """Name that its rows are kept under."""
-        return rows_name(self.name, self.reading)
-
-    @property
-    def lies_ahead(self) -> bool:
-        """Whether its window is empty because it is not over yet."""
-        return self.rows.empty and self.end > pd.Timestamp.now("UTC").tz_localize(None)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A batch beside the champion's reference.
-
-    Attributes
-    ----------
-    report : DriftReport
-        The comparison, without faults that people have accepted.
-    predicted : DataFrame
-        Key, time and the champion's ``prediction`` of each valid row, with its label if known.
-    """
-
-    report: DriftReport
-    predicted: pd.DataFrame
-
-
-def gather(settings: Settings, registry: Registry, start: pd.Timestamp, reading: int) -> Gathered:
-    """Read and check the rows of a batch, and find the champion that judges it."""
-    name, end = batch_name(start), start + settings.monitoring.batch
-    version = champions.champion_at(registry, start)
-    rows = read(settings, live_source(settings), start, end, as_of=end)
-    refusal = None
-    try:
-        checked = check(settings, rows, rows_name(name, reading))
-    except NoValidRowError as error:
-        checked, refusal = error.validated, error
-    return Gathered(name, start, end, reading, version, rows, checked, refusal)
 
 
 def compare(settings: Settings, registry: Registry, history: History, batch: Gathered) -> Compared:
@@ -364,6 +294,10 @@ def record(
     models = [name for name in (PREDICTION, HALVED, PREVIOUS) if name in compared.predicted]
     kept = compared.predicted[[*names, *models]].rename(columns=names)
     quarantined = len(batch.checked.quarantined)
+    before, version = history.before(batch.name), batch.version
+    estimates = estimates_of(
+        settings, registry, before, start=batch.start, version=version, predicted=compared.predicted
+    )
 
     def page(run_id: str, comparison: dict[str, Any]) -> str:
         drawing = partial(
@@ -375,6 +309,7 @@ def record(
             record=comparison,
             run_id=run_id,
             quarantined=quarantined,
+            estimates=estimates,
         )
         return drawn(drawing, f"batch {verdict.evidence.batch}")
 
@@ -390,5 +325,6 @@ def record(
         draw=page,
         reading=batch.reading,
         private=[name for name, column in features.items() if column.private],
-        classes=registry.bundle(batch.version).model.classes,
+        classes=registry.bundle(version).model.classes,
+        estimates=estimates,
     )

@@ -134,9 +134,20 @@ def _story(settings: Settings, registry: Registry, history: History) -> list[dic
             "version": batch.version,
             "maintained": batch.performance.metrics if batch.performance else {},
             "alone": _alone(settings, first, batch),
+            "estimated": _estimated(settings, batch),
         }
         for batch in history.batches
     ]
+
+
+def _estimated(settings: Settings, batch: Batch) -> dict[str, float]:
+    """The loss as it was estimated before labels came; empty where nothing was said."""
+    return {
+        name: value
+        for one in batch.estimates
+        if one.metric == settings.loss and not one.reason
+        for name, value in (("value", one.value), ("low", one.low), ("high", one.high))
+    }
 
 
 def _alone(settings: Settings, model: Model, batch: Batch) -> dict[str, float]:

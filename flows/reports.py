@@ -1,6 +1,6 @@
 """The page of each batch: what is known of it is gathered here, and drawn in `reporting`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,14 @@ from prefect import runtime
 
 from flows.paging import links, prefect_link
 from pipeline.config import Settings
+from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.verdicts import Verdict
 from pipeline.registry import records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
 from pipeline.reporting.batch_report import SHOWN, About, Past, batch_report
+from pipeline.reporting.estimated import expected_change
 from pipeline.reporting.rendering import drawn
 from pipeline.training.predictions import ROW_LOSS
 
@@ -31,6 +33,7 @@ def draw(
     quarantined: int,
     performance: Performance | None = None,
     answer: str = "",
+    estimates: Sequence[Estimate] = (),
 ) -> str:
     """Draw the page of a batch.
 
@@ -54,11 +57,14 @@ def draw(
         Of the batch; None: no label has come.
     answer : str
         What people have answered for it.
+    estimates : sequence of Estimate
+        Its metrics, as they were estimated before its labels came.
     """
     evidence, policy = verdict.evidence, settings.monitoring
     start = pd.Timestamp(evidence.batch)
     end = start + policy.batch
     lost = registry.bundle(evidence.version).heldout[ROW_LOSS]
+    usual = float(lost.mean()) if len(lost) else float(np.nan)
     own = About(
         model=settings.name,
         conf=settings.conf,
@@ -67,15 +73,19 @@ def draw(
         end=end,
         quarantined=quarantined,
         loss=settings.loss,
-        usual_loss=float(lost.mean()) if len(lost) else float(np.nan),
+        usual_loss=usual,
         allowed=policy.performance_loss,
         labels_due=end + settings.data.label_delay,
         made=f"{pd.Timestamp.now('UTC'):%Y-%m-%d %H:%M} UTC",
-        past=[_past(batch) for batch in history.before(evidence.batch).batches[1 - SHOWN :]],
+        past=[
+            _past(batch, settings.loss, usual if batch.version == evidence.version else np.nan)
+            for batch in history.before(evidence.batch).batches[1 - SHOWN :]
+        ],
         performance=performance,
         metrics=_heldout(registry, evidence.version),
         where=_where(registry, run_id, evidence.batch),
         answer=answer,
+        estimates=estimates,
     )
     return batch_report(record, own)
 
@@ -96,11 +106,13 @@ def redraw(settings: Settings, registry: Registry, history: History, batch: Batc
         quarantined=batch.quarantined,
         performance=batch.performance,
         answer=batch.answer,
+        estimates=batch.estimates,
     )
     records.store_page(registry, batch.run_id, drawn(page, f"batch {batch.name}"))
 
 
-def _past(batch: Batch) -> Past:
+def _past(batch: Batch, loss: str, usual: float) -> Past:
+    """A batch of the strip; `usual` is the mean held-out loss of its version, NaN: unknown."""
     known = batch.performance
     return Past(
         name=batch.name,
@@ -108,6 +120,7 @@ def _past(batch: Batch) -> Past:
         action=batch.verdict.decision.action,
         version=batch.version,
         change=None if known is None else known.change,
+        expected=expected_change(batch.estimates, loss, usual),
     )
 
 

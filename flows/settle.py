@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from prefect import get_run_logger
 
+from flows.estimates import cells_of
 from flows.reports import redraw
 from flows.steps import check, read
 from pipeline.columns import as_target, as_time
@@ -277,6 +278,7 @@ def performance_of(
         persistence=settings.monitoring.persistence,
         of=len(rows),
         digest=digest_of(known, settings),
+        cells=cells_of(settings, registry.bundle(number), of_cells(known[PREDICTION]), target),
     )
 
 

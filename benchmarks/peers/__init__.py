@@ -24,6 +24,8 @@ ENVIRONMENTS = sorted(lock.parent.name for lock in HERE.glob("*/uv.lock"))
 _ROOT = HERE.parents[1]
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SILENT = ("DO_NOT_TRACK", "NML_DISABLE_USAGE_LOGGING")
+QUIET = dict.fromkeys((*_ONE_THREAD, *_SILENT), "1")
+"""Environment of other tools: one thread, and no word to their makers."""
 
 
 def folder() -> Path:
@@ -72,7 +74,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | dict.fromkeys((*_ONE_THREAD, *_SILENT), "1") | settings,
+                env=os.environ | QUIET | settings,
             )
         return self
 

@@ -6,6 +6,8 @@ Decides whether a batch is quiet, moved or broken, and whether to page people or
 __all__ = [
     "drift",
     "episode",
+    "estimate",
+    "expectations",
     "findings",
     "indicators",
     "performance",

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from pipeline.columns import Floats
+from pipeline.monitoring.expectations import Cells
 
 PARTS = 7
 """Parts of a batch that count as independent observations of its loss: days of a week."""
@@ -58,6 +59,9 @@ class Performance:
         Faults of labels that came after their batch was judged, each with a sentence.
     digest : str
         Of the labels that it was computed from.
+    cells : Cells or None
+        The labelled rows, summed for estimates of later batches; None in stores of before, and
+        where nothing is estimated.
     """
 
     batch: str
@@ -71,6 +75,7 @@ class Performance:
     of: int = 0
     faults: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    cells: Cells | None = None
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -149,6 +154,7 @@ def realised(
     persistence: int = 3,
     of: int = 0,
     digest: str = "",
+    cells: Cells | None = None,
 ) -> Performance:
     """Compare the losses of a batch and of the batches before it with those of training.
 
@@ -188,6 +194,8 @@ def realised(
         Rows of the batch that labels can arrive for.
     digest : str
         Of its labels.
+    cells : Cells or None
+        Its labelled rows, summed for estimates of later batches.
 
     References
     ----------
@@ -224,6 +232,7 @@ def realised(
         counts=tuple(counts.tolist()),
         of=of,
         digest=digest,
+        cells=cells,
     )
 
 

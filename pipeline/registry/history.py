@@ -7,6 +7,7 @@ from itertools import takewhile
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
+from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.questions import presumed
 from pipeline.monitoring.verdicts import State, state_of
@@ -51,6 +52,8 @@ class Batch:
         1, or more if people had its source read again.
     presumed : tuple of str
         Its faults that count as accepted because nobody answered for them.
+    estimates : tuple of Estimate
+        Its metrics as they were estimated when it was judged, before its labels came.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Batch:
     announced: bool = False
     reading: int = 1
     presumed: tuple[str, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
 
     @property
     def start(self) -> pd.Timestamp:

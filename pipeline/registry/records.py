@@ -14,6 +14,8 @@ import pandas as pd
 from mlflow.entities import Run
 
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
+from pipeline.monitoring.estimate import Estimate
+from pipeline.monitoring.expectations import Cells
 from pipeline.monitoring.findings import LISTED, Cause, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.stored import to_record
@@ -90,6 +92,7 @@ def record(
     reading: int = 1,
     private: Collection[str] = (),
     classes: Sequence[str] = (),
+    estimates: Sequence[Estimate] = (),
 ) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -120,6 +123,8 @@ def record(
         Columns of which no row is stored.
     classes : sequence of str
         Labels of the champion's target, where these are three or more.
+    estimates : sequence of Estimate
+        Its metrics, as they are estimated before its labels come.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def record(
     worse = bool(verdict.evidence.worse)
     state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=worse)
     predicted = figures(of_cells(stored["prediction"]), classes)
-    metrics = notes.batch_metrics(report, quarantined, predicted)
+    metrics = notes.batch_metrics(report, quarantined, predicted | notes.estimated(estimates))
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
     )
@@ -143,6 +148,7 @@ def record(
         "mlflow.note.content": note,
         **_facts(verdict, report),
         "state": state,
+        "estimates": json.dumps([asdict(one) for one in estimates]),
         # The verdict comes last: a batch without a verdict is judged again.
         "verdict": json.dumps(asdict(verdict)),
     }
@@ -236,6 +242,7 @@ def record_performance(
     metrics |= {"loss_change": performance.change, "loss_change_at_least": performance.at_least}
     metrics |= {f"realised_{key}": value for key, value in (of_classes or {}).items()}
     metrics |= {"labels": float(performance.rows), "labelled_share": _share(performance)}
+    metrics |= notes.estimate_errors(batch.estimates, performance.metrics)
     with translated():
         tracking.log(batch.run_id, metrics, as_of, 0)
         if step is not None:
@@ -354,6 +361,7 @@ def _batch(run: Run) -> Batch:
         paged="paged" in tags,
         announced="announced" in tags,
         reading=int(tags.get("reading", "1")),
+        estimates=tuple(Estimate(**one) for one in json.loads(tags.get("estimates", "[]"))),
     )
 
 
@@ -374,6 +382,7 @@ def _performance(text: str | None) -> Performance | None:
         values = json.loads(text or "")
         metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
         lists = {key: tuple(values.get(key, ())) for key in ("parts", "counts")}
-        return Performance(**{**values, **lists, "metrics": metrics})
+        cells = values.get("cells") and Cells.from_dict(values["cells"])
+        return Performance(**{**values, **lists, "metrics": metrics, "cells": cells})
     except (LookupError, ValueError, TypeError, AttributeError):
         return None

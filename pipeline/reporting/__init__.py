@@ -7,6 +7,7 @@ __all__ = [
     "backtests",
     "batch_report",
     "delivery",
+    "estimated",
     "events",
     "flow_events",
     "history_page",

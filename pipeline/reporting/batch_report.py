@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import RESERVED
+from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import FLOORS
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
 from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
+from pipeline.reporting.estimated import estimated, expected_change
 from pipeline.reporting.rendering import page
 from pipeline.reporting.wording import STATES, after, change, middle, named, number, share
 
@@ -59,6 +61,8 @@ class Past:
         The champion that judged it.
     change : float or None
         Relative change of the loss; None: not known yet.
+    expected : float or None
+        The change as it was estimated before labels came; None: nothing was said.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Past:
     action: str
     version: int
     change: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class About:
         Where to see more: a name and an address or a command.
     answer : str
         What people have answered for it; empty: nothing yet.
+    estimates : sequence of Estimate
+        Its metrics, as they were estimated before its labels came.
     """
 
     model: str
@@ -120,6 +127,7 @@ class About:
     metrics: Mapping[str, float] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
     answer: str = ""
+    estimates: Sequence[Estimate] = ()
 
     @property
     def state(self) -> State:
@@ -135,7 +143,8 @@ class About:
         evidence, known = self.verdict.evidence, self.performance
         action = self.verdict.decision.action
         change = None if known is None else known.change
-        return Past(evidence.batch, self.state, action, evidence.version, change)
+        expected = expected_change(self.estimates, self.loss, self.usual_loss)
+        return Past(evidence.batch, self.state, action, evidence.version, change, expected)
 
 
 def batch_report(record: Mapping[str, Any], about: About) -> str:
@@ -179,6 +188,13 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         states=STATES,
         a_year=pd.Timedelta(days=365.25) / length,
         performance=_performance(about),
+        estimated=estimated(
+            about.estimates,
+            loss=about.loss,
+            usual_loss=about.usual_loss,
+            allowed=about.allowed,
+            realised={} if about.performance is None else about.performance.metrics,
+        ),
     )
 
 
@@ -308,7 +324,8 @@ def _indicator(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _strip(past: Sequence[Past]) -> dict[str, Any]:
     """The last batches as marks in a row, with the change of their loss below."""
-    changes = [one.change for one in past if one.change is not None and math.isfinite(one.change)]
+    both = [change for one in past for change in (one.change, one.expected)]
+    changes = [change for change in both if change is not None and math.isfinite(change)]
     top = max([0.1, *map(abs, changes)])
     before = [past[0], *past[:-1]]
     marks: list[dict[str, Any]] = [
@@ -317,6 +334,7 @@ def _strip(past: Sequence[Past]) -> dict[str, Any]:
             "x": 20 * place,
             "new": one.version != earlier.version,
             "size": _height(one.change, top),
+            "expected": _height(one.expected, top),
             "loss": _loss(one),
         }
         for place, (earlier, one) in enumerate(zip(before, past, strict=True))
@@ -332,6 +350,7 @@ def _strip(past: Sequence[Past]) -> dict[str, Any]:
         "last": past[-1].name[:10],
         "words": f"The last {len(past)} batches: {said}",
         "has_loss": bool(changes),
+        "has_estimate": any(one.expected is not None for one in past),
         "promoted": promoted[0] if promoted else None,
     }
 
@@ -344,8 +363,9 @@ def _height(change: float | None, top: float) -> float | None:
 
 
 def _loss(one: Past) -> str:
-    known = one.change is not None and math.isfinite(one.change)
-    return f"{one.change:+.1%}" if known else "not known"
+    if one.change is not None and math.isfinite(one.change):
+        return f"{one.change:+.1%}"
+    return "not known" if one.expected is None else f"estimated {one.expected:+.1%}"
 
 
 def _performance(about: About) -> dict[str, Any] | None:

@@ -58,15 +58,21 @@ def history_page(story: Sequence[Row], *, model: str, loss: str, conf: str) -> s
         pages=len(actions) - actions.count("none"),
         champions=len({row["version"] for row in rows}),
         chart=_chart(rows, both, loss) if both else None,
+        has_estimate=any(row["estimated"] is not None for row in rows),
         width=_WIDTH,
     )
 
 
 def _row(row: Mapping[str, Any], loss: str) -> dict[str, Any]:
     values = {side: row[side].get(loss) for side in ("maintained", "alone")}
-    known = {
+    known: dict[str, Any] = {
         side: value if value is not None and math.isfinite(value) else None
         for side, value in values.items()
+    }
+    guess = row.get("estimated", {})
+    known |= {
+        "estimated": guess.get("value"),
+        "ends": [guess[end] for end in ("low", "high") if guess],
     }
     return {**row, **known, "promoted": False, "why": ", ".join(row["causes"] or row["drifted"])}
 
@@ -79,14 +85,22 @@ def _chart(
     rows: Sequence[Mapping[str, Any]], both: Sequence[Mapping[str, Any]], loss: str
 ) -> Chart:
     values = [row[side] for row in both for side in ("maintained", "alone")]
+    guessed = [row for row in rows if row["estimated"] is not None]
+    values += [row["estimated"] for row in guessed]
     low, high = min(values), max(values)
     box = Box(0, max(len(rows), 1), low, high, _WIDTH, _HEIGHT)
     place = {row["batch"]: at + 0.5 for at, row in enumerate(rows)}
     at = [place[row["batch"]] for row in both]
     new = "".join(line(box, [k, k], [low, high]) for k, row in enumerate(rows) if row["promoted"])
+    dots = "".join(
+        line(box, [k + 0.3, k + 0.7], [row["estimated"]] * 2)
+        for k, row in enumerate(rows)
+        if row["estimated"] is not None
+    )
+    said = ", estimates before labels came (short)" if guessed else ""
     return Chart(
         title=f"{loss} from {number(low)} to {number(high)}: maintained (thick), the first version "
-        "left alone (thin), new champions (dashed)",
+        f"left alone (thin), new champions (dashed){said}",
         words=f"{loss} of {len(both)} batches, maintained and left alone",
         width=_WIDTH,
         height=_HEIGHT,
@@ -94,6 +108,7 @@ def _chart(
             ("base dash", new),
             ("before", line(box, at, [row["alone"] for row in both])),
             ("mark-line thick", line(box, at, [row["maintained"] for row in both])),
+            ("before", dots),
         ),
         low=rows[0]["batch"],
         across="batches",

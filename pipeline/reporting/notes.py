@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.monitoring.episode import Verdict
+from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.indicators import LIMIT
 from pipeline.monitoring.verdicts import state_of
@@ -114,3 +115,25 @@ def batch_metrics(
             f"missing/{column.name}": column.missing,
         }
     return metrics
+
+
+def estimated(estimates: Sequence[Estimate]) -> dict[str, float]:
+    """Estimated metrics of a batch with the ends of their intervals, as far as there are any."""
+    found = {}
+    for one in estimates:
+        if not one.reason:
+            found[f"estimated_{one.metric}"] = one.value
+            found[f"estimated_{one.metric}_low"] = one.low
+            found[f"estimated_{one.metric}_high"] = one.high
+    return found
+
+
+def estimate_errors(
+    estimates: Sequence[Estimate], realised: Mapping[str, float]
+) -> dict[str, float]:
+    """What labels that came later showed above what was estimated before."""
+    return {
+        f"estimate_error_{one.metric}": realised[one.metric] - one.value
+        for one in estimates
+        if not one.reason and one.metric in realised
+    }

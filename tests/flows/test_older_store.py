@@ -72,7 +72,7 @@ def test_recorded_batches_causes_and_performance_are_read_as_they_were(conf, exp
             "decision": verdict["decision"] | {"presumed": [], "due": True},
         }
         performance = dict(before["performance"])
-        added = {"counts": [], "of": 0, "faults": {}, "digest": ""}
+        added = {"counts": [], "of": 0, "faults": {}, "digest": "", "cells": None}
         performance |= {"metrics": performance.pop("scores")} | added
         assert as_json(batch.performance) == performance
         causes = [as_json(cause) for cause in records.causes(registry, batch)]

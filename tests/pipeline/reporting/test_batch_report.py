@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import Categorical, Numeric
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
+from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import Cause, ColumnDrift, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.shapes import Shape
@@ -22,7 +23,7 @@ WEEK = pd.Timedelta("7D")
 WIDE = 200
 
 
-def about(action="none", reason="Quiet.", *, performance=None, past=(), **evidence):
+def about(action="none", reason="Quiet.", *, performance=None, past=(), estimates=(), **evidence):
     found = Evidence(f"{START:%Y-%m-%dT%H:%M}", 3, **evidence)
     return About(
         model="shop",
@@ -38,6 +39,7 @@ def about(action="none", reason="Quiet.", *, performance=None, past=(), **eviden
         made="2026-03-09 08:00 UTC",
         past=past,
         performance=performance,
+        estimates=estimates,
         metrics={"log_loss": 0.5},
         where={"MLflow": "http://127.0.0.1:5000/#/x", "Open questions": "holdfast review"},
     )
@@ -303,3 +305,33 @@ def test_what_happens_when_nothing_is_wrong_is_stated(read_page):
     words = read_page(batch_report(NOTHING, about())).words
 
     assert "Of a year's 52 batches at most 2.6 alarm by chance" in words
+
+
+ESTIMATES = (Estimate("roc_auc", 0.71, 0.68, 0.74), Estimate("log_loss", 0.6, 0.55, 0.65))
+
+
+def test_an_estimate_is_stated_with_its_interval_and_what_it_assumes(read_page):
+    page = read_page(batch_report(NOTHING, about(estimates=ESTIMATES)))
+
+    assert "log_loss was estimated to be +20.0% against held-out rows" in page.words
+    assert "90% interval +10.0% to +30.0%" in page.words
+    assert "as in the newest batches with labels" in page.words
+    assert any(label.startswith("Estimated change of log_loss: +20.0%") for label in page.labels())
+    assert any("2026-03-02 estimated +20.0%" in label for label in page.labels())
+
+
+def test_an_estimate_stands_beside_what_labels_showed(read_page):
+    given = about(performance=performance(), estimates=ESTIMATES)
+
+    words = read_page(batch_report(NOTHING, given)).words
+
+    assert "log_loss 0.6 0.55 to 0.65 0.655" in words
+
+
+def test_where_nothing_can_be_said_the_reason_stands(read_page):
+    lost = [Estimate(one.metric, *([float("nan")] * 3), "Too few.") for one in ESTIMATES]
+
+    words = read_page(batch_report(NOTHING, about(estimates=lost))).words
+
+    assert "cannot tell. Too few." in words
+    assert "was estimated" not in words

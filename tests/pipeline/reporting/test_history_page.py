@@ -48,3 +48,13 @@ def test_every_verdict_is_read_aloud(read_page):
 @pytest.mark.parametrize("rows", [[], story(1), [row | {"alone": {}} for row in story(3)]])
 def test_a_short_history_and_one_without_labels_have_a_page(rows, read_page):
     assert "Batch by batch" in read_page(drawn(rows)).of("h2")
+
+
+def test_estimates_stand_beside_what_labels_showed(read_page):
+    rows = story(6)
+    rows[5]["estimated"] = {"value": 0.45, "low": 0.41, "high": 0.49}
+
+    said = read_page(drawn(rows)).words
+
+    assert "estimates before labels came (short)" in said
+    assert "0.45 (0.41 to 0.49)" in said
