@@ -377,11 +377,13 @@ def _performance(about: About) -> dict[str, Any] | None:
     reach = max(2 * about.allowed, abs(found.change) * 1.3, 0.1)
     ends = [found.at_least, found.change, high, about.allowed]
     known = all(math.isfinite(end) for end in ends)
-    verdict = "The loss is not larger than is allowed."
+    verdict = "That is within what is allowed, as far as these labels show."
     if found.worse:
         verdict = "Performance is lost."
     elif found.change > about.allowed:
         verdict = "That may be chance: no loss of performance is certain."
+        if found.at_least > 0:
+            verdict = "It is larger; that it is more than is allowed is not certain."
     return {
         "found": found,
         "verdict": verdict,

@@ -151,7 +151,7 @@ _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
         "what": "the monitor of {model} has not run for at least two batches of {length}.",
         "harm": "drift, faults and lost performance are seen by nobody since then.",
         "why": "it is not known. Perhaps the worker has stopped, or each run fails.",
-        "cure": "look for a worker and for runs of monitor/{model} in Prefect, or run it now:",
+        "cure": "look for a worker and runs of monitor/{model} in Prefect, mend that, and run it:",
         "command": "monitor",
     },
     "batches": {
