@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.batches.faults import AFTER, FAULT, FIRST, FLIGHTS
+from benchmarks.batches.faulty_flights import AFTER, FAULT, FIRST, FLIGHTS
 from benchmarks.harness.command import Figures, Goal, Result, at_most, options, run
 from benchmarks.harness.processes import ChildError, holdfast
 
@@ -135,7 +135,7 @@ class Replays:
     def _conf(self, *, diagnosis: bool) -> Path:
         """The shipped configuration on the damaged source, with its state in this folder."""
         values = yaml.safe_load(Path(CONF).read_text(encoding="utf-8"))
-        function = "benchmarks.batches.faults:faulty_flights"
+        function = "benchmarks.batches.faulty_flights:faulty_flights"
         values["data"]["train"] = {"kind": "function", "function": function}
         values["training"]["seed"] = self.seed
         values["training"]["until"] = self.extent.until or values["training"]["until"]

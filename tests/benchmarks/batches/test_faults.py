@@ -4,7 +4,6 @@ import pytest
 
 from benchmarks.batches import natural, trials
 from benchmarks.batches.faults import (
-    FLIGHTS,
     differing,
     handful,
     put,
@@ -12,6 +11,7 @@ from benchmarks.batches.faults import (
     recode,
     shifted,
 )
+from benchmarks.batches.faulty_flights import FLIGHTS
 from benchmarks.batches.histories import Case, Verdict
 from benchmarks.batches.trials import Trial, score
 from benchmarks.batches.variants import CAUSES, VARIANTS, Variant
