@@ -23,9 +23,10 @@ from pipeline.config import Numeric, Settings
 from pipeline.data import sources, validation
 from pipeline.data.labels import labelled
 from pipeline.training import fitting
+from pipeline.training.estimators import build_estimator
 from pipeline.training.fitting import Trained
 from pipeline.training.metrics import compute_metrics
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.model import Model
 
 CONF: Final = "conf/flights.yaml"
 SHARE, RETRAINS = 0.85, 8

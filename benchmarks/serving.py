@@ -30,7 +30,8 @@ from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Columns, Numeric, Settings
 from pipeline.data.captures import read_captures
 from pipeline.training import parity
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.estimators import build_estimator
+from pipeline.training.model import Model
 from pipeline.training.seals import seal
 
 PARAMS: Final = {"n_estimators": 300, "max_depth": 6, "n_jobs": 1}
@@ -123,7 +124,7 @@ def export(folder: Path, rows: pd.DataFrame, seed: int) -> Model:
     estimator.fit(encode(rows, columns, categories), rows["target"])
     model = Model("classification", columns, categories, estimator)
     model.save(folder / "model")
-    parity.make(model, rows).save(folder / "golden")
+    parity.make(model, rows).export(folder / "golden")
     numbers = [name for name, column in columns.items() if isinstance(column, Numeric)]
     ranges = {name: [rows[name].min(), rows[name].max()] for name in numbers}
     manifest = {"name": "bench", "version": "1", "ranges": ranges}
@@ -132,8 +133,37 @@ def export(folder: Path, rows: pd.DataFrame, seed: int) -> Model:
     return model
 
 
-def exported(folder: Path) -> Start:
-    """Our server of an exported model."""
+def install(seed: int, *, quick: bool) -> Result:
+    """The packages that only serve an exported model: their size, a start, and memory."""
+    starts, count = [], 10 if quick else 1_000
+    python = peers.serving()
+    with tempfile.TemporaryDirectory() as name:
+        folder, asked = Path(name), rows_of(1, seed + 1).drop(columns="target")
+        export(folder, rows_of(20_000, seed), seed)
+        begin, route = exported(folder, str(python), "-m", "pipeline.serving")
+        body = _body(OURS, asked)
+        for _ in range(2 if quick else 6):  # the first compiles what is imported
+            with begin() as server:
+                server.ask(route, body)
+                starts.append(server.cpu())
+                for _ in range(count // CONNECTIONS):
+                    server.ask(route, body)
+                memory = server.memory()
+    size = sum(file.stat().st_size for file in python.parents[1].rglob("*") if file.is_file())
+    figures = {
+        "packages_mib": round(size / 2**20),
+        "start_cpu_s": round(statistics.median(starts[1:]), 2),
+        "memory_mib": round(memory),
+    }
+    return figures, [
+        at_most("CPU seconds from a start to its first answers", figures["start_cpu_s"], 1.2),
+        at_most("MiB resident after 1,000 requests", figures["memory_mib"], 160),
+    ]
+
+
+def exported(folder: Path, *command: str) -> Start:
+    """Our server of an exported model, as another command starts it if one is given."""
+    words = list(command) or [sys.executable, "-m", "flows.cli", "serve"]
 
     def start() -> Server:
         port = free_port()
@@ -142,9 +172,7 @@ def exported(folder: Path) -> Start:
             "HOLDFAST__SERVING__PORT": str(port),
             "HOLDFAST__SERVING__CAPTURES": str(folder / "captures.db"),
         }
-        return Server(
-            [sys.executable, "-m", "flows.cli", "serve"], port, ready="/ready", **environment
-        )
+        return Server(words, port, ready="/ready", **environment)
 
     return start, "/predict"
 
@@ -350,7 +378,7 @@ def _killed(conf: Path, rows: list[Row], seconds: float) -> tuple[Load, float]:
     return load, killed
 
 
-PARTS: Final[tuple[Callable[..., Result], ...]] = (cost, swaps, kills)
+PARTS: Final[tuple[Callable[..., Result], ...]] = (cost, install, swaps, kills)
 
 if __name__ == "__main__":
     raise SystemExit(main())

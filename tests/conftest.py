@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from pipeline.columns import conform, known_categories
 from pipeline.config import Data, Training
+from pipeline.training.estimators import build_estimator
 from pipeline.training.fitting import fit as fit_model
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.model import Model
 
 SERVERS = {"prefect", "postgres", "empty_store"}
 """Fixtures that start a server or MLflow, directly or through others."""

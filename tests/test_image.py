@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
+from string import Template
 
 import httpx
 import numpy as np
@@ -18,7 +20,8 @@ from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
 from pipeline.data.captures import read_captures
 from pipeline.training import parity
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.estimators import build_estimator
+from pipeline.training.model import Model
 from pipeline.training.seals import seal
 
 pytestmark = pytest.mark.integration
@@ -73,7 +76,7 @@ def bundle(tmp_path_factory):
     model = Model("classification", columns, categories, estimator)
     folder = tmp_path_factory.mktemp("bundle")
     model.save(folder / "model")
-    parity.make(model, rows).save(folder / "golden")
+    parity.make(model, rows).export(folder / "golden")
     (folder / "manifest.json").write_text(json.dumps({"name": "flights", "version": "3"}))
     seal(folder)
     return folder
@@ -84,15 +87,14 @@ def free_port():
         return server.getsockname()[1]
 
 
-def answer_as_the_image_would(bundle, tmp_path, *, app, binaries, holdfast):
+def answer_as_the_image_would(bundle, tmp_path, *, app, binaries):
     given = {"MODEL_DIR": str(bundle), "HOLDFAST__SERVING__CAPTURES": str(tmp_path / "captures.db")}
     port = str(free_port())
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, **settings(), **given, "HOLDFAST__SERVING__PORT": port}
-    name, *arguments = json.loads(last(SERVE, "CMD"))
-    assert name == "holdfast"
-    command, check = [*holdfast, *arguments], health_check()
-    check[0] = str(binaries / check[0])
+    command, check = json.loads(last(SERVE, "CMD")), health_check()
+    assert command[0] == check[0] == "python"
+    command[0] = check[0] = str(binaries / "python")
     server = subprocess.Popen(
         command, cwd=app, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -115,7 +117,7 @@ def answer_as_the_image_would(bundle, tmp_path, *, app, binaries, holdfast):
     assert kept["holdfast-key"].tolist() == answer.json()["keys"]
 
 
-@pytest.mark.parametrize("name", ["build", "flows", "serve"])
+@pytest.mark.parametrize("name", ["build", "build-serve", "flows", "serve"])
 def test_every_copied_path_exists_and_is_not_ignored(name):
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
@@ -138,15 +140,13 @@ def test_the_health_check_fails_when_nobody_answers():
 
 
 def test_the_image_serves_an_exported_model(bundle, tmp_path):
-    holdfast = [sys.executable, "-m", "flows.cli"]  # of this checkout, not of an installed one
-    binaries = Path(sys.executable).parent
-    answer_as_the_image_would(bundle, tmp_path, app=ROOT, binaries=binaries, holdfast=holdfast)
+    answer_as_the_image_would(bundle, tmp_path, app=ROOT, binaries=Path(sys.executable).parent)
 
 
-def test_the_image_serves_from_the_files_and_packages_that_it_installs(bundle, tmp_path):
-    app = tmp_path / "app"
+def installed(stage, app):
+    """Copy what a stage copies, install what it installs, and give the folder of its binaries."""
     app.mkdir()
-    for path in copied(STAGES["build"]):
+    for path in copied(STAGES[stage]):
         source = ROOT / path
         (shutil.copytree if source.is_dir() else shutil.copy)(source, app / path)
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
@@ -155,9 +155,36 @@ def test_the_image_serves_from_the_files_and_packages_that_it_installs(bundle, t
         for name, value in os.environ.items()
         if name not in {"VIRTUAL_ENV", "PYTHONPATH"}
     }
-    command = [*last(STAGES["build"], "RUN").split()[1:], "--python", sys.executable]
-    subprocess.run([uv, *command], cwd=app, env=environment, check=True, capture_output=True)
+    arguments = dict(rest.split("=") for word, rest in STAGES[stage] if word == "ARG")
+    syncs = [rest for word, rest in STAGES[stage] if word == "RUN" and rest.startswith("uv sync")]
+    words = Template(syncs[-1]).substitute(arguments).split()
+    command = [uv, *words[1:], "--python", sys.executable]
+    subprocess.run(command, cwd=app, env=environment, check=True, capture_output=True)
+    return app / ".venv" / "bin"
 
-    binaries = app / ".venv" / "bin"
-    holdfast = [str(binaries / "holdfast")]
-    answer_as_the_image_would(bundle, tmp_path, app=app, binaries=binaries, holdfast=holdfast)
+
+def test_the_image_serves_from_the_files_and_packages_that_it_installs(bundle, tmp_path):
+    app = tmp_path / "app"
+    binaries = installed("build-serve", app)
+    answer_as_the_image_would(bundle, tmp_path, app=app, binaries=binaries)
+    needless = ["mlflow", "prefect", "sklearn", "pandera", "pyarrow", "matplotlib", "sqlalchemy"]
+    find = f"import importlib.util as u; print([n for n in {needless} if u.find_spec(n)])"
+    found = subprocess.run([binaries / "python", "-c", find], capture_output=True, check=True)
+    assert found.stdout == b"[]\n"
+
+
+def test_the_image_of_flows_has_their_commands(tmp_path):
+    binaries = installed("build", tmp_path / "app")
+    command = last(STAGES["flows"], "CMD")
+    for name in (json.loads(command)[0], "holdfast"):
+        subprocess.run([binaries / name, "--version"], check=True, capture_output=True)
+
+
+def test_what_only_serves_is_a_part_of_what_is_installed_to_train():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    served = [one for name in ("serve", "serve-sklearn") for one in groups[name]]
+
+    assert {"include-group": "serve"} in served
+    packages = {one for one in served if isinstance(one, str)}
+    assert packages <= set(project["project"]["dependencies"])

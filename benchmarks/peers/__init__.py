@@ -47,6 +47,22 @@ def environment(name: str) -> Path:
     return place / "bin" / "python"
 
 
+def serving() -> Path:
+    """Python of an environment with the packages that serve an exported model, and no others.
+
+    Raises
+    ------
+    ChildError
+        If uv fails.
+    """
+    place = folder() / "serving"
+    command = ("sync", "--frozen", "--quiet", "--only-group", "serve", "--project", _ROOT)
+    python = ("--python", sys.executable)
+    compiled = {"UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place)}  # as the image
+    output(sys.executable, "-m", "uv", *command, *python, **compiled)
+    return place / "bin" / "python"
+
+
 def worker(name: Name) -> "Worker":
     """A tool's worker, in the tool's environment if it has one and else in this one."""
     return Worker(name, environment(name) if name in ENVIRONMENTS else Path(sys.executable))

@@ -5,6 +5,7 @@ Decides which rows a source returns for a window of time, and which of them are 
 
 __all__ = [
     "captures",
+    "contract",
     "declared",
     "dialects",
     "forgetting",

@@ -12,11 +12,11 @@ from pipeline.columns import (
     as_text,
     as_time,
     conform,
-    pandera_schema,
     range_rule,
     require,
 )
 from pipeline.config import Categorical, Data, Numeric
+from pipeline.data.contract import pandera_schema
 from pipeline.errors import DataError
 
 REASON = "quarantine_reason"

@@ -7,14 +7,14 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from pipeline.training import parity
+from pipeline.training import golden
 
 _ROOT = Path(__file__).parents[2]
 
 
 def requirements() -> list[str]:
     """List the packages whose versions change what a model predicts, as pip requirements."""
-    return [f"{name}=={version}" for name, version in parity.installed().items()]
+    return [f"{name}=={version}" for name, version in golden.installed().items()]
 
 
 def lock() -> Path | None:
@@ -30,14 +30,14 @@ def describe() -> dict[str, str]:
     return {
         "git_commit": _commit() or "unknown",
         "lock_sha256": hashed,
-        "packages": json.dumps(parity.installed()),
+        "packages": json.dumps(golden.installed()),
     }
 
 
 @cache
 def judging() -> str:
     """SHA-256 of what a judgement follows from beside the data: this code and its packages."""
-    hashed = hashlib.sha256(json.dumps(parity.installed()).encode())
+    hashed = hashlib.sha256(json.dumps(golden.installed()).encode())
     for path in sorted((_ROOT / "pipeline").rglob("*.py")):
         hashed.update(path.read_bytes())
     return hashed.hexdigest()

@@ -1,6 +1,6 @@
 """The contract of requests, derived from the declared columns.
 
-Rows of a request obey the rules of `columns.pandera_schema` and the types of JSON: strings are
+Rows of a request obey the rules of `contract.pandera_schema` and the types of JSON: strings are
 not numbers, numbers are not labels, booleans are neither.
 """
 
@@ -78,7 +78,7 @@ class Contract:
 
 
 def row_type(columns: Columns, categories: Categories) -> Any:
-    """Typed dict of one row, which accepts what `columns.pandera_schema` accepts.
+    """Typed dict of one row, which accepts what `contract.pandera_schema` accepts.
 
     Labels that neither the columns declare nor the training rows hold must also be short, and
     without blanks around them. Nullable columns may be left out.

@@ -22,9 +22,10 @@ from pipeline.serving.requests import Contract, Row
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
 from pipeline.training.contributions import contributions
+from pipeline.training.golden import Golden
 from pipeline.training.intervals import Margins
 from pipeline.training.model import Model, Predictions
-from pipeline.training.parity import ABSOLUTE, RELATIVE, Golden
+from pipeline.training.parity import ABSOLUTE, RELATIVE
 from pipeline.training.seals import check_seal
 
 

@@ -20,6 +20,7 @@ from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.connections import Server
 from pipeline.serving.follower import Follower, ServingState, load_exported
+from pipeline.training.golden import Golden
 from pipeline.training.seals import seal
 
 
@@ -93,7 +94,8 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     source = registry.folder_of(number)
     for part in ("model", "golden"):
         shutil.rmtree(target / part, ignore_errors=True)  # of an earlier export
-        shutil.copytree(source / part, target / part)
+    shutil.copytree(source / "model", target / "model")
+    Golden.load(source / "golden").export(target / "golden")
     shutil.copyfile(source / "manifest.json", target / "manifest.json")
     seal(target)
     return {"version": number, "folder": folder}

@@ -6,10 +6,12 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 __all__ = [
     "bundle",
     "contributions",
+    "estimators",
     "evaluation",
     "fitting",
     "forgetting",
     "gate",
+    "golden",
     "intervals",
     "metrics",
     "model",

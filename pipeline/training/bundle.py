@@ -11,8 +11,8 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
 from pipeline.training import parity
+from pipeline.training.golden import Golden
 from pipeline.training.model import Model, Predictions
-from pipeline.training.parity import Golden
 from pipeline.training.predictions import (
     BASELINE,
     PREDICTION,

@@ -17,8 +17,9 @@ from sklearn.base import is_classifier, is_regressor
 from pipeline.columns import Floats, Matrix, known_categories, require
 from pipeline.config import Data, Training, spelled
 from pipeline.errors import ConfigError, DataError
+from pipeline.training.estimators import build_estimator
 from pipeline.training.metrics import class_metrics, compute_metrics, importance, mean_loss
-from pipeline.training.model import Model, Predictions, build_estimator
+from pipeline.training.model import Model, Predictions
 from pipeline.training.predictions import (
     BASELINE,
     PREDICTION,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.columns import conform
 from pipeline.training.bundle import HOLDOUT, Bundle
+from pipeline.training.golden import Golden, installed
 from pipeline.training.model import Model
-from pipeline.training.parity import Golden, installed
 
 Resembles = Callable[..., NDArray[np.intp]]
 """For each row, the place of a row that it has the values of, or -1."""

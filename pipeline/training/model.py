@@ -4,10 +4,7 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import (
     Any,
@@ -18,18 +15,13 @@ from typing import (
 import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
-from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils import get_tags
 from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Categories, Floats, Matrix, encode
 from pipeline.config import Categorical, Columns, Derivation
 from pipeline.derivation import Derivations, with_derived
-from pipeline.errors import ConfigError, RegistryError, first_line
+from pipeline.errors import RegistryError, first_line
+from pipeline.training.boosters import StoredBooster
 
 Predictions = Floats
 """One number per row: the probability of 1, or the expected value. Of a target of three or more
@@ -148,7 +140,9 @@ class Model:
 
     def fit(self, matrix: Matrix, target: Floats) -> None:
         """Fit the estimator to encoded rows; a pipeline of the user's gets columns by name."""
-        named = isinstance(self.estimator, Pipeline) and not _selects_by_place(self.estimator)
+        from pipeline.training.estimators import wants_names  # noqa: PLC0415 -- a server fits nothing
+
+        named = wants_names(self.estimator)
         self.estimator.fit(self.named(matrix) if named else matrix, self.coded(target))
 
     def coded(self, target: Floats) -> Floats:
@@ -235,23 +229,10 @@ def _check_classes(classes: list[str], seen: list[int]) -> None:
 
 
 def _load_estimator(folder: Path, path: str, missing: float) -> Any:
-    booster = folder / "estimator.ubj"
-    return _load_booster(booster, path, missing) if booster.exists() else _load_skops(folder)
-
-
-def _load_booster(file: Path, path: str, missing: float) -> Any:
-    import xgboost  # noqa: PLC0415 -- slow to import, not needed by all
-
-    kind = getattr(xgboost, path.rpartition(".")[2], None)
-    if not (isinstance(kind, type) and issubclass(kind, xgboost.XGBModel)):
-        message = (
-            f"The model in {file.parent} must name a model of XGBoost. Got {path!r}. "
-            "Train it again from its configuration."
-        )
-        raise RegistryError(message)
-    estimator = kind(missing=missing)
-    estimator.load_model(file)
-    return estimator
+    file = folder / "estimator.ubj"
+    if file.exists():
+        return StoredBooster.load(file, path=path, missing=missing)
+    return _load_skops(folder)
 
 
 def _load_skops(folder: Path) -> Any:
@@ -267,100 +248,6 @@ def _load_skops(folder: Path) -> Any:
         )
         raise RegistryError(message)
     return io.load(file, trusted=unknown)
-
-
-def import_estimator(path: str) -> Any:
-    """Import the class of an estimator by a path such as ``xgboost.XGBClassifier``.
-
-    Raises
-    ------
-    ConfigError
-        If the path names no class that can be imported.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        message = (
-            f"training.estimator must be the import path of an estimator. Got {path!r}: {error}. "
-            "Use one such as xgboost.XGBClassifier."
-        )
-        raise ConfigError(message) from error
-
-
-def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed: int) -> Any:
-    """Create an unfitted estimator for encoded matrices.
-
-    XGBoost handles labels and nulls itself. Any other estimator that allows NaN is used
-    directly, and learns which columns are labels if it has a parameter for that. The rest get
-    one-hot encoding, imputation with an indicator, and scaling in front. A function may be named
-    instead of a class; the pipeline that it returns prepares columns itself, which it gets by name.
-
-    Raises
-    ------
-    ConfigError
-        If the path or the parameters are wrong.
-    """
-    kind = import_estimator(path)
-    labels = [isinstance(column, Categorical) for column in columns.values()]
-    try:
-        estimator: BaseEstimator = kind()
-        allowed = estimator.get_params()
-        arguments = _arguments(params, allowed, labels, seed)
-        if isinstance(kind, type):
-            estimator = kind(**arguments)
-        elif set(params) <= set(allowed):
-            estimator.set_params(**arguments)
-    except (TypeError, ValueError, AttributeError) as error:
-        message = f"training.params must suit {path}. Got: {error}. See its documentation."
-        raise ConfigError(message) from error
-    unknown = sorted(set(params) - set(allowed))
-    if unknown:
-        close = [match for name in unknown for match in get_close_matches(name, allowed, n=1)]
-        cure = f"Did you mean {', '.join(close)}?" if close else "See its documentation."
-        message = f"training.params must suit {path}. Got {', '.join(unknown)}. {cure}"
-        raise ConfigError(message)
-    if isinstance(estimator, Pipeline) or get_tags(estimator).input_tags.allow_nan:
-        return estimator
-    return _prepared(estimator, labels)
-
-
-def _arguments(
-    params: dict[str, Any], allowed: Collection[str], labels: list[bool], seed: int
-) -> dict[str, Any]:
-    """Parameters of an estimator, with the seed and the columns that are labels."""
-    given = dict(params)
-    if "random_state" in allowed:
-        given.setdefault("random_state", seed)
-    if "feature_types" in allowed:
-        given |= {"feature_types": ["c" if label else "q" for label in labels]}
-        given |= {"enable_categorical": True}
-    if "categorical_features" in allowed:
-        given.setdefault("categorical_features", labels)
-    return given
-
-
-def _selects_by_place(pipeline: Pipeline) -> bool:
-    """Whether a pipeline starts by selecting columns by their numbers, as `_prepared` does."""
-    first = pipeline.steps[0][1]
-    return isinstance(first, ColumnTransformer) and all(
-        isinstance(place, int) for _, _, places in first.transformers for place in places
-    )
-
-
-def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
-    numbers = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-    )
-    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    steps = ColumnTransformer(
-        [
-            ("numbers", numbers, [i for i, label in enumerate(labels) if not label]),
-            ("labels", onehot, [i for i, label in enumerate(labels) if label]),
-        ]
-    )
-    return make_pipeline(steps, estimator)
 
 
 def _load_pyfunc(path: str) -> Model:

@@ -4,14 +4,11 @@ It is logged with each model and replayed wherever the model is loaded, so that 
 another processor or a tampered file is noticed before a single row is served.
 """
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Matrix, conform
 from pipeline.config import Categorical, Numeric
-from pipeline.errors import RegistryError, first_line
+from pipeline.errors import RegistryError
+from pipeline.training.golden import Golden, installed
 from pipeline.training.model import Model, Predictions
-from pipeline.training.predictions import as_cells, of_cells
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 """Tolerances of predictions, wide enough for float32 arithmetic."""
@@ -31,12 +28,8 @@ EXACT = 1e-7
 EXACT_INTEGERS = 2**53
 """Whole numbers below it are exact as floats and as integers."""
 UNSEEN = "holdfast-unseen"
-_PREDICTION = "holdfast-prediction"
 _HELD_OUT = 4_000
-_PACKAGES_FILE = "packages.json"
 _EXAMPLES = 3
-PACKAGES = ("numpy", "pandas", "pandera", "scikit-learn", "scipy", "skops", "xgboost")
-"""Packages whose version changes what a model predicts."""
 logger = logging.getLogger(__name__)
 
 
@@ -61,80 +54,6 @@ class Parity:
             f"Golden rows are predicted as at training, {how}, though packages changed: "
             f"{', '.join(self.changed)}."
         )
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Rows with the encoding and the predictions that a model gave them at training.
-
-    Attributes
-    ----------
-    rows : DataFrame
-        Declared columns: each nullable column has a null, each categorical column without
-        declared labels an unseen label, each numeric column its extremes. Values of private
-        columns are invented.
-    encoded : array of float64, shape (n_rows, n_columns)
-        The expected matrix.
-    predictions : array of float64, shape (n_rows,) or (n_rows, n_classes)
-        The expected predictions.
-    packages : mapping of str to str
-        Versions of the packages at training; empty in a version of before.
-    """
-
-    rows: pd.DataFrame
-    encoded: Matrix
-    predictions: Predictions
-    packages: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def changed(self) -> tuple[str, ...]:
-        """Packages that have another version here than at training, with both versions."""
-        here = installed()
-        return tuple(
-            f"{name} {before} to {here[name]}"
-            for name, before in self.packages.items()
-            if here.get(name, before) != before
-        )
-
-    @property
-    def since_training(self) -> str:
-        """What changed since training, and the cure, as sentences of a message."""
-        if self.changed:
-            changes = ", ".join(self.changed)
-            return f"Since training changed {changes}. Install the locked environment."
-        if self.packages:
-            return "No package changed since training: compare the code, or train again."
-        return "Install the locked environment, or train again."
-
-    def save(self, folder: Path) -> None:
-        """Write the rows and the expected values into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.rows.to_parquet(folder / "golden.parquet")
-        expected = pd.DataFrame(self.encoded, columns=list(self.rows.columns))
-        cells = {_PREDICTION: as_cells(self.predictions)}
-        expected.assign(**cells).to_parquet(folder / "expected.parquet")
-        (folder / _PACKAGES_FILE).write_text(json.dumps(dict(self.packages)))
-
-    @classmethod
-    def load(cls, folder: Path) -> "Golden":
-        """Read a folder that `save` wrote.
-
-        Raises
-        ------
-        RegistryError
-            If a file is missing or damaged.
-        """
-        try:
-            rows = pd.read_parquet(folder / "golden.parquet")
-            expected = pd.read_parquet(folder / "expected.parquet")
-            predictions = of_cells(expected.pop(_PREDICTION))
-            known = (folder / _PACKAGES_FILE).is_file()
-            packages = dict(json.loads((folder / _PACKAGES_FILE).read_text())) if known else {}
-        except Exception as error:  # nonsense makes pyarrow raise what it likes
-            got = first_line(error)
-            message = f"The golden batch in {folder} is damaged or incomplete ({got}). Train again."
-            raise RegistryError(message) from error
-        return cls(rows, expected.to_numpy(dtype=np.float64), predictions, packages)
 
 
 def make(model: Model, rows: pd.DataFrame, *, n: int = 64, seed: int = 0) -> Golden:
@@ -290,7 +209,8 @@ def _as_they_may_come(rows: pd.DataFrame, model: Model) -> Iterator[tuple[str, p
     yield "category", rows.astype(dict.fromkeys(labels, "category"))
     yield "string", rows.astype(dict.fromkeys(labels, "string"))
     yield "integer", rows.astype(dict.fromkeys(whole, "Int64"))
-    yield "Arrow", rows.convert_dtypes(dtype_backend="pyarrow")
+    if find_spec("pyarrow"):  # an environment that only serves an export reads no such rows
+        yield "Arrow", rows.convert_dtypes(dtype_backend="pyarrow")
 
 
 def _stage(kind: str, now: Matrix, before: Matrix) -> str:
@@ -344,16 +264,3 @@ def _checked_predictions(model: Model, golden: Golden, what: str) -> Predictions
         )
         raise RegistryError(message)
     return predictions
-
-
-def installed() -> dict[str, str]:
-    """Versions of the `PACKAGES` that are installed here."""
-    return {name: found for name in PACKAGES if (found := _version(name))}
-
-
-@cache
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # a small environment that only serves lacks some of them
-        return None

@@ -20,9 +20,9 @@ from scipy.stats import qmc
 from pipeline.columns import Floats, Matrix
 from pipeline.config import Data, Training
 from pipeline.errors import DataError
+from pipeline.training.estimators import import_estimator
 from pipeline.training.fitting import FEWEST_HELDOUT, fit, fit_judged, split
 from pipeline.training.metrics import mean_loss
-from pipeline.training.model import import_estimator
 from pipeline.training.spaces import Space, parameters_at, space_of
 
 _STRETCHES: Final = 4

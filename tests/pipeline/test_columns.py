@@ -19,10 +19,10 @@ from pipeline.columns import (
     encode,
     infer_columns,
     known_categories,
-    pandera_schema,
     require,
 )
 from pipeline.config import Categorical, Numeric
+from pipeline.data.contract import pandera_schema
 from pipeline.errors import DataError
 
 NOON = dt.datetime(2013, 2, 26, 12, tzinfo=dt.UTC).timestamp()

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import as_text, as_time, conform, pandera_schema
+from pipeline.columns import as_text, as_time, conform
 from pipeline.config import Data
+from pipeline.data.contract import pandera_schema
 from pipeline.data.validation import (
     REASON,
     NoValidRowError,

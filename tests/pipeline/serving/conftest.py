@@ -13,7 +13,8 @@ from pipeline.serving.app import create_app
 from pipeline.serving.connections import Server
 from pipeline.serving.follower import ServingState, load_exported
 from pipeline.training import parity
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.estimators import build_estimator
+from pipeline.training.model import Model
 from pipeline.training.seals import seal
 
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from pipeline.columns import conform, pandera_schema
+from pipeline.columns import conform
 from pipeline.config import Serving
+from pipeline.data.contract import pandera_schema
 from pipeline.serving.app import create_app
 from pipeline.serving.follower import ServingState, load_exported
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.columns import conform, encode, limits, pandera_schema
+from pipeline.columns import conform, encode, limits
 from pipeline.config import Categorical, Numeric
+from pipeline.data.contract import pandera_schema
 from pipeline.serving.bodies import read_json
 from pipeline.serving.problems import MAX_ROWS, Unreadable
 from pipeline.serving.requests import UNSEEN, Contract, encoder, row_type

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import ConfigError, PipelineError, RegistryError
 from pipeline.serving.served_version import ServedVersion
 from pipeline.serving.server import serve
-from pipeline.training import parity
+from pipeline.training.golden import Golden
 from pipeline.training.seals import files_of, seal
 
 
@@ -43,7 +43,7 @@ def test_an_invalid_port_is_refused(monkeypatch, bundle, port):
 
 
 def test_a_model_that_predicts_differently_is_refused(monkeypatch, bundle):
-    golden = parity.Golden.load(bundle / "golden")
+    golden = Golden.load(bundle / "golden")
     dataclasses.replace(golden, predictions=golden.predictions + 0.01).save(bundle / "golden")
     seal(bundle)
     monkeypatch.setenv("MODEL_DIR", str(bundle))

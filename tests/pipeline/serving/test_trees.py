@@ -9,7 +9,8 @@ from pipeline.config import Categorical, Numeric
 from pipeline.serving.served_version import ServedVersion
 from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.estimators import build_estimator
+from pipeline.training.model import Model
 from pipeline.training.seals import seal
 
 ESTIMATORS = {

@@ -12,9 +12,9 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.training import parity
 from pipeline.training.fitting import cross_fit, forward, train
 from pipeline.training.gate import prediction_problems
+from pipeline.training.golden import Golden
 from pipeline.training.metrics import class_metrics, compute_metrics, losses
 from pipeline.training.model import Model
-from pipeline.training.parity import Golden
 from pipeline.training.predictions import (
     BASELINE,
     CONFIDENCE,

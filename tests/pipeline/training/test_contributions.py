@@ -7,7 +7,8 @@ from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import ConfigError
 from pipeline.training.contributions import check_explainable, contributions
-from pipeline.training.model import Model, build_estimator
+from pipeline.training.estimators import build_estimator
+from pipeline.training.model import Model
 
 COLUMNS = {"a": Numeric(nullable=True), "b": Categorical(nullable=True), "c": Numeric()}
 

@@ -12,7 +12,8 @@ from sklearn.utils import Bunch
 from pipeline.columns import as_text
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import ConfigError, RegistryError
-from pipeline.training.model import Model, build_estimator, import_estimator
+from pipeline.training.estimators import build_estimator, import_estimator
+from pipeline.training.model import Model
 
 CLASSIFIERS = [
     ("xgboost.XGBClassifier", {"n_estimators": 10}),

@@ -7,8 +7,9 @@ import pytest
 from pipeline.columns import conform
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import RegistryError
+from pipeline.training.golden import Golden
 from pipeline.training.model import Model
-from pipeline.training.parity import UNSEEN, Golden, held_out, make, replay
+from pipeline.training.parity import UNSEEN, held_out, make, replay
 
 DIFFERS = {
     "plan": r"at training, in plan \(\d+ rows\)\..* is the encoding: .*'free' was 0 and is 2",
@@ -54,6 +55,31 @@ def test_an_unchanged_model_replays_without_an_error(tmp_path, rows, fit, path, 
     make(model, rows).save(tmp_path)
 
     replay(Model.load(tmp_path), Golden.load(tmp_path))
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_exported_golden_rows_are_those_that_were_saved(tmp_path, golden, classes):
+    thirds = np.tile(golden.predictions[:, None] / 3, (1, classes))
+    saved = replace(golden, predictions=thirds if classes else golden.predictions)
+    saved.save(tmp_path / "saved")
+    saved.export(tmp_path / "exported")
+
+    before, after = Golden.load(tmp_path / "saved"), Golden.load(tmp_path / "exported")
+
+    pd.testing.assert_frame_equal(after.rows, before.rows, check_exact=True)
+    np.testing.assert_array_equal(after.encoded, before.encoded)
+    np.testing.assert_array_equal(after.predictions, before.predictions)
+    assert after.packages == before.packages
+    assert [file.name for file in (tmp_path / "exported").iterdir()] == ["golden.json"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b'{"float64": {"x": [1]}}'])
+def test_damaged_exported_rows_are_refused(tmp_path, golden, damage):
+    golden.export(tmp_path)
+    (tmp_path / "golden.json").write_bytes(damage)
+
+    with pytest.raises(RegistryError, match=r"golden batch in .* is damaged or incomplete"):
+        Golden.load(tmp_path)
 
 
 def test_reordered_labels_are_refused_with_the_name_of_their_column(golden, model):

@@ -1,0 +1,11 @@
+"""`python -m pipeline.serving` serves an exported model without the command line's packages."""
+
+import sys
+
+from pipeline.errors import PipelineError, redacted
+from pipeline.serving.server import serve
+
+try:
+    serve(None)
+except PipelineError as error:
+    sys.exit(redacted(f"ERROR: {error}"))
