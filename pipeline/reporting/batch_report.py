@@ -16,12 +16,13 @@ from pipeline.config import RESERVED
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import FLOORS
 from pipeline.monitoring.performance import Performance
-from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
+from pipeline.monitoring.stored import drifted_of, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
-from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
+from pipeline.reporting.drawing import HEIGHT
 from pipeline.reporting.estimated import estimated, expected_change
 from pipeline.reporting.rendering import page
-from pipeline.reporting.wording import STATES, after, change, middle, named, number, share
+from pipeline.reporting.shapes import shape
+from pipeline.reporting.wording import STATES, after, change, middle, named
 
 SHOWN = 30
 """Batches of the strip, and columns and pairs that are not folded."""
@@ -177,7 +178,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         decision=about.verdict.decision,
         reason=after(STATES[about.state], about.verdict.decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
-        moved=_moved(record, about, length),
+        moved=_moved(record, drawn, about, length),
         features=features,
         open=_OPEN,
         predictions=[column for column in columns if column["reserved"]],
@@ -214,7 +215,9 @@ def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]
     return {**cause, "figures": [(name, figure) for name, figure in shown if figure][:6]}
 
 
-def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> list[dict[str, str]]:
+def _moved(
+    record: Mapping[str, Any], drawn: Mapping[str, Any], about: About, length: pd.Timedelta
+) -> list[dict[str, str]]:
     """Sentences about drift, each with the start of the first batch that it covers."""
     found, seen = [], set()
     for one in drifted_of(record):
@@ -222,7 +225,7 @@ def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> lis
             continue
         seen.add(one["name"])
         since = about.start - (one["since"] - 1) * length
-        text = change(one, record["batches"])
+        text = change(one, record["batches"], drawn)
         begun = f"; since {since:%Y-%m-%d}" if one["since"] > 1 else ""
         found.append({"text": text, "since": begun})
     return found[:_SENTENCES]
@@ -264,48 +267,6 @@ def _columns(
 
 def _harm(column: Mapping[str, Any]) -> tuple[float, float, str]:
     return (-(column["harm"] or 0.0), -column["size"], column["name"])
-
-
-def shape(one: Mapping[str, Any]) -> Drawn | None:
-    """Draw a stored shape; None where there is nothing to draw."""
-    if not one["before"]:
-        return None
-    before, now = one["before"], one["now"]
-    top = max(*before, *now, 1)
-    if one["labels"]:
-        size = {"top": top, "bin_width": 20}
-        return Drawn(
-            width=20 * len(before),
-            before=bars(before, gap=2, **size),
-            now=bars(now, gap=5, **size),
-            words=_label_words(one),
-            labels=tuple(one["labels"]),
-        )
-    size = {"top": top, "bin_width": max(1, round(200 / len(before)))}
-    return Drawn(
-        width=size["bin_width"] * len(before),
-        before=steps(before, closed=False, **size),
-        now=steps(now, closed=True, **size),
-        words=_number_words(one),
-        ends=tuple(number(end) for end in one["ends"]),
-    )
-
-
-def _number_words(one: Mapping[str, Any]) -> str:
-    sides = (one["quarters"][:3], one["quarters"][3:])
-    low, high = (
-        f"{where} median {number(middle)}, middle half {number(least)} to {number(most)}"
-        for where, (least, middle, most) in zip(("reference", "batch"), sides, strict=True)
-    )
-    return f"{named(one['column'])}: {low}; {high}"
-
-
-def _label_words(one: Mapping[str, Any]) -> str:
-    said = [
-        f"{label} {share(before / THOUSAND)}, now {share(now / THOUSAND)}"
-        for label, before, now in zip(one["labels"], one["before"], one["now"], strict=True)
-    ]
-    return f"{named(one['column'])}: {'; '.join(said)}"
 
 
 def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:

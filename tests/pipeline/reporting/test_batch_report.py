@@ -224,7 +224,8 @@ def test_what_moved_is_said_in_sentences(record, read_page):
 
     assert "What moved" in words
     assert "percentage points more rows lack count, in this batch." in words
-    assert "standard deviations higher, in this batch." in words
+    assert "amount is higher, in this batch: median " in words
+    assert "standard deviations" not in words
 
 
 def test_a_fault_is_shown_with_its_sentence_picture_evidence_and_command(record, read_page):
