@@ -41,7 +41,8 @@ def replay_table(story: list[Result], task: str, *, narrow: bool = False) -> Tab
         drawn.add_column(f"{heading}\nleft alone", justify="right", no_wrap=True)
     for row in story:
         lost = ["performance lost"] if row["state"] == "worse" else []
-        found = row["causes"] or row["drifted"] or lost
+        asked = [row["reason"]] if row["action"] != "none" else []
+        found = row["causes"] or row["drifted"] or lost or asked
         few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
         few = escape(f"broken: {few}" if row["causes"] else few)
         cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]

@@ -83,7 +83,7 @@ def change(found: Mapping[str, Any], batches: int, shapes: Mapping[str, Mapping[
     said = f"{names[0]} {own}" if own else _said(found["kind"], names, size)
     if not seen:
         return f"{said}, {when}"
-    here = "" if found["level"] == "rows" else "in this batch its "
+    here = "" if found["level"] == "rows" else "in this batch, "
     return f"{said}, {when}: {here}{seen}"
 
 
