@@ -73,25 +73,22 @@ def how_bad(state: State, evidence: Evidence, known: Performance | None) -> str:
     return said[:1].upper() + said[1:]
 
 
-def since(state: State, past: Sequence[State], names: Sequence[str]) -> str:
+def since(state: State, past: Sequence[tuple[State, str]]) -> str:
     """Since when batches are as this one is, in a sentence; empty where it is quiet.
 
     Parameters
     ----------
     state : str
         The batch in one word.
-    past : sequence of str
-        The batches before it, oldest first.
-    names : sequence of str
-        Their names.
+    past : sequence of pairs of str
+        The batches before it, oldest first: each in one word, and its name.
     """
     if state == "quiet":
         return ""
-    alike = list(takewhile(lambda one: one == state, reversed(past)))
+    alike = list(takewhile(lambda one: one[0] == state, reversed(past)))
     if not alike:
         return "It is the first batch in a row with this verdict."
-    first = names[len(names) - len(alike)]
-    return f"It is batch {len(alike) + 1} in a row with this verdict, since {first}."
+    return f"It is batch {len(alike) + 1} in a row with this verdict, since {alike[-1][1]}."
 
 
 def why(

@@ -185,9 +185,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         evidence=evidence,
         decision=decision,
         how_bad=how_bad(about.state, evidence, about.performance),
-        since=since(
-            about.state, [one.state for one in about.past], [one.name for one in about.past]
-        ),
+        since=since(about.state, [(one.state, one.name) for one in about.past]),
         reason=after(STATES[about.state], decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
         why=why(about.state, evidence, features, moved, diagnosed=about.diagnosed),
@@ -202,7 +200,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         states=STATES,
         a_year=pd.Timedelta(days=365.25) / length,
         performance=_performance(about),
-        decided_by=measured(evidence) if evidence.measured else "",
+        decided_by=evidence.measured and measured(evidence),
         estimated=estimated(
             about.estimates,
             loss=about.loss,
