@@ -310,6 +310,7 @@ def record(
             run_id=run_id,
             quarantined=quarantined,
             estimates=estimates,
+            reading=batch.reading,
         )
         return drawn(drawing, f"batch {verdict.evidence.batch}")
 

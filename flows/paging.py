@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.utilities.urls import url_for
 
+from flows.attempts import ATTEMPTS, attempt_of
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 from pipeline.registry import champions, records
@@ -21,8 +22,6 @@ from pipeline.reporting.delivery import Pager
 from pipeline.reporting.pages import Event
 
 logger = logging.getLogger(__name__)
-
-_RESENT = "its retrain is sent again, three times in all."
 
 
 def pager_of(settings: Settings) -> Pager:
@@ -99,7 +98,8 @@ def event_of(registry: Registry, history: History, batch: Batch) -> Event:
         causes = records.causes(registry, batch)
         more |= {"rows": batch.rows, "refused": batch.quarantined}
         return events.broken_batch(model, conf, batch.verdict, causes, earlier, **more)
-    more["comparison"] = records.comparison(registry, batch)
+    more |= {"comparison": records.comparison(registry, batch), "until": batch.end.isoformat()}
+    more["waiting"] = [one.name for one in history.batches if one.is_open]
     return events.moved_batch(model, conf, batch.verdict, batch.drifted, earlier, **more)
 
 
@@ -119,6 +119,7 @@ def page_changes(settings: Settings, registry: Registry) -> None:
                 since=batch_name(pd.Timestamp(change.since)),
                 reason=change.reason,
                 at=change.at,
+                scheduler=PREFECT_API_URL.value() is not None,
             )
             post(settings, event, *links(registry, runs[change.version], CARD))
 
@@ -155,12 +156,10 @@ def _is_open(settings: Settings, episode: str) -> bool:
     return outbox.is_open(pager_of(settings).file, settings.name, episode)
 
 
-def page_run(
-    settings: Settings, flow: str, flow_run: FlowRun, state: State[Any], *, resent: bool = False
-) -> None:
+def page_run(settings: Settings, flow: str, flow_run: FlowRun, state: State[Any]) -> None:
     """Page people about a run that failed or crashed, unless they were paged about it before.
 
-    What it was asked for may be sent again.
+    A retrain that was asked for is sent again, unless this was its last attempt.
     """
     event = flow_events.failed_flow(
         settings.name,
@@ -170,8 +169,8 @@ def page_run(
         crashed=state.is_crashed(),
         error=state.message or "",
         at=f"{state.timestamp:%Y-%m-%d %H:%M} UTC",
-        done=_RESENT if resent else "",
-        resent=resent,
+        attempt=attempt_of(flow_run.idempotency_key, settings.name, flow_run.parameters),
+        attempts=ATTEMPTS,
     )
     post(settings, event, prefect_link(str(flow_run.id)))
 

@@ -13,9 +13,10 @@ from pipeline.config import Settings
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.verdicts import Verdict
-from pipeline.registry import records
+from pipeline.registry import answers, records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
+from pipeline.reporting.advice import Answered
 from pipeline.reporting.batch_report import SHOWN, About, Past, batch_report
 from pipeline.reporting.estimated import expected_change
 from pipeline.reporting.rendering import drawn
@@ -32,8 +33,9 @@ def draw(
     run_id: str,
     quarantined: int,
     performance: Performance | None = None,
-    answer: str = "",
+    answered: Answered | None = None,
     estimates: Sequence[Estimate] = (),
+    reading: int = 1,
 ) -> str:
     """Draw the page of a batch.
 
@@ -55,10 +57,12 @@ def draw(
         Refused rows.
     performance : Performance or None
         Of the batch; None: no label has come.
-    answer : str
-        What people have answered for it.
+    answered : Answered or None
+        What people have answered for it; None: nothing yet.
     estimates : sequence of Estimate
         Its metrics, as they were estimated before its labels came.
+    reading : int
+        How often it was read from its source, this time included.
     """
     evidence, policy = verdict.evidence, settings.monitoring
     start = pd.Timestamp(evidence.batch)
@@ -84,8 +88,11 @@ def draw(
         performance=performance,
         metrics=_heldout(registry, evidence.version),
         where=_where(registry, run_id, evidence.batch),
-        answer=answer,
+        answered=answered,
         estimates=estimates,
+        waiting=[b.name for b in history.batches if b.is_open and b.name != evidence.batch],
+        diagnosed=policy.diagnosis,
+        reading=reading,
     )
     return batch_report(record, own)
 
@@ -105,8 +112,9 @@ def redraw(settings: Settings, registry: Registry, history: History, batch: Batc
         run_id=batch.run_id,
         quarantined=batch.quarantined,
         performance=batch.performance,
-        answer=batch.answer,
+        answered=answers.answered(registry, batch),
         estimates=batch.estimates,
+        reading=batch.reading,
     )
     records.store_page(registry, batch.run_id, drawn(page, f"batch {batch.name}"))
 
@@ -121,6 +129,7 @@ def _past(batch: Batch, loss: str, usual: float) -> Past:
         version=batch.version,
         change=None if known is None else known.change,
         expected=expected_change(batch.estimates, loss, usual),
+        reason=batch.verdict.decision.reason,
     )
 
 

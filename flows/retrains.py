@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 from prefect.utilities.urls import url_for
 
+from flows.attempts import ATTEMPTS, key_of
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import RegistryError, UnavailableError
@@ -23,8 +24,6 @@ from pipeline.registry.recent import opened_by
 from pipeline.registry.versions import Registry
 from pipeline.reporting import flow_events
 
-ATTEMPTS = 3
-"""Runs of one request that may crash or fail before people have to look."""
 PICKED_UP = pd.Timedelta("10min")
 """A run that is pending for longer was lost by its worker; a run that is running for longer without
 the lock of training was lost by its process, if that lock excludes all hosts."""
@@ -89,8 +88,7 @@ def _requested(
 ) -> tuple[History, FlowRun]:
     """The run of an attempt, started and announced unless it was before."""
     batch = opened_by(registry, asked["episode"])
-    # Two stores may share a server and the model's name, but each has its own run of the batch.
-    key = f"{settings.name}-{asked['episode']}-{batch.run_id}-{attempt}"
+    key = key_of(settings.name, asked["episode"], batch.run_id, attempt)
     run = _dispatched(settings, asked, key)
     if not batch.announced:
         _announce(settings, asked, key)

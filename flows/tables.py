@@ -40,15 +40,26 @@ def replay_table(story: list[Result], task: str, *, narrow: bool = False) -> Tab
         drawn.add_column(f"{heading}\nmaintained", justify="right", no_wrap=True)
         drawn.add_column(f"{heading}\nleft alone", justify="right", no_wrap=True)
     for row in story:
-        lost = ["performance lost"] if row["state"] == "worse" else []
-        found = row["causes"] or row["drifted"] or lost
-        few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
-        few = escape(f"broken: {few}" if row["causes"] else few)
-        cells = [row["batch"], f"{row['rows']:,}", few, _decision(row), f"v{row['version']}"]
+        cells = [
+            row["batch"],
+            f"{row['rows']:,}",
+            _found(row),
+            _decision(row),
+            f"v{row['version']}",
+        ]
         for name in shown:
             cells += [f"{row[side].get(name, np.nan):.3f}" for side in ("maintained", "alone")]
         drawn.add_row(*cells)
     return drawn
+
+
+def _found(row: Result) -> str:
+    """What was found in a batch; where that is nothing, why something was done all the same."""
+    lost = ["performance lost"] if row["state"] == "worse" else []
+    asked = [row["reason"]] if row["action"] != "none" else []
+    found = row["causes"] or row["drifted"] or lost or asked
+    few = ", ".join(found[:FEW]) + (" ..." if len(found) > FEW else "")
+    return escape(f"broken: {few}" if row["causes"] else few)
 
 
 def _decision(row: Result) -> str:

@@ -127,8 +127,7 @@ def page_dead_runs(
             dead.append((flow, run))
     for flow, run in reversed(dead):
         assert run.state is not None  # noqa: S101 -- looked at above
-        resent = flow == "train" and bool(run.parameters.get("episode"))
-        page_run(settings, flow, run, run.state, resent=resent)
+        page_run(settings, flow, run, run.state)
 
 
 def _send_again(settings: Settings, registry: Registry, history: History) -> None:

@@ -5,6 +5,7 @@ It is made from the counts and quantiles that the comparison has computed, so no
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _LABELS = 8
 """Labels of the reference that are drawn."""
 _EDGE = 0.005
 """Share of the values that may lie outside of the drawn range on each side, in the outer bins."""
+_SQUEEZED = 4
+"""Times the range of the reference from which a range is broken: else the reference is a spike."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class Shape:
         Both are empty where nothing can be drawn.
     missing : tuple of two floats
         Share of the rows without a value, in the reference and in the batch.
-    ends : tuple of two floats, or empty
-        The drawn range of a number; values outside of it are in the outer bins.
+    ends : tuple of two, four or six floats, or empty
+        The drawn range of a number; values outside of it are in the outer bins. Where a batch lies
+        far outside of the reference, the axis is broken: two ends for each part, from the left to
+        the right, with equally many bins.
     quarters : tuple of six floats, or empty
         Lower quartile, median and upper quartile of a number, in the reference and in the batch.
     labels : tuple of str
@@ -47,6 +52,8 @@ class Shape:
         Rows of the batch per label that the reference does not hold.
     arrived : bool
         Whether the batch is drawn as it arrived, with the rows that validation refused.
+    beyond : tuple of two floats, or empty
+        Share of the batch's numbers below and above every value of the reference.
     """
 
     column: str
@@ -58,6 +65,7 @@ class Shape:
     labels: tuple[str, ...] = ()
     new: dict[str, int] = field(default_factory=dict)
     arrived: bool = False
+    beyond: tuple[float, ...] = ()
 
 
 def shapes(
@@ -87,11 +95,10 @@ def _shape(name: str, profile: Profile, tally: Tally, *, arrived: bool) -> Shape
     )
     if isinstance(profile, CategoricalProfile):
         return _labels(name, profile, tally, missing, arrived=arrived)
-    quantiles = tally.quantiles[name]
-    ends, outer, count = _range(profile, quantiles)
+    quantiles, counts = tally.quantiles[name], tally.counts[name]
+    ends, edges = _range(profile, quantiles)
     if not ends:
         return Shape(name, (), (), missing, arrived=arrived)
-    edges = np.linspace(*outer, count + 1)[1:-1]
     before = np.diff(np.concatenate([[0.0], profile.share(edges, "upto"), [1.0]]))
     level = np.linspace(0, 1, len(quantiles))
     now = np.diff(np.concatenate([[0.0], np.interp(edges, quantiles, level), [1.0]]))
@@ -105,6 +112,7 @@ def _shape(name: str, profile: Profile, tally: Tally, *, arrived: bool) -> Shape
         ends=ends,
         quarters=tuple(quarters),
         arrived=arrived,
+        beyond=tuple((counts[[0, -1]] / counts.sum()).tolist()),
     )
 
 
@@ -113,28 +121,57 @@ def _quantile(profile: NumericProfile, share: float) -> float:
     return float(profile.points[min(place, len(profile.points) - 1)])
 
 
-def _range(profile: NumericProfile, quantiles: Floats) -> tuple[tuple[float, ...], Ends, int]:
-    """Ends of the drawn range, of its outer bins, and their number.
+def _range(profile: NumericProfile, quantiles: Floats) -> tuple[tuple[float, ...], Floats]:
+    """Ends of the drawn range and the edges between its bins.
 
-    There are no ends where a side holds no value, or the range is too wide for a number. A few
-    whole numbers are in the middle of a bin each.
+    There are none where a side holds no value, or the range is too wide for a number. A few whole
+    numbers are in the middle of a bin each.
     """
-    nothing = (), (0.0, 1.0), 0
+    nothing = (), np.empty(0)
     if not profile.n or not len(quantiles):
         return nothing
     last = len(quantiles) - 1
-    low = min(_quantile(profile, _EDGE), float(quantiles[round(_EDGE * last)]))
-    high = max(_quantile(profile, 1 - _EDGE), float(quantiles[round((1 - _EDGE) * last)]))
+    least, most = _quantile(profile, _EDGE), _quantile(profile, 1 - _EDGE)
+    low = min(least, float(quantiles[round(_EDGE * last)]))
+    high = max(most, float(quantiles[round((1 - _EDGE) * last)]))
     with np.errstate(over="ignore"):
         wide = np.float64(high) - np.float64(low)
     if not np.isfinite(wide):
         return nothing
     drawn = np.concatenate([profile.points, quantiles])
     whole = bool((drawn == np.round(drawn)).all())
+    if wide > _SQUEEZED * (most - least):
+        seen = np.concatenate([[least, most], quantiles[(quantiles >= low) & (quantiles <= high)]])
+        margin = (most - least) / 4
+        near = (seen >= least - margin) & (seen <= most + margin)
+        sides = [seen[~near & (seen < least)], seen[near], seen[~near & (seen > most)]]
+        parts = [(float(side.min()), float(side.max())) for side in sides if len(side)]
+        return _broken(parts, whole=whole)
     if whole and wide < _WHOLE:
-        return (low, high), (low - 0.5, high + 0.5), round(wide) + 1
+        return (low, high), np.arange(low + 0.5, high)
     margin = 0.0 if wide else max(abs(low), 1.0) / 2
-    return (low, high), (low - margin, high + margin), BINS
+    return (low, high), np.linspace(low - margin, high + margin, BINS + 1)[1:-1]
+
+
+def _broken(parts: list[Ends], *, whole: bool) -> tuple[tuple[float, ...], Floats]:
+    """Ends of the parts of a broken range, and the edges between all of their bins.
+
+    A part of a few whole numbers has them in the middle of a bin each.
+    """
+    bins = -(-BINS // len(parts))
+    cuts = [(left[1] + right[0]) / 2 for left, right in pairwise(parts)]
+    walls = [parts[0][0] - 1.0, *cuts, parts[-1][1] + 1.0]
+    edges: list[Floats] = []
+    for place, (low, high) in enumerate(parts):
+        outer = low, high
+        if low == high:
+            margin = min(low - walls[place], walls[place + 1] - high)
+            outer = low - margin, high + margin
+        elif whole and high - low < bins:
+            outer = low - 0.5, low - 0.5 + bins
+        own = np.linspace(*outer, bins + 1)[1:-1]
+        edges += [np.clip(own, walls[place], walls[place + 1]), np.array(cuts[place : place + 1])]
+    return tuple(end for part in parts for end in part), np.concatenate(edges)
 
 
 def _labels(

@@ -93,8 +93,9 @@ def _column(column: ColumnDrift) -> dict[str, Any]:
 def _drawn(shape: Shape) -> dict[str, Any]:
     thousandths = {
         side: [round(share * THOUSAND) for share in getattr(shape, side)]
-        for side in ("before", "now")
+        for side in ("before", "now", "beyond")
     }
+    thousandths["beyond"] *= any(thousandths["beyond"])  # mostly none, and not stored then
     return vars(shape) | thousandths
 
 

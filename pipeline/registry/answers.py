@@ -1,5 +1,6 @@
 """What people answer for batches, as tags of these."""
 
+import getpass
 import json
 from dataclasses import replace
 from typing import Literal
@@ -9,6 +10,7 @@ import pandas as pd
 from pipeline.errors import RegistryError
 from pipeline.registry.history import Batch, History, batch_name
 from pipeline.registry.tracking import Tracking, translated
+from pipeline.reporting.advice import Answered
 
 Answer = Literal["accept", "drop", "reload"]
 
@@ -65,11 +67,30 @@ def _unanswerable(tracking: Tracking, batch: Batch | None, name: str, answer: An
 def _set_answer(tracking: Tracking, batch: Batch, answer: Answer, reason: str) -> None:
     """Tag a batch with an answer, and keep the answer before it."""
     moment = f"{pd.Timestamp.now('UTC'):%Y-%m-%dT%H:%MZ}"
-    now = {"answer_reason": reason[:300], "answered": moment}
+    now = {"answer_reason": reason[:300], "answered": moment, "answered_by": _account()}
     if batch.answer:
         tags = tracking.client.get_run(batch.run_id).data.tags
-        before = {key: tags[key] for key in ("answer", *now)}
+        before = {key: tags.get(key, "") for key in ("answer", *now)}
         answers = [*json.loads(tags.get("answers", "[]")), before]
         tracking.client.set_tag(batch.run_id, "answers", json.dumps(answers))
     for key, value in (now | {"answer": answer}).items():
         tracking.client.set_tag(batch.run_id, key, value)
+
+
+def _account() -> str:
+    """The account that this process runs as; empty where it has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # by system and version of Python, no name is known
+        return ""
+
+
+def answered(tracking: Tracking, batch: Batch) -> Answered | None:
+    """What people answered for a batch, with account, moment and reason; None: nothing yet."""
+    if not batch.answer:
+        return None
+    with translated():
+        tags = tracking.client.get_run(batch.run_id).data.tags
+    at = tags.get("answered", "").replace("T", " ").replace("Z", " UTC")
+    by, reason = tags.get("answered_by", ""), tags.get("answer_reason", "")
+    return Answered(batch.answer, by=by, at=at, reason=reason)

@@ -4,6 +4,7 @@ Decides how findings are put into words and figures; what was found is decided e
 """
 
 __all__ = [
+    "advice",
     "backtests",
     "batch_report",
     "delivery",

@@ -16,12 +16,14 @@ from pipeline.config import RESERVED
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import FLOORS
 from pipeline.monitoring.performance import Performance
-from pipeline.monitoring.stored import THOUSAND, drifted_of, rows_of
+from pipeline.monitoring.stored import drifted_of, rows_of
 from pipeline.monitoring.verdicts import State, Verdict, state_of
-from pipeline.reporting.drawing import HEIGHT, Drawn, bars, steps
+from pipeline.reporting.advice import Answered, action_of, how_bad, since, why
+from pipeline.reporting.drawing import HEIGHT
 from pipeline.reporting.estimated import estimated, expected_change
 from pipeline.reporting.rendering import page
-from pipeline.reporting.wording import STATES, after, change, middle, named, number, share
+from pipeline.reporting.shapes import shape
+from pipeline.reporting.wording import STATES, after, change, measured, middle, named
 
 SHOWN = 30
 """Batches of the strip, and columns and pairs that are not folded."""
@@ -32,17 +34,6 @@ _SENTENCES = 6
 _FADED = FLOORS["rows"]["missing"]
 """Change of the share of missing values from which a column is listed."""
 _NO_TABLE: dict[str, list[Any]] = {"columns": [], "data": []}
-_ACTIONS = {
-    "retrain": "A retrain is asked for.",
-    "halt": "Retraining is halted, and people are paged.",
-    "page": "People are paged.",
-}
-_NOTHING = {
-    "quiet": "Nothing has to be done.",
-    "moved": "It is recorded, and nothing has to be done yet.",
-    "worse": "It is recorded, and nothing is done yet.",
-    "broken": "It is set aside, as people were paged before.",
-}
 
 
 @dataclass(frozen=True)
@@ -55,8 +46,8 @@ class Past:
         Start of its window, ISO.
     state : str
         The batch in one word.
-    action : str
-        What was done.
+    action, reason : str
+        What was done, and why.
     version : int
         The champion that judged it.
     change : float or None
@@ -71,6 +62,7 @@ class Past:
     version: int
     change: float | None = None
     expected: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,10 +97,16 @@ class About:
         Of the trained model on held-out rows.
     where : mapping of str to str
         Where to see more: a name and an address or a command.
-    answer : str
-        What people have answered for it; empty: nothing yet.
+    answered : Answered or None
+        What people have answered for it; None: nothing yet.
     estimates : sequence of Estimate
         Its metrics, as they were estimated before its labels came.
+    waiting : sequence of str
+        Other batches that are set aside until somebody answers for them.
+    diagnosed : bool
+        Whether faults were looked for in it.
+    reading : int
+        How often it was read from its source.
     """
 
     model: str
@@ -126,8 +124,11 @@ class About:
     performance: Performance | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
-    answer: str = ""
+    answered: Answered | None = None
     estimates: Sequence[Estimate] = ()
+    waiting: Sequence[str] = ()
+    diagnosed: bool = True
+    reading: int = 1
 
     @property
     def state(self) -> State:
@@ -141,10 +142,16 @@ class About:
     def own(self) -> Past:
         """The batch as the last one of the strip."""
         evidence, known = self.verdict.evidence, self.performance
-        action = self.verdict.decision.action
-        change = None if known is None else known.change
-        expected = expected_change(self.estimates, self.loss, self.usual_loss)
-        return Past(evidence.batch, self.state, action, evidence.version, change, expected)
+        decision = self.verdict.decision
+        return Past(
+            evidence.batch,
+            self.state,
+            decision.action,
+            evidence.version,
+            None if known is None else known.change,
+            expected_change(self.estimates, self.loss, self.usual_loss),
+            decision.reason,
+        )
 
 
 def batch_report(record: Mapping[str, Any], about: About) -> str:
@@ -166,18 +173,23 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
     columns = _columns(record, drawn, about)
     features = [column for column in columns if not column["reserved"]]
     length = about.end - about.start
+    moved = _moved(record, drawn, about, length)
+    evidence, decision = about.verdict.evidence, about.verdict.decision
     return page(
         "batch_report.html.j2",
         title=f"{about.model} {about.start:%Y-%m-%d %H:%M}: {STATES[about.state]}",
         about=about,
         record=record,
         word=STATES[about.state],
-        action=_action(about),
-        evidence=about.verdict.evidence,
-        decision=about.verdict.decision,
-        reason=after(STATES[about.state], about.verdict.decision.reason),
+        action=action_of(about.state, decision, about.answered),
+        evidence=evidence,
+        decision=decision,
+        how_bad=how_bad(about.state, evidence, about.performance),
+        since=since(about.state, [(one.state, one.name) for one in about.past]),
+        reason=after(STATES[about.state], decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
-        moved=_moved(record, about, length),
+        why=why(about.state, evidence, features, moved, diagnosed=about.diagnosed),
+        moved=moved,
         features=features,
         open=_OPEN,
         predictions=[column for column in columns if column["reserved"]],
@@ -188,6 +200,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         states=STATES,
         a_year=pd.Timedelta(days=365.25) / length,
         performance=_performance(about),
+        decided_by=evidence.measured and measured(evidence),
         estimated=estimated(
             about.estimates,
             loss=about.loss,
@@ -198,15 +211,6 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
     )
 
 
-def _action(about: About) -> str:
-    decision = about.verdict.decision
-    if decision.action == "none":
-        return _NOTHING[about.state]
-    if about.state == "broken" and decision.action == "page":
-        return "People are paged, and the batch is set aside until someone answers."
-    return _ACTIONS[decision.action]
-
-
 def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
     if cause["cause"] == "schema":  # the rows that tell are refused, and not drawn
         return {**cause, "figures": []}
@@ -214,16 +218,18 @@ def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]
     return {**cause, "figures": [(name, figure) for name, figure in shown if figure][:6]}
 
 
-def _moved(record: Mapping[str, Any], about: About, length: pd.Timedelta) -> list[dict[str, str]]:
+def _moved(
+    record: Mapping[str, Any], drawn: Mapping[str, Any], about: About, length: pd.Timedelta
+) -> list[dict[str, str]]:
     """Sentences about drift, each with the start of the first batch that it covers."""
     found, seen = [], set()
     for one in drifted_of(record):
         if one["name"] in seen:
             continue
         seen.add(one["name"])
-        since = about.start - (one["since"] - 1) * length
-        text = change(one, record["batches"])
-        begun = f"; since {since:%Y-%m-%d}" if one["since"] > 1 else ""
+        first = about.start - (one["since"] - 1) * length
+        text = change(one, record["batches"], drawn)
+        begun = f"; since {first:%Y-%m-%d}" if one["since"] > 1 else ""
         found.append({"text": text, "since": begun})
     return found[:_SENTENCES]
 
@@ -264,48 +270,6 @@ def _columns(
 
 def _harm(column: Mapping[str, Any]) -> tuple[float, float, str]:
     return (-(column["harm"] or 0.0), -column["size"], column["name"])
-
-
-def shape(one: Mapping[str, Any]) -> Drawn | None:
-    """Draw a stored shape; None where there is nothing to draw."""
-    if not one["before"]:
-        return None
-    before, now = one["before"], one["now"]
-    top = max(*before, *now, 1)
-    if one["labels"]:
-        size = {"top": top, "bin_width": 20}
-        return Drawn(
-            width=20 * len(before),
-            before=bars(before, gap=2, **size),
-            now=bars(now, gap=5, **size),
-            words=_label_words(one),
-            labels=tuple(one["labels"]),
-        )
-    size = {"top": top, "bin_width": max(1, round(200 / len(before)))}
-    return Drawn(
-        width=size["bin_width"] * len(before),
-        before=steps(before, closed=False, **size),
-        now=steps(now, closed=True, **size),
-        words=_number_words(one),
-        ends=tuple(number(end) for end in one["ends"]),
-    )
-
-
-def _number_words(one: Mapping[str, Any]) -> str:
-    sides = (one["quarters"][:3], one["quarters"][3:])
-    low, high = (
-        f"{where} median {number(middle)}, middle half {number(least)} to {number(most)}"
-        for where, (least, middle, most) in zip(("reference", "batch"), sides, strict=True)
-    )
-    return f"{named(one['column'])}: {low}; {high}"
-
-
-def _label_words(one: Mapping[str, Any]) -> str:
-    said = [
-        f"{label} {share(before / THOUSAND)}, now {share(now / THOUSAND)}"
-        for label, before, now in zip(one["labels"], one["before"], one["now"], strict=True)
-    ]
-    return f"{named(one['column'])}: {'; '.join(said)}"
 
 
 def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
@@ -373,6 +337,7 @@ def _performance(about: About) -> dict[str, Any] | None:
     found = about.performance
     if found is None:
         return None
+    own = about.verdict.evidence.version
     high = 2 * found.change - found.at_least
     reach = max(2 * about.allowed, abs(found.change) * 1.3, 0.1)
     ends = [found.at_least, found.change, high, about.allowed]
@@ -386,6 +351,7 @@ def _performance(about: About) -> dict[str, Any] | None:
             verdict = "It is larger; that it is more than is allowed is not certain."
     return {
         "found": found,
+        "together": any(one.change is not None for one in about.past if one.version == own),
         "verdict": verdict,
         "size": f"{abs(found.change):.1%} {'higher' if found.change > 0 else 'lower'} than",
         "high": high,

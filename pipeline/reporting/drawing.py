@@ -24,6 +24,10 @@ class Drawn:
         Texts below both ends of the axis.
     labels : tuple of str
         Texts below the bars, where these are labels.
+    parts : tuple of str
+        Texts below the parts of a broken axis, equally wide; empty where it is not broken.
+    breaks : tuple of int
+        Where the axis is broken.
     """
 
     width: int
@@ -32,6 +36,8 @@ class Drawn:
     words: str
     ends: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,9 @@ def dots(box: Box, xs: Sequence[float], ys: Sequence[float]) -> str:
     return "".join(f"M{box.place(x, y)}h0" for x, y in zip(xs, ys, strict=True))
 
 
-def steps(shares: Sequence[float], *, top: float, bin_width: int, closed: bool) -> str:
+def steps(
+    shares: Sequence[float], *, top: float, bin_width: int, closed: bool, start: int = 0
+) -> str:
     """A path along the tops of bins, from the left to the right.
 
     Parameters
@@ -103,10 +111,12 @@ def steps(shares: Sequence[float], *, top: float, bin_width: int, closed: bool) 
         Width of a bin.
     closed : bool
         Whether the path returns along the axis, to be filled.
+    start : int
+        Where the first bin begins.
     """
     tops = [HEIGHT - round(HEIGHT * share / (top or 1)) for share in shares]
-    along = "".join(f"V{y}H{(i + 1) * bin_width}" for i, y in enumerate(tops))
-    return f"M0 {HEIGHT}{along}" + (f"V{HEIGHT}Z" if closed else f"V{HEIGHT}")
+    along = "".join(f"V{y}H{start + (i + 1) * bin_width}" for i, y in enumerate(tops))
+    return f"M{start} {HEIGHT}{along}" + (f"V{HEIGHT}Z" if closed else f"V{HEIGHT}")
 
 
 def bars(shares: Sequence[float], *, top: float, bin_width: int, gap: int) -> str:

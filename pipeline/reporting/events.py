@@ -120,9 +120,11 @@ def moved_batch(
     drifted: Sequence[str],
     earlier: Sequence[Verdict],
     *,
+    until: str,
     newest: Performance | None = None,
     comparison: Mapping[str, Any] | None = None,
     reading: int = 1,
+    waiting: Sequence[str] = (),
 ) -> Event:
     """Page about drift that persists or performance that was lost.
 
@@ -136,12 +138,16 @@ def moved_batch(
         Columns that drifted in this batch.
     earlier : sequence of Verdict
         All batches before it, oldest first.
+    until : str
+        End of its window, ISO: a retrain that it asks for learns from rows before it.
     newest : Performance or None
         Of the champion's newest batch with labels; None: no label has come.
     comparison : mapping of str to Any, optional
         The comparison of the batch, as `stored.to_record` keeps it, for the size of what moved.
     reading : int
         How often the batch was read from its source.
+    waiting : sequence of str
+        Batches that are set aside until somebody answers for them.
     """
     sound = [known for known in earlier if not known.evidence.broken]
     alike = takewhile(lambda known: _in_trouble(known, verdict), reversed(sound))
@@ -154,6 +160,8 @@ def moved_batch(
         resolved=kind == "resolved",
         since=_first([*alike], verdict),
         drifted=drifted,
+        until=until,
+        waiting=waiting,
         moves=moves(comparison, verdict.evidence.persisted, _MOST_MOVES) if comparison else [],
     )
     subject = f"{model}: {what}"
@@ -288,6 +296,7 @@ def new_champion(
     reason: str,
     since: str,
     at: str,
+    scheduler: bool = True,
 ) -> Event:
     """Page about a version that became champion.
 
@@ -305,6 +314,8 @@ def new_champion(
         One sentence.
     since, at : str
         First batch that it judges, and when it became champion, in ISO 8601.
+    scheduler : bool
+        Whether there is a server of Prefect that may start the monitor; without one nothing does.
     """
     body = plain(
         "new_champion.txt.j2",
@@ -314,10 +325,14 @@ def new_champion(
         kind=kind,
         reason=reason,
         poor=is_poor(reason),
+        monitor=f"monitor/{model}",
+        scheduler=scheduler,
         since=since,
         at=moment_of(datetime.fromisoformat(at).timestamp()),
     )
     how: Kind = "champion" if kind == "promoted" else "rollback"
+    if how == "champion" and is_poor(reason):
+        how = "gate"  # a warning: it serves, and people have to do better
     return Event(how, f"{place:05d}", f"{model}: version {version} {_BECAME[kind]}", body)
 
 

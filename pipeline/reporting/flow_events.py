@@ -18,8 +18,8 @@ def failed_flow(
     error: str,
     at: str,
     crashed: bool = False,
-    done: str = "",
-    resent: bool = False,
+    attempt: int = 0,
+    attempts: int = 0,
 ) -> Event:
     """Page about a flow that failed, or crashed with its process.
 
@@ -39,10 +39,8 @@ def failed_flow(
         When it ended.
     crashed : bool
         Whether its process ended before it did.
-    done : str
-        What was done about it; empty: nothing.
-    resent : bool
-        Whether what it was asked for is done by another run.
+    attempt, attempts : int
+        Number of the run among the attempts at a retrain, and how many there are; 0: it is none.
     """
     conf = parameters["conf"]
     body = plain(
@@ -53,8 +51,8 @@ def failed_flow(
         error=reason_of(error),
         at=at,
         crashed=crashed,
-        done=done,
-        resent=resent,
+        attempt=attempt,
+        attempts=attempts,
         again=_command(flow, parameters),
     )
     subject = f"{model}: {flow} {'crashed' if crashed else 'failed'}"

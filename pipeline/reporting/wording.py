@@ -24,6 +24,10 @@ _LEVELS = {
 _MOST_METRICS = 2
 """Metrics that a sentence about the loss holds."""
 _NAN = float("nan")
+_SEEN = 10
+"""Thousandths of the values beyond training from which they are worth a word."""
+_CAPPED = 2.5
+"""Standard deviations from which a normal score says no more than that."""
 _SMALL, _LARGE = 0.001, 0.1
 """Shares below and from which decimals say nothing."""
 
@@ -58,8 +62,8 @@ def named(name: str) -> str:
     return name.removeprefix(RESERVED)
 
 
-def change(found: Mapping[str, Any], batches: int) -> str:
-    """What a test found, as a sentence without its end.
+def change(found: Mapping[str, Any], batches: int, shapes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a test found, as a sentence without its end, in the unit of the column if it is known.
 
     Parameters
     ----------
@@ -67,11 +71,60 @@ def change(found: Mapping[str, Any], batches: int) -> str:
         A finding as it is stored.
     batches : int
         Batches that are judged together.
+    shapes : mapping of str to mapping
+        Stored shapes by column; a private column has none.
     """
     size = _NAN if found["statistic"] is None else float(found["statistic"])
     names = [named(name) for name in found["columns"]]
     when = _LEVELS[found["level"]].format(batches=batches)
-    return f"{_said(found['kind'], names, size)}, {when}"
+    one = shapes.get(found["columns"][0]) if len(found["columns"]) == 1 else None
+    seen = _seen(found["kind"], size, one) if one and one["before"] else ""
+    own = _IN_ITS_UNIT.get((found["kind"], size > 0)) if seen else None
+    said = f"{names[0]} {own}" if own else _said(found["kind"], names, size)
+    if not seen:
+        return f"{said}, {when}"
+    here = "" if found["level"] == "rows" else "in this batch, "
+    return f"{said}, {when}: {here}{seen}"
+
+
+_IN_ITS_UNIT: Final = {
+    ("location", True): "is higher",
+    ("location", False): "is lower",
+    ("spread", True): "spreads wider",
+    ("spread", False): "spreads less wide",
+}
+"""Changes whose size says less than the numbers of the column: normal scores end at about 3."""
+
+
+def _seen(kind: str, size: float, one: Mapping[str, Any]) -> str:
+    """What people see of a change in the numbers or labels of the column; empty: nothing."""
+    if one["labels"]:
+        return middle(one) if kind == "labels" else ""
+    least, median, most, *now = one["quarters"]
+    if kind == "spread":
+        wider = (now[2] - now[0]) - (most - least)
+        halves = f"{number(least)} to {number(most)} \u2192 {number(now[0])} to {number(now[2])}"
+        return f"middle half {halves}" if size * wider > 0 else ""
+    beyond = _beyond(one)
+    if kind == "location":
+        moved = [middle(one)] if size * (now[1] - median) > 0 else []
+        half = f"half of training lies in {number(least)} to {number(most)}"
+        parts = [*moved, beyond[size > 0]]
+        return "; ".join(filter(None, [*parts, half if any(parts) else ""]))
+    if kind in {"distribution", "range"}:
+        return "; ".join(filter(None, [middle(one), *beyond]))
+    return ""
+
+
+def _beyond(one: Mapping[str, Any]) -> tuple[str, str]:
+    """The shares of a batch's numbers below and above all of training, where they are seen."""
+    below, above = (
+        f"{share(part / THOUSAND)} of its values are {way} than any in training"
+        if part >= _SEEN
+        else ""
+        for part, way in zip(one.get("beyond") or (0, 0), ("smaller", "larger"), strict=True)
+    )
+    return below, above
 
 
 def _said(kind: str, names: list[str], size: float) -> str:
@@ -81,7 +134,7 @@ def _said(kind: str, names: list[str], size: float) -> str:
         return f"{label} makes up {abs(100 * size):.1f} percentage points {more} of {name}"
     way = "higher" if size > 0 else "lower"
     said = {
-        "location": f"{name} is {abs(size):.2f} standard deviations {way}",
+        "location": f"{name} is {_deviations(size)} standard deviations {way}",
         "spread": f"{name} spreads {math.exp(min(size, 50)):.2f} times as wide",
         "distribution": f"{abs(size):.0%} of the values of {name} lie elsewhere",
         "labels": f"the labels of {name} have other shares",
@@ -92,6 +145,10 @@ def _said(kind: str, names: list[str], size: float) -> str:
         "classifier": f"a classifier can tell these rows from the reference, by {', '.join(names)}",
     }
     return said.get(kind, f"{name}: {kind} changed by {size:+.3g}")
+
+
+def _deviations(size: float) -> str:
+    return f"more than {_CAPPED}" if abs(size) > _CAPPED else f"{abs(size):.2f}"
 
 
 def middle(one: Mapping[str, Any]) -> str:
@@ -154,9 +211,4 @@ def moves(record: Mapping[str, Any], chosen: Collection[str], most: int) -> list
         first.setdefault(found["name"], found)
     drawn = record.get("shapes", {"columns": [], "data": []})
     shapes = {one["column"]: one for one in rows_of(drawn)}
-    said = []
-    for found in [*first.values()][:most]:
-        one = shapes.get(found["columns"][0]) if len(found["columns"]) == 1 else None
-        seen = f" ({middle(one)} now)" if one and one["before"] else ""
-        said.append(f"{change(found, record['batches'])}{seen}.")
-    return said
+    return [f"{change(found, record['batches'], shapes)}." for found in [*first.values()][:most]]

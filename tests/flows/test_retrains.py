@@ -6,6 +6,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Pending, Running
 
 from flows import retrains
+from flows.attempts import ATTEMPTS
 from flows.retrains import outstanding, send
 from flows.steps import opened
 from flows.train import train
@@ -97,7 +98,7 @@ def test_a_run_that_may_be_on_another_host_is_left_alone(asked, monkeypatch):
 
 
 def test_after_three_attempts_people_have_to_look(asked):
-    for _ in range(retrains.ATTEMPTS):
+    for _ in range(ATTEMPTS):
         send(*asked)
         end(runs_of(asked)[-1], Crashed())
 

@@ -1,3 +1,8 @@
+import getpass
+import html
+import re
+
+import mlflow
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -51,6 +56,19 @@ def test_an_answer_closes_the_question(broken, answer, set_aside):
 
     (batch,) = records.read_history(opened(broken)[1]).batches
     assert (batch.answer, batch.set_aside) == (answer, set_aside)
+
+
+def test_the_report_is_made_again_with_who_answered_when_and_why(broken):
+    review(broken, batch=BATCH, answer="drop", reason="the meter was stuck")
+
+    _, registry = opened(broken)
+    (batch,) = records.read_history(registry).batches
+    page = mlflow.artifacts.load_text(f"runs:/{batch.run_id}/{records.PAGE}")
+    (lead,) = re.findall(r'<p class="lead">(Answered .*?)</p>', page)
+    said = html.unescape(re.sub("<.*?>", "", lead))
+    at = pd.Timestamp(re.search(r"on (.*) UTC from", said)[1], tz="UTC")
+    assert said.endswith(f'from the account {getpass.getuser()}: "the meter was stuck".')
+    assert abs(pd.Timestamp.now("UTC") - at) < pd.Timedelta("10min")
 
 
 def test_the_faults_of_the_last_batches_stand_while_these_are_set_aside(broken):

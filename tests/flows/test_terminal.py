@@ -25,6 +25,7 @@ def row(**changes):
         "causes": [],
         "accepted_unanswered": [],
         "action": "none",
+        "reason": "Quiet.",
         "state": "quiet",
         "version": 1,
         "maintained": scores,
@@ -50,6 +51,12 @@ def test_a_replay_has_one_row_for_each_batch():
     assert "plan [red]" in shown
     assert "d ..." in shown
     assert "nan" in shown
+
+
+def test_an_action_without_drift_of_its_own_batch_has_its_reason_beside_it():
+    story = [row(action="retrain", reason="Drift of age persists.")]
+
+    assert "Drift of age persists." in drawn(replay_table(story, "classification"))
 
 
 def test_a_narrow_replay_fits_80_columns_and_cuts_no_word():

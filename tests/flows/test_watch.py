@@ -97,7 +97,7 @@ def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask,
     assert again.parameters == first.parameters
     assert again.state.is_scheduled()
     (page,) = [page for page in pages if page["title"] == "[failure] shop: train crashed"]
-    assert "Done: its retrain is sent again, three times in all." in page["message"]
+    assert "Done: this was attempt 1 of 3; the retrain is sent again" in page["message"]
 
 
 def test_a_retrain_that_died_three_times_pages_once_and_is_given_up(about_to_ask, pages, deployed):

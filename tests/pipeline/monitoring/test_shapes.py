@@ -45,13 +45,43 @@ def test_a_few_whole_numbers_have_a_bin_each():
     assert shape.now[3] == pytest.approx(0, abs=0.006)
 
 
-def test_values_in_another_unit_widen_the_drawn_range():
-    values = np.random.default_rng(0).gamma(4, 10, N)
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda values, _: values * 100, 2),
+        (lambda values, _: -5_000 - values, 2),
+        (lambda values, odd: np.where(odd, 9_999, values), 2),
+        (lambda values, _: (values - 40) * 30, 3),
+    ],
+)
+def test_a_batch_far_outside_breaks_the_axis_so_that_both_sides_are_seen(change, parts):
+    random = np.random.default_rng(0)
+    values, odd = random.gamma(4, 10, N), random.random(N) < 0.3
+    now = change(values, odd)
 
-    shape = drawn(values, values * 100)
+    shape = drawn(values, now)
 
-    assert shape.ends[1] > 5_000
-    assert shape.before[0] == pytest.approx(1, abs=0.01)
+    assert len(shape.ends) == 2 * parts
+    bins = len(shape.before) // parts
+    own = slice(bins, 2 * bins) if np.min(now) < values.min() else slice(bins)
+    ends = [shape.ends[place : place + 2] for place in range(0, 2 * parts, 2)]
+    assert sum(share > 0.02 for share in shape.before[own]) > bins / 2
+    assert sum(shape.before[own]) == pytest.approx(1, abs=0.01)
+    for place, (low, high) in enumerate(ends):
+        known = np.mean((now >= low) & (now <= high))
+        assert sum(shape.now[place * bins : (place + 1) * bins]) == pytest.approx(known, abs=0.02)
+    outside = [np.mean(now < values.min()), np.mean(now > values.max())]
+    assert shape.beyond == pytest.approx(outside)
+
+
+def test_whole_numbers_of_a_broken_axis_have_a_bin_each():
+    before = np.random.default_rng(0).integers(0, 7, N)
+
+    shape = drawn(before, np.where(before == 3, 9_999, np.where(before == 6, 7, before)))
+
+    assert shape.ends == (0.0, 7.0, 9_999.0, 9_999.0)
+    assert shape.before[:7] == pytest.approx(np.bincount(before) / N, abs=0.006)
+    assert max(shape.now[10:]) == pytest.approx(np.mean(before == 3), abs=0.01)
 
 
 def test_labels_are_drawn_with_new_ones_last():
@@ -74,6 +104,7 @@ def test_labels_are_drawn_with_new_ones_last():
         ([np.nan, np.nan], [1.0]),
         ([1.0, 2.0], [np.nan]),
         ([-1e308, 0.0, 1e308], [0.0]),
+        ([1.0, 2.0], [-1e308, 1e308]),
     ],
 )
 def test_what_cannot_be_drawn_has_no_bars(before, now):

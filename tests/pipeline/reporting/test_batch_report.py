@@ -15,6 +15,7 @@ from pipeline.monitoring.shapes import Shape
 from pipeline.monitoring.stored import to_record
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
+from pipeline.reporting.advice import Answered
 from pipeline.reporting.batch_report import About, Past, batch_report
 
 ODD = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}\n\u202e"
@@ -99,6 +100,12 @@ def record(moved):
     return json.loads(json.dumps(to_record(moved)))
 
 
+@pytest.fixture(scope="module")
+def sound(record):
+    """The batch that moved, if no fault were recognised in it."""
+    return record | {"causes": []}
+
+
 NOTHING = to_record(DriftReport(0, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, ()))
 UNIT = Cause("unit", ("amount",), "Amount is about x100.", {"factor": 100.0}, "Ask for the unit.")
 
@@ -156,7 +163,7 @@ def test_a_reason_does_not_repeat_the_word_before_it(read_page):
 def test_every_word_of_the_data_is_escaped(record, read_page):
     odd = replace(UNIT, sentence=ODD, segment=ODD, cure=ODD, evidence={ODD: ODD}, columns=(ODD,))
     given = about("page", ODD, broken=(ODD,))
-    given = replace(given, model=ODD, conf=ODD, answer="", where={ODD: ODD})
+    given = replace(given, model=ODD, conf=ODD, answered=None, where={ODD: ODD})
     record = record | {"causes": [vars(odd)], "notes": [ODD]}
 
     text = batch_report(record, given)
@@ -178,7 +185,7 @@ def test_a_page_of_200_columns_is_small(read_page):
         )
         for one in drawn
     ]
-    report = DriftReport(0, 0.05, tuple(columns), (), (), Summary(), 1, 400.0, 0.01, ())
+    report = DriftReport(5_000, 0.05, tuple(columns), (), (), Summary(), 1, 400.0, 0.01, ())
     record = to_record(replace(report, shapes=tuple(drawn)))
 
     page = read_page(text := batch_report(record, about()))
@@ -224,7 +231,8 @@ def test_what_moved_is_said_in_sentences(record, read_page):
 
     assert "What moved" in words
     assert "percentage points more rows lack count, in this batch." in words
-    assert "standard deviations higher, in this batch." in words
+    assert "amount is higher, in this batch: median " in words
+    assert "standard deviations" not in words
 
 
 def test_a_fault_is_shown_with_its_sentence_picture_evidence_and_command(record, read_page):
@@ -335,3 +343,151 @@ def test_where_nothing_can_be_said_the_reason_stands(read_page):
 
     assert "cannot tell. Too few." in words
     assert "was estimated" not in words
+
+
+OPEN = ("2026-02-16T00:00", "2026-02-23T00:00")
+
+
+def test_lost_performance_beside_open_questions_asks_for_the_answers_before_a_training(read_page):
+    lost = about("page", "Performance was lost.", worse="2026-03-02T00:00")
+
+    words, alone = (
+        read_page(batch_report(NOTHING, replace(lost, waiting=waiting))).words
+        for waiting in (OPEN, ())
+    )
+
+    first, then = words.split("Only then")
+    assert "First answer for what is still set aside, 2026-02-16T00:00, 2026-02-23T00:00" in first
+    assert first.rstrip().count("holdfast review 'conf/my shop.yaml'") == 1
+    assert "holdfast train" not in first
+    assert "holdfast train 'conf/my shop.yaml'" in then
+    assert "First answer" not in alone
+    assert "holdfast train 'conf/my shop.yaml'" in alone
+
+
+@pytest.mark.parametrize("action", ["halt", "retrain"])
+def test_open_questions_are_named_whatever_is_done_about_lost_performance(action, read_page):
+    lost = replace(about(action, "Performance was lost.", worse="x"), waiting=OPEN)
+
+    words = read_page(batch_report(NOTHING, lost)).words
+
+    assert "2026-02-16T00:00, 2026-02-23T00:00" in words
+    assert "holdfast review 'conf/my shop.yaml'" in words
+
+
+def test_a_batch_that_moved_without_a_fault_says_what_is_known_of_the_cause(sound, read_page):
+    words = read_page(batch_report(sound, about(alarm=True))).words
+
+    why = words.split(" Why ")[1].split(" What moved ")[0]
+    assert why.startswith("Not known: no fault was recognised in its rows. Look first at count (")
+    assert "then at amount" in why
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [(True, "together with that, which may be the cause or not"), (False, "Look first at the lab")],
+)
+def test_lost_performance_says_what_moved_together_with_it(moves, said, sound, read_page):
+    lost = about("retrain", "Performance was lost.", worse="2026-02-23T00:00")
+
+    words = read_page(batch_report(sound if moves else NOTHING, lost)).words
+
+    assert "Not known: no fault was recognised in its rows." in words
+    assert "Performance was lost in batch 2026-02-23T00:00" in words
+    assert said in words
+
+
+def test_where_faults_are_not_looked_for_the_report_does_not_clear_the_rows(sound, read_page):
+    given = replace(about(alarm=True), diagnosed=False)
+
+    words = read_page(batch_report(sound, given)).words
+
+    assert "faults are not looked for (monitoring.diagnosis: false)" in words
+    assert "no fault was recognised" not in words
+
+
+def test_a_quiet_batch_has_no_cause(sound, read_page):
+    assert "Why" not in read_page(batch_report(sound, about())).of("h2")
+
+
+@pytest.mark.parametrize(
+    ("answer", "effect"),
+    [
+        ("accept", "It was accepted: models learn from its rows"),
+        ("drop", "It was dropped: no model ever learns from its rows."),
+        ("reload", "Its source is read again, and only the new reading counts."),
+    ],
+)
+def test_an_answer_comes_first_with_who_when_why_and_what_follows(answer, effect, read_page):
+    given = about("page", "Broken: unit (amount). Set aside.", broken=("unit (amount)",))
+    answered = Answered(answer, by="ann", at="2026-03-10 09:12 UTC", reason="in cents now")
+
+    page = read_page(batch_report(NOTHING, replace(given, answered=answered)))
+
+    assert page.heading().startswith(f"Broken. {effect}")
+    said = page.words.split(page.of("h1")[-1])[1]
+    first, judged = said.split("When it was judged: Recognised: unit (amount).")
+    assert f"Answered {answer} on 2026-03-10 09:12 UTC from the account ann" in first
+    assert "in cents now" in first
+    assert ("batch 2026-03-02T00:00, reading 2" in first) == (answer == "reload")
+    assert "What to do" not in judged
+
+
+def test_a_batch_that_was_read_again_says_so(read_page):
+    words = read_page(batch_report(NOTHING, replace(about(), reading=2))).words
+
+    assert "This is reading 2: people had its source read again." in words
+
+
+def test_the_loss_and_the_metrics_say_what_each_compares(read_page):
+    before = [Past("2026-02-23T00:00", "quiet", "none", 3, 0.1)]
+
+    alone, together = (
+        read_page(batch_report(NOTHING, about(performance=performance(), past=past))).words
+        for past in ((), before)
+    )
+
+    assert "In this batch alone, with labels of 900 of its 1,000 rows, log_loss is 31.0%" in alone
+    assert "Over the last batches together, this one with labels of 900 of" in together
+    assert "This batch alone, beside the rows at the end of training that were held" in together
+    assert "another comparison: the last batches together, beside more rows" in together
+
+
+def test_without_a_valid_row_nothing_is_called_sound(record, read_page):
+    empty = to_record(DriftReport(0, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, ()))
+
+    words = read_page(batch_report(record | empty | {"columns": record["columns"]}, about())).words
+
+    assert "Nothing could be judged: the batch has no valid row, 7 were refused." in words
+    assert "no column misses" not in words
+    assert "No correlation" not in words
+
+
+def test_the_table_of_batches_says_why_each_action_was_taken(read_page):
+    past = [Past("2026-02-23T00:00", "moved", "retrain", 3, 0.1, reason="Drift of a persists.")]
+
+    words = read_page(batch_report(NOTHING, about(reason="Quiet so far.", past=past))).words
+
+    assert "retrain Drift of a persists. 3 +10.0%" in words
+    assert "none Quiet so far. 3 not known" in words
+
+
+def test_lost_performance_says_at_once_how_much_and_since_when(read_page):
+    past = [Past(f"2026-02-{day:02}T00:00", "worse", "page", 3) for day in (9, 16, 23)]
+    past[0] = replace(past[0], state="quiet")
+    figures = {"measured": "2026-03-02T00:00", "change": 0.31, "at_least": 0.2}
+    lost = about("page", "Performance was lost.", past=past, worse="2026-03-02T00:00", **figures)
+
+    for known in (None, performance()):
+        words = read_page(batch_report(NOTHING, replace(lost, performance=known))).words
+        first = words.split(" Why ")[0]
+        assert "The loss is 31.0% larger than after training, at least +20.0%" in first
+        assert "batch 3 in a row with this verdict, since 2026-02-16T00:00." in first
+        assert "No label of this batch had come" not in words
+
+
+def test_a_batch_that_differs_from_the_one_before_is_the_first_in_a_row(read_page):
+    words = read_page(batch_report(NOTHING, about(alarm=True))).words
+
+    assert "It is the first batch in a row with this verdict." in words
+    assert "in a row" not in read_page(batch_report(NOTHING, about())).words

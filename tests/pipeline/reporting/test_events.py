@@ -11,6 +11,11 @@ from pipeline.monitoring.performance import RIVAL_LOSS, Performance
 from pipeline.reporting import events, flow_events
 
 CONF = "conf/shop.yaml"
+UNKNOWN = (
+    "and no fault was recognised in its rows. Ask the source whether these values are right; if "
+    "they are, the world has moved."
+)
+UNTIL = "2026-01-26T00:00:00"
 COUNTS = {"rows": 6612, "refused": 12}
 HARM = "predictions for its rows, and for later rows with the same fault, may be wrong;"
 NO_LABEL = "no label has come yet, so it is not known how much predictions suffer."
@@ -117,16 +122,16 @@ def test_drift_counts_from_the_first_alarm_in_a_row_under_the_same_champion():
     ]
     drift = verdict(19, "retrain", "Drift of temp persists.", "v2", persisted=("temp",), version=2)
 
-    event = events.moved_batch("shop", CONF, drift, ["temp", "dewp"], earlier)
+    event = events.moved_batch("shop", CONF, drift, ["temp", "dewp"], earlier, until=UNTIL)
 
     assert (event.kind, event.subject) == ("drift", "shop: drift persists, retrain requested")
     assert lines(event)[:4] == [
         "What: Drift of temp persists.",
         f"How bad: {NO_LABEL}",
         "Since: batch 2026-01-05T00:00.",
-        "Why: batch 2026-01-19T00:00 drifted in temp, dewp.",
+        f"Why: not known. Batch 2026-01-19T00:00 drifted in temp, dewp, {UNKNOWN}",
     ]
-    assert lines(event)[-1] == f"holdfast train {CONF} --episode v2"
+    assert lines(event)[-1] == f"holdfast train {CONF} --until {UNTIL} --episode v2"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +145,24 @@ def test_drift_counts_from_the_first_alarm_in_a_row_under_the_same_champion():
 def test_each_action_has_its_subject_and_its_command(action, subject, command):
     lost = verdict(19, action, "Performance was lost.", "v1", worse="2026-01-19T00:00")
 
-    event = events.moved_batch("shop", CONF, lost, [], [])
+    event = events.moved_batch("shop", CONF, lost, [], [], until=UNTIL)
 
     assert (event.kind, event.subject) == ("performance", subject)
     assert lines(event)[-1].startswith(f"holdfast {command} {CONF}")
+
+
+@pytest.mark.parametrize("action", ["halt", "page"])
+def test_open_questions_come_before_a_training_or_a_rollback(action):
+    lost = verdict(19, action, "Performance was lost.", "v1", worse="2026-01-19T00:00")
+
+    event = events.moved_batch("shop", CONF, lost, [], [], until=UNTIL, waiting=["b1", "b2"])
+
+    typed = [line for line in lines(event) if line.startswith("holdfast ")]
+    assert typed[0] == f"holdfast review {CONF}"
+    assert len(typed) == 2
+    assert (
+        "To do, today: first answer for the batches that are still set aside, b1, b2" in event.body
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,13 +223,20 @@ def test_a_failed_flow_without_a_message_says_where_to_look():
     assert "Why: no reason is known; see the log of the run" in lines(event)
 
 
-def test_a_crashed_flow_says_what_was_done_about_it():
-    done = {"done": "the retrain was sent again.", "resent": True}
-    event = failed("train", {"conf": CONF}, crashed=True, **done)
+@pytest.mark.parametrize(
+    ("attempt", "done", "todo"),
+    [
+        (1, "Done: this was attempt 1 of 3; the retrain is sent again", "To do: nothing"),
+        (3, "Done: this was attempt 3 of 3; the retrain is not sent again", "To do, today"),
+        (0, "Done: nothing.", "To do, today"),
+    ],
+)
+def test_a_crashed_retrain_says_which_attempt_it_was_and_whether_another_comes(attempt, done, todo):
+    event = failed("train", {"conf": CONF}, crashed=True, attempt=attempt, attempts=3)
 
     assert event.subject == "shop: train crashed"
-    assert "Done: the retrain was sent again." in lines(event)
-    assert "To do: nothing" in event.body
+    assert done in event.body
+    assert todo in event.body
 
 
 def test_no_word_of_a_value_starts_a_line_of_its_own():
@@ -250,7 +276,7 @@ def test_a_page_says_how_bad_it_is_as_far_as_labels_show(performance, harm):
     newest = Performance("b", 100, metrics, (), *performance)
     drift = verdict(19, "retrain", "Drift of temp persists.", "v2", persisted=("temp",))
 
-    event = events.moved_batch("shop", CONF, drift, ["temp"], [], newest=newest)
+    event = events.moved_batch("shop", CONF, drift, ["temp"], [], newest=newest, until=UNTIL)
 
     assert f"How bad: {harm}" in event.body
 
@@ -276,7 +302,10 @@ def test_a_page_holds_the_loss_that_its_decision_was_made_from(
     newest = Performance("b2", 100, {}, (), 0.4, 0.3, worse=not worse)
     figures = {"worse": worse, "measured": measured, "change": 0.123, "at_least": 0.06}
     shown = verdict(19, "page", "As found.", broken=broken, persisted=("temp",), **figures)
-    paged = partial(events.broken_batch, **COUNTS) if broken else events.moved_batch
+    if broken:
+        paged = partial(events.broken_batch, **COUNTS)
+    else:
+        paged = partial(events.moved_batch, until=UNTIL)
 
     event = paged("shop", CONF, shown, [], [], newest=newest)
 
@@ -300,17 +329,46 @@ def test_a_failed_flow_is_paged_without_the_words_of_prefect():
 
 def moved(action, reason, drifted=(), **evidence):
     shown = verdict(19, action, reason, "v2", **evidence)
-    return events.moved_batch("shop", CONF, shown, drifted, [])
+    return events.moved_batch("shop", CONF, shown, drifted, [], until=UNTIL)
 
 
 WORSE = "Its loss is larger than that of one prediction. The champion is worse still,"
 
 
-def champion(kind, version, before, reason="It gains 3%."):
-    facts = {"place": 3, "since": "2026-01-19T00:00", "at": "2026-01-20T06:00:00Z"}
+def champion(kind, version, before, reason="It gains 3%.", **more):
+    facts = more | {"place": 3, "since": "2026-01-19T00:00", "at": "2026-01-20T06:00:00Z"}
     return events.new_champion(
         "shop", CONF, version=version, before=before, kind=kind, reason=reason, **facts
     )
+
+
+def test_lost_performance_names_what_moved_together_with_it_and_that_the_cause_is_not_known():
+    event = moved("page", "Performance was lost.", ["temp"], worse="b")
+
+    assert (
+        f"Why: not known. Batch 2026-01-19T00:00 drifted in temp together with the loss, {UNKNOWN}"
+        in lines(event)
+    )
+
+
+def test_a_champion_that_is_worse_than_one_prediction_is_a_warning():
+    poor = champion("promoted", 4, 3, f"{WORSE} so the better of the two serves.")
+
+    assert (poor.severity, champion("promoted", 4, 3).severity) == ("warning", "info")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "typed"),
+    [
+        (True, ["prefect deployment schedule ls monitor/shop", f"holdfast deploy {CONF}"]),
+        (False, [f"holdfast monitor {CONF}"]),
+    ],
+)
+def test_the_first_champion_says_whether_a_schedule_can_monitor_it(scheduler, typed):
+    event = champion("promoted", 1, None, scheduler=scheduler)
+
+    assert lines(event)[-len(typed) :] == typed
+    assert ("No server of Prefect is configured" in event.body) != scheduler
 
 
 TROUBLE = "shop: drift persists, retrain requested"
