@@ -17,6 +17,7 @@ BUDGET = {
     "labels": 0.04,
     "spread": 0.03,
     "missing": 0.02,
+    "range": 0.01,
     "unseen": 0.01,
     "location of batches": 2.0,
     "spread of batches": 0.4,

@@ -140,7 +140,12 @@ def compare(
         batches=len(last),
         run_length=1 / (DECAY * alpha),
         false_persisted=spent + (DECAY * alpha if decay else 0.0),
-        notes=(*_notes(reference, tally, note), *_odd_values(rows, came), *doubts),
+        notes=(
+            *_notes(reference, tally, note),
+            *_out_of_range(tally, findings),
+            *_odd_values(rows, came),
+            *doubts,
+        ),
         causes=causes,
         shapes=tuple(
             shapes(reference, tally, came, at_fault={n for c in causes for n in c.columns})
@@ -198,6 +203,21 @@ def _notes(reference: Reference, tally: Tally, note: str) -> Iterator[str]:
             f"because at most {FOLLOWED:,} are followed: first those of the most important "
             "columns, then the clearest correlations of each column, then neighbours by name."
         )
+
+
+def _out_of_range(tally: Tally, findings: Sequence[Finding]) -> Iterator[str]:
+    """Sentences that say how far columns lie beyond the training rows."""
+    for found in findings:
+        if found.kind == "range" and found.drifted:
+            (name,), above = found.columns, found.statistic > 0
+            values = int(tally.known(name))
+            outside = int(tally.counts[name][-1 if above else 0])
+            way = "above" if above else "below"
+            yield (
+                f"{outside:,} of {values:,} values of {name!r} lie {way} every value of training. "
+                f"The median lies {abs(found.statistic):.3g} widths of the usual range {way} that "
+                "range, which holds the median of every block."
+            )
 
 
 def _odd_values(rows: pd.DataFrame, came: Tally) -> Iterator[str]:

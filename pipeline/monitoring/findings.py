@@ -20,6 +20,7 @@ FLOORS: dict[Level, dict[str, float]] = {
         "location": 0.075,  # reference standard deviations
         "spread": 0.1,  # logarithm of the ratio of standard deviations
         "distribution": 0.03,  # Kolmogorov-Smirnov distance
+        "range": 1.0,  # distance of the median beyond the usual range, in widths of that range
         "labels": 0.03,  # half the chi-square distance of label shares, beyond chance
         "missing": 0.01,  # share of rows
         "unseen": 0.005,  # share of rows, beyond what the reference leads to expect

@@ -18,6 +18,7 @@ from pipeline.reference.normal_scores import LARGEST_CORRELATION, fisher
 from pipeline.reference.profile import CategoricalProfile, NumericProfile
 from pipeline.reference.sampling import SAMPLE
 from pipeline.reference.statistics import (
+    beyond_p,
     calibrated,
     difference_skewness,
     homogeneity,
@@ -27,7 +28,7 @@ from pipeline.reference.statistics import (
     proportions_p,
 )
 from pipeline.reference.summaries import Summary, Trait
-from pipeline.reference.tally import Tally
+from pipeline.reference.tally import QUANTILES, Tally
 from pipeline.reference.traits import RARE_PAIRS
 from pipeline.reference.variation import FEWEST_BLOCKS, Yardstick, grown
 
@@ -36,6 +37,8 @@ Since = Mapping[Trait, int]
 _FLOORS = FLOORS["rows"]
 _FEWEST_PAIRS = 8
 """Rows below which correlations are not tested."""
+_FEWEST_RANGED = 8
+"""Values below which their median is not tested: it would be a few values of a long tail."""
 
 
 class Scale(NamedTuple):
@@ -69,6 +72,10 @@ class Judged:
     @cached_property
     def _places(self) -> dict[Trait, int]:
         return {trait: i for i, trait in enumerate(self.reference.traits.all)}
+
+    def place(self, trait: Trait) -> int | None:
+        """Place of a trait among all that batches are tested by; None if it is not among them."""
+        return self._places.get(trait)
 
     def scale(self, *traits: Trait, rows: float) -> Scale:
         """Largest design effect of some traits, scaled to a batch of `rows` rows."""
@@ -134,6 +141,7 @@ def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator
     )
     scale = batch.scale(location, spread, rows=n)
     yield batch.found(name, "distribution", distance, levels, scale, trait=location)
+    yield from _range_test(batch, name, profile)
 
 
 def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
@@ -158,6 +166,35 @@ def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
     scale = batch.scale(trait, rows=n)
     size = float(np.log(max(1 + excess, 1e-12)) / 2)
     return batch.found(name, "spread", size, levels, scale, trait=trait)
+
+
+def _range_test(batch: Judged, name: str, profile: NumericProfile) -> Iterator[Finding]:
+    """Test how far the median lies beyond the range that holds the median of every block.
+
+    Ranks cannot tell 10 ranges from 10,000, so that where blocks differ much even a column that
+    lies wholly elsewhere is no surprise to them. This range holds the median of any part of the
+    training rows that is as long as the batch and the shortest block, because fewer than half of
+    such a part lie beyond either end. So it bounds how much blocks differ.
+    """
+    usual, trait = batch.reference.usual, Trait("location", (name,))
+    place, n = batch.place(trait), batch.tally.known(name)
+    blocks = 0 if place is None else int(usual.observed.count[place])
+    if place is None or blocks < FEWEST_BLOCKS or n < _FEWEST_RANGED:
+        return
+    known = np.isfinite(usual.observed.values[:, place])
+    shortest = float(usual.observed.sizes[known, place].min())
+    low, high = profile.span(min(shortest, n) / (2 * profile.n))
+    if low == high:  # nearly all rows hold one value
+        low, high = profile.grid[0], profile.grid[-1]
+    median = batch.tally.quantiles[name][QUANTILES // 2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float((median - np.clip(median, low, high)) / (np.float64(high) - low))
+    if not np.isfinite(size):  # the range is too wide for a number
+        return
+    floor = _FLOORS["range"]
+    p_value, reach = beyond_p([abs(size), floor], blocks=blocks).tolist()
+    since = batch.since.get(trait, 1)
+    yield Finding((name,), "rows", "range", size, p_value, floor, reach, since)
 
 
 def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Iterator[Finding]:

@@ -153,6 +153,12 @@ class NumericProfile:
         ends = np.concatenate([[0], np.column_stack([low, high]).ravel(), [len(ordered)]])
         return np.diff(ends).astype(np.float64)
 
+    def span(self, share: float) -> tuple[float, float]:
+        """Range of the values without, at most, a share of the rows at either end."""
+        low = max(int(np.searchsorted(self.upto, share, side="right")) - 1, 0)
+        high = min(int(np.searchsorted(self.below, 1 - share)), len(self.grid) - 1)
+        return self.grid[low], self.grid[high]
+
     def distance(self, counts: Floats) -> float:
         """Kolmogorov-Smirnov distance of a batch from the reference, given its rows per cell.
 

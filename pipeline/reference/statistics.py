@@ -230,6 +230,33 @@ def cauchy_p(p_values: ArrayLike) -> float:
     return float(special.stdtr(1, -np.mean(1 / np.tan(np.pi * clipped))))
 
 
+def beyond_p(widths: ArrayLike, *, blocks: ArrayLike) -> Floats:
+    """Bound of the chance that one more observation lies this far beyond all earlier ones.
+
+    Student's t of a new observation that lies k widths beyond a range, which B earlier observations
+    lie in, is smallest where the share k / (1 + 2k) of these is at the far end and the others are
+    at the near end. It is then 2 root(k (k + 1) (B - 1) / (B + 1)), with B - 1 degrees of freedom,
+    however much the observations differ. The bound is 1 inside the range, and falls without end.
+
+    Parameters
+    ----------
+    widths : array of float
+        Distance beyond the range, in widths of the range; 0 inside it.
+    blocks : array of int
+        Number of earlier observations, at least 2.
+
+    References
+    ----------
+    Popoviciu (1935), Mathematica 9: 129-145, for the largest variance within a range; Student
+    (1908), Biometrika 6(1): 1-25, for t.
+    """
+    k, blocks = np.asarray(widths, float), np.asarray(blocks, float)
+    with np.errstate(over="ignore"):
+        t = 2 * np.sqrt(k) * np.sqrt(k + 1) * np.sqrt((blocks - 1) / (blocks + 1))
+    p_values: Floats = 2 * special.stdtr(blocks - 1, -t)
+    return p_values
+
+
 def hotelling_p(squared: ArrayLike, *, freedom: int, n_covariance: int) -> Floats:
     """Chance of a squared Mahalanobis length this large.
 

@@ -137,6 +137,7 @@ def _said(kind: str, names: list[str], size: float) -> str:
         "location": f"{name} is {_deviations(size)} standard deviations {way}",
         "spread": f"{name} spreads {math.exp(min(size, 50)):.2f} times as wide",
         "distribution": f"{abs(size):.0%} of the values of {name} lie elsewhere",
+        "range": f"the median of {name} lies {abs(size):.3g} widths of its usual range outside it",
         "labels": f"the labels of {name} have other shares",
         "missing": f"{abs(100 * size):.1f} percentage points {more} rows lack {name}",
         "unseen": f"{abs(size):.1%} of the rows hold labels of {name} that the reference lacks",

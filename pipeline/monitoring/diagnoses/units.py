@@ -78,8 +78,11 @@ class Parameters:
     scaled : float
         Largest offset, relative to the median, of a small factor through the quartiles: a calm
         week is narrow, with any median.
-    far_offset : float
-        Offset, in ranges of the column, that drift is taken never to reach.
+    far_away : float
+        Median displacement by a known unit, in ranges of the column, that drift is taken never to
+        reach.
+    tail : float
+        Share of rows at either end that the range of a column leaves out.
     width : float
         Tolerance of the growth of the width, relative to the factor, both as logarithms.
     all_rows : float
@@ -105,7 +108,8 @@ class Parameters:
     far_factor: float = 3.0
     least_factor: float = 1.7
     scaled: float = 0.1
-    far_offset: float = 2.0
+    far_away: float = 2.0
+    tail: float = 0.005
     width: float = 0.45
     all_rows: float = 0.95
 
@@ -231,15 +235,24 @@ def _explains_the_whole(case: Case, name: str, values: Floats, fit: Fit) -> bool
     if narrow or fit.change.origin is Origin.RELATION:
         return False
     profile, size = case.profile(name), abs(np.log(fit.change.factor))
+    if fit.change.origin is Origin.KNOWN and _displaced(profile, values, fit) > PARAMS.far_away:
+        return True
     if fit.change.factor == 1:
-        return abs(fit.change.offset) > PARAMS.far_offset * float(
-            profile.points[-1] - profile.points[0]
-        )
+        return False
     far = size > np.log(PARAMS.far_factor)
     # Where the predicting columns moved as well, the factor has to be larger than their move.
     if not far and (case.supported(name).mean() <= SHARED.supported or fit.share < PARAMS.nearly):
         return False
     return bool(size > np.log(PARAMS.least_factor) or fit.related > SHARED.convincing)
+
+
+def _displaced(profile: NumericProfile, values: Floats, fit: Fit) -> float:
+    """Median displacement of the values by a change, in ranges of the column without its tails."""
+    low, high = profile.span(PARAMS.tail)
+    if low == high:
+        return 0.0
+    known = values[~np.isnan(values)]
+    return float(np.median(np.abs(known - fit.change.undone(known)))) / (high - low)
 
 
 def _as_wide(case: Case, name: str, values: Floats, fit: Fit) -> bool:

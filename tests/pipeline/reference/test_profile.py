@@ -179,6 +179,17 @@ def test_ranks_hide_that_a_value_is_a_quantile_or_an_extreme_of_the_reference(nu
     assert np.isnan(profile.ranks(profile.cells(np.array([np.nan]))))
 
 
+@pytest.mark.parametrize("n", [20, 3_000])
+@pytest.mark.parametrize("part", [1, 2, 7, 20])
+def test_the_span_holds_the_median_of_any_part_of_the_rows(n, part):
+    values = np.sort(np.random.default_rng(n).lognormal(size=n))
+    low, high = NumericProfile.fit(values).span(part / (2 * n))
+
+    assert low <= np.median(values[:part])
+    assert np.median(values[-part:]) <= high
+    assert (low, high) == (values[0], values[-1]) or part > 2
+
+
 def test_ranks_hide_labels_that_are_rare_or_were_never_held():
     profile = CategoricalProfile.fit({"a": 500, "b": RARE, "c": RARE - 1, "d": 1}, missing=3)
     labels = ["b", "c", "d", "new", "a"]

@@ -7,6 +7,7 @@ from scipy.spatial import distance
 from sklearn.metrics import roc_auc_score
 
 from pipeline.reference.statistics import (
+    beyond_p,
     calibrated,
     homogeneity,
     hotelling_p,
@@ -265,6 +266,30 @@ def test_hotelling_p_is_uniform_when_the_covariance_is_estimated(freedom, rows):
 
     p_values = hotelling_p((difference * solved).sum(axis=1), freedom=freedom, n_covariance=rows)
     assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0, 1e6))
+def test_beyond_p_bounds_the_t_test_of_any_observations_within_the_range(seen, widths):
+    n, spread = len(seen), max(np.std(seen, ddof=1), 1e-12)
+    t = (1 + widths - np.mean(seen)) / (spread * np.sqrt(1 + 1 / n))
+
+    assert 2 * stats.t.sf(t, n - 1) <= beyond_p(widths, blocks=n) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("near", "far"), [(2, 1), (3, 1), (5, 2), (5, 4)])
+def test_beyond_p_is_reached_by_observations_at_both_ends_of_the_range(near, far):
+    seen, n = np.repeat([1.0, 0.0], [near, far]), near + far
+    widths = far / (near - far)  # the distance at which these shares vary most
+    t = (1 + widths - seen.mean()) / (seen.std(ddof=1) * np.sqrt(1 + 1 / n))
+
+    assert beyond_p(widths, blocks=n) == pytest.approx(2 * stats.t.sf(t, n - 1))
+
+
+def test_beyond_p_is_one_inside_the_range_and_falls_with_the_distance():
+    p_values = beyond_p(np.concatenate([[0.0], np.geomspace(1e-9, 1e30, 200)]), blocks=8)
+
+    assert p_values[0] == 1
+    assert (np.diff(p_values) < 0).all()
 
 
 @given(st.floats(1e-6, 1), st.floats(1, 50), st.integers(1, 30))

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from pipeline.config import Numeric
 from pipeline.monitoring.diagnoses.signs import sign
@@ -103,6 +104,30 @@ def test_another_unit_in_a_part_of_an_unrelated_column_is_recognised(shop, facto
     assert cause.name == "unit (weight)"
     assert cause.evidence["factor"] == pytest.approx(factor, rel=1e-3)
     assert cause.share == pytest.approx(some.mean(), rel=1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("now", "factor"),
+    [
+        (1.8 * stats.norm(60, 2).rvs(2_000, random_state=1) + 32, 1.8),
+        (2.204623 * stats.norm(60, 2).rvs(2_000, random_state=1), 2.204623),
+        (stats.norm(140, 2).rvs(2_000, random_state=1), None),  # as wide as it was
+        (1.8 * stats.norm(60, 14).rvs(2_000, random_state=1), None),  # not far from where it was
+    ],
+    ids=["fahrenheit", "pounds", "moved", "grown"],
+)
+def test_a_small_factor_that_displaces_an_unrelated_column_far_is_a_unit(shop, now, factor):
+    random = np.random.default_rng(0)
+    sd = 2 if factor or now.std() < 3 else 14
+    rows = pd.DataFrame({"weight": random.normal(60, sd, 16_000), "x": random.normal(size=16_000)})
+    reference = shop.fit(rows, {"weight": Numeric(), "x": Numeric()})
+    frame = pd.DataFrame({"weight": now, "x": random.normal(size=2_000)})
+
+    report = compare(reference=reference, current=frame)
+    found = [(one.name, one.evidence["factor"]) for one in report.causes]
+    expected = [("unit (weight)", pytest.approx(factor, rel=1e-3))] if factor else []
+    assert found == expected
+    assert report.alarm
 
 
 @pytest.mark.parametrize("larger", [90, 120, 180])
