@@ -15,10 +15,12 @@ from benchmarks.batches import labelled
 from benchmarks.harness import estimates
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import holdfast, side_by_side
+from benchmarks.sliced import slices
 from flows.settle import promises_kept
 from pipeline.columns import Floats, infer_columns
 from pipeline.config import Settings
-from pipeline.monitoring.performance import Baseline, Performance, realised
+from pipeline.monitoring.means import Baseline
+from pipeline.monitoring.performance import Performance, realised
 from pipeline.registry import records
 from pipeline.registry.versions import Registry
 from pipeline.training.metrics import losses
@@ -342,7 +344,7 @@ def estimate(seed: int, *, quick: bool) -> Result:
     return estimates.measure(seed, quick=quick)
 
 
-PARTS = (late_labels, nothing_wrong, decay, decline, kept, estimate)
+PARTS = (late_labels, nothing_wrong, decay, decline, slices, kept, estimate)
 
 
 if __name__ == "__main__":

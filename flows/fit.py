@@ -12,6 +12,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.indicators import baselines, summary_of
+from flows.slices import baselines_of_slices
 from flows.steps import check, quarantine_folder, read_training, without_set_aside
 from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
@@ -19,7 +20,7 @@ from pipeline.data import validation
 from pipeline.data.labels import labelled
 from pipeline.data.validation import Validated
 from pipeline.errors import DataError, redacted
-from pipeline.monitoring.performance import Baseline
+from pipeline.monitoring.means import Baseline
 from pipeline.monitoring.targets import describe_target
 from pipeline.reference import Reference
 from pipeline.registry import environment, records
@@ -286,7 +287,8 @@ def _baseline(settings: Settings, known: pd.DataFrame, predicted: Predictions) -
     target = known[settings.data.target].to_numpy(dtype=np.float64)
     lost = pd.Series(losses(settings.loss, target, predicted), index=known[settings.data.time])
     heavy = settings.task == "regression"
-    return Baseline.of(lost, settings.monitoring.batch, heavy=heavy).to_dict()
+    whole = Baseline.of(lost, settings.monitoring.batch, heavy=heavy).to_dict()
+    return whole | {"slices": baselines_of_slices(settings, known, lost)}
 
 
 def _heldout(settings: Settings, trained: Trained, earlier: pd.DataFrame) -> pd.DataFrame:

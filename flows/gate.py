@@ -12,7 +12,7 @@ from flows.steps import check, read, read_training, without_set_aside
 from pipeline.config import RESERVED, Settings
 from pipeline.data.labels import labelled
 from pipeline.errors import RegistryError
-from pipeline.monitoring.performance import PARTS
+from pipeline.monitoring.means import PARTS
 from pipeline.monitoring.promises import worth
 from pipeline.registry import records
 from pipeline.registry.champions import held, promote

@@ -10,7 +10,7 @@ from pipeline.columns import as_time
 from pipeline.config import Settings
 from pipeline.data.validation import Validated
 from pipeline.monitoring.indicators import Indicator, compare_indicators
-from pipeline.monitoring.performance import Baseline
+from pipeline.monitoring.means import Baseline
 from pipeline.training.bundle import Bundle
 from pipeline.training.model import Predictions
 from pipeline.training.predictions import HALVED, labels_of, of_cells

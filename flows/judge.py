@@ -20,12 +20,21 @@ from pipeline.data import validation
 from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.slices import worst_slice
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
-from pipeline.registry.versions import Registry
+from pipeline.registry.versions import Registry, Version
 from pipeline.reporting.rendering import drawn
 from pipeline.training.model import Predictions
-from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, in_columns, of_cells
+from pipeline.training.predictions import (
+    HALVED,
+    PREDICTION,
+    PREVIOUS,
+    SLICE,
+    in_columns,
+    of_cells,
+)
 
 
 @patient
@@ -233,9 +242,6 @@ def _evidence(
         alarm=report.alarm,
         persisted=report.persistent[:20],
         worse=known.batch if known and known.worse else "",
-        measured=known.batch if known else "",
-        change=known.change if known else 0.0,
-        at_least=known.at_least if known else 0.0,
         harmless=not (known and known.worse)
         and is_harmless(settings, before.performances(batch.version)),
         broken=tuple(_name(cause) for cause in report.causes[:20]),
@@ -245,7 +251,19 @@ def _evidence(
             if other.set_aside and not other.answer
             for fault in other.label_faults
         ),
+        **({} if known is None else _measured(known)),
     )
+
+
+def _measured(known: Performance) -> dict[str, Any]:
+    """What evidence says of performance."""
+    worst = worst_slice(known.slices)
+    return {
+        "measured": known.batch,
+        "change": known.change,
+        "at_least": known.at_least,
+        "worst_slice": "" if worst is None else worst.sentence,
+    }
 
 
 def _without(
@@ -292,7 +310,8 @@ def record(
     data, features = settings.data, settings.data.features
     names = {data.key: "key", data.time: "time"}
     models = [name for name in (PREDICTION, HALVED, PREVIOUS) if name in compared.predicted]
-    kept = compared.predicted[[*names, *models]].rename(columns=names)
+    slices = [name for name in compared.predicted if str(name).startswith(SLICE)]
+    kept = compared.predicted[[*names, *models, *slices]].rename(columns=names)
     quarantined = len(batch.checked.quarantined)
     before, version = history.before(batch.name), batch.version
     estimates = estimates_of(
@@ -328,4 +347,15 @@ def record(
         private=[name for name, column in features.items() if column.private],
         classes=registry.bundle(version).model.classes,
         estimates=estimates,
+        ages=_ages(registry.version(version), batch.end),
     )
+
+
+def _ages(version: Version, moment: pd.Timestamp) -> dict[str, float]:
+    """Days from the end and from the start of the window that a version was trained on."""
+    ends = {"champion_age_days": "until", "oldest_training_row_days": "since"}
+    return {
+        name: (moment - pd.Timestamp(version.tags[tag])) / pd.Timedelta("1D")
+        for name, tag in ends.items()
+        if tag in version.tags
+    }

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from flows.slices import slices_of_rows
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import champions
@@ -32,8 +33,9 @@ def predict(
     Returns
     -------
     DataFrame
-        Key and time, the label as far as it came with the row, and the columns ``prediction``,
-        ``halved`` and, where there is a predecessor that can be loaded, ``previous``.
+        Key and time, the label as far as it came with the row, the columns ``prediction``,
+        ``halved`` and, where there is a predecessor that can be loaded, ``previous``, and the
+        slices that each row belongs to.
 
     Raises
     ------
@@ -55,6 +57,7 @@ def predict(
             HALVED: as_cells(bundle.predict_as_reference(valid, valid[settings.data.key])),
         },
         **_of_rival(registry, rival, valid),
+        **slices_of_rows(settings, bundle, valid),
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from prefect import runtime
 
 from flows.paging import links, prefect_link
+from flows.slices import not_judged
 from pipeline.config import Settings
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.performance import Performance
@@ -20,7 +21,8 @@ from pipeline.reporting.advice import Answered
 from pipeline.reporting.batch_report import SHOWN, About, Past, batch_report
 from pipeline.reporting.estimated import expected_change
 from pipeline.reporting.rendering import drawn
-from pipeline.training.predictions import ROW_LOSS
+from pipeline.training.metrics import rates
+from pipeline.training.predictions import PREDICTION, ROW_LOSS, of_cells
 
 
 def draw(
@@ -86,13 +88,14 @@ def draw(
             for batch in history.before(evidence.batch).batches[1 - SHOWN :]
         ],
         performance=performance,
-        metrics=_heldout(registry, evidence.version),
+        metrics=_heldout(settings, registry, evidence.version),
         where=_where(registry, run_id, evidence.batch),
         answered=answered,
         estimates=estimates,
         waiting=[b.name for b in history.batches if b.is_open and b.name != evidence.batch],
         diagnosed=policy.diagnosis,
         reading=reading,
+        not_sliced=not_judged(settings, registry.bundle(evidence.version), evidence.version),
     )
     return batch_report(record, own)
 
@@ -133,15 +136,18 @@ def _past(batch: Batch, loss: str, usual: float) -> Past:
     )
 
 
-def _heldout(registry: Registry, number: int) -> dict[str, float]:
-    """Metrics of a version on the rows that its training held out."""
+def _heldout(settings: Settings, registry: Registry, number: int) -> dict[str, float]:
+    """Metrics and rates of a version on the rows that its training held out."""
     prefix = "heldout_"
     metrics = registry.run_of(registry.version(number).run_id).data.metrics
-    return {
+    heldout = registry.bundle(number).heldout
+    target = heldout[settings.data.target].to_numpy(dtype=np.float64)
+    known = {
         name.removeprefix(prefix): value
         for name, value in metrics.items()
         if name.startswith(prefix)
     }
+    return known | rates(target, of_cells(heldout[PREDICTION]))
 
 
 def _where(registry: Registry, run_id: str, batch: str) -> dict[str, str]:

@@ -10,13 +10,15 @@ from prefect import get_run_logger
 
 from flows.estimates import cells_of
 from flows.reports import redraw
+from flows.slices import slice_losses
 from flows.steps import check, read
 from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
 from pipeline.data import tables
 from pipeline.data.labels import comparable, labelled, newest_labels
 from pipeline.errors import DataError, RegistryError
-from pipeline.monitoring.performance import HORIZON, RIVAL_LOSS, Baseline, Performance, realised
+from pipeline.monitoring.means import HORIZON, Baseline
+from pipeline.monitoring.performance import RIVAL_LOSS, Performance, realised
 from pipeline.monitoring.promises import Promise, kept
 from pipeline.monitoring.targets import target_faults
 from pipeline.registry import champions, records
@@ -24,7 +26,7 @@ from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.recent import read_recent
 from pipeline.registry.versions import Registry, Version
 from pipeline.training.intervals import COVERAGE, Margins
-from pipeline.training.metrics import class_metrics, compute_metrics, losses
+from pipeline.training.metrics import class_metrics, compute_metrics, losses, rates
 from pipeline.training.predictions import (
     HALVED,
     PREDICTION,
@@ -267,10 +269,13 @@ def performance_of(
     if PREVIOUS in known:
         rival = losses(settings.loss, target, of_cells(known[PREVIOUS]))
         metrics[RIVAL_LOSS] = float(rival.mean())
-    return realised(
+    current = pd.Series(lost, index=known[data.time])
+    bundle = registry.bundle(number)
+    slices = slice_losses(settings, bundle, known, current, earlier) if column == HALVED else ()
+    judged = realised(
         batch=name,
-        metrics=metrics,
-        current=pd.Series(lost, index=known[data.time]),
+        metrics=metrics | rates(target, of_cells(known[PREDICTION])),
+        current=current,
         baseline=baseline,
         length=settings.monitoring.batch,
         allowed=settings.monitoring.performance_loss,
@@ -278,8 +283,9 @@ def performance_of(
         persistence=settings.monitoring.persistence,
         of=len(rows),
         digest=digest_of(known, settings),
-        cells=cells_of(settings, registry.bundle(number), of_cells(known[PREDICTION]), target),
+        cells=cells_of(settings, bundle, of_cells(known[PREDICTION]), target),
     )
+    return replace(judged, slices=slices)
 
 
 def _baseline(

@@ -68,9 +68,11 @@ class Promotion(Section):
     max_loss: float | None = Field(default=None, gt=0)
     """Largest mean loss of a challenger, whatever the champion's; empty: no limit."""
     slices: tuple[str, ...] = ()
-    """Features whose values are judged separately, such as a carrier."""
+    """Features whose values are judged separately, such as a carrier: at the gate, and by the
+    monitor once labels have come, which cuts numbers at their quartiles and leaves private features
+    out."""
     slice_rows: int = Field(default=200, ge=20)
-    """Fewest rows of a slice that is judged."""
+    """Fewest rows of a slice that is judged, with labels."""
     slice_loss: float = Field(default=0.1, gt=0)
     """Largest relative worsening against the champion on a slice."""
     approval: Literal["automatic", "manual"] = "automatic"

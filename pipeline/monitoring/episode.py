@@ -102,6 +102,9 @@ def _about_drift(
     if not trouble:
         return _without_trouble(evidence, earlier)
     decision = _about_trouble(evidence, trouble, before, accepted, policy)
+    if evidence.worse and evidence.worst_slice:
+        reason = f"{decision.reason} Worst slice: {evidence.worst_slice}."
+        decision = replace(decision, reason=reason)
     if evidence.labels:
         decision = replace(decision, reason=f"{decision.reason} {_about_labels(evidence)}")
     return _paged_at_doublings(decision, evidence, earlier)

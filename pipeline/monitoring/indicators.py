@@ -10,7 +10,8 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.monitoring.performance import FALSE_A_YEAR, LIKELY, Baseline, difference
+from pipeline.monitoring.means import Baseline, difference
+from pipeline.monitoring.performance import FALSE_A_YEAR, LIKELY
 
 LIMIT: Final = 0.05
 """Relative change of an indicator from its baseline beyond which it has moved."""

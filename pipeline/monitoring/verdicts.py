@@ -39,6 +39,9 @@ class Evidence:
     change, at_least : float
         Relative change of the loss, and the lower end of its one-sided 95% interval; 0.05 is 5%
         worse than after training.
+    worst_slice : str
+        The slice of `measured` whose loss is the most above its baseline, with its change; empty:
+        no slice is surely worse.
     """
 
     batch: str
@@ -53,6 +56,7 @@ class Evidence:
     measured: str = ""
     change: float = 0.0
     at_least: float = 0.0
+    worst_slice: str = ""
 
 
 @dataclass(frozen=True)

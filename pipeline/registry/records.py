@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Run
 
+from pipeline.config import RESERVED
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.expectations import Cells
 from pipeline.monitoring.findings import LISTED, Cause, DriftReport
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.slices import figures_of, from_text, to_text
 from pipeline.monitoring.stored import to_record
 from pipeline.monitoring.verdicts import State, state_of
 from pipeline.reference.sketches import KEPT
@@ -26,7 +28,7 @@ from pipeline.registry.history import Batch, History
 from pipeline.registry.tracking import Tracking, milliseconds, translated
 from pipeline.reporting import notes
 from pipeline.reporting.wording import STATES
-from pipeline.training.predictions import HALVED, PREDICTION, PREVIOUS, figures, of_cells
+from pipeline.training.predictions import figures, of_cells
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ PREDICTIONS, FINDINGS, PAGE = "predictions.parquet", "findings.parquet", "report
 """Artifacts of a batch run: the batch as one observation, some of its rows, what the comparison
 found, what the decision was made from, what was predicted for which key, every test, and the page
 that people read."""
-STORED = {PREDICTION: "prediction", HALVED: "halved", PREVIOUS: "previous"}
-"""Names of columns of predictions in their artifact, which people open as well."""
+IDENTITY = ("key", "time")
+"""Columns of stored predictions that are not reserved ones without their prefix."""
 BATCHES = "tags.kind = 'batch'"
 """Condition of the runs that batches are recorded in."""
 READ_AGAIN = (REPORT, SUMMARY, PREDICTIONS)
@@ -93,6 +95,7 @@ def record(
     private: Collection[str] = (),
     classes: Sequence[str] = (),
     estimates: Sequence[Estimate] = (),
+    ages: Mapping[str, float] | None = None,
 ) -> Batch:
     """Log one batch: its own run with the report, and a step of its champion's time line.
 
@@ -107,7 +110,7 @@ def record(
     quarantined : int
         Refused rows.
     predictions : DataFrame
-        ``key`` and ``time`` of each valid row, and the columns of `STORED`, as far as there are.
+        ``key`` and ``time`` of each valid row, its predictions, and the slices that it belongs to.
     window : tuple of Timestamp
         Start and end of the batch.
     step : int
@@ -125,6 +128,8 @@ def record(
         Labels of the champion's target, where these are three or more.
     estimates : sequence of Estimate
         Its metrics, as they are estimated before its labels come.
+    ages : mapping of str to float, optional
+        Of its champion.
 
     Returns
     -------
@@ -134,11 +139,11 @@ def record(
     version = verdict.evidence.version
     timeline = _timeline(tracking, version, window[0])
     run_id = _batch_run(tracking, verdict.evidence.batch, window[0], reading)
-    stored = predictions.rename(columns=STORED)
+    stored = predictions.rename(columns=lambda name: name.removeprefix(RESERVED))
     comparison = to_record(report, private=private)
     worse = bool(verdict.evidence.worse)
     state = state_of(alarm=report.alarm, broken=bool(report.causes), worse=worse)
-    predicted = figures(of_cells(stored["prediction"]), classes)
+    predicted = figures(of_cells(stored["prediction"]), classes) | dict(ages or {})
     metrics = notes.batch_metrics(report, quarantined, predicted | notes.estimated(estimates))
     note = notes.batch_note(
         verdict, report, quarantined, length=window[1] - window[0], conf=tracking.conf
@@ -243,6 +248,7 @@ def record_performance(
     metrics |= {f"realised_{key}": value for key, value in (of_classes or {}).items()}
     metrics |= {"labels": float(performance.rows), "labelled_share": _share(performance)}
     metrics |= notes.estimate_errors(batch.estimates, performance.metrics)
+    metrics |= figures_of(performance.slices)
     with translated():
         tracking.log(batch.run_id, metrics, as_of, 0)
         if step is not None:
@@ -251,7 +257,10 @@ def record_performance(
         known = replace(batch, performance=performance)
         tracking.client.set_tag(batch.run_id, "state", known.state)
         _rename(tracking, batch.run_id, batch.verdict, known.state, batch.reading)
-        tracking.client.set_tag(batch.run_id, "performance", json.dumps(asdict(performance)))
+        if performance.slices or "slices" in tracking.run_of(batch.run_id).data.tags:
+            tracking.client.set_tag(batch.run_id, "slices", to_text(performance.slices))
+        whole = asdict(replace(performance, slices=()))  # a value of a tag is limited in length
+        tracking.client.set_tag(batch.run_id, "performance", json.dumps(whole))
     return known
 
 
@@ -334,8 +343,9 @@ def summaries(tracking: Tracking, chosen: Sequence[Batch]) -> list[Summary]:
 def predictions(tracking: Tracking, batch: Batch) -> pd.DataFrame | None:
     """What was predicted for the rows of a batch, as `record` stored it; None if it did not."""
     stored = tracking.read_frame(batch.run_id, PREDICTIONS)
-    names = {name: column for column, name in STORED.items()}
-    return None if stored is None else stored.rename(columns=names)
+    if stored is None:
+        return None
+    return stored.rename(columns=lambda name: name if name in IDENTITY else f"{RESERVED}{name}")
 
 
 def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
@@ -354,7 +364,7 @@ def _batch(run: Run) -> Batch:
         rows=int(run.data.metrics["rows"]),
         quarantined=int(run.data.metrics["quarantined"]),
         drifted=tuple(json.loads(tags["drifted"])),
-        performance=_performance(tags.get("performance")),
+        performance=_performance(tags.get("performance"), tags.get("slices", "[]")),
         run_id=run.info.run_id,
         outcome=tags.get("outcome") or ("moved" if evidence.alarm else "quiet"),
         answer=tags.get("answer", ""),
@@ -376,13 +386,14 @@ def _decision(values: Mapping[str, Any]) -> Decision:
     return Decision(**{**values, "presumed": tuple(values.get("presumed", ()))})
 
 
-def _performance(text: str | None) -> Performance | None:
+def _performance(text: str | None, slices: str) -> Performance | None:
     """A performance as it was stored; None if it cannot be read, and labels show it anew."""
     try:
         values = json.loads(text or "")
         metrics = values.pop("scores", None) or values["metrics"]  # older stores: ``scores``
         lists = {key: tuple(values.get(key, ())) for key in ("parts", "counts")}
         cells = values.get("cells") and Cells.from_dict(values["cells"])
-        return Performance(**{**values, **lists, "metrics": metrics, "cells": cells})
+        more = {"metrics": metrics, "cells": cells, "slices": from_text(slices)}
+        return Performance(**{**values, **lists, **more})
     except (LookupError, ValueError, TypeError, AttributeError):
         return None

@@ -107,6 +107,8 @@ class About:
         Whether faults were looked for in it.
     reading : int
         How often it was read from its source.
+    not_sliced : sequence of str
+        Which of the configured slices are not judged, and why.
     """
 
     model: str
@@ -129,6 +131,7 @@ class About:
     waiting: Sequence[str] = ()
     diagnosed: bool = True
     reading: int = 1
+    not_sliced: Sequence[str] = ()
 
     @property
     def state(self) -> State:

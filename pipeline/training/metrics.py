@@ -136,6 +136,21 @@ def _side_by_side(target: Floats, predictions: Predictions) -> tuple[Matrix, Mat
     return np.eye(width)[target.astype(np.intp)], np.pad(predictions, ((0, 0), (0, missing)))
 
 
+def rates(target: Floats, predictions: Predictions) -> dict[str, float]:
+    """Mean prediction and mean target of rows: the predicted and the actual rate of two classes.
+
+    Three or more classes have none; `class_metrics` has the share of each.
+
+    Parameters
+    ----------
+    target, predictions : array of float
+        As of `losses`.
+    """
+    if predictions.ndim > 1 or not len(target):
+        return {}
+    return {"mean_prediction": float(predictions.mean()), "mean_target": float(target.mean())}
+
+
 def class_metrics(
     target: Floats, predictions: Predictions, classes: Sequence[str]
 ) -> dict[str, float]:

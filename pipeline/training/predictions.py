@@ -18,6 +18,8 @@ BASELINE = f"{RESERVED}baseline"
 ROW_LOSS = f"{RESERVED}loss"
 """Names of the columns of predictions, of those by the two half fits, by the champion before, and
 of the trivial baseline, and of losses."""
+SLICE = f"{RESERVED}slice "
+"""Beginning of the names of the columns of slices that rows belong to."""
 CONFIDENCE = f"{RESERVED}confidence"
 """Name of the column of the probability of the predicted class, where there are three or more."""
 

@@ -215,6 +215,7 @@ def write_conf(folder, **changes):
             "until": "2026-02-16",
             "holdout": "7D",
         },
+        "promotion": {"slices": ["plan", "age"]},
         "monitoring": {"cooldown": 2},
         "tracking": {"folder": str(folder / "state")},
     }

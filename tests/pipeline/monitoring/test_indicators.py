@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from pipeline.monitoring.indicators import compare_indicators
-from pipeline.monitoring.performance import PARTS, Baseline, difference
+from pipeline.monitoring.means import PARTS, Baseline, difference
 
 WEEK = pd.Timedelta("7D")
 START = pd.Timestamp("2026-01-05")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.monitoring.performance import Baseline, Performance, part_sums, realised
+from pipeline.monitoring.means import Baseline, part_sums
+from pipeline.monitoring.performance import Performance, realised
 
 WEEK = pd.Timedelta("7D")
 
