@@ -34,7 +34,7 @@ from pipeline.serving.follower import Follower, ServingState
 pytestmark = pytest.mark.integration
 
 STORED = Path(__file__).parents[1] / "stored" / "older_store.tar.xz"
-UNMEASURED = {"measured": "", "change": 0.0, "at_least": 0.0}
+UNMEASURED = {"measured": "", "change": 0.0, "at_least": 0.0, "worst_slice": ""}
 """What a decision of before did not record of the loss."""
 PLAIN = ("rows", "quarantined", "outcome", "answer", "paged", "announced", "reading")
 
@@ -72,7 +72,7 @@ def test_recorded_batches_causes_and_performance_are_read_as_they_were(conf, exp
             "decision": verdict["decision"] | {"presumed": [], "due": True},
         }
         performance = dict(before["performance"])
-        added = {"counts": [], "of": 0, "faults": {}, "digest": "", "cells": None}
+        added = {"counts": [], "of": 0, "faults": {}, "digest": "", "cells": None, "slices": []}
         performance |= {"metrics": performance.pop("scores")} | added
         assert as_json(batch.performance) == performance
         causes = [as_json(cause) for cause in records.causes(registry, batch)]
