@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import retraining
 from benchmarks.batches import labelled
+from benchmarks.batches.sliced import slices
 from benchmarks.harness import estimates
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import holdfast, side_by_side
-from benchmarks.sliced import slices
 from flows.settle import promises_kept
 from pipeline.columns import Floats, infer_columns
 from pipeline.config import Settings

@@ -55,9 +55,10 @@ class SliceLoss:
     before : float
         Mean loss of the slice in training, by models that had not seen the rows.
     change : float
-        Relative change of its loss; NaN: too few rows have labels yet.
+        Relative change of its loss; 0 where too few rows have labels yet.
     at_least : float
-        Lower end of the one-sided 95% interval of `change`.
+        Lower end of the one-sided 95% interval of `change`; minus infinity where too few rows
+        have labels yet.
     worse : bool
         Whether its loss is surely above what is allowed, over all slices together.
     parts, counts : tuple of float, tuple of int
@@ -76,7 +77,7 @@ class SliceLoss:
     @property
     def judged(self) -> bool:
         """Whether enough of its rows have labels."""
-        return bool(np.isfinite(self.change))
+        return bool(np.isfinite(self.at_least))
 
     @property
     def observed(self) -> Observed:
@@ -367,8 +368,10 @@ def _shown(tests: Sequence[_Test], persistence: int, *, worse: bool) -> _Test | 
 
 
 def _loss_of(name: str, own: Side, before: float, shown: _Test | None, *, worse: bool) -> SliceLoss:
-    change = np.nan if shown is None else shown.change.mean
-    at_least = np.nan if shown is None else shown.change.at_least(CONFIDENCE)
+    at_least = -np.inf if shown is None else shown.change.at_least(CONFIDENCE)
+    change, at_least = (
+        (shown.change.mean, at_least) if shown and np.isfinite(at_least) else (0.0, -np.inf)
+    )
     return SliceLoss(
         name=name,
         rows=int(own.counts.sum()) if shown is None else shown.rows,
@@ -383,7 +386,7 @@ def _loss_of(name: str, own: Side, before: float, shown: _Test | None, *, worse:
 
 def _order(one: SliceLoss) -> tuple[bool, float, str]:
     """Worse slices first, then by how much they are surely worse; those not judged last."""
-    return not one.worse, -one.at_least if np.isfinite(one.at_least) else np.inf, one.name
+    return not one.worse, -one.at_least, one.name
 
 
 def _short(value: float) -> float:
