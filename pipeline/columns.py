@@ -1,4 +1,4 @@
-"""What a declared column means: its Pandera rule, its encoding, its inference from data.
+"""What a declared column means: its limits, its encoding, its inference from data.
 
 A column is declared once, in `data.features`. Validation, training, serving and drift tests all
 call these functions, so that they agree about it.

@@ -257,7 +257,7 @@ def record_performance(
         known = replace(batch, performance=performance)
         tracking.client.set_tag(batch.run_id, "state", known.state)
         _rename(tracking, batch.run_id, batch.verdict, known.state, batch.reading)
-        if performance.slices or "slices" in tracking.run_of(batch.run_id).data.tags:
+        if performance.slices or (batch.performance and batch.performance.slices):
             tracking.client.set_tag(batch.run_id, "slices", to_text(performance.slices))
         whole = asdict(replace(performance, slices=()))  # a value of a tag is limited in length
         tracking.client.set_tag(batch.run_id, "performance", json.dumps(whole))
