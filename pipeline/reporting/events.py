@@ -331,8 +331,6 @@ def new_champion(
         at=moment_of(datetime.fromisoformat(at).timestamp()),
     )
     how: Kind = "champion" if kind == "promoted" else "rollback"
-    if how == "champion" and is_poor(reason):
-        how = "gate"  # a warning: it serves, and people have to do better
     return Event(how, f"{place:05d}", f"{model}: version {version} {_BECAME[kind]}", body)
 
 

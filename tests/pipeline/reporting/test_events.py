@@ -351,10 +351,12 @@ def test_lost_performance_names_what_moved_together_with_it_and_that_the_cause_i
     )
 
 
-def test_a_champion_that_is_worse_than_one_prediction_is_a_warning():
+def test_a_version_that_is_worse_than_one_prediction_is_a_warning_and_its_promotion_is_told():
+    warning = events.poor_version("shop", CONF, 4, "It is worse than the mean.")
     poor = champion("promoted", 4, 3, f"{WORSE} so the better of the two serves.")
 
-    assert (poor.severity, champion("promoted", 4, 3).severity) == ("warning", "info")
+    assert (warning.severity, poor.severity) == ("warning", "info")
+    assert poor.kind == champion("promoted", 4, 3).kind
 
 
 @pytest.mark.parametrize(
