@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks.batches import foreign, histories, natural, streams, trials
 from benchmarks.batches.faults import Names, shuffled, swapped
+from benchmarks.batches.targets import target
 from benchmarks.batches.variants import CAUSES, REPORTED
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
@@ -325,7 +326,7 @@ def _calibrated(seed: int, columns: int) -> dict[str, float]:
     }
 
 
-PARTS = (faults, clean, held_out, pairs, calibration)
+PARTS = (faults, clean, held_out, target, pairs, calibration)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def _of_set(name: str, seeds: Sequence[int], *, peer: bool) -> pd.DataFrame:
     trials = [(seed, kind) for seed in seeds for kind in KINDS]
     if cut.chances is not None:
         trials = [(0, "shipped")]
-    predictions = [_predicted(cut, kind, seed) for seed, kind in trials]
+    predictions = [predicted(cut, kind, seed) for seed, kind in trials]
     found = [_estimated(cut, predicted) for predicted in predictions]
     if peer and cut.task == "classification":
         for table, theirs in zip(found, _of_peer(cut, predictions), strict=True):
@@ -91,7 +91,7 @@ def _of_set(name: str, seeds: Sequence[int], *, peer: bool) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True).assign(set=name)
 
 
-def _predicted(cut: Stream, kind: str, seed: int) -> Floats:
+def predicted(cut: Stream, kind: str, seed: int) -> Floats:
     """Predictions of all rows after those that the model was trained on."""
     if cut.chances is not None:
         return cut.chances.to_numpy(dtype=np.float64)

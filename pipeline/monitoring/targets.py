@@ -6,6 +6,7 @@ beside predictions by models that had not seen them, which tell what each label 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -14,11 +15,19 @@ from pipeline.columns import as_text
 from pipeline.config import Categorical, Columns, Numeric
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
+from pipeline.monitoring.refusals import FLOOR
 from pipeline.reference import Reference
 from pipeline.reference.profile import CategoricalProfile
+from pipeline.reference.summaries import Trait
 
-PREDICTED = "prediction of the target"
+PREDICTED: Final = "prediction of the target"
 """Column of the predictions beside the target."""
+_OF_VALUES: Final = {"clipped", "rounded", "sentinel", "stuck"}
+"""Causes that the labels show by themselves, whether their distribution moved or not."""
+_FEWEST: Final = 3
+"""Labels that are none of the classes, at least, that people are asked about."""
+_AWAITED: Final = 20
+"""Labels of other classes that would come in any block, at least, where all are of one class."""
 
 
 def describe_target(
@@ -87,15 +96,65 @@ def target_faults(
         As of `describe_target`.
     """
     name = str(target.name)
-    labels = isinstance(reference.columns[name], CategoricalProfile)
-    report = compare(
-        reference=reference,
-        current=_beside(target, predictions, labels=labels, classes=classes),
-        broken_alpha=broken_alpha,
-        kept=kept,
+    profile = reference.columns[name]
+    labels = isinstance(profile, CategoricalProfile)
+    current = _beside(target, predictions, labels=labels, classes=classes)
+    if isinstance(profile, CategoricalProfile):
+        came = current[name].dropna()
+        if found := _no_classes(profile, came) or _one_class(reference, profile, came):
+            return (found,)
+    report = compare(reference=reference, current=current, broken_alpha=broken_alpha, kept=kept)
+    moved = any(one.drifted and one.columns == (name,) for one in report.findings)
+    return tuple(
+        cause
+        for cause in report.causes
+        if cause.columns == (name,) and (moved or cause.cause in _OF_VALUES)
     )
-    moved = any(found.drifted and found.columns == (name,) for found in report.findings)
-    return tuple(cause for cause in report.causes if moved and cause.columns == (name,))
+
+
+def _no_classes(profile: CategoricalProfile, came: pd.Series) -> Cause | None:
+    """Labels that are none of the classes, which no model can mean and no drift brings."""
+    odd = came[~came.isin(list(profile.counts))].value_counts()
+    share = odd.sum() / max(len(came), 1)
+    if odd.sum() < _FEWEST or share < FLOOR:
+        return None
+    name = str(came.name)
+    return Cause(
+        "recode",
+        (name,),
+        f"{share:.0%} of the labels of {name!r} are none of its classes, as "
+        f"{', '.join(repr(label) for label in odd.index[:3])}. Another encoding?",
+        {"share of rows": round(share, 4), "labels": float(odd.sum())},
+        f"Ask the source how it encodes {name!r} now, and write the labels as at training: "
+        f"{', '.join(repr(label) for label in list(profile.counts)[:3])}. A class that is new has "
+        "to be trained first.",
+        share=round(share, 4),
+    )
+
+
+def _one_class(reference: Reference, profile: CategoricalProfile, came: pd.Series) -> Cause | None:
+    """A single class, where any block would have brought many labels of the others.
+
+    With 20 of them awaited at the share of the block that held fewest, none comes once in
+    5e8 batches (Poisson 1837), and once in seven where their share has fallen to a tenth of that.
+    """
+    if came.empty or (came != came.iloc[0]).any():
+        return None
+    name, label = str(came.name), came.iloc[0]
+    before = profile.counts[label] / profile.n
+    trait = Trait("share", (name,), label)
+    most = max([before, *(block[trait] for block in reference.blocks if trait in block)])
+    if len(came) * (1 - most) < _AWAITED:
+        return None
+    return Cause(
+        "stuck",
+        (name,),
+        f"All {len(came):,} labels of {name!r} are {label!r}, where {before:.1%} is usual and "
+        f"{most:.1%} was the most: did it stop changing?",
+        {"share of rows": 1.0, "usual share": round(before, 4)},
+        f"Check the sensor, the cache or the default behind {name!r}, and load the window again.",
+        share=round(1 - before, 4),
+    )
 
 
 def _beside(

@@ -49,6 +49,14 @@ def references():
         (classes, lambda target: 1 - target, "permuted (late)"),
         (classes, lambda target: target * 0, "stuck (late)"),
         (classes, lambda target: target * 5 + 5, "recode (late)"),
+        (classes, lambda target: target + 1, "recode (late)"),
+        (classes, lambda target: target.where(np.arange(WEEK) % 30 > 0, 7.0), "recode (late)"),
+        (numbers, lambda target: (target / 10).round() * 10, "rounded (price)"),
+        (
+            numbers,
+            lambda target: target.where(np.arange(WEEK) % 3 > 0, 101.5),
+            "stuck (price)",
+        ),
     ],
 )
 def test_a_fault_of_the_labels_is_named(references, draw, spoil, found):
@@ -78,3 +86,31 @@ def test_labels_that_the_predictions_no_longer_tell_have_no_fault(references, dr
 
     for labels in (shuffled, turned):
         assert target_faults(references[draw], labels, predictions, broken_alpha=0.01) == ()
+
+
+def test_a_few_values_that_are_no_class_are_counted_elsewhere_and_no_fault(references):
+    target, predictions = classes(np.random.default_rng(4), WEEK)
+    odd = target.where(np.arange(WEEK) >= 5, 7.0)
+
+    assert target_faults(references[classes], odd, predictions, broken_alpha=0.01) == ()
+
+
+@pytest.mark.parametrize(("rare", "named"), [(0.3, True), (0.02, False)])
+def test_one_class_is_a_fault_where_every_block_would_have_brought_the_other(rare, named):
+    """At 2% a week of 500 rows awaits ten rows of the rare class, and none is no wonder."""
+    random = np.random.default_rng(5)
+    target = pd.Series((random.random(WEEK * WEEKS) < rare).astype(float), name="late")
+    predictions = np.full(len(target), rare) + random.normal(0, 0.01, len(target))
+    weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
+    reference = describe_target(
+        target,
+        predictions,
+        labels=True,
+        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
+        block=pd.Timedelta("7D"),
+        seed=0,
+    )
+
+    found = target_faults(reference, target[:WEEK] * 0, predictions[:WEEK], broken_alpha=0.01)
+
+    assert [cause.cause for cause in found] == ["stuck"] * named
