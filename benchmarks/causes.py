@@ -179,7 +179,7 @@ def clean(seed: int, *, quick: bool) -> Result:
     wrong = [one for one in found if one["outcome"] in {"broken", "mixed"}]
     figures: dict[str, Any] = {
         "batches": len(found),
-        "left_out": histories.left_out(streams.REAL),
+        "left_out": histories.left_out(dict.fromkeys(name.split(",")[0] for name in streams.REAL)),
         "crashed": _crashes(found),
         "by_stream": {name: _outcomes(mine) for name, mine in by_stream.items()},
         "causes": Counter(cause["cause"] for one in wrong for cause in one["causes"]).most_common(),

@@ -1,5 +1,6 @@
 """Permuted labels that show by their shares, which are those of the reference in another order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from pipeline.monitoring.diagnoses.likelihood import (
     sampling_distance,
 )
 from pipeline.monitoring.diagnoses.parameters import SHARED
+from pipeline.reference.profile import Cells
 from pipeline.reference.summaries import Trait
 
 
@@ -40,6 +42,8 @@ class Parameters:
         Largest part of the distance of shares that may be sampling error.
     new : float
         Share of rows with new labels above which these are a recode.
+    renewed : float
+        Mean share of rows of a block with labels of no other block, above which labels come and go.
     reversed, exact : float
         Distance of shares from which drift does not end at the shares of two labels exchanged, and
         the largest distance of the shares put back, in sampling errors.
@@ -58,6 +62,7 @@ class Parameters:
     put_back: float = 0.25
     too_noisy: float = 0.5
     new: float = 0.7
+    renewed: float = 0.1
     reversed: float = 0.3
     exact: float = 2.0
     first_part: float = 0.1
@@ -162,7 +167,8 @@ def reordered(case: Case, name: str) -> Exchange | None:
         return None
     # The shares of two labels may drift to those of one another.
     exact = far > PARAMS.reversed and near < PARAMS.exact * noise
-    if len(order.pairs) < PARAMS.few and not exact and not _confirmed(case, name, order.pairs):
+    shown = (len(order.pairs) >= PARAMS.few or exact) and not _renewed(case, name)
+    if not shown and not _confirmed(case, name, order.pairs):
         return None
     least = 0.5 / max(sum(case.counts(name).values()), 1)
     likelier = np.log(np.maximum(before[order.to], least) / np.maximum(before, least))
@@ -271,15 +277,50 @@ def _confirmed(case: Case, name: str, pairs: dict[str, str]) -> bool:
 
 
 def _usually_apart(case: Case, name: str) -> float:
-    """Largest distance of the shares of a block or recent batch from those of the reference."""
+    """Largest distance of the shares of a block or recent batch from those of the reference.
+
+    Summaries hold the shares of a few labels; the drawn rows of a block show all of them, and the
+    distance that sampling alone gives them is subtracted. Customers by the hundred come and go, and
+    what few of them do says little of the rest.
+    """
     counts = case.counts(name)
-    total = max(sum(counts.values()), 1)
-    distances = [
+    before = np.asarray(list(counts.values())) / max(sum(counts.values()), 1)
+    summed = [
         sum(
-            abs(batch[trait] - n / total)
-            for label, n in counts.items()
+            abs(batch[trait] - share)
+            for label, share in zip(counts, before, strict=True)
             if (trait := Trait("share", (name,), label)) in batch
         )
         for batch in (*case.reference.blocks, *case.recent)
     ]
-    return max(distances, default=0.0) / 2
+    drawn = [
+        np.abs(np.bincount(own, minlength=len(before)) / len(own) - before).sum() / 2
+        - sampling_distance(before, len(own))
+        for own in _cells_of_blocks(case, name)
+    ]
+    return float(max([*(distance / 2 for distance in summed), *drawn], default=0.0))
+
+
+def _renewed(case: Case, name: str) -> bool:
+    """Whether blocks bring labels of their own, as customers who come and go.
+
+    Then frequent labels give way to others by themselves, whose shares may be those of the labels
+    before, as shares of labels in order resemble one another (Zipf 1949).
+    """
+    held = [
+        np.bincount(own, minlength=len(case.counts(name))) for own in _cells_of_blocks(case, name)
+    ]
+    every = np.sum(held, axis=0)
+    own = [float(rows[rows == every].sum() / rows.sum()) for rows in held]
+    return len(own) > 1 and float(np.mean(own)) > PARAMS.renewed
+
+
+def _cells_of_blocks(case: Case, name: str) -> Iterator[Cells]:
+    """Cells of the drawn rows of each block that have a label of the reference."""
+    reference = case.reference
+    cells = reference.cells[:, reference.names.index(name)]
+    known = cells < len(case.counts(name))
+    for number in range(len(reference.blocks)):
+        own = cells[(reference.cell_blocks == number) & known]
+        if len(own):
+            yield own

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Categorical, Numeric
+from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.permutations import permuted
 from pipeline.monitoring.drift import compare
 
@@ -51,6 +52,31 @@ def test_many_labels_that_changed_places_are_recognised_by_their_shares(shop, by
     report = compare(reference=reference, current=draw_towns(9, np.roll(shares, by)))
 
     assert [cause.cause for cause in report.causes] == expected
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0, ["permuted"]), (12, [])])
+def test_customers_who_come_and_go_are_not_permuted(shop, own, expected):
+    # The largest give way to others, some of them new, in the last week; in a column of which
+    # each week has new labels, that is what customers do.
+    shares = 0.7 ** np.arange(20)
+    shares /= shares.sum()
+
+    def draw(week, names):
+        random = np.random.default_rng([week, 4])
+        towns = random.choice(names, 2_000, p=shares).astype(object)
+        few = random.random(2_000) < 0.15 * bool(own)
+        towns[few] = [f"W{week}-{k}" for k in random.integers(0, own or 1, few.sum())]
+        return pd.DataFrame({"town": towns, "x": random.normal(size=2_000)})
+
+    old, new = [f"T{k}" for k in range(20)], [f"N{k}" for k in range(6)]
+    rows = pd.concat([draw(week, old) for week in range(8)], ignore_index=True)
+    reference = shop.fit(rows, {"town": Categorical(), "x": Numeric()})
+    changed = [*(name for pair in zip(old[14:], new, strict=True) for name in pair), *old[:8]]
+    now = draw(9, changed)
+    tally = reference.tally(now)
+    case = Case(reference, now, tally, reference.summarise(tally), (), ())
+
+    assert [cause.cause for cause in permuted(case)] == expected
 
 
 def test_labels_of_similar_shares_that_change_rank_are_not_permuted(shop):
