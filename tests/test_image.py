@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from packaging.requirements import Requirement
 
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
@@ -180,11 +181,14 @@ def test_the_image_of_flows_has_their_commands(tmp_path):
         subprocess.run([binaries / name, "--version"], check=True, capture_output=True)
 
 
-def test_what_only_serves_is_a_part_of_what_is_installed_to_train():
+def test_what_only_serves_is_a_part_of_what_is_installed_to_train_or_older():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     served = [one for name in ("serve", "serve-sklearn") for one in groups[name]]
 
     assert {"include-group": "serve"} in served
-    packages = {one for one in served if isinstance(one, str)}
-    assert packages <= set(project["project"]["dependencies"])
+    trains = {one.name: one for one in map(Requirement, project["project"]["dependencies"])}
+    for one in (Requirement(text) for text in served if isinstance(text, str)):
+        assert one.marker == trains[one.name].marker
+        newest = {str(limit) for limit in trains[one.name].specifier if limit.operator == "<"}
+        assert newest == {str(limit) for limit in one.specifier if limit.operator == "<"}

@@ -5,6 +5,7 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 
 __all__ = [
     "bundle",
+    "compatibility",
     "contributions",
     "estimators",
     "evaluation",
