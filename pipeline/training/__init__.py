@@ -7,6 +7,7 @@ __all__ = [
     "bundle",
     "compatibility",
     "contributions",
+    "elsewhere",
     "estimators",
     "evaluation",
     "fitting",
