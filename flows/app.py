@@ -43,7 +43,8 @@ def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -
         stdout_to_stderr() if output.json else nullcontext(),
         session(conf, verbose=output.verbose, live=command not in OWN_BAR) as settings,
     ):
-        function = getattr(import_module(MODULES.get(command, f"flows.{command}")), command)
+        name = command.replace("-", "_")
+        function = getattr(import_module(MODULES.get(command, f"flows.{name}")), name)
         result = function(conf, **given)
     if not output.json:
         sys.stdout.write(done)

@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 from flows.app import SERVING, SETUP, app, run, show
 from flows.options import PLAIN, Output
 from flows.session import session, stdout_to_stderr
+from pipeline.errors import RegistryError
 
 
 @app.command(group=SERVING)
@@ -213,6 +214,27 @@ def doctor(conf: str, /, *, output: Output = PLAIN) -> None:
         The model's YAML file.
     """
     run("doctor", conf, output)
+
+
+@app.command(group=SETUP)
+def upgrade_check(conf: str, /, *, bisect: bool = False, output: Output = PLAIN) -> None:
+    """Judge the newest allowed packages by predictions, before anything is upgraded.
+
+    uv puts the newest versions that the ranges of the project allow into an environment that is
+    thrown away. There the golden rows of the champion and of the previous champion are replayed,
+    and a small training is repeated. Ends with 1 where predictions are different. Nothing is
+    changed or recorded.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    bisect
+        Find the package that changed predictions.
+    """
+    result = run("upgrade-check", conf, output, bisect=bisect)
+    if result["verdict"] == "different":
+        raise RegistryError(f"Verdict: different. {result['sentence']}")
 
 
 @app.command(group=SETUP)

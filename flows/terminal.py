@@ -258,6 +258,39 @@ def show_tuning(result: Result, settings: Settings) -> None:
         _say(f"Parameters: {found}. `--apply` writes them into {settings.conf}.")
 
 
+def show_upgrade(result: Result, settings: Settings) -> None:
+    """Show which packages have newer versions, and what they make of predictions."""
+    changed, others = result["changed"], result["others"]
+    _say(f"{_count(len(changed), 'package')} that read, fit or predict would change.")
+    for one in changed:
+        _say(f"  {_upgrade(one)}")
+    if others:
+        _say(f"{_count(len(others), 'other')}: {', '.join(map(_upgrade, others))}.")
+    for alias, one in result["golden"].items():
+        _say(f"Golden rows of the {alias}, version {one['version']}: {one['verdict']}.")
+        _say_if(one["message"])
+    fitted = result["training"]
+    apart = f", at most {fitted['apart']:.3g} apart" if fitted.get("apart") else ""
+    _say(
+        f"Predictions of {_count(result['rows'], 'row')} after a small training of "
+        f"{settings.name}: {fitted['verdict']}{apart}."
+    )
+    _say_if(fitted["message"])
+    if result["culprit"]:
+        _say(f"What changed them: {_upgrade(result['culprit'])}.")
+    if result["verdict"] != "different":  # else it is the error that the command ends with
+        _say(f"Verdict: {result['verdict']}. {result['sentence']}")
+
+
+def _upgrade(one: Result) -> str:
+    return f"{one['package']} {one['before']} to {one['now']}"
+
+
+def _say_if(text: str) -> None:
+    if text:
+        _say(f"  {text}")
+
+
 def progress() -> Progress:
     """A bar on standard error with the time that is left; none where it is not a terminal."""
     console = Console(stderr=True)
@@ -292,6 +325,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "score": show_scores,
     "train": show_version,
     "tune": show_tuning,
+    "upgrade-check": show_upgrade,
     "validate": show_validation,
 }
 

@@ -42,8 +42,10 @@ def as_text(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.CategoricalDtype):
         labels = [*as_text(pd.Series(values.cat.categories)), None]
         return pd.Series([labels[i] for i in values.cat.codes], index=values.index, dtype="str")
-    if pd.api.types.is_string_dtype(values.dtype) and values.dtype != object:
-        return values.astype("str")
+    if pd.api.types.is_string_dtype(values.dtype) and values.dtype not in ("str", object):
+        return values.astype("str").where(values.notna())  # pandas 2 makes a label of a null
+    if values.dtype == "str":
+        return values
     pairs = zip(values.astype(object), values.notna(), strict=True)
     return pd.Series(
         [_label(value) if there else None for value, there in pairs],

@@ -1,5 +1,6 @@
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, version
@@ -112,3 +113,12 @@ def test_the_changelog_has_a_section_for_the_version():
 
     dated = re.compile(rf"## \[{re.escape(version('holdfast'))}\] - \d{{4}}-\d\d-\d\d")
     assert any(map(dated.fullmatch, lines))
+
+
+def test_every_locked_package_that_runs_has_a_permissive_licence_or_a_reason():
+    command = [sys.executable, ROOT / ".ci/licences"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    listed = {line.partition("\t")[0] for line in done.stdout.splitlines()}
+    assert {normal(name) for name in REQUIRED} <= listed

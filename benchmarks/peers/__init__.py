@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, cast
@@ -21,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = sorted(lock.parent.name for lock in HERE.glob("*/uv.lock"))
 """Names of the environments that are locked here."""
 
-_ROOT = HERE.parents[1]
+ROOT = HERE.parents[1]
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SILENT = ("DO_NOT_TRACK", "NML_DISABLE_USAGE_LOGGING")
 QUIET = dict.fromkeys((*_ONE_THREAD, *_SILENT), "1")
@@ -30,7 +31,7 @@ QUIET = dict.fromkeys((*_ONE_THREAD, *_SILENT), "1")
 
 def folder() -> Path:
     """Folder of environments and logs: `.holdfast/peers` unless HOLDFAST_BENCH_ENVS names one."""
-    return Path(os.environ.get("HOLDFAST_BENCH_ENVS", _ROOT / ".holdfast" / "peers")).resolve()
+    return Path(os.environ.get("HOLDFAST_BENCH_ENVS", ROOT / ".holdfast" / "peers")).resolve()
 
 
 def environment(name: str) -> Path:
@@ -56,11 +57,41 @@ def serving() -> Path:
         If uv fails.
     """
     place = folder() / "serving"
-    command = ("sync", "--frozen", "--quiet", "--only-group", "serve", "--project", _ROOT)
+    command = ("sync", "--frozen", "--quiet", "--only-group", "serve", "--project", ROOT)
     python = ("--python", sys.executable)
     compiled = {"UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": str(place)}  # as the image
     output(sys.executable, "-m", "uv", *command, *python, **compiled)
     return place / "bin" / "python"
+
+
+def varied(name: str, constraints: Iterable[str]) -> Path:
+    """Python of an environment that serves any model, with other versions than the lock file's.
+
+    Parameters
+    ----------
+    name : str
+        Of the environment.
+    constraints : iterable of str
+        Requirements such as ``pandas==3.0.*`` within what the group ``serve-sklearn`` allows; the
+        newest that they allow are taken, and all else is as in the lock file where it can be.
+
+    Raises
+    ------
+    ChildError
+        If the group does not allow them, or uv fails.
+    """
+    place = folder() / "varied" / name.replace(" ", "-")
+    place.mkdir(parents=True, exist_ok=True)
+    pins, wanted = place / "pins.txt", place / "constraints.txt"
+    wanted.write_text("\n".join(constraints))
+    group, uv = "serve-sklearn", (sys.executable, "-m", "uv", "--quiet", "--directory", ROOT)
+    locked = ("export", "--frozen", "--only-group", group, "--no-hashes", "--output-file", pins)
+    output(*uv, *locked)
+    newer = ("pip", "compile", "--group", group, "--constraints", wanted, "--output-file", pins)
+    output(*uv, *newer, "--python", sys.executable)
+    output(*uv, "venv", "--allow-existing", "--python", sys.executable, place / "venv")
+    output(*uv, "pip", "sync", "--python", place / "venv", pins)
+    return place / "venv" / "bin" / "python"
 
 
 def worker(name: Name) -> "Worker":
@@ -82,7 +113,7 @@ class Worker:
 
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        settings = {"PYTHONPATH": "" if self.name in ENVIRONMENTS else str(_ROOT)}
+        settings = {"PYTHONPATH": "" if self.name in ENVIRONMENTS else str(ROOT)}
         with self.log.open("w") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- our own script
                 [self.python, HERE / f"{self.name}_worker.py"],

@@ -5,7 +5,9 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 
 __all__ = [
     "bundle",
+    "compatibility",
     "contributions",
+    "elsewhere",
     "estimators",
     "evaluation",
     "fitting",

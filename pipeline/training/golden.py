@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "pandas", "pandera", "scikit-learn", "scipy", "skops", "xgb
 _PREDICTION = "holdfast-prediction"
 _PACKAGES_FILE = "packages.json"
 _EXPORTED = "golden.json"
-_KINDS = ("float64", "str")
+_NUMBER, _LABEL = "float64", "str"
 """Types of conformed columns."""
 
 
@@ -80,15 +80,12 @@ class Golden:
     def export(self, folder: Path) -> None:
         """Write the same as JSON, which is read without PyArrow; numbers stay exact."""
         folder.mkdir(parents=True, exist_ok=True)
-        of_kind = {
-            kind: {
-                name: _as_list(self.rows[name])
-                for name in self.rows.columns[self.rows.dtypes == kind]
-            }
-            for kind in _KINDS
+        numbers = self.rows.dtypes == _NUMBER
+        document: dict[str, Any] = {
+            kind: {name: _as_list(self.rows[name]) for name in self.rows.columns[chosen]}
+            for kind, chosen in ((_NUMBER, numbers), (_LABEL, ~numbers))
         }
-        document = {
-            **of_kind,
+        document |= {
             "columns": list(self.rows.columns),
             "encoded": _as_list(pd.Series(self.encoded.ravel())),
             "predictions": self.predictions.tolist(),
@@ -123,7 +120,7 @@ class Golden:
     def _of_json(cls, document: dict[str, Any]) -> "Golden":
         columns = {
             name: pd.Series(values, dtype=kind)
-            for kind in _KINDS
+            for kind in (_NUMBER, _LABEL)
             for name, values in document[kind].items()
         }
         rows = pd.DataFrame(columns)[document["columns"]]

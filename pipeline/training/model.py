@@ -48,6 +48,11 @@ _CARD = TypeAdapter(_Card)
 _HELPERS = {
     "functools": ("partial",),
     "numpy": ("dtype",),
+    "sklearn._loss._loss": (  # only scikit-learn 1.8 asks for them
+        *("CyAbsoluteError", "CyExponentialLoss", "CyHalfBinomialLoss", "CyHalfGammaLoss"),
+        *("CyHalfMultinomialLoss", "CyHalfPoissonLoss", "CyHalfSquaredError"),
+        *("CyHalfTweedieLoss", "CyHalfTweedieLossIdentity", "CyHuberLoss", "CyPinballLoss"),
+    ),
     "sklearn._loss.loss": (
         *("AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss"),
         *("HalfMultinomialLoss", "HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss"),

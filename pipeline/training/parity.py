@@ -5,7 +5,7 @@ another processor or a tampered file is noticed before a single row is served.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.columns import Matrix, conform
+from pipeline.columns import Floats, Matrix, conform
 from pipeline.config import Categorical, Numeric
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, first_line
 from pipeline.training.golden import Golden, installed
 from pipeline.training.model import Model, Predictions
 
@@ -28,9 +28,30 @@ EXACT = 1e-7
 EXACT_INTEGERS = 2**53
 """Whole numbers below it are exact as floats and as integers."""
 UNSEEN = "holdfast-unseen"
+_LATEST = 2**32
+"""Seconds since 1970 below which a whole number is read as a time too: the year 2106."""
+_DIGITS = 15
+"""Digits that a float holds."""
 _HELD_OUT = 4_000
 _EXAMPLES = 3
+_MODEL = "the model itself"
 logger = logging.getLogger(__name__)
+
+
+class ParityError(RegistryError):
+    """A model encodes or predicts rows differently than at training.
+
+    Attributes
+    ----------
+    stage : str
+        The first stage that differs, in the words of the message.
+    columns : tuple of str
+        Columns that differ there; empty where the whole model does.
+    """
+
+    def __init__(self, message: str, stage: str, columns: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.stage, self.columns = stage, tuple(columns)
 
 
 @dataclass(frozen=True)
@@ -154,79 +175,139 @@ def replay(model: Model, golden: Golden, what: str = "golden", *, types: bool = 
 
     Raises
     ------
-    RegistryError
+    ParityError
         If it does not: the message names the first stage that differs (reading a type, missing
-        values, encoding, the model), the columns, three values before and now, and the packages
-        whose versions changed.
+        values, order of columns, encoding, rounding, the model), the columns, three values before
+        and now, and the packages whose versions changed.
     """
     if list(model.columns) != list(golden.rows.columns):
         message = (
             f"The model has other columns than its {what} rows: {', '.join(model.columns)} "
             f"instead of {', '.join(golden.rows.columns)}. Register the model again."
         )
-        raise RegistryError(message)
+        raise ParityError(message, "the columns of the model")
     changed = golden.changed
-    _check_encoding(model, golden, what, types=types)
+    exact = _check_encoding(model, golden, what, types=types)
     predictions = _checked_predictions(model, golden, what)
-    parity = Parity(np.array_equal(predictions, golden.predictions), changed)
+    parity = Parity(exact and np.array_equal(predictions, golden.predictions), changed)
     if changed:
         logger.info("%s", parity)
     return parity
 
 
-def _check_encoding(model: Model, golden: Golden, what: str, *, types: bool) -> None:
-    came = _as_they_may_come(golden.rows, model) if types else [("", golden.rows)]
-    for name, rows in came:
+def _check_encoding(model: Model, golden: Golden, what: str, *, types: bool) -> bool:
+    """Check the encoding in every type; whether all rows are then predicted equal to the bit."""
+    came = as_they_may_come(golden.rows, model) if types else [("", golden.rows)]
+    exact = True
+    for kind, rows in came:
         encoded = model.encode(rows)
         close = np.isclose(encoded, golden.encoded, rtol=EXACT, atol=ABSOLUTE, equal_nan=True)
-        if close.all():
+        stage = _stage(kind, rows, encoded, golden.encoded, close)
+        if np.array_equal(encoded, golden.encoded, equal_nan=True):
             continue
-        columns = [
-            f"{column} ({int((~close[:, i]).sum())} rows)"
+        if close.all():
+            now, then = (_predicted(model, one, golden, what) for one in (encoded, golden.encoded))
+            exact = exact and np.array_equal(now, then)
+            if are_close(now, then, atol=ABSOLUTE).all():
+                continue
+            stage = "the rounding of numbers"
+            close = ~_rounded(model, golden, encoded, then)
+        columns = {
+            column: int((~close[:, i]).sum())
             for i, column in enumerate(model.columns)
             if not close[:, i].all()
-        ]
+        }
+        counted = ", ".join(f"{column} ({rows} rows)" for column, rows in columns.items())
         message = (
-            f"The model encodes its {what} rows differently than at training, in "
-            f"{', '.join(columns)}. The first stage that differs is "
-            f"{_stage(name, encoded[~close], golden.encoded[~close])}: "
+            f"The model encodes its {what} rows differently than at training, in {counted}. "
+            f"The first stage that differs is {stage}: "
             f"{_cells(rows, golden.encoded, encoded, close)}. {golden.since_training}"
         )
-        raise RegistryError(message)
+        raise ParityError(message, stage, columns)
+    return exact
 
 
-def _as_they_may_come(rows: pd.DataFrame, model: Model) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows as they were stored, and in each of the types in which rows come from a source."""
+def _rounded(model: Model, golden: Golden, now: Matrix, then: Predictions) -> NDArray[Any]:
+    """Values whose rounding alone changes a prediction; all that are rounded, if none does."""
+    differ: NDArray[np.bool_] = (now != golden.encoded) & ~np.isnan(now)
+    alone = np.zeros_like(differ)
+    for i in np.flatnonzero(differ.any(axis=0)):
+        matrix = golden.encoded.copy()
+        matrix[:, i] = now[:, i]
+        alone[:, i] = ~are_close(model.predict_encoded(matrix), then, atol=ABSOLUTE)
+    return np.asarray(alone & differ if alone.any() else differ)
+
+
+def as_they_may_come(rows: pd.DataFrame, model: Model) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Conformed rows as they are, and in each of the types in which rows come from a source.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Conformed rows.
+    model : Model
+        The model that reads them.
+
+    Yields
+    ------
+    tuple of str and DataFrame
+        Name of the type, empty for the rows as they are, and the rows.
+    """
     yield "", rows
     labels = [name for name, one in model.columns.items() if isinstance(one, Categorical)]
-    whole = [
-        name
-        for name in model.columns
-        if name not in labels
-        and ((rows[name] == rows[name].round()) & (rows[name].abs() < EXACT_INTEGERS)).all()
-    ]
+    numbers = [name for name in model.columns if name not in labels]
+    given = rows[numbers].fillna(0)
+    whole = {
+        limit: [
+            name
+            for name in numbers
+            if ((given[name] == given[name].round()) & (given[name].abs() < limit)).all()
+        ]
+        for limit in (EXACT_INTEGERS, _LATEST)
+    }
     yield "object", rows.astype(object)
     yield "category", rows.astype(dict.fromkeys(labels, "category"))
     yield "string", rows.astype(dict.fromkeys(labels, "string"))
-    yield "integer", rows.astype(dict.fromkeys(whole, "Int64"))
+    yield "integer", rows.astype(dict.fromkeys(whole[EXACT_INTEGERS], "Int64"))
+    yield "number", rows.assign(**{name: rows[name].map(_as_number) for name in labels})
+    times = rows[whole[_LATEST]]
+    yield "time", rows.assign(**times.apply(pd.to_datetime, unit="s"))
+    yield "length of time", rows.assign(**times.apply(pd.to_timedelta, unit="s"))
     if find_spec("pyarrow"):  # an environment that only serves an export reads no such rows
         yield "Arrow", rows.convert_dtypes(dtype_backend="pyarrow")
 
 
-def _stage(kind: str, now: Matrix, before: Matrix) -> str:
+def _as_number(label: Any) -> Any:
+    """A label that is a whole number as the float that CSV files and nulls make of it."""
+    whole = isinstance(label, str) and len(label) <= _DIGITS and str(label).isdecimal()
+    return float(label) if whole and str(int(label)) == label else label
+
+
+def _stage(kind: str, rows: pd.DataFrame, now: Matrix, before: Matrix, close: NDArray[Any]) -> str:
+    """The first stage that differs, where some values are not `close`."""
     if kind:
         return f"the reading of columns of the type {kind}"
-    if (np.isnan(now) != np.isnan(before)).all():
-        return "the handling of missing values"
-    return "the encoding"
+    differ = np.flatnonzero(~close.all(axis=0))
+    if len(differ) > 1 and all(_is_another(now[:, i], before, int(i)) for i in differ):
+        return "the order of columns"
+    lost = np.isnan(now) != np.isnan(before)
+    labels = np.array([dtype.kind != "f" for dtype in rows.dtypes])
+    missing = lost & (~labels | rows.isna().to_numpy())  # a label that is not known is NaN as well
+    return "the handling of missing values" if missing[~close].all() else "the encoding"
+
+
+def _is_another(values: Floats, before: Matrix, place: int) -> bool:
+    """Whether values of a column are those that another column had."""
+    others = np.delete(before, place, axis=1)
+    return bool(np.isclose(others, values[:, None], rtol=EXACT, equal_nan=True).all(axis=0).any())
 
 
 def _cells(rows: pd.DataFrame, before: Matrix, now: Matrix, close: NDArray[Any]) -> str:
     """The first values that differ, as text."""
     names = list(rows.columns)
     differ = dict.fromkeys(
-        f"{names[column]} {_shown(rows.iloc[row, column])} was {before[row, column]:g} and is "
-        f"{now[row, column]:g}"
+        f"{names[column]} {_shown(rows.iloc[row, column])} was {_short(before[row, column])} and "
+        f"is {_short(now[row, column])}"
         for row, column in np.argwhere(~close)
     )
     return "; ".join(islice(differ, _EXAMPLES))
@@ -236,6 +317,10 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else f"{value}"
 
 
+def _short(number: float) -> str:
+    return f"{number:.10g}"
+
+
 def are_close(predicted: Predictions, expected: Predictions, *, atol: float) -> NDArray[Any]:
     """Whether each row is predicted as expected, in all of its classes."""
     close = np.isclose(predicted, expected, rtol=RELATIVE, atol=atol)
@@ -243,13 +328,13 @@ def are_close(predicted: Predictions, expected: Predictions, *, atol: float) -> 
 
 
 def _checked_predictions(model: Model, golden: Golden, what: str) -> Predictions:
-    predictions = model.predict_encoded(golden.encoded)
+    predictions = _predicted(model, golden.encoded, golden, what)
     if predictions.shape != golden.predictions.shape:
         message = (
             f"The model predicts {predictions.shape} numbers of its {what} rows, rows by classes, "
             f"instead of {golden.predictions.shape}. Register the model again."
         )
-        raise RegistryError(message)
+        raise ParityError(message, _MODEL)
     close = are_close(predictions, golden.predictions, atol=ABSOLUTE)
     if not close.all():
         largest = np.abs(predictions - golden.predictions).max()
@@ -257,10 +342,48 @@ def _checked_predictions(model: Model, golden: Golden, what: str) -> Predictions
             f"row {row}: {golden.predictions[row]} then, {predictions[row]} now"
             for row in np.flatnonzero(~close)[:_EXAMPLES]
         )
+        stage, columns = _within_model(golden, ~close)
         message = (
             f"The model predicts {int((~close).sum())} of {len(close)} {what} rows differently "
             f"than at training, by up to {largest:.3g}, from equal inputs: the first stage that "
-            f"differs is the model itself ({rows}). {golden.since_training}"
+            f"differs is {stage} ({rows}). {golden.since_training}"
         )
-        raise RegistryError(message)
+        raise ParityError(message, stage, columns)
     return predictions
+
+
+def _predicted(model: Model, matrix: Matrix, golden: Golden, what: str) -> Predictions:
+    try:
+        return model.predict_encoded(matrix)
+    except Exception as error:  # an estimator raises what it likes
+        fails = np.array([_fails(model, matrix[i : i + 1]) for i in range(len(matrix))])
+        stage, columns = _within_model(golden, fails)
+        message = (
+            f"The model does not predict its {what} rows any more ({first_line(error)}): the first "
+            f"stage that differs is {stage}. {golden.since_training}"
+        )
+        raise ParityError(message, stage, columns) from error
+
+
+def _fails(model: Model, row: Matrix) -> bool:
+    try:
+        model.predict_encoded(row)
+    except Exception:  # noqa: BLE001 -- an estimator raises what it likes
+        return True
+    return False
+
+
+def _within_model(golden: Golden, differ: NDArray[Any]) -> tuple[str, tuple[str, ...]]:
+    """The stage of a model that predicts some golden rows differently, and the columns.
+
+    Only rows with missing values differ where the model handles these otherwise. A golden row lacks
+    one value, for each nullable column, so that the column shows.
+    """
+    lacks = np.isnan(golden.encoded)
+    with_nulls = lacks.any(axis=1)
+    if not differ.any() or (differ & ~with_nulls).any() or with_nulls.all():
+        return _MODEL, ()
+    single = lacks[differ & (lacks.sum(axis=1) == 1)].any(axis=0)
+    found = single if single.any() else lacks[differ].any(axis=0)
+    columns = tuple(np.array(golden.rows.columns)[found])
+    return f"how the model handles missing values of {', '.join(columns)}", columns

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from pipeline.columns import conform
 from pipeline.config import Categorical, Numeric
 from pipeline.errors import RegistryError
+from pipeline.training.compatibility import LOADING, compatibility_of
 from pipeline.training.golden import Golden
 from pipeline.training.model import Model
-from pipeline.training.parity import UNSEEN, held_out, make, replay
+from pipeline.training.parity import UNSEEN, ParityError, held_out, make, replay
 
 DIFFERS = {
     "plan": r"at training, in plan \(\d+ rows\)\..* is the encoding: .*'free' was 0 and is 2",
@@ -170,6 +172,131 @@ def test_a_type_that_is_read_differently_is_named(golden, model, kind, said, col
 
     with pytest.raises(RegistryError, match=f"in {column} .* columns of the type {said}: "):
         replay(other, golden)
+
+
+def refused(model, golden):
+    with pytest.raises(ParityError) as raised:
+        replay(model, golden)
+    return raised.value.stage, raised.value.columns
+
+
+@dataclass(frozen=True)
+class Changed(Model):
+    """A model in an environment that changes the encoded matrix."""
+
+    change: Callable = lambda _frame, matrix: matrix
+
+    def encode(self, frame):
+        return self.change(frame, super().encode(frame))
+
+
+def swapped(_frame, matrix):
+    return matrix[:, [1, 0, *range(2, matrix.shape[1])]]
+
+
+def forgotten(frame, matrix):
+    """Oslo is not known any more, as if it were spelled otherwise; nulls were NaN before."""
+    matrix[
+        (frame["city"] == "Oslo").fillna(False).to_numpy(dtype=bool), list(frame).index("city")
+    ] = np.nan
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "columns"),
+    [
+        (swapped, "the order of columns", ("amount", "age")),
+        (forgotten, "the encoding", ("city",)),
+    ],
+)
+def test_what_happened_to_an_encoded_matrix_is_named(golden, model, change, stage, columns):
+    assert refused(Changed(**vars(model), change=change), golden) == (stage, columns)
+
+
+def test_rounding_that_changes_a_prediction_is_refused_with_its_column(fit, rows):
+    serial = 1e8 + 10 * rows["amount"] / 100
+    frame = rows.assign(age=serial)
+    columns = {"amount": Numeric(), "age": Numeric()}
+    model = replace(fit("sklearn.linear_model.LinearRegression", "regression", columns))
+    model.estimator.fit(model.encode(frame), rows["spend"])
+    rounded = Changed(**vars(model), change=lambda _, matrix: matrix.astype("f4").astype("f8"))
+
+    assert refused(rounded, make(model, frame)) == ("the rounding of numbers", ("age",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "said"),
+    [("M", "amount", "time"), ("m", "amount", "length of time"), ("f", "plan", "number")],
+)
+def test_whole_numbers_are_read_as_times_and_codes_as_numbers(fit, rows, kind, column, said):
+    frame = rows.assign(
+        amount=rows["amount"].round(),
+        plan=rows["plan"].map({"free": "1", "pro": "2", "team": "10"}),
+    )
+    columns = {"amount": Numeric(nullable=True), "plan": Categorical(values=("1", "2", "10"))}
+    model = fit(columns={"amount": Numeric(nullable=True), "plan": Categorical()}, n_estimators=5)
+    model = replace(model, columns=columns, categories={"plan": ["1", "10", "2"]})
+
+    def change(came, matrix):
+        if came[column].dtype.kind == kind:
+            matrix[:, list(came).index(column)] += 1
+        return matrix
+
+    golden = make(model, frame)
+
+    assert replay(model, golden).equal
+    stage = f"the reading of columns of the type {said}"
+    assert refused(Changed(**vars(model), change=change), golden) == (stage, (column,))
+
+
+@dataclass(frozen=True)
+class Imputed(Model):
+    """A model of which missing values are handled otherwise than at training."""
+
+    fails: bool = False
+
+    def predict_encoded(self, matrix):
+        if self.fails and np.isnan(matrix[:, 1]).any():
+            message = "Input contains NaN."
+            raise ValueError(message)
+        matrix = matrix.copy()
+        matrix[np.isnan(matrix[:, 1]), 1] = 500
+        return super().predict_encoded(matrix)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_missing_values_that_a_model_handles_otherwise_are_named(golden, model, fails):
+    stage = "how the model handles missing values of age"
+
+    assert refused(Imputed(**vars(model), fails=fails), golden) == (stage, ("age",))
+
+
+def test_a_model_that_fails_on_all_rows_is_refused_with_its_words(golden, model):
+    nothing = replace(model, estimator=None)
+
+    with pytest.raises(
+        ParityError, match=r"does not predict .*NoneType.* the model itself"
+    ) as raised:
+        replay(nothing, golden)
+
+    assert raised.value.columns == ()
+
+
+def test_a_stored_version_is_compatible_with_these_packages_or_the_reason_is_named(
+    tmp_path, golden, model
+):
+    model.save(tmp_path / "model")
+    golden.save(tmp_path / "golden")
+    same = compatibility_of(tmp_path)
+    replace(golden, predictions=np.nextafter(golden.predictions, 1)).save(tmp_path / "golden")
+    nearly = compatibility_of(tmp_path)
+    replace(golden, predictions=golden.predictions + 0.1).save(tmp_path / "golden")
+    other = compatibility_of(tmp_path)
+    (tmp_path / "model" / "model.json").unlink()
+
+    assert (same.verdict, nearly.verdict) == ("equal", "within tolerance")
+    assert (other.verdict, other.stage) == ("different", "the model itself")
+    assert compatibility_of(tmp_path).stage == LOADING
 
 
 def test_whole_numbers_that_no_integer_holds_are_golden(fit, rows):
