@@ -3,12 +3,17 @@
 `configuration.md` comes from the settings, `commands.md` from the command line, and `python-api.md`
 from docstrings; nothing in them is edited by hand. The last line of `ml-test-score.md` adds up its
 tables. After `make demo`, `history.svg` is drawn as well: the picture of its history.
+
+`python docs/generate.py quick-start` also types the commands of `quick-start.md`, which takes some
+minutes, and writes what they print.
 """
 
 import inspect
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +21,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from docs.documented import replayed, run  # noqa: E402 -- found from the line above
 from flows.cli import app  # noqa: E402 -- found from the line above
 from pipeline.config import ENV_PREFIX, Settings  # noqa: E402 -- found from the line above
 
@@ -244,8 +250,16 @@ def _picture(page: str) -> str:
     )
 
 
+def quick_start() -> str:
+    """`quick-start.md` with what its commands print, each in a process of its own."""
+    text = (ROOT / "docs/quick-start.md").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        return replayed(text, partial(run, folder=Path(folder)))
+
+
 if __name__ == "__main__":
-    for file, text in pages().items():
+    played = {"quick-start.md": quick_start()} if sys.argv[1:] == ["quick-start"] else {}
+    for file, text in (pages() | played).items():
         (ROOT / "docs" / file).write_text(text, encoding="utf-8")
     if HISTORY.is_file():
         drawn = _picture(HISTORY.read_text(encoding="utf-8"))
