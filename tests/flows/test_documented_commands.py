@@ -63,6 +63,7 @@ ENDLESS = re.compile(r"(python -m pipeline\.serving|holdfast serve|holdfast watc
 """Commands that run until they are ended."""
 
 ELSEWHERE = {
+    "HOLDFAST__TRACKING__FOLDER=": "a second replay, which differs from the first by its folder",
     "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
