@@ -1,8 +1,11 @@
 import contextlib
 import json
 import logging
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -35,10 +38,14 @@ DRIFT = 8
 
 
 @pytest.fixture(scope="session")
-def prefect():
-    # The heartbeat's thread takes a second to join at the end of each flow, and recording the runs
-    # of tasks costs the server more than all else that it does for a flow.
+def prefect(once, tmp_path_factory):
+    # Each process of the tests has a server; their databases begin as copies of one, as Prefect's
+    # migrations take 20 s. The heartbeat's thread takes a second to join at the end of each flow,
+    # and recording the runs of tasks costs the server more than all else that it does for a flow.
+    own = tmp_path_factory.mktemp("prefect")
+    shutil.copytree(once("prefect", migrated), own, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(own))
         patch.setenv("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED", "false")
         settings = {
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
@@ -46,6 +53,17 @@ def prefect():
         }
         with prefect_test_harness(server_startup_timeout=300), temporary_settings(settings):
             yield
+
+
+def migrated(folder):
+    """Puts a database of Prefect's newest schema where its test harness looks for one."""
+    url = f"sqlite+aiosqlite:///{folder / 'prefect-test.db'}"
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+        env=os.environ | {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 @pytest.fixture(scope="session")
