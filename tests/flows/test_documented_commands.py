@@ -47,11 +47,10 @@ STANDS_FOR = {
     r"(?<=\s)/backups/|(?<==)/tmp/": "kept/",
     r"(?<=--trials )\d+": "2",
     r"(?<=--minutes )\d+": "1",
-    r"(?<=replay conf/shop.yaml)$": " --batches 1",
 }
 """What stands in the test for what documents write: the models, times and folders of a reader."""
 
-OF_TWO_CHAMPIONS = {"replay", "review", "rollback", "page"}
+OF_TWO_CHAMPIONS = {"review", "rollback", "page"}
 """Commands on a model with a second champion; all others find its first version trained."""
 
 BEFORE = {
@@ -64,7 +63,7 @@ ENDLESS = re.compile(r"(python -m pipeline\.serving|holdfast serve|holdfast watc
 """Commands that run until they are ended."""
 
 ELSEWHERE = {
-    "HOLDFAST__TRACKING__FOLDER=": "a second replay, which differs from the first by its folder",
+    "holdfast replay": "a whole history; tests/flows/test_terminal.py replays one",
     "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
