@@ -65,6 +65,7 @@ ENDLESS = re.compile(r"(python -m pipeline\.serving|holdfast serve|holdfast watc
 ELSEWHERE = {
     "holdfast replay": "a whole history; tests/flows/test_terminal.py replays one",
     "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies",
+    "holdfast upgrade-check": "makes environments; tests/flows/test_upgrade_check.py makes two",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
     "make ": "tests/test_documents.py: targets exist, and take their commands",
