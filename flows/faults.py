@@ -40,7 +40,7 @@ def faults_of_labels(
         known[data.target],
         in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
-        classes=bundle.model.classes,
+        classes=data.several,
         kept=registry.sound_blocks(version, "labels"),
     )
 

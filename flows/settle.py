@@ -220,7 +220,7 @@ def _label_faults(
         known[data.target],
         in_columns(of_cells(known[HALVED]), bundle.model.classes)[PREDICTION],
         broken_alpha=settings.monitoring.broken_alpha,
-        classes=bundle.model.classes,
+        classes=data.several,
         kept=registry.sound_blocks(batch.version, "labels"),
     )
     return {c.name: c.sentence for c in found if c.name not in accepted}

@@ -4,7 +4,7 @@ A faulty target looks like lost performance and would be learnt. The reference i
 beside predictions by models that had not seen them, which tell what each label should be like.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -93,7 +93,7 @@ def target_faults(
     broken_alpha, kept
         As of `compare`.
     classes : sequence of str
-        As of `describe_target`.
+        As of `describe_target`; those that were declared since come last.
     """
     name = str(target.name)
     profile = reference.columns[name]
@@ -101,7 +101,8 @@ def target_faults(
     current = _beside(target, predictions, labels=labels, classes=classes)
     if isinstance(profile, CategoricalProfile):
         came = current[name].dropna()
-        if found := _no_classes(profile, came) or _one_class(reference, profile, came):
+        known = {*profile.counts, *classes}
+        if found := _no_classes(known, came) or _one_class(reference, profile, came):
             return (found,)
     report = compare(reference=reference, current=current, broken_alpha=broken_alpha, kept=kept)
     moved = any(one.drifted and one.columns == (name,) for one in report.findings)
@@ -112,9 +113,9 @@ def target_faults(
     )
 
 
-def _no_classes(profile: CategoricalProfile, came: pd.Series) -> Cause | None:
+def _no_classes(classes: Collection[str], came: pd.Series) -> Cause | None:
     """Labels that are none of the classes, which no model can mean and no drift brings."""
-    odd = came[~came.isin(list(profile.counts))].value_counts()
+    odd = came[~came.isin(list(classes))].value_counts()
     share = odd.sum() / max(len(came), 1)
     if odd.sum() < _FEWEST or share < FLOOR:
         return None
@@ -126,8 +127,8 @@ def _no_classes(profile: CategoricalProfile, came: pd.Series) -> Cause | None:
         f"{', '.join(repr(label) for label in odd.index[:3])}. Another encoding?",
         {"share of rows": round(share, 4), "labels": float(odd.sum())},
         f"Ask the source how it encodes {name!r} now, and write the labels as at training: "
-        f"{', '.join(repr(label) for label in list(profile.counts)[:3])}. A class that is new has "
-        "to be trained first.",
+        f"{', '.join(repr(label) for label in sorted(classes)[:3])}. A class that is new has to be "
+        "declared and trained first.",
         share=round(share, 4),
     )
 

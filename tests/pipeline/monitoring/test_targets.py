@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,3 +116,27 @@ def test_one_class_is_a_fault_where_every_block_would_have_brought_the_other(rar
     found = target_faults(reference, target[:WEEK] * 0, predictions[:WEEK], broken_alpha=0.01)
 
     assert [cause.cause for cause in found] == ["stuck"] * named
+
+
+def test_a_class_that_was_declared_since_is_no_fault_and_any_other_is():
+    random = np.random.default_rng(6)
+    classes, longer = ("lent", "lost", "sold"), ("lent", "lost", "sold", "torn")
+    n = WEEK * WEEKS
+    target = pd.Series(random.integers(0, 3, n).astype(float), name="fate")
+    predictions = np.where(random.random(n) < 0.7, target, random.integers(0, 3, n))
+    predictions = np.asarray(classes, dtype=object)[predictions.astype(int)]
+    weeks = pd.to_timedelta(np.arange(n) // WEEK, "W")
+    reference = describe_target(
+        target,
+        predictions,
+        labels=True,
+        classes=classes,
+        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
+        block=pd.Timedelta("7D"),
+        seed=0,
+    )
+    torn = target[:WEEK].where(np.arange(WEEK) % 10 > 0, 3.0)
+    judged = partial(target_faults, reference, torn, predictions[:WEEK], broken_alpha=0.01)
+
+    assert judged(classes=longer) == ()
+    assert [cause.cause for cause in judged(classes=classes)] == ["recode"]
