@@ -8,8 +8,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from pipeline.columns import as_text
 from pipeline.config import Categorical, Columns, Numeric
@@ -17,8 +19,8 @@ from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
 from pipeline.monitoring.refusals import FLOOR
 from pipeline.reference import Reference
-from pipeline.reference.profile import CategoricalProfile
-from pipeline.reference.summaries import Trait
+from pipeline.reference.profile import CategoricalProfile, Profile
+from pipeline.reference.summaries import Summary, Trait
 
 PREDICTED: Final = "prediction of the target"
 """Column of the predictions beside the target."""
@@ -28,6 +30,10 @@ _FEWEST: Final = 3
 """Labels that are none of the classes, at least, that people are asked about."""
 _AWAITED: Final = 20
 """Labels of other classes that would come in any block, at least, where all are of one class."""
+_FEWEST_BLOCKS: Final = 3
+"""Blocks that show how much a trait of the labels varies, at least."""
+_EACH: Final = 1.0
+"""Nats by which labels, and what they have to do with predictions, are likelier put back, each."""
 
 
 def describe_target(
@@ -79,8 +85,8 @@ def target_faults(
 ) -> tuple[Cause, ...]:
     """Faults of the labels of a batch, which the labels themselves have to show.
 
-    Where only their relation to the predictions is lost, the world may have changed; that is lost
-    performance.
+    Where only their relation to the predictions is lost or turns round, the world may have changed:
+    that is lost performance.
 
     Parameters
     ----------
@@ -106,11 +112,13 @@ def target_faults(
             return (found,)
     report = compare(reference=reference, current=current, broken_alpha=broken_alpha, kept=kept)
     moved = any(one.drifted and one.columns == (name,) for one in report.findings)
-    return tuple(
+    causes = tuple(
         cause
         for cause in report.causes
         if cause.columns == (name,) and (moved or cause.cause in _OF_VALUES)
     )
+    turned = None if causes else _turned(reference, profile, current, broken_alpha)
+    return causes if turned is None else (turned,)
 
 
 def _no_classes(classes: Collection[str], came: pd.Series) -> Cause | None:
@@ -156,6 +164,77 @@ def _one_class(reference: Reference, profile: CategoricalProfile, came: pd.Serie
         f"Check the sensor, the cache or the default behind {name!r}, and load the window again.",
         share=round(1 - before, 4),
     )
+
+
+def _turned(
+    reference: Reference, profile: Profile, came: pd.DataFrame, alpha: float
+) -> Cause | None:
+    """Two classes that were exchanged, or a sign that was turned, in all rows.
+
+    Put back, the labels are as those of any block, and so is what they have to do with predictions;
+    as they came, neither is. Where the labels are sound, a likelihood ratio of more than
+    1 / alpha comes with a chance of alpha at most (Markov's inequality). Where the predictions tell
+    nothing, it has to be the square of that, as the world moves as well.
+    """
+    name = came.columns[0]
+    if isinstance(profile, CategoricalProfile):
+        if len(profile.counts) != 2:  # noqa: PLR2004 -- one exchange is possible between two
+            return None
+        one, other = profile.counts
+        back = came.assign(**{name: came[name].map({one: other, other: one})})
+        own = [Trait("share", (name,), one)]
+    else:
+        back = came.assign(**{name: -came[name]})
+        own = [Trait("location", (name,)), Trait("spread", (name,))]
+    relation = Trait("correlation", tuple(sorted((name, PREDICTED))))
+    rows = int(came[name].notna().sum())
+    before, after = reference.summarise(came), reference.summarise(back)
+    itself = sum(_likelier(reference, trait, after, before, rows) for trait in own)
+    related = _likelier(reference, relation, after, before, rows)
+    nats, least = itself + related, np.log(1 / alpha) * (1 if related > _EACH else 2)
+    if itself < _EACH or nats < least:
+        return None
+    evidence: dict[str, float | str] = {
+        "share of rows": 1.0,
+        "correlation with predictions now": round(before.get(relation, 0.0), 3),
+        "and put back": round(after.get(relation, 0.0), 3),
+        "nats": round(nats, 1),
+    }
+    if isinstance(profile, CategoricalProfile):
+        return Cause(
+            "permuted",
+            (name,),
+            f"{one!r} and {other!r} of {name!r} look exchanged: put back, their shares and what "
+            "they have to do with the predictions are as at training.",
+            evidence,
+            f"Ask the source what {one!r} means now, and write the labels as at training.",
+        )
+    return Cause(
+        "sign",
+        (name,),
+        f"{name!r} looks multiplied by -1: put back, its values and what they have to do with the "
+        "predictions are as at training.",
+        evidence,
+        f"Ask the source which sign {name!r} has, and load the window again.",
+    )
+
+
+def _likelier(
+    reference: Reference, trait: Trait, now: Summary, instead: Summary, rows: int
+) -> float:
+    """Nats by which one value of a trait is likelier than another one, by what the blocks show.
+
+    A value is a new draw of what the blocks are draws of: Student's t, with the variance of the
+    blocks beside that of sampling.
+    """
+    known = [block[trait] for block in reference.blocks if trait in block]
+    if len(known) < _FEWEST_BLOCKS or trait not in now or trait not in instead:
+        return 0.0
+    mean, variance = float(np.mean(known)), float(np.var(known, ddof=1))
+    sampled = mean * (1 - mean) if trait.kind == "share" else 1.0
+    scale = np.sqrt(variance * (1 + 1 / len(known)) + sampled / max(rows, 1))
+    density = stats.t(len(known) - 1, loc=mean, scale=scale).logpdf
+    return float(density(now[trait]) - density(instead[trait]))
 
 
 def _beside(

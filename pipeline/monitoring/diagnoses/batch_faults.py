@@ -1,16 +1,17 @@
 """Faults of a whole batch: its columns, its number of rows, repeated rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.columns import as_number, as_text
+from pipeline.columns import Floats, as_number, as_text
 from pipeline.monitoring.diagnoses.case import Case
-from pipeline.monitoring.diagnoses.likelihood import Places
+from pipeline.monitoring.diagnoses.likelihood import Mask, Places
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import CategoricalProfile, Cells, Profile
@@ -178,9 +179,9 @@ def duplicate(case: Case) -> Iterator[Cause]:
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual = _usual_copies(case)
-    # Where rows repeat by themselves, they do so more often where values concentrate.
-    concentrated = usual > PARAMS.copies and any(case.changed(name) for name in case.features)
-    if _beyond(share, usual) and repeated.mean() < PARAMS.many and not concentrated:
+    few = _beyond(share, usual) and repeated.mean() < PARAMS.many
+    # Where values concentrate, rows of frequent values repeat by themselves, and others do not.
+    if few and _beyond(_copies_of_odd_rows(case), usual):
         yield Cause(
             "duplicate",
             (),
@@ -200,8 +201,8 @@ def duplicate(case: Case) -> Iterator[Cause]:
     known, usually = _seen_at_training(case)
     if _beyond(known, usually):
         yield _sent_again(
-            f"{known:.0%} of the rows agree with a row of the training sample in every column, as "
-            f"far as its quantiles tell, where {usually:.1%} is usual",
+            f"{known:.0%} of the less usual half of the rows agree with a row of the training "
+            f"sample in every column, as far as its quantiles tell, where {usually:.1%} is usual",
             {"share of rows seen before": round(known, 4), "usual share": round(usually, 4)},
         )
 
@@ -228,6 +229,31 @@ def _repeats(case: Case) -> Places:
         return case.tally.repeats
     codes = read_codes(case.rows, _profiles(case))
     return repeats(case.rows, case.every, codes)
+
+
+def _copies_of_odd_rows(case: Case) -> float:
+    """Share of rows that repeat another row, as the less usual half of the distinct rows tells."""
+    codes = read_codes(case.rows, _profiles(case))
+    hashes = row_hashes(case.rows, case.every, codes)
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    odd = _less_usual(
+        (codes[name][0] if name in codes else as_number(case.rows[name]).to_numpy())[first]
+        for name in case.every
+    )
+    return float((counts[odd] - 1).mean()) * len(first) / len(case.rows)
+
+
+def _less_usual(columns: Iterable[NDArray[Any]]) -> Mask:
+    """Mark the less usual half of some rows.
+
+    How usual a row is, is the product of the shares of its values. A source that sends rows again
+    does not choose the usual ones, while rows that agree by themselves are of frequent values.
+    """
+    usual: Floats | float = 0.0
+    for values in columns:
+        _, places, rows = np.unique(values, return_inverse=True, return_counts=True)
+        usual = usual + np.log(rows)[places]
+    return np.asarray(usual <= np.median(usual))
 
 
 def _profiles(case: Case) -> dict[str, Profile]:
@@ -274,7 +300,7 @@ def _seen_as_a_whole(case: Case) -> bool:
 
 
 def _seen_at_training(case: Case) -> tuple[float, float]:
-    """Share of rows whose cells occur in the training sample, and the share due to chance."""
+    """Share of the less usual rows whose cells occur in the training sample, and that by chance."""
     places = [case.place(name) for name in case.every]
     if not len(case.reference.cells) or len(places) < PARAMS.identify:
         return 0.0, 0.0
@@ -282,7 +308,8 @@ def _seen_at_training(case: Case) -> tuple[float, float]:
     seen, rows = (_hashed(np.column_stack(side)) for side in zip(*coarse, strict=True))
     half = len(seen) // 2
     usual = 2 * float(np.isin(seen[:half], seen[half:]).mean()) if half else 0.0
-    return float(np.isin(rows, seen).mean()), usual
+    odd = _less_usual(new for _, new in coarse)
+    return float(np.isin(rows[odd], seen).mean()), usual
 
 
 def _merged(known: Cells, new: Cells) -> tuple[Cells, Cells]:

@@ -15,6 +15,7 @@ from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
+from pipeline.monitoring.diagnoses.grids import off_grid
 from pipeline.monitoring.diagnoses.likelihood import Change, Origin, touched_rows
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause
@@ -128,6 +129,8 @@ def unit(case: Case) -> Iterator[Cause]:
 def _unit_of(case: Case, name: str) -> Cause | None:
     column = column_of(case, name)
     values = column.values
+    if fit := off_grid(case, name, values):
+        return _cause(case, name, values, fit)
     fits = [
         fit
         for change in (*_candidates(values, case.profile(name)), *_line(case, name, values))

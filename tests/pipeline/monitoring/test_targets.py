@@ -90,6 +90,63 @@ def test_labels_that_the_predictions_no_longer_tell_have_no_fault(references, dr
         assert target_faults(references[draw], labels, predictions, broken_alpha=0.01) == ()
 
 
+def of_weeks(shares, *, tells, seed=0):
+    """Classes whose share changes from week to week, beside predictions that tell them or not."""
+    random = np.random.default_rng(seed)
+    share = np.repeat(np.asarray(shares), WEEK)
+    target = pd.Series((random.random(len(share)) < share).astype(float), name="late")
+    return target, random.normal(target if tells else 0.0, 1.0, len(target))
+
+
+SHARES = (0.2, 0.26, 0.17, 0.3, 0.22, 0.28, 0.19, 0.24)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["told", "untold"])
+def weekly(request):
+    target, predictions = of_weeks(SHARES, tells=request.param)
+    weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
+    reference = describe_target(
+        target,
+        predictions,
+        labels=True,
+        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
+        block=pd.Timedelta("7D"),
+        seed=0,
+    )
+    return reference, request.param
+
+
+@pytest.mark.parametrize("share", [0.2, 0.34])
+def test_classes_that_were_exchanged_are_named_where_their_shares_vary(weekly, share):
+    """A share of 0.66 comes near as well by itself, so that the predictions have to tell."""
+    reference, tells = weekly
+    target, predictions = of_weeks([share], tells=tells, seed=1)
+
+    found = target_faults(reference, 1 - target, predictions, broken_alpha=0.01)
+
+    assert [cause.name for cause in found] == ["permuted (late)"] * (tells or share == 0.2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.5, 0.65])
+def test_shares_of_classes_that_move_are_no_exchange(weekly, share):
+    reference, tells = weekly
+    target, predictions = of_weeks([share], tells=tells, seed=1)
+
+    assert target_faults(reference, target, predictions, broken_alpha=0.01) == ()
+
+
+def test_weeks_like_those_before_are_hardly_ever_an_exchange(weekly):
+    """At 0.01 a week, three of 40 come with a chance of 0.7% (binomial)."""
+    reference, tells = weekly
+    drawn = np.random.default_rng(2).choice(SHARES, 40)
+    named = [
+        target_faults(reference, *of_weeks([share], tells=tells, seed=10 + k), broken_alpha=0.01)
+        for k, share in enumerate(drawn)
+    ]
+
+    assert sum(map(bool, named)) < 3
+
+
 def test_a_few_values_that_are_no_class_are_counted_elsewhere_and_no_fault(references):
     target, predictions = classes(np.random.default_rng(4), WEEK)
     odd = target.where(np.arange(WEEK) >= 5, 7.0)

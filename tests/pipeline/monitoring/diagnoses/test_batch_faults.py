@@ -74,6 +74,30 @@ def test_rows_that_arrive_twice_are_counted(shop, batch, part, share):
     assert f"{report.causes[0].share:.0%} of the rows" in report.causes[0].sentence
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_rows_of_frequent_values_repeat_by_themselves_and_others_do_not(shop, twice):
+    """Values concentrate, so that about as many rows repeat as if a tenth had come twice."""
+    random = np.random.default_rng(0)
+
+    def draw(n, decay):
+        shares = decay ** np.arange(40)
+        return pd.DataFrame(
+            {
+                name: random.choice(40, n, p=shares / shares.sum()).astype(str)
+                for name in ("job", "town", "shop", "kind")
+            }
+        )
+
+    columns = dict.fromkeys(("job", "town", "shop", "kind"), Categorical())
+    reference = shop.fit(draw(12_000, 0.88), columns)
+    now = pd.concat([rows := draw(1_500, 0.88), rows[:150]]) if twice else draw(1_500, 0.77)
+    repeated = now.duplicated().mean()
+    report = compare(reference=reference, current=now.reset_index(drop=True))
+
+    assert 0.05 < repeated < 0.2
+    assert [cause.cause for cause in report.causes] == ["duplicate"] * twice
+
+
 def test_old_rows_sent_again_are_recognised(shop):
     report = shop.judge(shop.trained.sample(2_000, random_state=1))
 
