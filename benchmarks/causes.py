@@ -194,6 +194,8 @@ def clean(seed: int, *, quick: bool) -> Result:
         mine = [one for one in found if one["stream"].startswith("simulated") == (kind != "real")]
         share = sum(one in wrong for one in mine) / len(mine)
         figures[f"share_{kind}"] = share
+        after = [one in wrong for one in mine if one["recent"]]
+        figures[f"{kind}_with_the_batches_before"] = {"batches": len(after), "broken": sum(after)}
         goals.append(at_most(f"{kind} batches judged broken", share, 0.02))
     if change := [one for one in by_stream.get("elec2", []) if one["batch"] in AFTER_CHANGE]:
         figures["elec2_after_the_change"] = [one["outcome"] for one in change]

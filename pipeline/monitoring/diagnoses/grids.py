@@ -33,7 +33,7 @@ class Parameters:
         Largest share of other values, with as many digits, that the conversion brings there too.
     inside : float
         Least share of the converted values within the range of the training values.
-    told : float
+    apart : float
         Least share of converted values that the grid does not hold by itself.
     span : int
         Steps of the converted grid among which other values are drawn.
@@ -46,7 +46,7 @@ class Parameters:
     back: float = 0.98
     chance: float = 0.2
     inside: float = 0.9
-    told: float = 0.1
+    apart: float = 0.1
     span: int = 50
 
 
@@ -94,15 +94,15 @@ def _fit(
     near = digit / 2 / by.factor / step + error * np.abs(true) / step
     back = float(_on(true, step, near).mean())
     inside = float(((true >= points[0]) & (true <= points[-1])).mean())
-    told = float((~_on(points * by.factor + by.offset, step)).mean())
-    if back < PARAMS.back or inside < PARAMS.inside or told < PARAMS.told:
+    apart = float((~_on(points * by.factor + by.offset, step)).mean())
+    if back < PARAMS.back or inside < PARAMS.inside or apart < PARAMS.apart:
         return None
     moved = np.random.default_rng(0).uniform(1, PARAMS.span, len(came)) * by.factor * step
     moved = np.round(moved / digit) * digit if digit else moved
     chance = max(float(_on(by.undone(came + moved), step, near).mean()), 1 / len(came))
     if chance > PARAMS.chance:
         return None
-    share = min(float(off.mean()) / told, 1.0)
+    share = min(float(off.mean()) / apart, 1.0)
     gain = np.where(off, np.log(back / chance), 0.0)
     total = float(gain.sum())
     return Fit(by, share, total, gain, 0.0) if total > SHARED.total else None
