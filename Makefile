@@ -68,10 +68,12 @@ ui: $(READY)  ## browse the demo's runs in MLflow
 serve: $(READY)  ## serve the champion
 	$(HOLDFAST) serve $(CONF)
 
-lint: $(READY)  ## check style and types
+lint: $(READY)  ## check style and types, the Dockerfile and the workflows
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*
 
 docs: $(READY)  ## write the pages of docs/ that follow from the code
 	$(RUN) docs/generate.py
