@@ -38,6 +38,7 @@ test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(PYTEST) -m "not statistics and not team and not browser and not night" $(ARGS)
 
 test-team: $(READY)  ## run the tests with several servers, processes that are killed, and damaged stores
+	.ci/postgresql
 	$(PYTEST) -m "team and not night" tests/flows $(ARGS)
 
 test-browser: $(READY)  ## open every page in Chromium over real servers; pictures are in .screenshots

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deploy.written import last, stages, variables
 from pipeline.columns import encode, known_categories
 from pipeline.config import Categorical, Numeric
 from pipeline.data.captures import SCHEMA, read_captures
@@ -34,36 +35,14 @@ ROOT = Path(__file__).parents[1]
 ROWS = [{"hour": 7, "origin": "JFK"}, {"hour": None, "origin": "EWR"}]
 
 
-def read_stages():
-    """Instructions of each stage, those of the stage it is made from first."""
-    stages, name = {"${PYTHON}": []}, "${PYTHON}"
-    for line in (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines():
-        word, _, rest = line.partition(" ")
-        if word == "FROM":
-            origin, _, name = rest.partition(" AS ")
-            stages[name] = list(stages[origin])
-        elif word and word != "#":
-            stages[name].append((word, rest.strip()))
-    return stages
-
-
-STAGES = read_stages()
+STAGES = stages()
 SERVE = STAGES["serve"]
-
-
-def last(stage, word):
-    return [rest for found, rest in stage if found == word][-1]
 
 
 def copied(stage):
     """Paths that a stage takes from the folder of the project."""
     lines = [rest.split() for word, rest in stage if word == "COPY" and "--from" not in rest]
     return [path for line in lines for path in line[:-1] if not path.startswith("--")]
-
-
-def settings():
-    pairs = [pair.split("=", 1) for word, rest in SERVE if word == "ENV" for pair in rest.split()]
-    return {name: value for name, value in pairs if name.startswith(("MODEL", "HOLDFAST"))}
 
 
 def health_check():
@@ -97,7 +76,7 @@ def served(bundle, tmp_path, *, app, binaries):
     path = os.pathsep.join([str(binaries), str(ROOT / "deploy"), os.environ["PATH"]])
     environment = {
         "PATH": path,
-        **settings(),
+        **variables(SERVE),
         "MODEL_DIR": str(bundle),
         "HOLDFAST__SERVING__CAPTURES": str(tmp_path / "captures.db"),
         "HOLDFAST__SERVING__PORT": str(free_port()),
