@@ -69,12 +69,13 @@ ui: $(READY)  ## browse the demo's runs in MLflow
 serve: $(READY)  ## serve the champion
 	$(HOLDFAST) serve $(CONF)
 
-lint: $(READY)  ## check style and types, the Dockerfile and the workflows
+lint: $(READY)  ## check style, types, the Dockerfile, compose.yaml and the workflows
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	.venv/bin/hadolint Dockerfile
 	.venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml
 
 docs: $(READY)  ## write the pages of docs/ that follow from the code
 	$(RUN) docs/generate.py

@@ -1,4 +1,4 @@
-"""`compose.yaml` and `deploy/k8s`: nothing is missing, open or in clear text."""
+"""`compose.yaml` and `deploy/k8s/api.yaml`: nothing is missing, open or in clear text."""
 
 import re
 import subprocess
@@ -8,13 +8,16 @@ import pytest
 import yaml
 from cyclopts import CycloptsError
 
-from deploy.written import ROOT, composed, last, stages
+from deploy.written import ROOT, composed, last, stages, variables
 from flows.cli import app
 
 COMPOSE = composed("churn")
 SERVICES = COMPOSE["services"]
 OURS = {name for name, one in SERVICES.items() if one["image"].startswith("holdfast")}
 MADE = ROOT / "deploy" / "make-secrets"
+K8S = {one["kind"]: one for one in yaml.safe_load_all((ROOT / "deploy/k8s/api.yaml").read_text())}
+POD = K8S["Deployment"]["spec"]["template"]
+(API,) = POD["spec"]["containers"]
 SECRET = re.compile(r"password|token|secret|alerts|database|uri|://", re.IGNORECASE)
 
 
@@ -148,3 +151,45 @@ def test_grafana_asks_that_prometheus_and_finds_the_dashboard():
 def test_mlflow_runs_the_command_of_its_image_and_keeps_the_artifacts_of_its_clients():
     assert "command" not in SERVICES["mlflow"]
     assert "--artifacts-destination" in last(stages()["mlflow"], "CMD")
+
+
+def test_the_pod_of_the_api_has_no_privileges_and_writes_in_its_volumes_only():
+    assert POD["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert str(POD["spec"]["securityContext"]["runAsUser"]) == last(stages()["serve"], "USER")
+    assert POD["spec"]["automountServiceAccountToken"] is False
+    assert API["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounted = {one["name"]: one["mountPath"] for one in API["volumeMounts"]}
+    assert mounted.keys() == {one["name"] for one in POD["spec"]["volumes"]}
+    assert {"/state", "/tmp"} < set(mounted.values())  # noqa: S108 -- of the container
+
+
+def test_the_pod_is_asked_for_what_the_server_answers_and_found_by_its_service():
+    (port,) = API["ports"]
+    probes = {
+        name: API[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+
+    assert str(port["containerPort"]) == variables(stages()["serve"])["HOLDFAST__SERVING__PORT"]
+    assert {one["port"] for one in probes.values()} == {port["name"]}
+    assert [one["path"] for one in probes.values()] == ["/live", "/live", "/ready"]
+    labels = POD["metadata"]["labels"]
+    assert K8S["Service"]["spec"]["selector"] == labels
+    assert K8S["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert K8S["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
+
+
+def test_the_token_is_a_secret_in_a_file_and_the_captures_outlive_the_pod():
+    (variable,) = API["env"]
+    volumes = {one["name"]: one for one in POD["spec"]["volumes"]}
+    folder = {one["mountPath"]: one["name"] for one in API["volumeMounts"]}
+    path = Path(variable["value"])
+
+    assert variable["name"] == "HOLDFAST__SERVING__TOKEN__FILE"
+    items = volumes[folder[str(path.parent)]]["secret"]["items"]
+    assert [one["path"] for one in items] == [path.name]
+    claim = volumes[folder["/state"]]["persistentVolumeClaim"]["claimName"]
+    assert claim == K8S["PersistentVolumeClaim"]["metadata"]["name"]
