@@ -9,16 +9,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.written import ROOT, composed, last, stages, variables
-from flows.monitor import monitor
 from flows.steps import opened
 from flows.train import train
 from pipeline.registry import champions
@@ -167,7 +168,16 @@ def stack(tmp_path):
         found.end()
 
 
-def test_a_team_trains_serves_and_retrains_after_one_drifted_batch(stack, write_shop, monkeypatch):
+def make_due_every_half_minute(deployment):
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(deployment)
+        # A busy scheduler may come after one moment; it cannot miss all of them.
+        often = {"anchor_date": datetime.now(UTC), "interval": timedelta(seconds=30)}
+        due = found.schedules[0].schedule.model_copy(update=often)
+        client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=due)
+
+
+def test_a_team_trains_serves_and_retrains_when_a_batch_is_due(stack, write_shop, monkeypatch):
     (stack.folder / "shop").mkdir()
     (stack.app / "conf").mkdir()
     shutil.copy(write_shop(stack.folder / "shop"), stack.app / "conf" / "shop.yaml")
@@ -190,7 +200,7 @@ def test_a_team_trains_serves_and_retrains_after_one_drifted_batch(stack, write_
             assert api.get("/contract").status_code == 401
             row = api.get("/contract", headers=token).json()["example"]
             before = api.post("/predict", json={"rows": [row]}, headers=token).json()
-            monitor("conf/shop.yaml")
+            make_due_every_half_minute("monitor/shop")
 
             def retrained():
                 return api.get("/version", headers=token).json()["version"] == "2"
@@ -200,7 +210,7 @@ def test_a_team_trains_serves_and_retrains_after_one_drifted_batch(stack, write_
 
     _, registry = opened("conf/shop.yaml")
     assert (before["version"], after["version"]) == ("1", "2")
-    assert [change.version for change in champions.changes(registry)] == [1, 2]
+    assert [change.version for change in champions.changes(registry)][:2] == [1, 2]
     volumes = stack.folder / "volumes"
     assert list((volumes / "artifacts").rglob("golden.parquet"))
     assert not list((volumes / "state").rglob("artifacts/*"))
