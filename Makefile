@@ -38,6 +38,7 @@ test: $(READY)  ## run the tests; ARGS goes to pytest
 	$(PYTEST) -m "not statistics and not team and not browser and not night" $(ARGS)
 
 test-team: $(READY)  ## run the tests with several servers, processes that are killed, and damaged stores
+	.ci/postgresql
 	$(PYTEST) -m "team and not night" tests/flows $(ARGS)
 
 test-browser: $(READY)  ## open every page in Chromium over real servers; pictures are in .screenshots
@@ -68,10 +69,13 @@ ui: $(READY)  ## browse the demo's runs in MLflow
 serve: $(READY)  ## serve the champion
 	$(HOLDFAST) serve $(CONF)
 
-lint: $(READY)  ## check style and types
+lint: $(READY)  ## check style, types, the Dockerfile, compose.yaml and the workflows
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml
 
 docs: $(READY)  ## write the pages of docs/ that follow from the code
 	$(RUN) docs/generate.py

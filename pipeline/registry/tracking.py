@@ -296,6 +296,7 @@ def _is_gone(error: Exception) -> bool:
         isinstance(error, FileNotFoundError)
         or getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
         or getattr(answer, "status_code", None) == HTTPStatus.NOT_FOUND
+        or "404 Client Error" in str(error)  # MLflow quotes what its proxy of artifacts answered
     )
 
 

@@ -69,7 +69,7 @@ ELSEWHERE = {
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
     "make ": "tests/test_documents.py: targets exist, and take their commands",
-    "docker ": "no container engine; tests/test_image.py runs what the Dockerfile does",
+    "docker ": "no container engine; tests/test_image.py and tests/flows/test_team.py do its part",
     "prefect ": "tests/flows/test_up.py runs deployments through a worker",
     "mlflow ": "MLflow's own commands, which tests/flows/test_store_faults.py stands in for",
     "uv ": "tests/test_image.py installs the groups of the lock file",

@@ -7,17 +7,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
-
-from flows.steps import opened
-from pipeline.registry import records
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
@@ -159,6 +153,7 @@ def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_beh
     with Up(folder, HOLDFAST__ALERTS__URLS=json.dumps([receiver.url])) as up:
         addresses = up.addresses()
         assert addresses.keys() == {"Prefect", "MLflow"}, up.said
+        assert "monitor/flights  every 7 days, next 20" in up.said
         assert status(f"{addresses['Prefect']}/api/health") == 200
         assert status(f"{addresses['MLflow']}/health") == 200
         assert f"export PREFECT_API_URL={addresses['Prefect']}/api" in up.said
@@ -173,28 +168,6 @@ def test_after_a_crash_it_serves_deploys_and_runs_and_sigterm_leaves_nothing_beh
 
         assert up.process.wait(PATIENCE) == 0
         assert up.pids() == []
-
-
-def test_a_monitor_that_is_due_runs_unasked_and_judges_its_batch(folder, copy_shop):
-    conf = Path(copy_shop("trained", folder / "shop"))
-    _, registry = opened(str(conf))
-    with Up(folder, str(conf)) as up:
-        addresses = up.addresses()
-        assert "monitor/shop  every 7 days, next 20" in up.said
-        with (
-            temporary_settings({PREFECT_API_URL: f"{addresses['Prefect']}/api"}),
-            get_client(sync_client=True) as client,
-        ):
-            found = client.read_deployment_by_name("monitor/shop")
-            # A busy scheduler may come after one moment; it cannot miss one in each minute.
-            often = {"anchor_date": datetime.now(UTC), "interval": timedelta(minutes=1)}
-            due = found.schedules[0].schedule.model_copy(update=often)
-            client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=due)
-
-        wait(lambda: records.read_history(registry).batches)
-
-        up.process.send_signal(signal.SIGTERM)
-        assert up.process.wait(PATIENCE) == 0
 
 
 def test_a_second_interrupt_does_not_wait(folder):
