@@ -1,17 +1,20 @@
 """Predict many rows at once, by the champion, into a file."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pandas as pd
 from prefect import flow
 
 from flows.notes import run_name
+from flows.output import Output
 from flows.paging import ended
 from flows.settle import live_source
-from flows.steps import check, opened, patient
+from flows.steps import opened, patient, quarantine_folder, show_refused, warn_of_strays
 from pipeline.config import Data, FileSource, Moment, Settings, Source
 from pipeline.data import tables
+from pipeline.data.parts import Checked
 from pipeline.errors import ConfigError, DataError
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
@@ -50,18 +53,14 @@ def score(
 ) -> dict[str, Any]:
     """Predict the rows of a window, or of a file, and write them with their keys.
 
-    The file is written as a whole or not at all, so that a run that was killed can be repeated.
+    Rows are read, predicted and written in parts, so that memory does not grow with them; the file
+    appears as a whole or not at all, so that a run that was killed can be repeated.
     With `explain`, what each feature contributed to a prediction is written as well.
     """
     settings, registry = opened(conf)
     path = _checked(file, settings.data)
     source = live_source(settings) if not rows else _file(rows, settings.data)
-    window = {"start": start, "end": end}
-    found = patient(tables.read)(source, settings.data, captures=settings.captures, **window)
-    if found.empty:
-        message = "There are no rows to score. Check the source, --rows, --start and --end."
-        raise DataError(message)
-    return patient(_score)(settings, registry, found, path, explain=explain)
+    return patient(_score)(settings, registry, source, path, start=start, end=end, explain=explain)
 
 
 def _checked(file: str, data: Data) -> Path:
@@ -113,32 +112,48 @@ def _columns(
 
 
 def _score(
-    settings: Settings, registry: Registry, rows: pd.DataFrame, path: Path, *, explain: bool
+    settings: Settings,
+    registry: Registry,
+    source: Source,
+    path: Path,
+    *,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+    explain: bool,
 ) -> dict[str, Any]:
-    """Predict the valid rows, and write them."""
-    data, version = settings.data, registry.champion()
+    """Predict the valid rows of a window, and write them; a retry begins with the first part."""
+    version = registry.champion()
     bundle = registry.bundle(version.number)
     if explain:
         check_explainable(bundle.model)
     if bundle.holdout is not None:
         parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
-    checked = check(settings, rows, f"score {path.stem}")
-    predicted = checked.valid[[data.key, data.time]]
-    margins = Margins.read(bundle.manifest)
-    columns = _columns(bundle.model, checked.valid, margins, explain=explain)
-    predicted = predicted.assign(**columns)
-    predicted[VERSION] = version.number
-    partial = path.with_name(f".{path.name}.partial")
-    if path.suffix == ".csv":
-        predicted.to_csv(partial, index=False)
-    else:
-        predicted.to_parquet(partial, index=False)
-    partial.replace(path)
+    name, margins = f"score {path.stem}", Margins.read(bundle.manifest)
+    roles = [settings.data.key, settings.data.time]
+    folder = settings.tracking.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as temporary, Output(path) as output:
+        checked = Checked(settings.data, settings.task, name, Path(temporary))
+        captures = settings.captures
+        for part in tables.read_parts(
+            source, settings.data, start=start, end=end, captures=captures
+        ):
+            valid = checked.add(part) if len(part) else part
+            if len(valid):
+                columns = _columns(bundle.model, valid, margins, explain=explain)
+                output.write(valid[roles].assign(**columns, **{VERSION: version.number}))
+        if not checked.rows:
+            message = "There are no rows to score. Check the source, --rows, --start and --end."
+            raise DataError(message)
+        checked.quarantine(quarantine_folder(settings))
+        checked.require_valid()
+    show_refused(settings, name, checked.reasons, checked.quarantined, checked.rows)
+    warn_of_strays(name, checked.strays, checked.stray_count, checked.valid)
     return {
         "output": str(path),
         "version": version.number,
-        "rows": len(rows),
-        "predicted": len(predicted),
-        "quarantined": len(checked.quarantined),
+        "rows": checked.rows,
+        "predicted": checked.valid,
+        "quarantined": checked.quarantined,
         "reasons": checked.reasons,
     }

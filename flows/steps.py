@@ -1,7 +1,7 @@
 """Steps that several flows share: open a model, read and validate rows."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -132,23 +132,35 @@ def check(settings: Settings, rows: pd.DataFrame, name: str) -> Validated:
         validation.quarantine(error.validated, folder, name)
         raise
     validation.quarantine(validated, folder, name)
-    if validated.reasons:
+    show_refused(settings, name, validated.reasons, len(validated.quarantined), len(rows))
+    checked = validation.with_labels(validated, settings.data, settings.task)
+    strays = validation.stray_labels(checked, settings.data)
+    warn_of_strays(name, strays, len(strays), len(checked.valid))
+    return checked
+
+
+def show_refused(
+    settings: Settings, name: str, reasons: Mapping[str, int], refused: int, rows: int
+) -> None:
+    """Show in Prefect why rows were refused, if some were."""
+    if reasons:
         create_table_artifact(
             key=f"{settings.name}-refused",
-            table=[{"reason": why, "rows": n} for why, n in validated.reasons.items()],
-            description=f"{len(validated.quarantined)} of {len(rows)} rows of {name} were refused.",
+            table=[{"reason": why, "rows": n} for why, n in reasons.items()],
+            description=f"{refused} of {rows} rows of {name} were refused.",
         )
-    checked = validation.with_labels(validated, settings.data, settings.task)
-    if checked.labels is not None:
-        strays = checked.labels[checked.valid[settings.data.target].isna()].dropna()
+
+
+def warn_of_strays(name: str, strays: pd.Series, count: int, valid: int) -> None:
+    """Warn of targets that are not labels, if there are any, with the first of them."""
+    if count:
         get_run_logger().warning(
             "%d of %d rows of %s have a target that is not a label (%s) and count as unlabelled.",
-            len(strays),
-            len(checked.valid),
+            count,
+            valid,
             name,
             ", ".join(strays.map(repr).drop_duplicates()[:5]),
         )
-    return checked
 
 
 def without_set_aside(

@@ -28,7 +28,7 @@ FEWEST_TO_JUDGE = 50
 """Rows from which a column is called an identifier, a constant or a function of the time."""
 _RARE = 0.01
 """Share of rows up to which a second value does not count."""
-_TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
+TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -123,7 +123,7 @@ def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series
         values = values.astype(object)
     if task == "classification":
         values = values.map(
-            lambda value: _TRUTH.get(value, value) if isinstance(value, str) else value
+            lambda value: TRUTH.get(value, value) if isinstance(value, str) else value
         )
     numbers = as_number(values)
     if values.dtype.kind in ("M" if task == "regression" else "mM"):

@@ -43,7 +43,7 @@ def measured(call: Callable[..., Any], *given: Any) -> tuple[Any, dict[str, floa
     start = time.process_time()
     result = call(*given)
     cpu = time.process_time() - start
-    extra = None if before is None else (_status("VmHWM") - before) / 1024
+    extra = None if before is None else (status("VmHWM") - before) / 1024
     return result, {"cpu": cpu, "extra_mb": extra}
 
 
@@ -60,10 +60,10 @@ def _reset_peak() -> int | None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """A figure of this process in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(dict(line.split(":", 1) for line in lines)[key].split()[0])

@@ -10,6 +10,7 @@ __all__ = [
     "dialects",
     "forgetting",
     "labels",
+    "parts",
     "sources",
     "tables",
     "validation",

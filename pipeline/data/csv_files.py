@@ -1,11 +1,12 @@
 """Rows of a CSV file: text as it is written, and numbers where the contract asks for them."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 import pandas as pd
 
+from pipeline.columns import TRUTH, as_text
 from pipeline.config import FileSource
 from pipeline.data.declared import Declared, as_numbers
 
@@ -16,11 +17,29 @@ _NULLS = (
 """Null in columns of numbers and times: what pandas takes for null, and its NaT."""
 
 
-def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.DataFrame:
+def read_csv(
+    file: IO[bytes], source: FileSource, declared: Declared, size: int | None = None
+) -> Iterator[pd.DataFrame]:
     """Read a CSV file without a guess at the type of a column.
 
     Columns of numbers hold numbers; any other value stays text, which validation refuses.
     Every other column, declared or not, holds the text of the file. Empty text is null.
+
+    Parameters
+    ----------
+    file : binary file
+        Can be read from its beginning again.
+    source : FileSource
+        The options of the file.
+    declared : Declared
+        The types of the columns.
+    size : int, optional
+        Rows of a part, of which the last may have fewer; None: all rows are one part.
+
+    Yields
+    ------
+    DataFrame
+        One part; without rows if the file has none.
 
     Raises
     ------
@@ -40,27 +59,72 @@ def read_csv(file: IO[bytes], source: FileSource, declared: Declared) -> pd.Data
         name: ["", *source.na_values, *_nulls(declared.classes.get(name, ())) * (name in guessed)]
         for name in names
     }
-    kinds = {name: "str" for name in names if name not in declared.numbers}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            # Otherwise pandas takes the first of more values than names for an index.
-            frame: pd.DataFrame = pd.read_csv(
-                file,
-                dtype=kinds,
-                na_values=nulls,
-                decimal=source.decimal,
-                index_col=False,
-                low_memory=False,
-                **options,
-            )
-        except pd.errors.ParserWarning as error:
-            message = f"a row holds more values than the {len(names)} names of the header"
-            raise ValueError(message) from error
-    mixed = [
-        n for n in frame if n in declared.numbers and isinstance(frame[n].dtype, pd.StringDtype)
-    ]
-    return frame.assign(**{n: as_numbers(frame[n], decimal=source.decimal) for n in mixed})
+    options |= {
+        "dtype": {name: "str" for name in names if name not in declared.numbers},
+        "na_values": nulls,
+        "decimal": source.decimal,
+        # Otherwise pandas takes the first of more values than names for an index.
+        "index_col": False,
+        "low_memory": False,
+    }
+    numbers = [name for name in names if name in declared.numbers]
+    truths = set(numbers)
+    if size is not None:
+        truths, others = _doubtful(file, options, size, numbers)
+        options["dtype"] |= dict.fromkeys(others, "str")
+        file.seek(0)
+    for frame in _chunks(file, options, size, len(names)):
+        odd = {n: as_text(frame[n]) for n in numbers if n not in truths and _holds_truth(frame[n])}
+        mixed = [n for n in numbers if isinstance(frame[n].dtype, pd.StringDtype)]
+        yield frame.assign(
+            **odd, **{n: as_numbers(frame[n], decimal=source.decimal) for n in mixed}
+        )
+
+
+def _chunks(
+    file: IO[bytes], options: dict[str, Any], size: int | None, count: int
+) -> Iterator[pd.DataFrame]:
+    """Parts of a file as pandas reads them; all rows at once if there is no size."""
+    reader = None
+    while True:
+        with warnings.catch_warnings():  # not around a yield, as filters are of the whole process
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            try:
+                if size is None:
+                    frame: pd.DataFrame | None = pd.read_csv(file, **options)
+                else:
+                    reader = reader or pd.read_csv(file, chunksize=size, **options)
+                    frame = next(reader, None)
+            except pd.errors.ParserWarning as error:
+                message = f"a row holds more values than the {count} names of the header"
+                raise ValueError(message) from error
+        if frame is not None:
+            yield frame
+        if frame is None or size is None:
+            return
+
+
+def _doubtful(
+    file: IO[bytes], options: dict[str, Any], size: int, numbers: list[str]
+) -> tuple[set[str], set[str]]:
+    """Find the columns of numbers that begin with truth values: with no other value, and with some.
+
+    A column of truth values holds 1 and 0, and beside a number a truth value is text. A part
+    cannot know which of them it is of.
+    """
+    first = pd.read_csv(file, nrows=size, **options)
+    begun = [n for n in numbers if first[n].isna().all() or _holds_truth(first[n])]
+    others: set[str] = set()
+    if begun and len(first) == size:
+        file.seek(0)
+        asked = options | {"dtype": dict.fromkeys(begun, "str"), "usecols": begun}
+        for frame in pd.read_csv(file, chunksize=size, **asked):
+            others |= {n for n in begun if not frame[n].dropna().isin(TRUTH).all()}
+    return set(begun) - others, others
+
+
+def _holds_truth(column: pd.Series) -> bool:
+    return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
 
 
 def _nulls(labels: Collection[str]) -> list[str]:

@@ -5,6 +5,7 @@ after every bound of that day with a blank. How the bounds are written follows t
 """
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime
 
 import pandas as pd
@@ -38,8 +39,27 @@ FROM ({query}
 """Type, signs of the date, sign before the time, and what is odd in the time or follows it."""
 
 
-def read_query(source: SqlSource, window: Window, declared: Declared) -> pd.DataFrame:
+def read_query(
+    source: SqlSource, window: Window, declared: Declared, size: int | None = None
+) -> Iterator[pd.DataFrame]:
     """Read the rows of a query, with at least those of the window that it binds.
+
+    Parameters
+    ----------
+    source : SqlSource
+        Address and query.
+    window : Window
+        The rows that are asked for.
+    declared : Declared
+        The types of the columns.
+    size : int, optional
+        The most rows of a part, which the database sends one by one where its driver can; None:
+        all rows are one part.
+
+    Yields
+    ------
+    DataFrame
+        One part; without rows if the query finds none.
 
     Raises
     ------
@@ -63,13 +83,24 @@ def read_query(source: SqlSource, window: Window, declared: Declared) -> pd.Data
     try:
         with engine.connect() as connection:
             bounds = _bounds(connection, source.query, window) if bound else {}
-            result = connection.execute(query, {name: bounds[name] for name in bound})
-            # Numbers stay as the database gave them: pandas would round identifiers beside a null.
-            rows = pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
+            result = connection.execute(
+                query,
+                {name: bounds[name] for name in bound},
+                execution_options={"yield_per": size} if size else {},
+            )
+            names = list(result.keys())
+            rows = result.fetchmany(size) if size else result.fetchall()
+            yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
+            while size and (rows := result.fetchmany(size)):
+                yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
     except sa.exc.SQLAlchemyError as error:
         raise _sql_error(error) from error
     finally:
         engine.dispose()
+
+
+def _typed(rows: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    """Types of a part; numbers are as the database gave them: pandas would round beside a null."""
     require(rows, [])
     return with_texts(rows, declared).infer_objects()
 

@@ -6,8 +6,9 @@ that a window needs are read. A CSV file states nothing about its rows and is re
 
 import lzma
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from itertools import takewhile
 from operator import and_
 from typing import IO, NamedTuple
@@ -18,6 +19,7 @@ import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
@@ -47,7 +49,13 @@ class Window(NamedTuple):
     end: pd.Timestamp | None
 
 
-def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[pd.DataFrame, bool]:
+Part = tuple[pd.DataFrame, int]
+"""Rows, and from among how many rows of a file they were taken."""
+
+
+def read_files(
+    source: FileSource, window: Window, declared: Declared, size: int | None = None
+) -> Iterator[Part]:
     """Read all files of a source, with at least the rows of a window.
 
     Rows without a time, or with one that cannot be read, are always among them.
@@ -60,13 +68,16 @@ def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[
         The rows that are asked for.
     declared : Declared
         The types of the columns.
+    size : int, optional
+        The most rows of a part; None: all rows are one part.
 
-    Returns
-    -------
+    Yields
+    ------
     rows : DataFrame
-        Rows of all files in the order of their names, with the columns of all files.
-    partial : bool
-        Whether rows with a readable time outside of the window were left out.
+        The next rows, files in the order of their names, with the columns of all files.
+    total : int
+        From among how many rows they were taken. The others have a readable time outside of the
+        window.
 
     Raises
     ------
@@ -74,19 +85,32 @@ def read_files(source: FileSource, window: Window, declared: Declared) -> tuple[
         If no file matches, or one cannot be read.
     """
     filesystem, found = find(source.path)
-    parts = [
-        _read(filesystem, name, keys, source=source, window=window, declared=declared)
+    files = [
+        partial(_read, filesystem, name, keys, source=source, declared=declared)
         for name, keys in found
     ]
-    # Files without a row say nothing about types.
+    if size is None:
+        parts = [next(read(window, None)) for read in files]
+        yield _together(parts, source), sum(total for _, total in parts)
+        return
+    heads = [next(read(Window(None, None, None), 1)) for read in files]
+    columns = _together(heads, source).columns
+    if not any(total for _, total in heads):
+        yield pd.DataFrame(columns=columns), 0
+    for read, (_, some) in zip(files, heads, strict=True):
+        for rows, total in read(window, size) if some else ():
+            yield rows if rows.columns.equals(columns) else rows.reindex(columns=columns), total
+
+
+def _together(parts: list[Part], source: FileSource) -> pd.DataFrame:
+    """Rows of all files, with the columns of all; files without a row say nothing about types."""
     frames = [frame for frame, total in parts if total] or [
         max((frame for frame, _ in parts), key=lambda frame: frame.shape[1])
     ]
     if not len(frames[0].columns):
         message = f"The file source {source.path!r} is empty: no file has a header. Write it again."
         raise DataError(message)
-    rows = pd.concat(frames, ignore_index=True)
-    return rows, len(rows) < sum(total for _, total in parts)
+    return pd.concat(frames, ignore_index=True)
 
 
 def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str, str | None]]]]:
@@ -145,33 +169,40 @@ def _read(
     filesystem: fsspec.AbstractFileSystem,
     name: str,
     keys: dict[str, str | None],
+    window: Window,
+    size: int | None,
     *,
     source: FileSource,
-    window: Window,
     declared: Declared,
-) -> tuple[pd.DataFrame, int]:
-    """Rows of one file that the window may hold, and how many rows the file holds."""
+) -> Iterator[Part]:
+    """Rows of one file that the window may hold, in at least one part."""
     kind = format_of(name, source)
     try:
         with ExitStack() as stack:
             file = open_file(filesystem, name, source.compression, stack)
             if kind == "parquet":
-                frame, total = _parquet(file, window, declared)
+                parts = _parquet(file, window, declared, size)
             else:
-                frame = read_csv(file, source, declared)
-                total = len(frame)
+                parts = ((part, len(part)) for part in read_csv(file, source, declared, size))
+            for frame, total in parts:
+                yield _typed(frame, keys, source, declared), total
     except pd.errors.EmptyDataError:
-        return pd.DataFrame(), 0
+        yield pd.DataFrame(), 0
     except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, BadZipFile) as error:
         message = (
             f"File {name!r} must be readable CSV or Parquet. Got: {first_line(error)}. "
             "Write it again, or correct the options of the file source."
         )
         raise DataError(message) from error
+
+
+def _typed(
+    frame: pd.DataFrame, keys: dict[str, str | None], source: FileSource, declared: Declared
+) -> pd.DataFrame:
     frame = with_texts(_with_keys(frame, keys, declared), declared)
-    if source.date_format is not None:
-        frame = with_moments(frame, source.date_format, declared)
-    return frame, total
+    if source.date_format is None:
+        return frame
+    return with_moments(frame, source.date_format, declared)
 
 
 def _with_keys(
@@ -226,19 +257,59 @@ def open_file(
     return stack.enter_context(archive.open(members[0]))
 
 
-def _parquet(file: IO[bytes], window: Window, declared: Declared) -> tuple[pd.DataFrame, int]:
+def _parquet(
+    file: IO[bytes], window: Window, declared: Declared, size: int | None
+) -> Iterator[Part]:
     fragment = ds.ParquetFileFormat().make_fragment(file)
     names = fragment.physical_schema.names
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         message = f"its schema names {', '.join(doubled)} more than once"
         raise ValueError(message)
-    table = fragment.to_table(filter=_condition(fragment.physical_schema, window))
+    condition = _condition(fragment.physical_schema, window)
+    if size is None:
+        table = fragment.to_table(filter=condition)
+        yield _as_frame(table, declared), fragment.count_rows()
+        return
+    groups = fragment if condition is None else fragment.subset(condition)
+    file.seek(0)
+    whole = pq.ParquetFile(file)
+    # A scan of the fragment, or of all row groups at once, would hold on to what it has read.
+    batches = (
+        batch
+        for together in _bunches(groups.row_groups, size)
+        for batch in whole.iter_batches(size, row_groups=together)
+    )
+    skipped, rows = fragment.count_rows() - groups.count_rows(), 0
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        inside = table if condition is None else table.filter(condition)
+        yield _as_frame(inside, declared), len(table) + (0 if rows else skipped)
+        rows += len(table)
+    if not rows:
+        yield _as_frame(fragment.physical_schema.empty_table(), declared), skipped
+
+
+def _bunches(groups: list[ds.RowGroupInfo], size: int) -> Iterator[list[int]]:
+    """Row groups by their places, as many at once as have at most so many rows; at least one."""
+    together: list[ds.RowGroupInfo] = []
+    for group in groups:
+        if together and sum(one.num_rows for one in [*together, group]) > size:
+            yield [one.id for one in together]
+            together = []
+        together.append(group)
+    if together:
+        yield [one.id for one in together]
+
+
+def _as_frame(table: pa.Table, declared: Declared) -> pd.DataFrame:
+    names = table.column_names
     numbers = [name for name in names if name in declared.numbers]
     # Beside a null, pandas would round whole numbers beyond 2**53, and these may be identifiers.
     exact = table.drop_columns(numbers).to_pandas(integer_object_nulls=True, ignore_metadata=True)
-    frame = pd.concat([exact, table.select(numbers).to_pandas(ignore_metadata=True)], axis=1)
-    return frame[names].drop(columns=_UNNAMED_INDEX, errors="ignore"), fragment.count_rows()
+    whole = table.select(numbers).to_pandas(ignore_metadata=True)
+    frame: pd.DataFrame = pd.concat([exact, whole], axis=1)[names]
+    return frame.drop(columns=_UNNAMED_INDEX, errors="ignore")
 
 
 def _condition(schema: pa.Schema, window: Window) -> ds.Expression | None:

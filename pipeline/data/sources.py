@@ -1,9 +1,9 @@
 """Rows from files, databases, a user's function or the served API's captures."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -11,12 +11,25 @@ from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import AT, KEY, read_captures, read_labels
 from pipeline.data.databases import read_query
-from pipeline.data.declared import as_classes, declare
-from pipeline.data.files import Window, read_files
+from pipeline.data.declared import Declared, as_classes, declare
+from pipeline.data.files import Part, Window, read_files
 from pipeline.errors import DataError, PipelineError
 
+PART_ROWS: Final = 100_000
+"""Rows that are held at once where a source is read in parts."""
 
-def read(
+
+def read(source: Source, *, time: str | None, **asked: Any) -> pd.DataFrame:
+    """Read the rows of a source with `start <= time < end` at once.
+
+    Arguments and errors are as of `read_parts`. The time column holds times where all of them can
+    be read.
+    """
+    [rows] = read_parts(source, time=time, size=None, **asked)
+    return rows if time is None else rows.assign(**_readable(rows, time, as_time(rows[time])))
+
+
+def read_parts(
     source: Source,
     *,
     time: str | None,
@@ -28,8 +41,9 @@ def read(
     start: pd.Timestamp | None = None,
     end: pd.Timestamp | None = None,
     captures: Path | None = None,
-) -> pd.DataFrame:
-    """Read the rows of a source with `start <= time < end`.
+    size: int | None = PART_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """Read the rows of a source with `start <= time < end`, some at a time.
 
     A row whose time is null or unreadable belongs to every window: leaving it out would lose
     it silently, while validation refuses it by name and keeps it.
@@ -53,47 +67,73 @@ def read(
         The window; None leaves a side open.
     captures : Path, optional
         The capture store of the served API, for a capture source.
+    size : int, optional
+        The most rows of a part of a file or a query; None: all rows are one part. A function and
+        the captures hand over all their rows at once.
+
+    Yields
+    ------
+    DataFrame
+        The next rows of the source, in its order; there is at least one part, perhaps without rows.
 
     Raises
     ------
     ConfigError
         If a database's address cannot be used.
     DataError
-        If the source does not exist, cannot be read, or has no time column that holds dates.
+        If the source does not exist, cannot be read, or has no time column that holds dates; that
+        none of its rows has a date, is known after the last part.
     UnavailableError
         If a database does not answer.
     """
     window = Window(time, _utc(start), _utc(end))
     roles: Any = {"key": key, "moments": {time, *moments}, "target": target}
     declared = declare(columns or {}, classes=classes or (), **roles)
-    partial = False
-    match source:
-        case FileSource():
-            frame, partial = read_files(source, window, declared)
-        case SqlSource():
-            frame = read_query(source, window, declared)
-        case FunctionSource():
-            frame = _call(source, window)
-        case CaptureSource():
-            frame = _captured(captures, window)
+    dates = _Dates()
+    for part, total in _parts(source, window, declared, size, captures=captures):
+        frame = part
+        if isinstance(source, CaptureSource):
             labels = {"key": key, "target": target}
             frame = frame.rename(columns=labels if time is None else {KEY: key, AT: time})
-    if classes and target is not None and target in frame:
-        frame = _with_places(frame, source, target, classes)
-    if time is None:
-        return frame
-    if time not in frame.columns:
-        message = (
-            f"The {source.kind} source must hold the time column {time!r}. "
-            f"Got {', '.join(map(str, frame.columns[:20]))}. Fix data.time or the source."
-        )
-        raise DataError(message)
-    require(frame, [])
-    frame = frame.reset_index(drop=True)
-    times = as_time(frame[time])
-    if not partial:
-        _require_dates(frame[time], times)
-    return _inside(frame.assign(**_readable(frame, time, times)), times, window)
+        if classes and target is not None and target in frame:
+            frame = _with_places(frame, source, target, classes)
+        if time is None:
+            yield frame
+            continue
+        if time not in frame.columns:
+            message = (
+                f"The {source.kind} source must hold the time column {time!r}. "
+                f"Got {', '.join(map(str, frame.columns[:20]))}. Fix data.time or the source."
+            )
+            raise DataError(message)
+        require(frame, [])
+        frame = frame.reset_index(drop=True)
+        times = as_time(frame[time])
+        dates.add(frame[time], times, total)
+        yield _inside(frame, times, window)
+    dates.require()
+
+
+def _parts(
+    source: Source,
+    window: Window,
+    declared: Declared,
+    size: int | None,
+    *,
+    captures: Path | None,
+) -> Iterator[Part]:
+    match source:
+        case FileSource():
+            yield from read_files(source, window, declared, size)
+        case SqlSource():
+            for frame in read_query(source, window, declared, size):
+                yield frame, len(frame)
+        case FunctionSource():
+            frame = _call(source, window)
+            yield frame, len(frame)
+        case CaptureSource():
+            frame = _captured(captures, window)
+            yield frame, len(frame)
 
 
 def _with_places(
@@ -106,12 +146,26 @@ def _with_places(
     return frame.assign(**{target: as_classes(frame[target], classes)})
 
 
-def _require_dates(column: pd.Series, times: pd.Series) -> None:
-    unreadable = column[times.isna() & column.notna()]
-    if len(unreadable) and times.isna().all():
+class _Dates:
+    """Whether the time column of some rows holds dates at all."""
+
+    def __init__(self) -> None:
+        self.rows, self.found = 0, False
+        self.odd: pd.Series | None = None
+
+    def add(self, column: pd.Series, times: pd.Series, total: int) -> None:
+        """Count a part; of `total` rows, those outside of the window hold dates."""
+        self.rows += len(column)
+        self.found |= bool(times.notna().any()) or len(column) < total
+        if self.odd is None and (unread := times.isna() & column.notna()).any():
+            self.odd = column[unread].head(1)
+
+    def require(self) -> None:
+        if self.odd is None or self.found:
+            return
         message = (
-            f"Time column {column.name!r} must hold dates such as 2013-02-26T05:00. "
-            f"Got {str(unreadable.iloc[0])[:80]!r} and no date in {len(column)} rows. "
+            f"Time column {self.odd.name!r} must hold dates such as 2013-02-26T05:00. "
+            f"Got {str(self.odd.iloc[0])[:80]!r} and no date in {self.rows} rows. "
             "Convert it in the source."
         )
         raise DataError(message)

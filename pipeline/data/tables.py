@@ -4,8 +4,9 @@ A table may lack either. Rows without a time come one after another, as `data.ar
 without a key are identified by what they hold.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from pipeline.columns import as_time, conform, require
 from pipeline.config import OWN_KEY, OWN_TIME, CaptureSource, Columns, Data, Source, spelled
 from pipeline.data import sources
+from pipeline.data.repeats import Counted
 from pipeline.derivation import raw_columns, with_derived
 from pipeline.errors import DataError
 
@@ -48,30 +50,93 @@ def read(
     PipelineError
         As `sources.read`.
     """
-    numbered = data.arrival is not None and not isinstance(source, CaptureSource)
-    rows = sources.read(
-        source,
-        time=None if numbered else data.time,
-        key=None if data.key == OWN_KEY and not isinstance(source, CaptureSource) else data.key,
-        target=data.target,
-        columns=_declared(data),
-        classes=data.classes,
-        moments=data.moments,
-        start=None if numbered else start,
-        end=None if numbered else end,
-        captures=captures,
-    )
-    if not isinstance(source, CaptureSource):  # captures hold what was derived
-        rows = _derived(rows, source, data)
-    if numbered:
-        rows = _arrived(rows.reset_index(drop=True), source, data)
-        inside = pd.Series(data=True, index=rows.index)
-        inside &= True if start is None else rows[OWN_TIME] >= start
-        inside &= True if end is None else rows[OWN_TIME] < end
-        return rows[inside].reset_index(drop=True)
-    if data.key == OWN_KEY and OWN_KEY not in rows:
-        rows = rows.assign(**{OWN_KEY: _content(rows, data)})
+    asked = _asked(source, data, start, end, captures)
+    [rows] = _with_roles([sources.read(source, **asked)], source, data, start, end)
     return rows
+
+
+def read_parts(
+    source: Source,
+    data: Data,
+    *,
+    start: pd.Timestamp | None = None,
+    end: pd.Timestamp | None = None,
+    captures: Path | None = None,
+    size: int = sources.PART_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """Read the rows that `read` returns, some at a time, so that memory does not grow with them.
+
+    A part holds the times as the source has them: only `read` knows whether all can be read.
+
+    Parameters
+    ----------
+    source, data, start, end, captures
+        As of `read`.
+    size : int
+        The most rows of a part. Functions, captures, and the rows of a table without a time that
+        are shuffled are one part, however many they are.
+
+    Yields
+    ------
+    DataFrame
+        The next rows; there is at least one part, and any may be without rows.
+
+    Raises
+    ------
+    PipelineError
+        As `read`, and as late as after the last part.
+    """
+    asked = _asked(source, data, start, end, captures)
+    parts = sources.read_parts(source, size=size, **asked)
+    yield from _with_roles(parts, source, data, start, end)
+
+
+def _asked(
+    source: Source,
+    data: Data,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+    captures: Path | None,
+) -> dict[str, Any]:
+    """What is asked of a source."""
+    numbered = _is_numbered(source, data)
+    return {
+        "time": None if numbered else data.time,
+        "key": None if data.key == OWN_KEY and not isinstance(source, CaptureSource) else data.key,
+        "target": data.target,
+        "columns": _declared(data),
+        "classes": data.classes,
+        "moments": data.moments,
+        "start": None if numbered else start,
+        "end": None if numbered else end,
+        "captures": captures,
+    }
+
+
+def _is_numbered(source: Source, data: Data) -> bool:
+    """Whether rows have no time of their own."""
+    return data.arrival is not None and not isinstance(source, CaptureSource)
+
+
+def _with_roles(
+    parts: Iterable[pd.DataFrame],
+    source: Source,
+    data: Data,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+) -> Iterator[pd.DataFrame]:
+    """Add what is derived, and the key and the time that the table has not."""
+    if not isinstance(source, CaptureSource):  # captures hold what was derived
+        parts = (_derived(rows, source, data) for rows in parts)
+    if _is_numbered(source, data):
+        yield from _arrived(parts, source, data, start, end)
+        return
+    counted = Counted()
+    for rows in parts:
+        if data.key == OWN_KEY and OWN_KEY not in rows:
+            yield rows.assign(**{OWN_KEY: _content(rows, data, counted)})
+        else:
+            yield rows
 
 
 def read_labels(data: Data, *, captures: Path) -> pd.DataFrame:
@@ -139,37 +204,67 @@ def progress(source: Source, data: Data, start: pd.Timestamp, end: pd.Timestamp)
     return "silent" if over else "open"
 
 
-def _arrived(rows: pd.DataFrame, source: Source, data: Data) -> pd.DataFrame:
-    """Give the rows of a table without a time the times of `data.arrival`, in their order.
+def _arrived(
+    parts: Iterable[pd.DataFrame],
+    source: Source,
+    data: Data,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+) -> Iterator[pd.DataFrame]:
+    """The rows of a window of a table without a time, in the order in which they came."""
+    arrival, place = data.arrival, 0
+    assert arrival is not None  # noqa: S101 -- for mypy: the caller asked
+    for rows in _joined(parts, arrival.shuffled if source == data.train else 0):
+        timed = _timed(rows.reset_index(drop=True), place, source, data)
+        inside = pd.Series(data=True, index=timed.index)
+        inside &= True if start is None else timed[OWN_TIME] >= start
+        inside &= True if end is None else timed[OWN_TIME] < end
+        yield timed[inside].reset_index(drop=True)
+        place += len(rows)
+
+
+def _joined(parts: Iterable[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
+    """The parts, of which the first has so many rows, or all."""
+    rest = iter(parts)
+    first = [next(rest)]
+    while sum(map(len, first)) < rows and (part := next(rest, None)) is not None:
+        first.append(part)
+    yield first[0] if len(first) == 1 else pd.concat(first, ignore_index=True)
+    yield from rest
+
+
+def _timed(rows: pd.DataFrame, place: int, source: Source, data: Data) -> pd.DataFrame:
+    """Give rows of a table without a time, from a place on, the times of `data.arrival`.
 
     The key of such a row is its place in the table, where the table has no key either.
     """
     arrival, ours = data.arrival, source == data.train
     assert arrival is not None  # noqa: S101 -- for mypy: the caller asked
     first = arrival.start if ours or arrival.live_start is None else arrival.live_start
-    if len(rows) * arrival.every.total_seconds() > (_END - first).total_seconds():
+    after = place + len(rows)
+    if after * arrival.every.total_seconds() > (_END - first).total_seconds():
         message = (
-            f"{len(rows)} rows, one every {spelled(arrival.every)} from {first:%Y-%m-%d} on, would "
+            f"{after} rows, one every {spelled(arrival.every)} from {first:%Y-%m-%d} on, would "
             f"come until after {_END:%Y}. Set a shorter data.arrival.every."
         )
         raise DataError(message)
-    turns = np.arange(len(rows))
-    if ours:
+    turns = np.arange(place, after)
+    if ours and not place:
         mixed = min(arrival.shuffled, len(rows))
         turns[:mixed] = np.random.default_rng(0).permutation(mixed)
     times = first.as_unit("us") + pd.to_timedelta(turns * arrival.every.to_timedelta64())
-    places = pd.Series(range(len(rows))).astype("str")
+    places = pd.Series(range(place, after)).astype("str")
     own = {OWN_KEY: places if ours else "live-" + places} if data.key == OWN_KEY else {}
     added = pd.DataFrame({**own, OWN_TIME: times.as_unit("us")}, index=rows.index)
     rows = pd.concat([rows, added], axis=1)  # where hundreds are text, pandas warns of `assign`
     return rows.sort_values(OWN_TIME, ignore_index=True)
 
 
-def _content(rows: pd.DataFrame, data: Data) -> pd.Series:
+def _content(rows: pd.DataFrame, data: Data, counted: Counted) -> pd.Series:
     """A hash of time and features, which labels do not change; equal rows are numbered."""
     known = {name: column for name, column in data.features.items() if name in rows}
     parts = conform(rows, known).assign(**{data.time: as_time(rows[data.time])})
     numbers = pd.util.hash_pandas_object(parts, index=False)
     hashes = numbers.map("{:016x}".format).astype("str")
-    again = hashes.groupby(hashes).cumcount()
+    again = counted.before(hashes)
     return hashes.where(again == 0, hashes + "-" + (again + 1).astype("str"))

@@ -17,6 +17,7 @@ from pipeline.columns import (
 )
 from pipeline.config import Categorical, Data, Numeric
 from pipeline.data.contract import pandera_schema
+from pipeline.data.repeats import Seen
 from pipeline.errors import DataError
 
 REASON = "quarantine_reason"
@@ -71,10 +72,38 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
     if frame.empty:
         message = f"{source} has no rows. Check the source for this window."
         raise NoValidRowError(message, _all_refused(frame, data, []))
+    found = split(frame, data)
+    if found.valid.empty:
+        raise NoValidRowError(none_valid(source, found.reasons, len(frame)), found)
+    return found
+
+
+def split(frame: pd.DataFrame, data: Data, seen: Seen | None = None) -> Validated:
+    """Split rows as `validate` does, though none may be valid.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows as the source returned them, with key, time and features.
+    data : Data
+        The declared columns and their roles.
+    seen : Seen, optional
+        The keys of earlier parts, if the rows are a part of a table. A row that repeats an earlier
+        key is refused, and the keys of these rows are added.
+
+    Raises
+    ------
+    NoValidRowError
+        If a feature is missing.
+    DataError
+        If the key or time column is missing, or two columns share a name.
+    """
     _require(frame, data)
     rows = frame.reset_index(drop=True)
     checked = _conform(rows, data)
     reasons = _unreadable(rows, checked, data)
+    if seen is not None:
+        reasons = pd.concat([reasons, _repeated(checked, data, seen)])
     try:
         schema = pandera_schema(data.features, key=data.key, time=data.time, identity=data.identity)
         schema.validate(checked, lazy=True)
@@ -86,14 +115,16 @@ def validate(frame: pd.DataFrame, data: Data, *, source: str = "batch") -> Valid
     others = rows.drop(columns=[*data.features, data.key, data.time])
     valid = pd.concat([checked, others], axis=1).drop(index=refused)
     counts = {str(reason): int(n) for reason, n in reasons.value_counts().items()}
-    if valid.empty:
-        most, n = next(iter(counts.items()))
-        message = (
-            f"{source} has no valid row among its {len(rows)}; the most frequent reason: "
-            f"{most} ({n} rows). Fix the source or data.features."
-        )
-        raise NoValidRowError(message, Validated(valid, quarantined, counts))
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
+
+
+def none_valid(source: str, reasons: dict[str, int], rows: int) -> str:
+    """Say that none of some rows is valid, and why most are not."""
+    most, n = next(iter(reasons.items()))
+    return (
+        f"{source} has no valid row among its {rows}; the most frequent reason: "
+        f"{most} ({n} rows). Fix the source or data.features."
+    )
 
 
 def with_labels(validated: Validated, data: Data, task: str) -> Validated:
@@ -108,6 +139,13 @@ def with_labels(validated: Validated, data: Data, task: str) -> Validated:
     labels, strays = as_target(came, task, data.class_count)
     mixed = labels.astype(object).where(~strays, came) if strays.any() else None
     return replace(validated, valid=validated.valid.assign(**{target: labels}), labels=mixed)
+
+
+def stray_labels(validated: Validated, data: Data) -> pd.Series:
+    """Targets of valid rows, as they arrived, that `with_labels` found not to be labels."""
+    if validated.labels is None:
+        return pd.Series(dtype=object)
+    return validated.labels[validated.valid[data.target].isna()].dropna()
 
 
 def as_they_came(validated: Validated, target: str) -> pd.DataFrame:
@@ -174,8 +212,15 @@ def _failures(error: SchemaErrors, data: Data, already: pd.Series) -> pd.Series:
     reasons = pd.Series(text, index=pd.Index(cases["index"].astype("int64")), dtype="str")
     # An unreadable value has become a null and has its reason already.
     nulls = already.str.removesuffix(_NUMBER).str.removesuffix(_TIME) + _NULL
-    known = set(nulls.items())
+    known = {*nulls.items(), *already.items()}
     return reasons[[case not in known for case in reasons.items()]]
+
+
+def _repeated(checked: pd.DataFrame, data: Data, seen: Seen) -> pd.Series:
+    """Find rows that repeat one of an earlier part."""
+    keyed = checked.loc[checked[data.key].notna(), data.identity]
+    again = keyed.index[seen.again(keyed)]
+    return pd.Series(_reason(data.key, _UNIQUE, data), index=again, dtype="str")
 
 
 def _reason(name: str, check: str, data: Data) -> str:
@@ -212,17 +257,19 @@ def keep(rows: pd.DataFrame, path: Path) -> None:
     """Write rows to a Parquet file; a killed process never leaves half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    _storable(rows).to_parquet(partial)
+    storable(rows).to_parquet(partial)
     partial.replace(path)
 
 
-def _storable(frame: pd.DataFrame) -> pd.DataFrame:
+def storable(frame: pd.DataFrame) -> pd.DataFrame:
     """Convert columns of mixed types, which Parquet cannot store, to text."""
     mixed = [name for name in frame.columns if not _is_uniform(frame[name])]
     return frame.assign(**{name: as_text(frame[name]) for name in mixed}).rename(columns=str)
 
 
 def _is_uniform(values: pd.Series) -> bool:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):  # pandas warns of Arrow's way to its values
+        return True
     try:
         pa.Array.from_pandas(values)
     # Arrow cannot store mixed types, integers beyond 64 bits or half surrogate pairs.

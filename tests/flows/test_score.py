@@ -9,6 +9,7 @@ import yaml
 
 from flows.score import score
 from flows.steps import opened
+from pipeline.data import tables
 from pipeline.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.integration
@@ -56,6 +57,58 @@ def test_a_file_of_rows_is_scored_and_bad_rows_are_kept_with_their_reason(traine
     assert (result["rows"], result["predicted"], result["quarantined"]) == (10, 9, 1)
     assert list(kept["quarantine_reason"]) == ["plan must be one of {free, pro}"]
     assert len(pd.read_csv(tmp_path / "scores.csv")) == 9
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_file_does_not_depend_on_the_size_of_the_parts(
+    trained, tmp_path, live, monkeypatch, ending
+):
+    rows = pd.concat([live.drop(columns="churned").head(20), live.head(25).tail(10)])
+    rows.loc[rows.index[3], "plan"] = "gold"
+    rows.assign(more=["x", *[1] * 29]).to_csv(tmp_path / "rows.csv", index=False)
+    kept = tmp_path / "state" / "quarantine" / "shop" / "score scores.parquet"
+    output, found = tmp_path / f"scores.{ending}", []
+
+    for size in (1, 7, 1_000):
+        monkeypatch.setitem(tables.read_parts.__kwdefaults__, "size", size)
+        given = {"rows": str(tmp_path / "rows.csv"), "explain": True}
+        result = score(trained, str(output), **given)
+        whole = pd.read_csv(output) if ending == "csv" else pd.read_parquet(output)
+        found.append((result, whole, pd.read_parquet(kept)))
+
+    assert (found[0][0]["rows"], found[0][0]["quarantined"]) == (30, 6)
+    for result, whole, refused in found[1:]:
+        assert result == found[0][0]
+        pd.testing.assert_frame_equal(whole, found[0][1], check_exact=True)
+        pd.testing.assert_frame_equal(refused, found[0][2])
+
+
+def test_an_error_in_a_late_part_leaves_the_old_file_and_no_half_of_a_new_one(
+    trained, tmp_path, live, monkeypatch
+):
+    output, text = tmp_path / "scores.csv", live.head(20).to_csv(index=False)
+    output.write_text("old")
+    (tmp_path / "rows.csv").write_text(text + "r,2026-02-16" + ",1" * 50 + "\n")
+    monkeypatch.setitem(tables.read_parts.__kwdefaults__, "size", 5)
+
+    with pytest.raises(DataError, match="must be readable CSV"):
+        score(trained, str(output), rows=str(tmp_path / "rows.csv"))
+
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.glob("*scores*")) == ["scores.csv"]
+    assert not [*(tmp_path / "state").glob("tmp*")]
+
+
+def test_a_table_without_a_valid_row_is_refused_and_kept(trained, tmp_path, live, monkeypatch):
+    live.head(6).assign(plan="gold").to_csv(tmp_path / "rows.csv", index=False)
+    monkeypatch.setitem(tables.read_parts.__kwdefaults__, "size", 4)
+
+    with pytest.raises(DataError, match=r"no valid row among its 6; .* \(6 rows\)\."):
+        score(trained, str(tmp_path / "scores.csv"), rows=str(tmp_path / "rows.csv"))
+
+    kept = tmp_path / "state" / "quarantine" / "shop" / "score scores.parquet"
+    assert len(pd.read_parquet(kept)) == 6
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_a_file_that_exists_is_replaced_as_a_whole_or_not_at_all(trained, tmp_path, monkeypatch):

@@ -8,9 +8,12 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from pipeline.columns import as_text
 from pipeline.config import Data, FileSource, SqlSource
-from pipeline.data import sources
-from pipeline.data.validation import validate
+from pipeline.data import sources, validation
+from pipeline.data.parts import Checked
+from pipeline.data.tables import read, read_parts
+from pipeline.data.validation import NoValidRowError, validate
 from pipeline.errors import PipelineError
 
 NAMES = ["x", "a b", "größe", "p/q", "Zeit.1", "select", "1", "%s", "☃"]
@@ -145,3 +148,79 @@ def test_a_table_is_refused_in_a_sentence_or_every_row_is_accounted_for(
     assert checked.quarantined.iloc[:, -1].astype(bool).all()
     if not window:
         assert len(read) == len(frame)
+
+
+def at_once(data, folder, **window):
+    """Valid and refused rows of a table that is read at once, and why rows are refused."""
+    rows = read(data.train, data, **window)
+    if rows.empty:
+        return None
+    try:
+        checked, said = validate(rows, data, source="rows"), None
+    except NoValidRowError as error:
+        checked, said = error.validated, str(error)
+    kept = validation.quarantine(checked, folder, "rows")
+    return checked.valid, kept and pd.read_parquet(kept), said or checked.reasons
+
+
+def by_parts(data, folder, size, **window):
+    """What `at_once` says, of a table that is read and validated in parts."""
+    (folder / "parts").mkdir()
+    checked = Checked(data, "classification", "rows", folder / "parts")
+    parts = [checked.add(p) for p in read_parts(data.train, data, size=size, **window) if len(p)]
+    if not parts:
+        return None
+    checked.quarantine(folder)
+    kept = folder / "rows.parquet"
+    try:
+        checked.require_valid()
+    except PipelineError as error:
+        said = str(error)
+    else:
+        said = checked.reasons
+    refused = pd.read_parquet(kept) if kept.exists() else None
+    return pd.concat(parts, ignore_index=True), refused, said
+
+
+def outcome(call):
+    try:
+        found = call()
+    except PipelineError as error:
+        return str(error)
+    if found is None:
+        return None
+    valid, refused, said = found
+    return [as_texts(frame) for frame in (valid, refused)], said
+
+
+def as_texts(frame):
+    if frame is None:
+        return None
+    return {name: as_text(frame[name]).fillna("null").tolist() for name in frame}
+
+
+WINDOWS = st.sampled_from([{}, {"start": pd.Timestamp("2000-01-01")}])
+
+
+@given(tables(), stores(), st.tuples(st.booleans(), WINDOWS), st.sampled_from([1, 2, 3, 7]))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[*HealthCheck],
+    phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes
+)
+def test_parts_hold_what_a_table_holds_that_is_read_at_once(
+    tmp_path_factory, table, store, asked, size
+):
+    frame, declared = table
+    folder = tmp_path_factory.mktemp("table")
+    source = stored(frame, store, folder)
+    assume(source is not None)
+    unique, asked = asked
+    data = Data(train=source, key="id", time="at", target="y", features=declared, key_unique=unique)
+    for name in ("at once", "by parts"):
+        (folder / name).mkdir()
+
+    found = outcome(lambda: by_parts(data, folder / "by parts", size, **asked))
+
+    assert found == outcome(lambda: at_once(data, folder / "at once", **asked))
