@@ -40,7 +40,8 @@ def variables(stage: Stage) -> dict[str, str]:
 
 
 def composed(model: str) -> dict[str, Any]:
-    """`compose.yaml`, with the name of a model for its only variable."""
+    """`compose.yaml`, with the name of a model, and the defaults of its other variables."""
     text = re.sub(r"\$\{MODEL:\?[^}]+\}", model, (ROOT / "compose.yaml").read_text())
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     found: dict[str, Any] = yaml.safe_load(text)
     return found

@@ -77,7 +77,8 @@ def test_a_secret_is_a_file_that_the_service_is_given(name):
         if variable.endswith("_FILE"):
             assert value in files
         elif SECRET.search(variable) or SECRET.search(value):
-            assert re.fullmatch(r"http://(prefect|mlflow|127\.0\.0\.1):\d+(/api)?", value)
+            known = r"http://(prefect|mlflow|localhost|127\.0\.0\.1):\d+(/api)?"
+            assert all(re.fullmatch(known, one) for one in value.split(","))
     assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys()
 
 
@@ -116,10 +117,21 @@ def test_a_command_of_ours_is_one_that_the_program_takes(words):
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_an_image_of_ours_is_built_from_a_stage_of_the_dockerfile(name):
-    build = SERVICES[name]["build"]
+    image = SERVICES[name]["image"]
+    (build,) = [
+        one["build"] for one in SERVICES.values() if one["image"] == image and "build" in one
+    ]
 
-    assert build == {"context": ".", "target": SERVICES[name]["image"].removeprefix("holdfast-")}
+    assert build == {"context": ".", "target": image.removeprefix("holdfast-")}
     assert build["target"] in stages()
+
+
+def test_prefect_is_asked_by_those_alone_who_have_its_account():
+    account = SERVICES["prefect"]["environment"]["PREFECT_SERVER_API_AUTH_STRING__FILE"]
+    clients = [one for one in SERVICES.values() if "PREFECT_API_URL" in one.get("environment", {})]
+
+    assert len(clients) == 4
+    assert {one["environment"]["PREFECT_API_AUTH_STRING__FILE"] for one in clients} == {account}
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - OURS))

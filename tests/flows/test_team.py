@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from deploy.written import ROOT, composed, last, stages, variables
 from flows.steps import opened
@@ -58,9 +58,12 @@ class Stack:
         places = {"/run/secrets": "secrets", "/tmp": "tmp", "/state": f"volumes/{state}"}  # noqa: S108 -- theirs
         return PLACES.sub(lambda found: str(self.folder / places[found[0]]), text)
 
+    def stage(self, name):
+        return self.stages[self.services[name]["image"].removeprefix("holdfast-")]
+
     def environment(self, name):
         service = self.services[name]
-        stage = self.stages[service["build"]["target"]]
+        stage = self.stage(name)
         given = variables(stage) | service.get("environment", {})
         volumes = [one.split(":")[0] for one in service.get("volumes", ()) if ":/state" in one]
         state = volumes[0] if volumes else name
@@ -73,9 +76,8 @@ class Stack:
 
     def start(self, *names):
         for name in names:
-            service = self.services[name]
-            stage = self.stages[service["build"]["target"]]
-            words = service.get("command") or yaml.safe_load(last(stage, "CMD"))
+            stage = self.stage(name)
+            words = self.services[name].get("command") or yaml.safe_load(last(stage, "CMD"))
             environment, state = self.environment(name)
             command = [*yaml.safe_load(last(stage, "ENTRYPOINT"))]
             command += [self.here(word, state) for word in words]
@@ -190,7 +192,9 @@ def test_a_team_trains_serves_and_retrains_when_a_batch_is_due(stack, write_shop
             name = variable.removesuffix("__FILE")
             monkeypatch.setenv(name, Path(value).read_text() if secret else value)
     monkeypatch.chdir(stack.app)
-    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+    url, account = environment["PREFECT_API_URL"], stack.folder / "secrets" / "prefect-account"
+    assert httpx.get(f"{url}/admin/version").status_code == 401
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: account.read_text()}):
         assert train("conf/shop.yaml", until=DRIFTED)["promoted"]
         stack.start("deploy", "worker", "api")
         stack.until(lambda: stack.running["deploy"].poll() == 0)

@@ -19,17 +19,22 @@ def classes(random, n):
     return pd.Series((random.random(n) < predictions).astype(float), name="late"), predictions
 
 
-def describe(draw):
-    target, predictions = draw(np.random.default_rng(0), WEEK * WEEKS)
+def in_weeks(target, predictions, **options):
+    """Describes labels that came in weeks of as many rows."""
     weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
     return describe_target(
         target,
         predictions,
-        labels=draw is classes,
         time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
         block=pd.Timedelta("7D"),
         seed=0,
+        **options,
     )
+
+
+def describe(draw):
+    drawn = draw(np.random.default_rng(0), WEEK * WEEKS)
+    return in_weeks(*drawn, labels=draw is classes)
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +108,7 @@ SHARES = (0.2, 0.26, 0.17, 0.3, 0.22, 0.28, 0.19, 0.24)
 
 @pytest.fixture(scope="module", params=[True, False], ids=["told", "untold"])
 def weekly(request):
-    target, predictions = of_weeks(SHARES, tells=request.param)
-    weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
-    reference = describe_target(
-        target,
-        predictions,
-        labels=True,
-        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
-        block=pd.Timedelta("7D"),
-        seed=0,
-    )
-    return reference, request.param
+    return in_weeks(*of_weeks(SHARES, tells=request.param), labels=True), request.param
 
 
 @pytest.mark.parametrize("share", [0.2, 0.34])
@@ -160,15 +155,7 @@ def test_one_class_is_a_fault_where_every_block_would_have_brought_the_other(rar
     random = np.random.default_rng(5)
     target = pd.Series((random.random(WEEK * WEEKS) < rare).astype(float), name="late")
     predictions = np.full(len(target), rare) + random.normal(0, 0.01, len(target))
-    weeks = pd.to_timedelta(np.arange(len(target)) // WEEK, "W")
-    reference = describe_target(
-        target,
-        predictions,
-        labels=True,
-        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
-        block=pd.Timedelta("7D"),
-        seed=0,
-    )
+    reference = in_weeks(target, predictions, labels=True)
 
     found = target_faults(reference, target[:WEEK] * 0, predictions[:WEEK], broken_alpha=0.01)
 
@@ -182,16 +169,7 @@ def test_a_class_that_was_declared_since_is_no_fault_and_any_other_is():
     target = pd.Series(random.integers(0, 3, n).astype(float), name="fate")
     predictions = np.where(random.random(n) < 0.7, target, random.integers(0, 3, n))
     predictions = np.asarray(classes, dtype=object)[predictions.astype(int)]
-    weeks = pd.to_timedelta(np.arange(n) // WEEK, "W")
-    reference = describe_target(
-        target,
-        predictions,
-        labels=True,
-        classes=classes,
-        time=pd.Series(pd.Timestamp("2026-01-05") + weeks),
-        block=pd.Timedelta("7D"),
-        seed=0,
-    )
+    reference = in_weeks(target, predictions, labels=True, classes=classes)
     torn = target[:WEEK].where(np.arange(WEEK) % 10 > 0, 3.0)
     judged = partial(target_faults, reference, torn, predictions[:WEEK], broken_alpha=0.01)
 
