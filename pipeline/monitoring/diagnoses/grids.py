@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
-from pipeline.monitoring.diagnoses.likelihood import Change, Mask
+from pipeline.monitoring.diagnoses.likelihood import Change, Mask, plain_gain
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.transformations import Fit
 
@@ -68,7 +68,8 @@ def off_grid(case: Case, name: str, values: Floats) -> Fit | None:
     values : array of float, shape (n_rows,)
         Its values in the first drawn rows.
     """
-    points = case.profile(name).points
+    profile = case.profile(name)
+    points = profile.points
     step = _step(points) if len(points) >= PARAMS.distinct else 0.0
     if step == 0:
         return None
@@ -81,7 +82,12 @@ def off_grid(case: Case, name: str, values: Floats) -> Fit | None:
         for error in PARAMS.errors
         if (fit := _fit(points, values, off=off, step=step, by=change, error=error))
     ]
-    return max(fits, key=lambda fit: fit.total, default=None)
+    # Twice a whole number is a whole number: of several units, the distribution tells which.
+    return max(
+        fits,
+        key=lambda fit: fit.total + plain_gain(profile, values, fit.change)[off].sum(),
+        default=None,
+    )
 
 
 def _fit(

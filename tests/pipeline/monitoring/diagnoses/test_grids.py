@@ -13,6 +13,7 @@ UNITS = {
     "kilogrammes, a short factor": (lambda x: 0.4536 * x, 0.4536),
     "hours": (lambda x: x / 60, 1 / 60),
     "fahrenheit": (lambda x: 1.8 * x + 32, 1.8),
+    "celsius": (lambda x: (x - 32) / 1.8, 1 / 1.8),  # 3.6 times as much is whole as well
 }
 OTHERS = {
     "one decimal": lambda x, random: x + random.integers(0, 10, len(x)) / 10,
