@@ -21,7 +21,6 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from deploy.written import ROOT, composed, last, stages, variables
 from flows.steps import opened
-from flows.train import train
 from pipeline.registry import champions
 
 pytestmark = [pytest.mark.integration, pytest.mark.team]
@@ -195,7 +194,8 @@ def test_a_team_trains_serves_and_retrains_when_a_batch_is_due(stack, write_shop
     url, account = environment["PREFECT_API_URL"], stack.folder / "secrets" / "prefect-account"
     assert httpx.get(f"{url}/admin/version").status_code == 401
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: account.read_text()}):
-        assert train("conf/shop.yaml", until=DRIFTED)["promoted"]
+        command = ["with-secrets", "holdfast", "train", "conf/shop.yaml", "--until", DRIFTED]
+        subprocess.run(command, cwd=stack.app, env=environment, check=True)
         stack.start("deploy", "worker", "api")
         stack.until(lambda: stack.running["deploy"].poll() == 0)
         stack.until_healthy("worker", "api")
