@@ -76,11 +76,12 @@ def off_grid(case: Case, name: str, values: Floats) -> Fit | None:
     off = ~np.isnan(values) & ~_on(values, step)
     if off.sum() < SHARED.fewest or off.mean() < SHARED.part:
         return None
+    digit = _step(values[off])
     fits = [
         fit
         for change in _changes()
         for error in PARAMS.errors
-        if (fit := _fit(points, values, off=off, step=step, by=change, error=error))
+        if (fit := _fit(points, values, off=off, grid=(step, digit), by=change, error=error))
     ]
     # Twice a whole number is a whole number: of several units, the distribution tells which.
     return max(
@@ -91,12 +92,21 @@ def off_grid(case: Case, name: str, values: Floats) -> Fit | None:
 
 
 def _fit(
-    points: Floats, values: Floats, *, off: Mask, step: float, by: Change, error: float
+    points: Floats,
+    values: Floats,
+    *,
+    off: Mask,
+    grid: tuple[float, float],
+    by: Change,
+    error: float,
 ) -> Fit | None:
-    """How well a conversion brings the values that are off the grid back to it."""
-    came = values[off]
+    """How well a conversion brings the values that are off the grid back to it.
+
+    `grid` is the step of the training values, and that of the values off it.
+    """
+    (step, digit), came = grid, values[off]
     true = by.undone(came)
-    digit = _step(came)  # a converted value was perhaps rounded, by half of its last digit
+    # A converted value was perhaps rounded, by half of its last digit.
     near = digit / 2 / by.factor / step + error * np.abs(true) / step
     back = float(_on(true, step, near).mean())
     inside = float(((true >= points[0]) & (true <= points[-1])).mean())

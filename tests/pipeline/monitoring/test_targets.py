@@ -106,7 +106,7 @@ def of_weeks(shares, *, tells, seed=0):
 SHARES = (0.2, 0.26, 0.17, 0.3, 0.22, 0.28, 0.19, 0.24)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["told", "untold"])
+@pytest.fixture(scope="module", params=[True, False], ids=["related", "unrelated"])
 def weekly(request):
     return in_weeks(*of_weeks(SHARES, tells=request.param), labels=True), request.param
 
