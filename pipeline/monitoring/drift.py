@@ -154,10 +154,14 @@ def compare(
 
 
 def _causes_of(*, reference: Reference, current: pd.DataFrame) -> tuple[Cause, ...]:
-    """Causes that a batch shows by itself, whatever the blocks of the reference show."""
+    """Causes that a sound block shows by itself, whatever the others show.
+
+    A reference of samples has no classifier to compare with; the other tests share its part.
+    """
     tally = reference.tally(current)
     summary = reference.summarise(tally)
-    findings, _ = apply_budget(list(row_tests(Judged(reference, tally, summary, {}))), [], ALPHA)
+    judged = Judged(reference, tally, summary, {})
+    findings, _ = apply_budget(list(row_tests(judged, classifier=False)), [], ALPHA)
     causes, _ = diagnose(reference, current, tally, summary, recent=(), findings=findings)
     return causes
 

@@ -112,8 +112,11 @@ class Judged:
         return Finding((name,), "rows", kind, size, *chances, since)
 
 
-def row_tests(batch: Judged) -> Iterator[Group]:
-    """Run all tests of the rows of a batch, grouped by the part of the budget they share."""
+def row_tests(batch: Judged, *, classifier: bool = True) -> Iterator[Group]:
+    """Run all tests of the rows of a batch, grouped by the part of the budget they share.
+
+    The classifier, which takes most of the time, can be left out.
+    """
     reference = batch.reference
     for name in reference.names:
         profile = reference.columns[name]
@@ -126,7 +129,8 @@ def row_tests(batch: Judged) -> Iterator[Group]:
             yield Group("prediction" if name in reference.prediction else test.kind, [test])
     yield Group("pairs", list(_pair_tests(batch)))
     yield Group("joint", [_joint_test(batch)])
-    yield Group("classifier", [_classifier_test(batch)])
+    if classifier:
+        yield Group("classifier", [_classifier_test(batch)])
 
 
 def _number_tests(batch: Judged, name: str, profile: NumericProfile) -> Iterator[Finding]:

@@ -202,9 +202,8 @@ def _odd_labels(case: Case, name: str) -> tuple[list[str], Mask] | None:
         and count >= max(PARAMS.rows, SHARED.frequent * len(places))
     ]
     odd = [label for label in new if label.strip().casefold() in _NO_LABELS]
-    expected = sum(
-        x / total * n[np.isin(labels, new)].sum() >= SHARED.seen for x in counts.values()
-    )
+    rows = n[np.isin(labels, new)].sum()
+    expected = sum(x / total * rows >= SHARED.seen for x in counts.values())
     factor = SHARED.as_many
     as_many = len(new) > 1 and expected / factor <= len(new) <= factor * expected
     if not odd or len(odd) > 1 or as_many:  # several new labels are a recode

@@ -1,7 +1,9 @@
 """Recoded labels: labels in another spelling, or replaced by new labels."""
 
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +71,8 @@ class Parameters:
 
 
 PARAMS = Parameters()
+_LAST = chr(sys.maxunicode)
+"""The character that no text sorts after."""
 
 
 def recode(case: Case) -> Iterator[Cause]:
@@ -138,10 +142,7 @@ def _rewritten(
     mass = counts[new].sum()
     strange = [label for label, is_new in zip(labels, new, strict=True) if is_new]
     weight = dict(zip(labels, counts.tolist(), strict=True))
-    parts: dict[str, str] = {}
-    for x in strange:
-        if matches := _longer_or_shorter(x, before):
-            parts[x] = max(matches, key=lambda label: before[label])
+    parts = _longer_or_shorter(strange, before)
     total = max(sum(before.values()), 1)
     gone = [
         label
@@ -154,15 +155,21 @@ def _rewritten(
     return None
 
 
-def _longer_or_shorter(label: str, known: Iterable[str]) -> list[str]:
-    """Known labels of which a label is the beginning, or which it begins or ends with."""
-    short = _plain(label)
-    found = []
-    for other in known if short else ():
-        plain = _plain(other)
-        extended = plain.startswith(short) or short.endswith(plain) or short.startswith(plain)
-        if plain and extended:
-            found.append(other)
+def _longer_or_shorter(strange: list[str], before: dict[str, int]) -> dict[str, str]:
+    """The most frequent known label that begins with a new one, or that it begins or ends with."""
+    known: dict[str, str] = {}  # by spelling without punctuation, the most frequent first
+    for label in sorted(before, key=lambda label: -before[label]):
+        known.setdefault(_plain(label), label)
+    ordered = sorted(known)
+    found = {}
+    for label in strange:
+        short = _plain(label)
+        if not short:
+            continue
+        first, last = bisect_left(ordered, short), bisect_left(ordered, short + _LAST)
+        parts = {part for k in range(1, len(short)) for part in (short[:k], short[k:])}
+        if matches := [*ordered[first:last], *(parts & known.keys())]:
+            found[label] = max((known[x] for x in matches), key=lambda x: (before[x], x))
     return found
 
 
