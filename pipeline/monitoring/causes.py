@@ -17,6 +17,7 @@ from pipeline.monitoring.diagnoses.batch_faults import duplicate, frozen, schema
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clipped import clipped
 from pipeline.monitoring.diagnoses.clocks import shifted
+from pipeline.monitoring.diagnoses.dependencies import misfit
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.permutations import permuted
 from pipeline.monitoring.diagnoses.rounding import rounded
@@ -81,6 +82,7 @@ TOGETHER: tuple[Diagnosis, ...] = (
     clipped,
     stuck,
     permuted,
+    misfit,
     shuffled,
 )
 """Diagnoses of columns in relation to other columns.
@@ -187,7 +189,7 @@ def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:
                 return
     while found := _competing(case, doubt):
         most = max(found, key=partial(_rank, case))
-        if most.cause == "shuffled":
+        if most.cause == "shuffled" and len(most.columns) == 1:
             most = next(_behind(case, found, most), None) or with_rival(case, most)
         yield most
         case = case.without(most)
