@@ -15,6 +15,7 @@ from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.pile_ups import top_value
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
+from pipeline.reference.order import interquartile
 from pipeline.reference.profile import NumericProfile
 from pipeline.reference.summaries import Trait
 
@@ -65,9 +66,10 @@ class Parameters:
         Factor up to which the width of a column is about the same: another unit changes it.
     float_error : float
         Distance from a grid, in steps, up to which a value lies on it.
-    finest, powers : int
-        Powers of ten that the finest grid is smaller than the largest value, and how many are
-        tried.
+    finest, above : int
+        Powers of ten that the finest grid is smaller than the interquartile range, and that the
+        coarsest is larger than the largest value. Finer digits depend on the size of a value where
+        numbers were written with six or seven digits, and tell a model nothing.
     """
 
     fewest_points: int = 8
@@ -97,8 +99,8 @@ class Parameters:
     rest: float = 0.2
     width: float = 4.0
     float_error: float = 1e-6
-    finest: int = 6
-    powers: int = 8
+    finest: int = 4
+    above: int = 2
 
 
 PARAMS = Parameters()
@@ -206,7 +208,7 @@ def _coarser(case: Case, name: str) -> _Found | None:
         return None
     found = [
         one
-        for what, step, on in _grids(digits.profile.points, digits.values)
+        for what, step, on in _grids(digits.profile, digits.values)
         if (one := _on_grid(digits, what, step, on))
     ]
     return max(found, key=lambda one: surprise(one.share, one.before), default=None)
@@ -358,14 +360,16 @@ def _same_size(profile: NumericProfile, known: Floats) -> bool:
     return bool(near and wide / PARAMS.width <= high - low <= PARAMS.width * wide)
 
 
-def _grids(points: Floats, values: Floats) -> Iterator[tuple[str, float, Mask]]:
+def _grids(profile: NumericProfile, values: Floats) -> Iterator[tuple[str, float, Mask]]:
     """Generate grids from fine to coarse: name, step, and which points and values lie on them."""
+    points = profile.points
     both = np.concatenate([points, values])
     known = np.zeros(len(both), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):
-        largest = np.abs(points).max()
-        start = int(np.floor(np.log10(max(largest, 1e-12)))) - PARAMS.finest
-        for power in range(start, start + PARAMS.powers):
+        largest = max(np.abs(points).max(), 1e-12)
+        size = interquartile(profile) or largest
+        first, last = np.floor(np.log10([size, largest])).astype(int).tolist()
+        for power in range(first - PARAMS.finest, last + PARAMS.above):
             for factor in (1, 2, 5):
                 step = factor * 10.0**power
                 on = np.abs(both / step - np.round(both / step)) < PARAMS.float_error

@@ -90,3 +90,14 @@ def test_small_sound_batches_are_not_called_rounded():
         called += sum(any(c.cause == "rounded" for c in report.causes) for report in reports)
 
     assert called <= 2  # of 60: the 99.7% quantile at 1%
+
+
+@pytest.mark.parametrize("level", [0.9, 1.6])
+def test_numbers_written_with_seven_digits_have_fewer_decimals_when_they_grow(shop, level):
+    def table(seed, level):
+        values = np.random.default_rng(seed).gamma(4, level / 4, 4_000)
+        return pd.DataFrame({"price": [float(f"{x:.7g}") for x in values]})
+
+    reference = shop.fit(table(1, 0.9), {"price": Numeric()})
+
+    assert compare(reference=reference, current=table(2, level)).causes == ()
