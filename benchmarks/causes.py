@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.batches import foreign, histories, natural, streams, trials
+from benchmarks.batches import foreign, histories, many, natural, streams, trials
 from benchmarks.batches.faults import Names, shuffled, swapped
 from benchmarks.batches.targets import target
 from benchmarks.batches.variants import CAUSES, REPORTED
@@ -249,6 +249,42 @@ def held_out(seed: int, *, quick: bool) -> Result:
     ]
 
 
+def unseen(seed: int, *, quick: bool) -> Result:
+    """Sound batches of some 140 public tables: how often does one count as broken?
+
+    The first batch of a table is judged alone, each other one with those before it.
+    """
+    names = many.names()[:: 60 if quick else 1]
+    every = side_by_side(partial(streams.judged, seed=seed, quick=quick), names)
+    figures: dict[str, Any] = {}
+    for kind in ("held out", "looked at"):
+        for order in ("by time", "shuffled"):
+            found = {
+                name: list({one["batch"]: one for one in mine}.values())
+                for name, mine in zip(names, every, strict=True)
+                if many.looked_at(name) == (kind == "looked at")
+                and name.endswith(many.SHUFFLED) == (order == "shuffled")
+            }
+            wrong = {
+                f"{name}, {one['batch']}": [cause["sentence"] for cause in one["causes"]]
+                for name, mine in found.items()
+                for one in mine
+                if one["outcome"] not in {"quiet", "moved"}
+            }
+            figures[f"{kind}, {order}"] = {
+                "tables": len(found),
+                "batches": sum(map(len, found.values())),
+                "broken": len(wrong),
+                "which": wrong,
+            }
+    goals = []
+    for order in ("by time", "shuffled"):
+        mine = figures[f"held out, {order}"]
+        share = mine["broken"] / max(mine["batches"], 1)
+        goals.append(at_most(f"unseen tables, {order}: sound batches called broken", share, 0.02))
+    return figures, goals
+
+
 def pairs(seed: int, *, quick: bool) -> Result:
     """Two like columns swapped, or the rows of one shuffled: faults that no single column shows."""
     found = side_by_side(_pair, range(seed, seed + (2 if quick else 100)))
@@ -328,7 +364,7 @@ def _calibrated(seed: int, columns: int) -> dict[str, float]:
     }
 
 
-PARTS = (faults, clean, held_out, target, pairs, calibration)
+PARTS = (faults, clean, held_out, unseen, target, pairs, calibration)
 
 
 if __name__ == "__main__":

