@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
 from pipeline.reference.sketches import KEPT, as_reference, own_blocks, panel
@@ -25,6 +26,8 @@ _RENEWED, _FEW = 0.1, 0.1
 values for each row, from which a column tells the time of its rows."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
+_OF_ONE_VALUE = {"stuck", "sentinel"}
+"""Causes that rest on how many rows take one value."""
 
 
 class Doubt:
@@ -60,7 +63,7 @@ class Doubt:
         ]
 
     def _reason(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> str:
-        if cause.cause not in _OF_ROWS and any(map(self.held, cause.columns)):
+        if cause.cause not in _OF_ROWS and any(self._is_time(cause, x) for x in cause.columns):
             return "the column tells the time of its rows"
         limits = self._find_limits(columns=cause.columns)
         limit = max((limits.get((cause.cause, x), 0.0) for x in cause.columns), default=0.0)
@@ -94,19 +97,27 @@ class Doubt:
             for one in self._said[key]
         )
 
-    def held(self, name: str) -> bool:
-        """Whether a column tells the time of its rows: a rate of the month, a season, a version.
+    def _is_time(self, cause: Cause, name: str) -> bool:
+        """Whether what is said of a column is what the next block may bring."""
+        usual = self.held(name)
+        if cause.cause in _OF_ONE_VALUE and 0 < usual < cause.share:
+            return usual == 1 or _odds(cause.share) <= SHARED.odds * _odds(usual)
+        return usual > 0
 
-        Such a column holds one value throughout a block and another in the next, or a few values
-        of which later blocks bring new ones. However many rows repeat a value, it is one
-        observation, and a value that was never seen before is what the next block brings.
+    def held(self, name: str) -> float:
+        """Largest share of a value in a block of a column that tells the time of its rows, or 0.
+
+        Such a column (a rate of the month, a season, a version) holds one value throughout a block
+        and another in the next, or a few values of which later blocks bring new ones. However many
+        rows repeat a value, it is one observation, and a value that was never seen before is what
+        the next block brings; but not one in far more rows than any value of any block had.
         """
-        return self._case.memory.recall(("held", name), lambda: self._is_held(name))
+        return self._case.memory.recall(("held", name), lambda: self._largest_held(name))
 
-    def _is_held(self, name: str) -> bool:
+    def _largest_held(self, name: str) -> float:
         reference = self._case.reference
         if name not in reference.columns:
-            return False
+            return 0.0
         cells, seen = reference.cells[:, reference.names.index(name)], set[int]()
         most, tops, new, distinct = [], [], [], []
         for number in range(len(reference.blocks)):
@@ -120,11 +131,11 @@ class Doubt:
                 distinct.append(len(values) / len(own))
                 seen |= set(values.tolist())
         if len(most) < 2:  # noqa: PLR2004 -- a single block shows no change
-            return False
+            return 0.0
         changes = len(set(most)) > 1 and np.median(tops) >= _HELD
         later = new[max(1, len(new) // 2) :]  # of weather, the first weeks are new as well
         renewed = np.mean(later) >= _RENEWED and np.median(distinct) <= _FEW
-        return bool(len(seen) == 1 or changes or renewed)
+        return float(max(tops)) if len(seen) == 1 or changes or renewed else 0.0
 
     @cached_property
     def _nearby(self) -> Case | None:
@@ -141,3 +152,7 @@ class Doubt:
         tally = reference.tally(rows)
         summary = reference.summarise(tally)
         return Case(reference, rows, tally, summary, (), case.findings, case.standing)
+
+
+def _odds(share: float) -> float:
+    return share / max(1 - share, 1e-9)

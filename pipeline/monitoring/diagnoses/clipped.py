@@ -191,6 +191,8 @@ def _most_in_a_block(case: Case, name: str) -> Floats:
 
 def _cut_side(pile: _Pile) -> str | None:
     """The side of the value on which others were cut off: above, below, or None."""
+    if pile.share == 1:  # one value alone shows no bound
+        return None
     edge, new, exact = _edge(pile), _new_atom(pile), _exact(pile)
     if not (edge or new or exact or _unusual(pile)):
         return None

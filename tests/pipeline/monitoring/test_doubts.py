@@ -74,3 +74,37 @@ def test_a_rate_of_each_week_that_takes_another_level_is_no_fault(reference):
     report = compare(reference=reference, current=rows(random, rate=9.5))
 
     assert names(report) == []
+
+
+def brackets(random, weeks, first=0):
+    """Incomes in brackets that are adjusted every week, beside an independent column."""
+    week = np.repeat(np.arange(first, first + weeks), WEEK)
+    income = random.choice(20, len(week)) * 2_500 * 1.02**week
+    return pd.DataFrame({"income": income.round(2), "amount": random.lognormal(3, 0.5, len(week))})
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, []), (0.5, ["stuck (income)"]), (1.0, ["stuck (income)"])]
+)
+def test_values_that_every_week_renews_may_not_all_be_one(share, expected):
+    random = np.random.default_rng(3)
+    columns = {"income": Numeric(), "amount": Numeric()}
+    frame = brackets(random, WEEKS)
+    moments = pd.Timestamp("2026-01-05") + pd.to_timedelta(np.arange(len(frame)) // WEEK, "W")
+    reference = Reference.fit(frame, columns, time=pd.Series(moments), block="7D")
+    batch = brackets(random, 1, first=WEEKS)
+    batch.loc[batch.index < share * WEEK, "income"] = batch["income"].iloc[0]
+
+    assert names(compare(reference=reference, current=batch)) == expected
+
+
+@pytest.mark.parametrize("value", [3, 6, 9])
+def test_one_value_in_all_rows_is_stuck_wherever_it_lies(value):
+    random = np.random.default_rng(4)
+    n = (WEEKS + 1) * WEEK
+    frame = pd.DataFrame({"score": random.binomial(10, 0.6, n) * 1.0, "amount": random.random(n)})
+    columns = {"score": Numeric(), "amount": Numeric()}
+    reference = Reference.fit(frame[:-WEEK], columns, block=WEEK)
+    batch = frame[-WEEK:].assign(score=float(value))
+
+    assert names(compare(reference=reference, current=batch)) == ["stuck (score)"]
