@@ -102,9 +102,11 @@ def test_values_that_every_week_renews_may_not_all_be_one(share, expected):
 def test_one_value_in_all_rows_is_stuck_wherever_it_lies(value):
     random = np.random.default_rng(4)
     n = (WEEKS + 1) * WEEK
-    frame = pd.DataFrame({"score": random.binomial(10, 0.6, n) * 1.0, "amount": random.random(n)})
+    right = np.asarray([7, 21, 36, 63, 107, 161, 214, 155, 101, 78, 57]) / 1_000
+    score = random.choice(11.0 * np.arange(11), n, p=right)
+    frame = pd.DataFrame({"score": score, "amount": random.random(n)})
     columns = {"score": Numeric(), "amount": Numeric()}
     reference = Reference.fit(frame[:-WEEK], columns, block=WEEK)
-    batch = frame[-WEEK:].assign(score=float(value))
+    batch = frame[-WEEK:].assign(score=11.0 * value)
 
     assert names(compare(reference=reference, current=batch)) == ["stuck (score)"]
