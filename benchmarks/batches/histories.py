@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.batches import foreign, natural
+from benchmarks.batches import foreign, many, natural
 from examples import flights
 from pipeline.columns import infer_columns
 from pipeline.config import Settings
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def set(self) -> str:
-        return self.key.split("/")[0]
+        return self.key.rsplit("/", 1)[0]
 
     @cached_property
     def reference(self) -> Reference:
@@ -211,6 +211,11 @@ def _orders(number: int) -> Case:
     return _cut(f"orders/{number}", _shop(), cut, 2_000)
 
 
+def _many(name: str, number: int) -> Case:
+    before, after, block = many.batches(name)
+    return _cut(f"{name}/{number}", before, after[: number + 1], block)
+
+
 def _foreign(name: str, number: int) -> Case:
     before, after, block = foreign.batches(name)
     return _cut(f"{name}/{number}", before, after[: number + 1], block)
@@ -237,6 +242,8 @@ NUMBERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(foreign.NAMES, (0, 2, 4)),
 }
 """Batches of each set that faults are put into."""
+OF_MANY = (0, 3, 6)
+"""The same of each of many tables."""
 SHIPPED = ("flights", "orders")
 """Histories that need no data set but the project's own."""
 
@@ -254,13 +261,14 @@ def left_out(names: Iterable[str]) -> list[str]:
 
 @lru_cache(maxsize=6)
 def case(key: str) -> Case:
-    name, number = key.split("/")
-    return MAKERS[name](int(number))
+    name, number = key.rsplit("/", 1)
+    return MAKERS[name](int(number)) if name in MAKERS else _many(name, int(number))
 
 
 def keys(names: Sequence[str] = ()) -> Iterator[str]:
     """Keys of all cases of some sets, by default of `sets`, in turn: a few trials cover many."""
     names = names or sets()
-    for k in range(max(len(NUMBERS[name]) for name in names)):
-        for name in names:
-            yield f"{name}/{NUMBERS[name][k % len(NUMBERS[name])]}"
+    numbers = {name: NUMBERS.get(name, OF_MANY) for name in names}
+    for k in range(max(map(len, numbers.values()))):
+        for name, own in numbers.items():
+            yield f"{name}/{own[k % len(own)]}"

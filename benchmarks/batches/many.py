@@ -30,6 +30,12 @@ def names() -> list[str]:
     return [*by_time, *(name + SHUFFLED for name in found)]
 
 
+def each() -> list[str]:
+    """Every table once: by time where it has one."""
+    every = names()
+    return [x for x in every if not x.endswith(SHUFFLED) or x.removesuffix(SHUFFLED) not in every]
+
+
 def looked_at(name: str) -> bool:
     """Whether false alarms of a table were looked at and mended; the others are held out."""
     return zlib.crc32(name.removesuffix(SHUFFLED).encode()) % 2 == 0
