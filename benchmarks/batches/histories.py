@@ -243,7 +243,7 @@ NUMBERS: dict[str, tuple[int, ...]] = {
 }
 """Batches of each set that faults are put into."""
 OF_MANY = (0, 3, 6)
-"""The same of each of many tables."""
+"""Batches of each of many tables that faults are put into."""
 SHIPPED = ("flights", "orders")
 """Histories that need no data set but the project's own."""
 

@@ -69,7 +69,7 @@ class Rule(NamedTuple):
 
     Attributes
     ----------
-    told : array of int, shape (n_labels,)
+    implied : array of int, shape (n_labels,)
         Cell of the other column that each label tells; -1 where it tells none.
     usual : float
         Largest share of rows of a block that break the rule.
@@ -77,7 +77,7 @@ class Rule(NamedTuple):
         Share of rows that would obey it if the labels were in any rows.
     """
 
-    told: Places
+    implied: Places
     usual: float
     by_chance: float
 
@@ -125,7 +125,7 @@ def misfit(case: Case) -> Iterator[Cause]:
 def _rule(case: Case, one: str, other: str) -> Rule | None:
     """What the labels of a column tell of another in the reference; None if they do not."""
     few = len(case.counts(one)) < max(PARAMS.labels, len(case.counts(other)))
-    if few or len(case.counts(other)) < 2:  # one label is told by anything
+    if few or len(case.counts(other)) < 2:  # one label follows from anything
         return None
     return case.memory.recall(("rule", one, other), lambda: _learnt(case, one, other))
 
@@ -139,13 +139,13 @@ def _learnt(case: Case, one: str, other: str) -> Rule | None:
         return None
     pairs, rows = np.unique(np.column_stack([a, b]), axis=0, return_counts=True)
     order = np.argsort(rows, kind="stable")
-    most, told = np.zeros(size, dtype=np.intp), np.full(size, -1)
-    most[pairs[order, 0]], told[pairs[order, 0]] = rows[order], pairs[order, 1]
+    most, implied = np.zeros(size, dtype=np.intp), np.full(size, -1)
+    most[pairs[order, 0]], implied[pairs[order, 0]] = rows[order], pairs[order, 1]
     judged = np.bincount(a, minlength=size)[a] >= PARAMS.twice
-    obeys = (told[a] == b) & (most[a] >= PARAMS.twice)
-    told[most < PARAMS.twice] = -1
+    obeys = (implied[a] == b) & (most[a] >= PARAMS.twice)
+    implied[most < PARAMS.twice] = -1
     shares = np.bincount(b) / len(b)
-    by_chance = float(np.where(told[a] >= 0, shares[told[a]], 0.0)[judged].mean())
+    by_chance = float(np.where(implied[a] >= 0, shares[implied[a]], 0.0)[judged].mean())
     few = judged.sum() < SHARED.fewest_related or by_chance > PARAMS.by_chance
     if few or obeys[judged].mean() < PARAMS.obeyed:
         return None
@@ -154,16 +154,16 @@ def _learnt(case: Case, one: str, other: str) -> Rule | None:
         for number in np.unique(blocks)
         if (own := judged & (blocks == number)).sum() >= SHARED.fewest_of_a_block
     ]
-    return Rule(told, float(max(breaks, default=1 - obeys[judged].mean())), by_chance)
+    return Rule(implied, float(max(breaks, default=1 - obeys[judged].mean())), by_chance)
 
 
 def _rows(case: Case, rule: Rule, one: str, other: str) -> tuple[Mask, Mask]:
     """The drawn rows whose labels are known to a rule, and those that break it."""
     a, b = (case.drawn_cells[:, case.place(name)].astype(np.intp) for name in (one, other))
-    known = (a < len(rule.told)) & (b < len(case.counts(other)))
-    told = np.where(known, rule.told[np.where(known, a, 0)], -1)
-    judged = told >= 0
-    return judged, judged & (told != b)
+    known = (a < len(rule.implied)) & (b < len(case.counts(other)))
+    implied = np.where(known, rule.implied[np.where(known, a, 0)], -1)
+    judged = implied >= 0
+    return judged, judged & (implied != b)
 
 
 def _kind(case: Case, one: str, other: str, breaks: Mask) -> Literal["shuffled", "permuted"] | None:
