@@ -271,13 +271,16 @@ def unseen(seed: int, *, quick: bool) -> Result:
         figures[f"{kind}, {order}"] = {
             "batches": len(last),
             "broken": len(wrong),
-            "which": {k: [x["sentence"] for x in one["causes"]] for k, one in wrong.items()},
         }
+        if kind == "looked at":  # what is held out is counted, and not shown
+            said = {key: [x["sentence"] for x in one["causes"]] for key, one in wrong.items()}
+            figures["which"] = figures.get("which", {}) | said
     goals = []
     for order in ("by time", "shuffled"):
         mine = figures[f"held out, {order}"]
-        share = mine["broken"] / max(mine["batches"], 1)
-        goals.append(at_most(f"unseen tables, {order}: called broken", share, 0.02))
+        if mine["batches"]:
+            share = mine["broken"] / mine["batches"]
+            goals.append(at_most(f"unseen tables, {order}: called broken", share, 0.02))
     return figures, goals
 
 
@@ -292,16 +295,16 @@ def unseen_faults(seed: int, *, quick: bool) -> Result:
     figures: dict[str, Any] = {
         "trials": len(found),
         "by_cause": {cause: rates(_of(found, cause=cause)) for cause in (*CAUSES, REPORTED)},
-        "missed": [_line(one) for one in _worst(found)[:SHOWN]],
     }
     large = [one for one in found if one["rows"] >= 1_000]
-    for fraction in (1.0, 0.3):
-        figures[f"balanced_{fraction}"] = balanced(_of(found, fraction=fraction))
-        figures[f"balanced_{fraction}_of_1000_rows"] = balanced(_of(large, fraction=fraction))
-    return figures, [
-        at_least("unseen, all rows: broken, right column", figures["balanced_1.0"]["broken"], 0.97),
-        at_least("unseen, 30%: broken, right column", figures["balanced_0.3"]["broken"], 0.85),
-    ]
+    goals = []
+    for fraction, least in ((1.0, 0.97), (0.3, 0.85)):
+        if mine := _of(found, fraction=fraction):
+            figures[f"balanced_{fraction}"] = balanced(mine)
+            figures[f"balanced_{fraction}_of_1000_rows"] = balanced(_of(large, fraction=fraction))
+            found_share = figures[f"balanced_{fraction}"]["broken"]
+            goals.append(at_least(f"unseen, {fraction:.0%} of rows: broken", found_share, least))
+    return figures, goals
 
 
 def pairs(seed: int, *, quick: bool) -> Result:

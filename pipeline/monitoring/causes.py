@@ -17,7 +17,7 @@ from pipeline.monitoring.diagnoses.batch_faults import duplicate, frozen, schema
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clipped import clipped
 from pipeline.monitoring.diagnoses.clocks import shifted
-from pipeline.monitoring.diagnoses.dependencies import misfit
+from pipeline.monitoring.diagnoses.dependencies import BREAKS, rule_broken
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.permutations import permuted
 from pipeline.monitoring.diagnoses.rounding import rounded
@@ -82,7 +82,7 @@ TOGETHER: tuple[Diagnosis, ...] = (
     clipped,
     stuck,
     permuted,
-    misfit,
+    rule_broken,
     shuffled,
 )
 """Diagnoses of columns in relation to other columns.
@@ -189,7 +189,7 @@ def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:
                 return
     while found := _competing(case, doubt):
         most = max(found, key=partial(_rank, case))
-        if most.cause == "shuffled" and len(most.columns) == 1:
+        if most.cause == "shuffled" and BREAKS not in most.evidence:
             most = next(_behind(case, found, most), None) or with_rival(case, most)
         yield most
         case = case.without(most)

@@ -26,8 +26,6 @@ _RENEWED, _FEW = 0.1, 0.1
 values for each row, from which a column tells the time of its rows."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
-_OF_ONE_VALUE = {"stuck", "sentinel"}
-"""Causes that rest on how many rows take one value."""
 
 
 class Doubt:
@@ -98,10 +96,10 @@ class Doubt:
         )
 
     def _is_time(self, cause: Cause, name: str) -> bool:
-        """Whether what is said of a column is what the next block may bring."""
+        """Whether a new block alone explains a cause, as its values are new in each block."""
         usual = self.held(name)
-        if cause.cause in _OF_ONE_VALUE and 0 < usual < cause.share:
-            return usual == 1 or _odds(cause.share) <= SHARED.odds * _odds(usual)
+        if cause.cause == "stuck" and 0 < usual < _HELD:
+            return _odds(cause.share) <= SHARED.odds * _odds(usual)
         return usual > 0
 
     def held(self, name: str) -> float:

@@ -100,10 +100,12 @@ class Parameters:
     width: float = 4.0
     float_error: float = 1e-6
     finest: int = 4
-    above: int = 2
+    above: int = 1
 
 
 PARAMS = Parameters()
+_LARGEST = 308
+"""Power of ten beyond which no number is."""
 
 
 def rounded(case: Case) -> Iterator[Cause]:
@@ -367,9 +369,10 @@ def _grids(profile: NumericProfile, values: Floats) -> Iterator[tuple[str, float
     known = np.zeros(len(both), dtype=bool)
     with np.errstate(invalid="ignore", over="ignore"):
         largest = max(np.abs(points).max(), 1e-12)
-        size = interquartile(profile) or largest
+        size = interquartile(profile)
+        size = size if 0 < size < np.inf else largest  # of the largest numbers it overflows
         first, last = np.floor(np.log10([size, largest])).astype(int).tolist()
-        for power in range(first - PARAMS.finest, last + PARAMS.above):
+        for power in range(first - PARAMS.finest, min(last + PARAMS.above, _LARGEST) + 1):
             for factor in (1, 2, 5):
                 step = factor * 10.0**power
                 on = np.abs(both / step - np.round(both / step)) < PARAMS.float_error

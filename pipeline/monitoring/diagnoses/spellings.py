@@ -156,18 +156,21 @@ def _rewritten(
 
 
 def _longer_or_shorter(strange: list[str], before: dict[str, int]) -> dict[str, str]:
-    """The most frequent known label that begins with a new one, or that it begins or ends with."""
+    """For each new label, the most frequent known label that starts with it, or that it holds.
+
+    A known label that it holds is its start or its end.
+    """
     known: dict[str, str] = {}  # by spelling without punctuation, the most frequent first
     for label in sorted(before, key=lambda label: -before[label]):
         known.setdefault(_plain(label), label)
-    ordered = sorted(known)
+    ordered, sizes = sorted(known), {len(label) for label in known} - {0}
     found = {}
     for label in strange:
         short = _plain(label)
         if not short:
             continue
         first, last = bisect_left(ordered, short), bisect_left(ordered, short + _LAST)
-        parts = {part for k in range(1, len(short)) for part in (short[:k], short[k:])}
+        parts = {part for k in sizes for part in (short[:k], short[-k:])}
         if matches := [*ordered[first:last], *(parts & known.keys())]:
             found[label] = max((known[x] for x in matches), key=lambda x: (before[x], x))
     return found
