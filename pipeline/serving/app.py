@@ -44,6 +44,7 @@ from pipeline.serving.responses import (
     refusal,
 )
 from pipeline.serving.served_version import ServedVersion
+from pipeline.serving.sums import Sums
 from pipeline.training.contributions import check_explainable
 
 _LONG = ThreadPoolExecutor(2, "long")
@@ -53,7 +54,13 @@ _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
-def create_app(*, state: ServingState, captures: Captures | None, options: Serving) -> ASGIApp:
+def create_app(
+    *,
+    state: ServingState,
+    captures: Captures | None,
+    options: Serving,
+    sums: Sums | None = None,
+) -> Guard:
     """Build the API of one model.
 
     Parameters
@@ -64,8 +71,10 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
         Where requests and answers are stored; None stores none. The caller closes it.
     options : Serving
         Limits, token and policies.
+    sums : Sums or None
+        The metrics of all workers, where this server is one of several.
     """
-    api = _Api(state, captures, options)
+    api = _Api(state, captures, options, sums)
     direct: dict[str, ASGIApp] = {
         "/predict": _Predict(api, NATIVE),
         "/invocations": _Predict(api, INVOCATIONS),
@@ -99,9 +108,15 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
 class _Api:
     """Endpoints of one model, and what they share."""
 
-    def __init__(self, state: ServingState, captures: Captures | None, options: Serving) -> None:
+    def __init__(
+        self,
+        state: ServingState,
+        captures: Captures | None,
+        options: Serving,
+        sums: Sums | None,
+    ) -> None:
         self.state, self.captures, self.options = state, captures, options
-        self.metrics = Metrics(state, captures)
+        self.metrics = Metrics(state, captures, sums)
         self.waiting = 0
         self._described: tuple[ServedVersion | None, bytes] = (None, b"")
         self.label_type = lru_cache(labels.label_type)

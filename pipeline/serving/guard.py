@@ -52,7 +52,8 @@ class Guard:
         direct: Mapping[str, ASGIApp],
         names: Mapping[Any, str],
     ) -> None:
-        self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
+        self.metrics = metrics
+        self._app, self._direct, self._names = app, direct, names
         token = options.token
         self._token = None if token is None else token.get_secret_value().encode()
         self._max_bytes = options.max_bytes
@@ -92,7 +93,7 @@ class Guard:
         finally:
             self._held -= len(body or b"")
             route = self._names.get(scope.get("endpoint", watched), "(none)")
-            self._metrics.answered(route, status)
+            self.metrics.answered(route, status)
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         scope["trusted"] = self._token is not None and _sends(self._token, headers)
