@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Any, TypeVar, get_args
-from uuid import uuid4
 
 import pandas as pd
 from pydantic_core import to_json
@@ -178,7 +178,7 @@ class _Api:
         read = partial(labels.read_labels, body, asked, self.label_type(asked))
         given = await self.run(read, body)
         if isinstance(given, Found):
-            name = uuid4().hex
+            name = token_hex(16)
             self.refuse(request.scope, served, given.problems, request_id=name, body=body)
             return refusal(given, name)
         try:
@@ -309,7 +309,7 @@ class _Predict:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        api, request_id = self._api, uuid4().hex
+        api, request_id = self._api, token_hex(16)
         body, named = scope["body"], scope.get("path_params")
         served = api.named(**named) if named else api.served
         explain = self._asked(scope.get("query_string", b""), served)

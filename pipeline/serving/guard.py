@@ -168,8 +168,9 @@ def _media_type(headers: Mapping[bytes, bytes], *, csv: bool) -> str:
     if charset not in {"", "utf-8", "us-ascii"}:
         sentence = f"A body must be in UTF-8. Got the charset {charset[:40]!r}."
         raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        sentence = "A body must be sent as it is. Leave Content-Encoding out."
+    encoded = headers.get(b"content-encoding", b"identity").lower() != b"identity"
+    if encoded or headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        sentence = "A body must be sent as it is. Leave Content-Encoding out, and codings as gzip."
         raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
     if b"inference-header-content-length" in headers:
         sentence = "The binary extension of the protocol is not supported. Send tensors as JSON."
