@@ -102,22 +102,25 @@ def ask(connection: http.client.HTTPConnection, content: Any) -> int:
 
 
 def measure(seed: int, *, quick: bool) -> Result:
-    """Attack our server and an echo server in turn, with honest clients beside."""
+    """Make each attack on our server and then on an echo server, with honest clients beside.
+
+    What else the machine does meanwhile slows both down.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export(folder, rows_of(5_000, seed), seed)
         [row] = requests_of(rows_of(1, seed + 1))
         seconds = 1.0 if quick else SECONDS
         arguments = (json.dumps(row), TOKEN, str(seed))
-        with ours(folder) as server:
+        found: dict[str, dict[str, Any]] = {}
+        with ours(folder) as server, echo(folder) as other:
             start = server.memory()
-            found = {name: attacked(server, name, row, seconds, *arguments) for name in attacks()}
+            for attack in attacks():
+                found[attack] = attacked(server, attack, row, seconds, *arguments)
+                found[attack]["echo"] = attacked(other, attack, row, seconds, *arguments)
             time.sleep(1)
             end = server.memory()
             log = os.pread(server.log.fileno(), 100_000_000, 0)
-        with echo(folder) as server:
-            for attack, one in found.items():
-                one["echo"] = attacked(server, attack, row, seconds, *arguments)
         stored = set(read_captures(folder / "captures.db")["holdfast-key"])
     keys = [key for one in found.values() for key in one.pop("keys")]
     for one in found.values():

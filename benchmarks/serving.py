@@ -42,6 +42,7 @@ ROUNDS: Final = 7
 MOVES, KILLS = 10, 10
 """How often the champion moves under load, and how often a server is killed."""
 BATCH: Final = pd.Timedelta("1min")
+SERVE: Final = (sys.executable, "-m", "flows.cli", "serve")
 OURS, MLFLOW, TUTORIAL, ECHO = "holdfast", "mlflow models serve", "FastAPI and a DataFrame", "echo"
 
 
@@ -161,9 +162,28 @@ def install(seed: int, *, quick: bool) -> Result:
     ]
 
 
+def workers(seed: int, *, quick: bool) -> Result:
+    """Hundred rows a request on all connections, answered by one worker and by two."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export(folder, rows_of(20_000, seed), seed)
+        body = _body(OURS, rows_of(100, seed + 1).drop(columns="target"))
+        for n in (1, 2):
+            begin, route = exported(folder, *SERVE, "--workers", str(n))
+            with begin() as server:
+                server.wait_for(n)
+                taken = [server.spent(route, body, 64) for _ in range(3 if quick else 2 * ROUNDS)]
+            cpu, wall = np.median(taken[1:], axis=0)
+            figures[str(n)] = {"answers_a_second": round(1 / wall), "us": round(1e6 * cpu)}
+    gain = figures["2"]["answers_a_second"] / figures["1"]["answers_a_second"]
+    figures["cpu_of_a_request"] = round(figures["2"]["us"] / figures["1"]["us"], 2)
+    return figures, [at_least("answers a second, two workers over one", round(gain, 2), 1.7)]
+
+
 def exported(folder: Path, *command: str) -> Start:
     """Our server of an exported model, as another command starts it if one is given."""
-    words = list(command) or [sys.executable, "-m", "flows.cli", "serve"]
+    words = list(command or SERVE)
 
     def start() -> Server:
         port = free_port()
@@ -212,18 +232,9 @@ def _costs(server: Server, route: str, bodies: dict[int, bytes], *, quick: bool)
     for size, n in SIZES.items():
         count = max(n // 4, CONNECTIONS) if quick else n
         rounds = 2 if quick else ROUNDS
-        spent = [_spent(server, route, bodies[size], count) for _ in range(rounds)]
+        spent = [server.spent(route, bodies[size], count)[0] for _ in range(rounds)]
         costs[f"us_{size}"] = statistics.median(spent[1:]) * 1e6
     return costs
-
-
-def _spent(server: Server, route: str, body: bytes, n: int) -> float:
-    server.hang_up()  # idle connections may have been closed by the server
-    server.ask(route, body)
-    before = server.cpu()
-    for _ in range(n // CONNECTIONS):
-        server.ask(route, body)
-    return (server.cpu() - before) / n
 
 
 def _goals(figures: Figures) -> list[Goal]:
@@ -285,8 +296,7 @@ def following(conf: Path) -> Server:
     """Our server of a registered model's champion, which it asks for five times a second."""
     port = free_port()
     settings = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
-    command = [sys.executable, "-m", "flows.cli", "serve", str(conf)]
-    return Server(command, port, ready="/ready", **settings)
+    return Server([*SERVE, str(conf)], port, ready="/ready", **settings)
 
 
 def swaps(seed: int, *, quick: bool) -> Result:
@@ -378,7 +388,7 @@ def _killed(conf: Path, rows: list[Row], seconds: float) -> tuple[Load, float]:
     return load, killed
 
 
-PARTS: Final[tuple[Callable[..., Result], ...]] = (cost, install, swaps, kills)
+PARTS: Final[tuple[Callable[..., Result], ...]] = (cost, install, workers, swaps, kills)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -13,7 +13,12 @@ from pipeline.errors import RegistryError
 
 
 @app.command(group=SERVING)
-def serve(conf: str | None = None, /) -> None:
+def serve(
+    conf: str | None = None,
+    /,
+    *,
+    workers: Annotated[int | None, Parameter(validator=Number(gte=1, lte=64))] = None,
+) -> None:
     """Serve the champion over HTTP, and follow it when it changes.
 
     The address is serving.host and serving.port of the file, by default
@@ -24,10 +29,12 @@ def serve(conf: str | None = None, /) -> None:
     conf
         The model's YAML file; without it, the exported model in the folder that MODEL_DIR
         names is served.
+    workers
+        Processes that answer, in place of serving.workers.
     """
     from pipeline.serving import server  # noqa: PLC0415 -- slow to import, as all below
 
-    server.serve(conf)
+    server.serve(conf, workers)
 
 
 @app.command(group=SERVING)

@@ -29,6 +29,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def _listens(process: psutil.Process) -> bool:
+    return any(one.status == psutil.CONN_LISTEN for one in process.net_connections())
+
+
 class Server:
     """A server in processes of its own, ready once constructed; a `with` block stops it.
 
@@ -86,6 +90,12 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
+    def wait_for(self, n: int) -> None:
+        """Wait until so many of its processes take connections."""
+        until = time.monotonic() + PATIENCE
+        while sum(map(_listens, self.family())) < n and time.monotonic() < until:
+            time.sleep(0.1)
+
     def cpu(self) -> float:
         """CPU seconds of its processes so far."""
         times = [one.cpu_times() for one in self.family()]
@@ -107,6 +117,15 @@ class Server:
             if answer.status != 200:
                 raise ChildError(f"{route} answered {answer.status}.", read.decode())
         return read
+
+    def spent(self, route: str, body: bytes, n: int) -> tuple[float, float]:
+        """Seconds of CPU and on the clock that each of `n` requests takes on new connections."""
+        self.hang_up()  # idle connections may have been closed by the server
+        self.ask(route, body)
+        cpu, began = self.cpu(), time.perf_counter()
+        for _ in range(n // CONNECTIONS):
+            self.ask(route, body)
+        return (self.cpu() - cpu) / n, (time.perf_counter() - began) / n
 
     def hang_up(self) -> None:
         """Close the connections; the next request opens them again."""

@@ -23,6 +23,7 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
         validate_default=True,
+        defer_build=True,  # a server of an exported model uses two of them
     )
 
 

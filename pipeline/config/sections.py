@@ -204,6 +204,9 @@ class Serving(Section):
     """Connections that are open at once; further ones are refused."""
     max_client_connections: int = Field(default=128, ge=1)
     """Connections from one address; set it to `max_connections` behind a proxy, which is one."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that answer, each with the limits above; of more than one, another process starts
+    them, and starts those again that end."""
     timeout: Length = written("10s")
     """How long a client may take to send the headers of a request, to send its body, and to take
     its answer."""

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import config
 from pipeline.errors import RegistryError
-from pipeline.registry import environment
+from pipeline.registry import environment, locks
 from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
 from pipeline.reporting import notes
@@ -310,10 +310,11 @@ class Registry(Tracking):
         """
         version = self.version(number)
         cached = self._cached(version)
-        if cached.exists() and not _is_current(cached, version):
-            shutil.rmtree(cached)
-        if not cached.exists():
-            self._download(version, cached)
+        with locks.exclusive(f"{self.name}-cache", folder=self.folder / "locks", database=None):
+            if cached.exists() and not _is_current(cached, version):
+                shutil.rmtree(cached)
+            if not cached.exists():
+                self._download(version, cached)
         return cached
 
     def sound_blocks(self, number: int, of: str) -> Path:

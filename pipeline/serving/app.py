@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Any, TypeVar, get_args
-from uuid import uuid4
 
 import pandas as pd
 from pydantic_core import to_json
@@ -44,6 +44,7 @@ from pipeline.serving.responses import (
     refusal,
 )
 from pipeline.serving.served_version import ServedVersion
+from pipeline.serving.sums import Sums
 from pipeline.training.contributions import check_explainable
 
 _LONG = ThreadPoolExecutor(2, "long")
@@ -53,7 +54,13 @@ _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
-def create_app(*, state: ServingState, captures: Captures | None, options: Serving) -> ASGIApp:
+def create_app(
+    *,
+    state: ServingState,
+    captures: Captures | None,
+    options: Serving,
+    sums: Sums | None = None,
+) -> Guard:
     """Build the API of one model.
 
     Parameters
@@ -64,8 +71,10 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
         Where requests and answers are stored; None stores none. The caller closes it.
     options : Serving
         Limits, token and policies.
+    sums : Sums or None
+        The metrics of all workers, where this server is one of several.
     """
-    api = _Api(state, captures, options)
+    api = _Api(state, captures, options, sums)
     direct: dict[str, ASGIApp] = {
         "/predict": _Predict(api, NATIVE),
         "/invocations": _Predict(api, INVOCATIONS),
@@ -99,9 +108,15 @@ def create_app(*, state: ServingState, captures: Captures | None, options: Servi
 class _Api:
     """Endpoints of one model, and what they share."""
 
-    def __init__(self, state: ServingState, captures: Captures | None, options: Serving) -> None:
+    def __init__(
+        self,
+        state: ServingState,
+        captures: Captures | None,
+        options: Serving,
+        sums: Sums | None,
+    ) -> None:
         self.state, self.captures, self.options = state, captures, options
-        self.metrics = Metrics(state, captures)
+        self.metrics = Metrics(state, captures, sums)
         self.waiting = 0
         self._described: tuple[ServedVersion | None, bytes] = (None, b"")
         self.label_type = lru_cache(labels.label_type)
@@ -163,7 +178,7 @@ class _Api:
         read = partial(labels.read_labels, body, asked, self.label_type(asked))
         given = await self.run(read, body)
         if isinstance(given, Found):
-            name = uuid4().hex
+            name = token_hex(16)
             self.refuse(request.scope, served, given.problems, request_id=name, body=body)
             return refusal(given, name)
         try:
@@ -294,7 +309,7 @@ class _Predict:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        api, request_id = self._api, uuid4().hex
+        api, request_id = self._api, token_hex(16)
         body, named = scope["body"], scope.get("path_params")
         served = api.named(**named) if named else api.served
         explain = self._asked(scope.get("query_string", b""), served)

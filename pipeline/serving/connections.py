@@ -11,10 +11,10 @@ from typing import Any
 
 import uvicorn
 from pydantic_core import to_json
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from pipeline.config import Serving
+from pipeline.serving.guard import Guard
 from pipeline.serving.memory import keep_large_blocks_apart
 from pipeline.serving.responses import HEADERS
 
@@ -149,14 +149,15 @@ class Server(uvicorn.Server):
 
     Parameters
     ----------
-    app : ASGI application
-        Answers requests.
+    app : Guard
+        Answers requests and counts them.
     options : Serving
         Address and limits.
     """
 
-    def __init__(self, app: ASGIApp, options: Serving) -> None:
+    def __init__(self, app: Guard, options: Serving) -> None:
         keep_large_blocks_apart()
+        self._metrics = app.metrics
         limits = Limits(
             options.max_connections,
             options.max_client_connections,
@@ -179,6 +180,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look at all connections once a second; uvicorn calls this ten times a second."""
         if counter % 10 == 0:
+            self._metrics.share()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.check_time(connection.loop.time())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,9 @@ class Follower:
         self._state.swap(served)
         self._state.problem, self._served_files, self._refused_files = "", now, ""
         last = {"run_id": found.run_id, "sha256": found.tags["sha256"]}
-        self._last.write_text(json.dumps(last), encoding="utf-8")
+        partial = self._last.with_suffix(f".{os.getpid()}")  # other workers write it as well
+        partial.write_text(json.dumps(last), encoding="utf-8")
+        partial.replace(self._last)
 
     def _serve_last(self, error: PipelineError) -> None:
         """Serve the last served version; raise the registry's error if there is none."""

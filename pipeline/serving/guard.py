@@ -52,7 +52,8 @@ class Guard:
         direct: Mapping[str, ASGIApp],
         names: Mapping[Any, str],
     ) -> None:
-        self._app, self._metrics, self._direct, self._names = app, metrics, direct, names
+        self.metrics = metrics
+        self._app, self._direct, self._names = app, direct, names
         token = options.token
         self._token = None if token is None else token.get_secret_value().encode()
         self._max_bytes = options.max_bytes
@@ -92,7 +93,7 @@ class Guard:
         finally:
             self._held -= len(body or b"")
             route = self._names.get(scope.get("endpoint", watched), "(none)")
-            self._metrics.answered(route, status)
+            self.metrics.answered(route, status)
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         scope["trusted"] = self._token is not None and _sends(self._token, headers)
@@ -167,8 +168,9 @@ def _media_type(headers: Mapping[bytes, bytes], *, csv: bool) -> str:
     if charset not in {"", "utf-8", "us-ascii"}:
         sentence = f"A body must be in UTF-8. Got the charset {charset[:40]!r}."
         raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        sentence = "A body must be sent as it is. Leave Content-Encoding out."
+    encoded = headers.get(b"content-encoding", b"identity").lower() != b"identity"
+    if encoded or headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        sentence = "A body must be sent as it is. Leave Content-Encoding out, and codings as gzip."
         raise Failed(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
     if b"inference-header-content-length" in headers:
         sentence = "The binary extension of the protocol is not supported. Send tensors as JSON."

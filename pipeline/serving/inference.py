@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config import Columns
 from pipeline.serving.bodies import read_json
-from pipeline.serving.problems import MAX_ROWS, Unreadable, shown
+from pipeline.serving.problems import LONGEST_KEY, MAX_ROWS, Unreadable, shown
 from pipeline.serving.protocols import Answer, Protocol
 
 PREDICTION = "prediction"
@@ -35,8 +35,10 @@ def _read(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], An
         rule = "a request must hold inputs, a list of tensors, and at most id, outputs, parameters"
         got = ", ".join(name[:40] for name in unknown[:5])
         raise Unreadable(got or shown(inputs or asked), rule, _TENSOR)
-    if not isinstance(asked.get("id", ""), str):
-        raise Unreadable(shown(asked["id"]), "id must be a string", "Send a string, or no id.")
+    name = asked.get("id", "")
+    if not isinstance(name, str) or len(name) > LONGEST_KEY:
+        rule = f"id must be a string of at most {LONGEST_KEY} characters"
+        raise Unreadable(shown(name), rule, "Send a shorter one, or no id.")
     _check_parameters(asked)
     _check_outputs(asked.get("outputs", []))
     return {"rows": _rows([_tensor(tensor, columns) for tensor in inputs])}, asked.get("id")

@@ -25,7 +25,7 @@ MOST = 10_000
 """Labels that one request holds at most."""
 _AGREE = "the labels of a key must agree"
 _NAMES = ("key", "target")
-_KEY = f"key must be text of 1 to {LONGEST_KEY} characters, without blanks around it"
+_KEY = f"key must be text of 1 to {LONGEST_KEY} characters, without blanks around it or NUL in it"
 _NAMED = 20
 """Classes that an error names."""
 

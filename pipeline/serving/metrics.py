@@ -22,6 +22,7 @@ from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
 from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import Predicted, ServedVersion
+from pipeline.serving.sums import Sums
 from pipeline.training.model import Predictions
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -77,10 +78,14 @@ class Metrics(Collector):
         Holds the version that answers.
     captures : Captures or None
         Where answers are stored, if they are.
+    sums : Sums or None
+        The metrics of all workers, where this server is one of several.
     """
 
-    def __init__(self, state: ServingState, captures: Captures | None) -> None:
-        self._state, self._captures = state, captures
+    def __init__(
+        self, state: ServingState, captures: Captures | None, sums: Sums | None = None
+    ) -> None:
+        self._state, self._captures, self._sums = state, captures, sums
         self._answers: Counter[tuple[str, int]] = Counter()
         self._succeeded = {"/predict": time.time()}
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -96,7 +101,15 @@ class Metrics(Collector):
 
     def page(self) -> bytes:
         """All metrics in the text format that Prometheus scrapes."""
-        return generate_latest(self._registry)
+        if self._sums is None:
+            return generate_latest(self._registry)
+        self.share()
+        return self._sums.page()
+
+    def share(self) -> None:
+        """Let other workers add up these metrics with theirs, as of now."""
+        if self._sums is not None:
+            self._sums.write(generate_latest(self._registry))
 
     def answered(self, route: str, status: int) -> None:
         """Count an answer by route and status."""

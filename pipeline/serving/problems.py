@@ -26,7 +26,7 @@ LONGEST_LIST = 15_000
 """Bytes of the problems that an answer lists, at most."""
 LONGEST_TEXT = 256
 """Characters of a label at most, unless the training rows hold it."""
-TEXT_RULE = f"must be text of 1 to {LONGEST_TEXT} characters, without blanks around it"
+TEXT_RULE = f"must be text of 1 to {LONGEST_TEXT} characters, without blanks around it or NUL in it"
 _AT_ONCE = 10
 """Rows that are checked together, as all their problems are found together."""
 _LENGTH = f"rows must be a list of 1 to {MAX_ROWS:,} rows"

@@ -7,7 +7,9 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.connections import Server
 from pipeline.serving.follower import Follower, ServingState, load_exported
+from pipeline.serving.sums import Sums
+from pipeline.serving.workers import Worker, supervise
 from pipeline.training.golden import Golden
 from pipeline.training.seals import seal
 
@@ -34,7 +38,7 @@ class _Environment(BaseSettings):
     serving: Serving = Serving()
 
 
-def serve(conf: str | None) -> None:
+def serve(conf: str | None, workers: int | None = None) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
     Parameters
@@ -42,21 +46,36 @@ def serve(conf: str | None) -> None:
     conf : str or None
         The model's YAML file, whose registered champion is served; without it, the exported
         model in the folder that the environment variable MODEL_DIR names.
+    workers : int or None
+        Processes that answer, in place of ``serving.workers``.
 
     Raises
     ------
     PipelineError
         If there is nothing that can be served.
     """
+    _set_up_process()
+    options, serve_alone = _opened(conf)
+    _check_address(options)
+    n = workers or options.workers
+    if n > 1:
+        supervise(n, (options.host, options.port), partial(_serve_beside, conf))
+    serve_alone(None)
+
+
+def _serve_beside(conf: str | None, worker: Worker) -> None:
+    """Serve a model beside other workers."""
+    _set_up_process()
+    _, serve_model = _opened(conf)
+    serve_model(worker)
+
+
+def _set_up_process() -> None:
     logging.setLogRecordFactory(RedactedRecord)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    if conf is None:
-        _serve_exported()
-    else:
-        _serve_registered(Settings.load(conf))
 
 
 def export(conf: str, folder: str) -> dict[str, Any]:
@@ -101,7 +120,11 @@ def export(conf: str, folder: str) -> dict[str, Any]:
     return {"version": number, "folder": folder}
 
 
-def _serve_exported() -> None:
+def _opened(conf: str | None) -> tuple[Serving, Callable[[Worker | None], None]]:
+    """The settings by which a model is served, and what serves it."""
+    if conf is not None:
+        settings = Settings.load(conf)
+        return settings.serving, partial(_serve_registered, settings)
     folder = os.environ.get("MODEL_DIR")
     if not folder:
         message = (
@@ -110,11 +133,7 @@ def _serve_exported() -> None:
         )
         raise ConfigError(message)
     options = _from_environment()
-    _check_address(options)
-    state = ServingState()
-    with _captures(options.captures, options) as captures:
-        load_exported(Path(folder), state)
-        _serve(state, captures, options)
+    return options, partial(_serve_exported, Path(folder), options)
 
 
 def _from_environment() -> Serving:
@@ -129,8 +148,14 @@ def _from_environment() -> Serving:
         raise ConfigError(message) from None
 
 
-def _serve_registered(settings: Settings) -> None:
-    _check_address(settings.serving)
+def _serve_exported(folder: Path, options: Serving, worker: Worker | None) -> None:
+    state = ServingState()
+    with _captures(options.captures, options) as captures:
+        load_exported(folder, state)
+        _serve(state, captures, options, worker)
+
+
+def _serve_registered(settings: Settings, worker: Worker | None) -> None:
     state = ServingState()
     with (
         _captures(settings.captures, settings.serving) as captures,
@@ -142,7 +167,7 @@ def _serve_registered(settings: Settings) -> None:
             conf=settings.conf,
         ),
     ):
-        _serve(state, captures, settings.serving)
+        _serve(state, captures, settings.serving, worker)
 
 
 def _captures(path: Path | None, options: Serving) -> AbstractContextManager[Captures | None]:
@@ -165,9 +190,16 @@ def _check_address(options: Serving) -> None:
         raise ConfigError(message) from error
 
 
-def _serve(state: ServingState, captures: Captures | None, options: Serving) -> None:
-    app = create_app(state=state, captures=captures, options=options)
+def _serve(
+    state: ServingState, captures: Captures | None, options: Serving, worker: Worker | None
+) -> None:
+    sums = None if worker is None else Sums(worker.page)
+    app = create_app(state=state, captures=captures, options=options, sums=sums)
     gc.freeze()  # what is here stays; collections need not look at it again and again
     # Uvicorn warns of each request that is not HTTP, which would fill the log under an attack.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
-    Server(app, options).run()
+    server = Server(app, options)
+    if worker is None:
+        server.run()
+    else:
+        server.run([worker.listen()])

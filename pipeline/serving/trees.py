@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, softmax
+from pydantic_core import from_json
 
 from pipeline.columns import Matrix
 from pipeline.errors import RegistryError
@@ -24,15 +24,33 @@ FEW = 16
 """Most rows that are walked here, which is faster than XGBoost up to about this number."""
 _DEEPEST = 16
 """Levels of trees that are walked here; deeper trees are rare, and left to XGBoost."""
+_LARGEST = np.float32(88.7)
+"""Power of e that a float32 holds; XGBoost stops there as well."""
+
+
+def _logit(chance: Any) -> Any:
+    return np.log(chance / (1 - chance))
+
+
+def _logistic(margins: Any) -> Any:
+    return 1 / (1 + np.exp(np.minimum(-margins, _LARGEST)))
+
+
+def _softmax(margins: Any) -> Any:
+    powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+# SciPy has these as well; importing it takes as long as loading a model.
 _LINKS: dict[str, Callable[[Any], Any]] = {
-    "binary:logistic": logit,
+    "binary:logistic": _logit,
     "multi:softprob": np.asarray,
     "reg:squarederror": np.asarray,
 }
 """From the base score to its margin, for the objectives whose trees are walked here."""
 _OUTPUTS: dict[str, Callable[[Any], Any]] = {
-    "binary:logistic": expit,
-    "multi:softprob": lambda margins: softmax(margins, axis=1),
+    "binary:logistic": _logistic,
+    "multi:softprob": _softmax,
     "reg:squarederror": np.asarray,
 }
 """From margins to predictions."""
@@ -109,7 +127,7 @@ class _Nodes(NamedTuple):
 
 def _walker(model: Model) -> Predict | None:
     """Walk all trees at once, level by level; None for models that are left to XGBoost."""
-    learner = json.loads(model.estimator.get_booster().save_raw("json"))["learner"]
+    learner = from_json(model.estimator.get_booster().save_raw("json"))["learner"]
     objective, booster = learner["objective"]["name"], learner["gradient_booster"]
     if objective not in _LINKS or booster["name"] != "gbtree" or not booster["model"]["trees"]:
         return None

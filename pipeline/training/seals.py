@@ -55,8 +55,8 @@ def check_seal(folder: Path) -> None:
         If a file was changed, removed, or added to a folder within, or there is no seal.
     """
     try:
+        found = set(files_of(folder))  # before any is opened: a pipe would never end
         sums = _SUMS.validate_json((folder / SEAL).read_bytes())
-        found = set(files_of(folder))
         added = {name for name in found - set(sums) if "/" in name}
         changed = {name for name in sums if name in found and _sha256(folder / name) != sums[name]}
     except (OSError, ValueError) as error:

@@ -259,6 +259,16 @@ def test_what_is_not_http_is_refused_in_json(serve, request_):
     assert answer.endswith(b'{"error":"A request must be valid HTTP/1.1."}')
 
 
+def test_a_body_in_another_coding_than_chunks_is_refused(serve, body):
+    head = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    with serve() as port, connect(port) as sock:
+        sock.sendall(head + b"transfer-encoding: gzip, chunked\r\n\r\n")
+        sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        answer = read_all(sock)
+
+    assert answer.startswith(b"HTTP/1.1 415")
+
+
 def test_a_refusal_before_the_body_closes_the_connection(serve):
     with serve(token="s3cret", max_bytes=1_000) as port, connect(port) as sock:  # noqa: S106
         sock.sendall(post(b"", length=9_000_000))

@@ -43,8 +43,9 @@ likely = st.fixed_dictionaries(
 
 
 def plain(text):
-    """Whether text has no blanks or control characters around it."""
-    return bool(text) and not any(s <= "\x1f" or s.isspace() for s in (text[0], text[-1]))
+    """Whether text has no blanks or control characters around it, and no NUL."""
+    ends = text[:1] + text[-1:]
+    return bool(text) and "\0" not in text and not any(s <= "\x1f" or s.isspace() for s in ends)
 
 
 valid = st.fixed_dictionaries(

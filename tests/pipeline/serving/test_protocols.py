@@ -212,6 +212,13 @@ def test_an_infer_error_has_the_protocol_s_form_and_advises_no_other_protocol(cl
         assert word not in answer.text
 
 
+@pytest.mark.parametrize(("length", "status"), [(200, 200), (201, 400)])
+def test_an_id_that_is_sent_back_is_short(client, tensors, length, status):
+    answer = client.post(INFER, json={"inputs": tensors, "id": "a" * length})
+
+    assert answer.status_code == status
+
+
 # MLflow's scoring protocol
 
 
@@ -359,6 +366,15 @@ def test_labels_of_unknown_keys_are_counted(client, row):
     answer = client.post("/labels", json={"labels": [{"key": key, "target": 1} for key in keys]})
 
     assert answer.json() == {"stored": 7, "unknown": 3}
+
+
+@pytest.mark.parametrize("key", ["a\0", "a\0b", "\0"])
+def test_a_key_that_the_store_would_cut_off_is_refused(client, row, key):
+    asked = client.post("/predict", json={"rows": [row], "keys": [key]})
+    label = client.post("/labels", json={"labels": [{"key": key, "target": 1}]})
+
+    assert (asked.status_code, label.status_code) == (422, 422)
+    assert "NUL" in label.json()["problems"][0]["rule"]
 
 
 def test_values_outside_of_the_training_rows_are_listed_when_asked(client, row):

@@ -97,13 +97,13 @@ def test_a_request_accepts_exactly_the_labels_that_training_rows_may_hold(data):
 
     accepted = schema_accepts(column, value)
     if column.values is None and value is not None:
-        accepted &= 1 <= len(value) <= 256 and not any(
-            sign <= "\x1f" or sign.isspace() for sign in (value[:1], value[-1:])
-        )
+        ends = (value[:1], value[-1:])
+        accepted &= 1 <= len(value) <= 256 and "\0" not in value
+        accepted &= not any(sign <= "\x1f" or sign.isspace() for sign in ends)
     assert request_accepts(column, value) is accepted
 
 
-@pytest.mark.parametrize("label", ["", " a", "a ", "a\n", "\u00a0a", "a" * 257])
+@pytest.mark.parametrize("label", ["", " a", "a ", "a\n", "\u00a0a", "a\0b", "a" * 257])
 def test_a_label_is_short_and_without_blanks_around_it_unless_training_rows_hold_it(label):
     columns = {"x": Categorical()}
 
@@ -115,7 +115,9 @@ def test_a_label_is_short_and_without_blanks_around_it_unless_training_rows_hold
             with pytest.raises(ValidationError):
                 row.validate_python({"x": label})
     [problem] = refusal(columns, json.dumps({"rows": [{"x": label}]}))
-    assert problem.rule == "must be text of 1 to 256 characters, without blanks around it"
+    assert (
+        problem.rule == "must be text of 1 to 256 characters, without blanks around it or NUL in it"
+    )
 
 
 @pytest.mark.parametrize(

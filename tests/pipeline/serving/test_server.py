@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_an_exported_model_needs_no_mlflow():
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))
 
     assert "starlette" in loaded
-    assert not {"fastapi", "mlflow", "prefect", "sqlalchemy"} & set(loaded)
+    assert not {"fastapi", "mlflow", "prefect", "scipy", "sqlalchemy"} & set(loaded)
 
 
 def edits():
@@ -169,6 +170,15 @@ def test_flipped_bytes_are_refused_before_they_are_parsed(bundle):
         with pytest.raises(RegistryError, match=r"Export the model again"):
             ServedVersion.load(bundle)
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["sha256.json", "model/estimator.ubj"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(bundle, name):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+
+    with pytest.raises(RegistryError, match="must be a plain file"):
+        ServedVersion.load(bundle)
 
 
 def test_a_linked_file_is_refused(bundle, tmp_path):
