@@ -85,8 +85,8 @@ def _of_versions(registry: Registry) -> Iterator[Finding]:
     for version in versions:
         if version.missing and not version.is_substitute:
             yield Finding(
-                f"Version {version.number} has lost its tags {', '.join(version.missing)}, or was "
-                "not made by training; it is passed over.",
+                f"Version {version.number} has lost its tags {', '.join(version.missing)}, or they "
+                "cannot be read, or it was not made by training; it is passed over.",
                 f"Delete it in the MLflow UI, or train another: `holdfast train {conf}`.",
             )
         elif version.promoted or (not version.closed and not version.missing):
@@ -99,14 +99,15 @@ def _of_versions(registry: Registry) -> Iterator[Finding]:
 def _of_records(registry: Registry, history: History, length: pd.Timedelta) -> Iterator[Finding]:
     conf = registry.conf
     damaged = records.damaged_batches(registry)
+    recorded = {batch.name for batch in history.batches}
     for name in damaged:
-        yield Finding(
-            f"The record of batch {name} is damaged; the batch counts as not judged.",
-            f"Run `holdfast monitor {conf} --batch {name}`, which judges it again.",
-        )
+        cure = f"Run `holdfast monitor {conf} --batch {name}`, which judges it again."
+        if name in recorded or pd.isna(pd.to_datetime(name, errors="coerce")):
+            cure = "Delete its run in the MLflow UI: the name of its batch was written over."
+        yield Finding(f"The record of batch {name} is damaged and counts as not judged.", cure)
     if not history.batches:
         return
-    recorded = {batch.name for batch in history.batches} | set(damaged)
+    recorded |= set(damaged)
     starts = pd.date_range(history.batches[0].start, history.batches[-1].start, freq=length)
     for name in [batch_name(start) for start in starts if batch_name(start) not in recorded]:
         yield Finding(

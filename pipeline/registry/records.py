@@ -58,8 +58,7 @@ def read_batches(runs: Iterable[Run]) -> list[Batch]:
     found, damaged = _parsed(runs)
     if damaged:
         logger.warning("Records of batches are damaged and left out: %s.", ", ".join(damaged))
-    by_reading = sorted(found, key=lambda batch: batch.reading)
-    return [*{batch.name: batch for batch in by_reading}.values()]
+    return [*{one.name: one for one in sorted(found, key=lambda one: one.reading)}.values()]
 
 
 def damaged_batches(tracking: Tracking) -> list[str]:
@@ -354,11 +353,12 @@ def _timeline(tracking: Tracking, version: int, start: pd.Timestamp) -> str:
 
 
 def _batch(run: Run) -> Batch:
-    tags = run.data.tags
-    verdict = json.loads(tags["verdict"])
+    tags, verdict = run.data.tags, json.loads(run.data.tags["verdict"])
     evidence = _evidence(verdict["evidence"])
+    if tags["batch"] != evidence.batch:
+        raise ValueError(tags["batch"])
     return Batch(
-        name=tags["batch"],
+        name=evidence.batch,
         end=pd.Timestamp(run.info.end_time, unit="ms"),
         verdict=Verdict(evidence, _decision(verdict["decision"])),
         rows=int(run.data.metrics["rows"]),

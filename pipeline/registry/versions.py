@@ -17,6 +17,7 @@ from pipeline.errors import RegistryError
 from pipeline.registry import environment, locks
 from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
+from pipeline.registry.version_tags import lost
 from pipeline.reporting import notes
 from pipeline.training.bundle import MANIFEST, Bundle, sha256_of
 from pipeline.training.gate import GateResult
@@ -30,8 +31,6 @@ _MONITORED = "monitored"
 DATA = Path("data") / "bundle"
 """Folder of the bundle among the files of a version."""
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-_REQUIRED = ("until", "rows", "sha256")
-"""Tags that training gives to every version."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Version:
 
     @property
     def missing(self) -> list[str]:
-        """Tags that it should have and has not; such a version was not made by training."""
-        return [tag for tag in _REQUIRED if tag not in self.tags]
+        """Tags that it should have and has not, or that cannot be read; it is passed over then."""
+        return lost(self.tags)
 
     @property
     def is_substitute(self) -> bool:
@@ -174,8 +173,8 @@ class Registry(Tracking):
         if found.missing:
             message = (
                 f"Version {number} of model {self.name!r} must be one that `holdfast train` "
-                f"registered. Its tags {', '.join(found.missing)} are missing. Name another "
-                f"version, or train one: `holdfast train {self.conf}`."
+                f"registered. Its tags {', '.join(found.missing)} are missing or cannot be read. "
+                f"Name another version, or train one: `holdfast train {self.conf}`."
             )
             raise RegistryError(message)
         return found
@@ -219,8 +218,8 @@ class Registry(Tracking):
                 newest = max(refused, key=lambda version: version.number)
                 return (
                     f"Model {self.name!r} has no champion yet. Version {newest.number} was "
-                    f"refused: {newest.reason.rstrip('.')}. Improve the model and train again, or "
-                    "set promotion.first: serve and train again, and it serves and is watched."
+                    f"refused: {newest.reason.rstrip('.')}. Mend that, and train again: "
+                    f"`holdfast train {self.conf}`."
                 )
             return (
                 f"Model {self.name!r} has no champion yet in {self.uri}. If one served before, "
@@ -229,8 +228,8 @@ class Registry(Tracking):
             )
         return (
             f"Model {self.name!r} has lost its champion: the version, its alias or its tags were "
-            f"deleted in MLflow. The newest champion that is left is version {former.number}. Go "
-            f"back to it: `holdfast rollback {self.conf}`; or train another: "
+            "deleted or written over in MLflow. The newest champion that is left is version "
+            f"{former.number}. Go back to it: `holdfast rollback {self.conf}`; or train another: "
             f"`holdfast train {self.conf}`."
         )
 

@@ -67,9 +67,20 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         cure = f"Did you mean {', '.join(close)}?" if close else "See its documentation."
         message = f"training.params must suit {path}. Got {', '.join(unknown)}. {cure}"
         raise ConfigError(message)
-    if isinstance(estimator, Pipeline) or get_tags(estimator).input_tags.allow_nan:
+    if isinstance(estimator, Pipeline) or _takes_nulls(estimator, path):
         return estimator
     return _prepared(estimator, labels)
+
+
+def _takes_nulls(estimator: BaseEstimator, path: str) -> bool:
+    try:
+        return bool(get_tags(estimator).input_tags.allow_nan)
+    except AttributeError as error:  # its tags are those of an estimator that it was not given
+        message = (
+            f"training.estimator must not ask for another estimator. Got {path}. Name a function "
+            "of yours that returns a pipeline with both, or another estimator."
+        )
+        raise ConfigError(message) from error
 
 
 def _arguments(

@@ -252,7 +252,8 @@ def _problem(gain: Gain, policy: Promotion, *, first: bool) -> str:
         return "" if gain.low > policy.min_gain else f"{rule} {got}"
     if first:
         rule = "The first version must surely be better than one prediction for all rows."
-        return "" if gain.low > 0 else f"{rule} {got}"
+        cure = "With promotion.first: serve, it would serve anyway and be watched."
+        return "" if gain.low > 0 else f"{rule} {got} {cure}"
     # A champion that is worse still must not be kept.
     rule = "The challenger must not be worse than one prediction for all rows."
     return "" if gain.high > 0 else f"{rule} {got}"

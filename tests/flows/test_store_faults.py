@@ -6,6 +6,7 @@ Each fault is done to a copy of a real store, by hand or with MLflow's own clien
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from flows.register import rollback
 from flows.review import review
 from flows.steps import opened
 from flows.train import train
-from pipeline.errors import RegistryError
+from pipeline.errors import PipelineError, RegistryError
 from pipeline.registry import champions, records
 
 pytestmark = [pytest.mark.integration, pytest.mark.team]
@@ -161,16 +162,142 @@ FAULTS = {
 }
 
 
+THINGS = {
+    "batch artifact": (
+        *("findings.parquet", "given.json", "predictions.parquet", "report.html", "report.json"),
+        *("sketch.parquet", "summary.json"),
+    ),
+    "batch tag": (
+        *("action", "alarm", "batch", "drifted", "episode", "estimates", "kind", "outcome"),
+        *("paged", "performance", "prefect", "slices", "state", "verdict", "version"),
+    ),
+    "timeline tag": ("kind", "version"),
+    "training artifact": (
+        *("card.html", "environment", "gate.json", "reference", "settings.json", "training.json"),
+    ),
+    "training tag": (
+        *("episode", "git_commit", "kind", "lock_sha256", "packages", "prefect", "recipe", "rows"),
+        *("since", "until"),
+    ),
+    "version file": (
+        *("MLmodel", "conda.yaml", "data", "input_example.json", "pyproject.toml"),
+        *("python_env.yaml", "requirements.txt", "serving_input_example.json", "uv.lock"),
+    ),
+    "version tag": (
+        *("champion", "episode", "expected_gain", "gate", "git_commit", "lock_sha256", "packages"),
+        *(
+            "promised_gain",
+            "realised_gain",
+            "reason",
+            "recipe",
+            "rows",
+            "sha256",
+            "since",
+            "until",
+            "waits",
+        ),
+    ),
+    "model tag": ("change", "monitored"),
+    "alias": ("challenger", "champion", "previous"),
+    "state": ("artifacts", "cache", "locks", "mlflow.db", "pages.db"),
+}
+"""All that runs write, by where it is. Each of it is deleted, and cut or written over."""
+
+
 SAMPLE = {
     *("champion deleted", "gate of champion deleted", "files deleted", "file cut", "locks deleted"),
     *("older batch deleted", "summary cut", "verdict written over", "change written over"),
     "store cut",
 }
 """Faults that are tried with every change; at night all are."""
+TRIED = {("batch tag", "version"), ("training artifact", "gate.json"), ("version tag", "until")}
+"""Things that are harmed with every change; at night all are."""
 
 
 def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    """Cut a file, or all files of a folder, in half."""
+    for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def written(registry):
+    """All that the runs of a store have written, as `THINGS` lists it."""
+    found = {place: set() for place in THINGS}
+    for run in registry.search("tags.kind != ''"):
+        kind = run.data.tags["kind"]
+        found.setdefault(f"{kind} tag", set()).update(run.data.tags)
+        for file in registry.client.list_artifacts(run.info.run_id):
+            found.setdefault(f"{kind} artifact", set()).add(file.path)
+    for version in registry.versions():
+        files = files_of(registry, version.number)
+        found["version file"] |= {path.name for path in files.iterdir()}
+        found["version tag"] |= set(version.tags)
+    changes = "mlflow.holdfast.change."
+    found["model tag"] = {
+        "change" if key.startswith(changes) else key.removeprefix("mlflow.holdfast.")
+        for key in registry.model_tags()
+    }
+    found["alias"] |= set(registry.client.get_registered_model("shop").aliases)
+    found["state"] = {path.name for path in registry.folder.iterdir()} - {"mlflow.db-journal"}
+    return {
+        (place, name)
+        for place, names in found.items()
+        for name in names
+        if not (place.endswith("tag") and name.startswith("mlflow."))  # MLflow's own
+    }
+
+
+def harm(registry, place, name, *, deleted):
+    """Delete what runs have written, or cut it, or write over it."""
+    if place == "alias":
+        registry.point(name, None if deleted else 1)
+    elif place.endswith("tag"):
+        for write, delete in tagged(registry, place, name):
+            write("{oops")
+            if deleted:
+                delete()
+    else:
+        for path in files_named(registry, place, name):
+            (remove if deleted else cut)(path)
+
+
+def tagged(registry, place, name):
+    """What writes a tag of one of the `THINGS`, and what deletes it."""
+    client = registry.client
+    if place == "version tag":
+        calls, keys = "model_version_tag", [("shop", "2", name)]
+    elif place == "model tag":
+        key = max((key for key in registry.model_tags() if name in key), default=name)
+        calls, keys = "registered_model_tag", [("shop", key)]
+    else:
+        runs = newest(registry, place.removesuffix(" tag"))
+        calls, keys = "tag", [(run.info.run_id, name) for run in runs]
+    for key in keys:
+        yield (
+            partial(getattr(client, f"set_{calls}"), *key),
+            partial(getattr(client, f"delete_{calls}"), *key),
+        )
+
+
+def newest(registry, kind):
+    """The newest two runs of a kind."""
+    return registry.search(f"tags.kind = '{kind}'")[:2]
+
+
+def files_named(registry, place, name):
+    """Files or folders of one of the `THINGS`."""
+    if place == "state":
+        return [registry.folder / name]
+    if place == "version file":
+        shutil.rmtree(registry.folder / "cache")  # or it would not be read
+        return [files_of(registry, 2) / name]
+    runs = [run.info.run_id for run in newest(registry, place.split()[0])]
+    folder = registry.folder / "artifacts" / "shop"
+    return [folder / run_id / "artifacts" / name for run_id in runs]
 
 
 def batch(registry, place):
@@ -200,7 +327,8 @@ def goes_on(conf):
 
 
 def promotions(conf):
-    return len(champions.changes(opened(conf)[1]))
+    made = champions.changes(opened(conf)[1])
+    return sum(change.kind == "promoted" for change in made)
 
 
 def commands_in(findings):
@@ -247,6 +375,36 @@ def test_a_fault_gets_one_sentence_and_its_cure_lets_the_next_run_go_on(
         goes_on(retrained)
 
 
+def test_every_kind_of_thing_that_a_run_writes_has_its_faults(retrained):
+    goes_on(retrained)
+    _, registry = opened(retrained)
+
+    listed = {(place, name) for place, names in THINGS.items() for name in names}
+    assert written(registry) ^ listed == set()
+
+
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "written over"])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        pytest.param(*one, id=" ".join(one), marks=() if one in TRIED else pytest.mark.night)
+        for one in ((place, name) for place, names in THINGS.items() for name in names)
+    ],
+)
+def test_whatever_a_run_wrote_may_be_gone_or_damaged(retrained, place, name, deleted):
+    harm(opened(retrained)[1], place, name, deleted=deleted)
+
+    said = []
+    for step in (monitor, doctor, monitor):
+        try:
+            step(retrained)
+        except PipelineError as error:
+            said.append(str(error))
+    assert [text for text in said if "\n" in text or not text.endswith((".", "`"))] == []
+    if not any("damaged" in text or "deleted in MLflow." in text for text in said):
+        assert promotions(retrained) <= 2
+
+
 def test_a_store_that_was_copied_is_read_and_written_at_its_new_place(retrained, tmp_path):
     folder = tmp_path / "a new place"
     conf = folder / "shop.yaml"
@@ -281,4 +439,4 @@ def test_a_version_that_somebody_else_registered_is_passed_over(retrained):
 
     goes_on(retrained)
     (found,) = doctor(retrained)
-    assert found["what"].startswith("Version 3 has lost its tags until, rows, sha256, or was not")
+    assert found["what"].startswith("Version 3 has lost its tags until, rows, sha256, or they ")

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -7,11 +9,25 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
+import pandas as pd
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.paging import event_of
+from flows.retrains import outstanding
+from flows.steps import opened
+from pipeline.registry import champions, records
+from pipeline.registry.history import batch_name
+from pipeline.registry.versions import CHAMPION
+from pipeline.reporting import written_pages
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240
@@ -27,6 +43,9 @@ def hello(conf: str) -> None:
 """
 
 CONF = ("--param", "conf=conf/flights.yaml")
+CATCH_UP = 1_800
+"""Seconds for all runs of a shop on a busy machine."""
+UNFINISHED = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING"]
 
 pytestmark = [pytest.mark.integration, pytest.mark.team]
 
@@ -55,7 +74,8 @@ class Up:
 
     def __exit__(self, *_):
         for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     @property
@@ -88,8 +108,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def wait(ready):
-    deadline = time.monotonic() + PATIENCE
+def wait(ready, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -204,3 +224,114 @@ def test_a_port_that_is_no_number_is_one_sentence(folder):
         assert up.process.wait(PATIENCE) == 2
 
     assert up.said.startswith("HOLDFAST_MLFLOW_PORT must be a free port. Got five thousand (")
+
+
+class Shop:
+    """A shop whose flows `holdfast up` runs; somebody asks for the next run, again and again."""
+
+    def __init__(self, conf, end):
+        self.end = pd.Timestamp(end)
+        settings, self.registry = opened(str(conf))
+        self.outbox = settings.tracking.folder / "pages.db"
+
+    def judged(self):
+        """Batches that are recorded; None: no version is champion yet."""
+        return records.read_history(self.registry) if self.champion() else None
+
+    def champion(self):
+        return self.registry.alias(CHAMPION)
+
+    def goes_on(self, addresses):
+        """Ask for the next run unless one is on its way; whether all batches are judged."""
+        with (
+            temporary_settings({PREFECT_API_URL: f"{addresses['Prefect']}/api"}),
+            get_client(sync_client=True) as client,
+        ):
+            due = {"state": {"type": {"any_": UNFINISHED}}}
+            due |= {"expected_start_time": {"before_": datetime.now(UTC)}}
+            if client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(due)):
+                return False
+            history = self.judged()
+            if history is not None and history.last is not None and history.last.end >= self.end:
+                return outstanding(self.registry, history) is None and not self.waiting()
+            flow = "train" if history is None else "monitor"
+            found = client.read_deployment_by_name(f"{flow}/shop")
+            client.create_flow_run_from_deployment(found.id)
+            return False
+
+    def waiting(self):
+        """Whether a page is not delivered yet."""
+        return bool(written_pages.undelivered(self.outbox, "shop"))
+
+
+def killed_at_random(shop, up, chance):
+    """Kill one process of the tree at a random moment; what it was, if any was there."""
+    begun, ready = time.monotonic(), chance.random() < 0.8
+    moment = chance.uniform(0, 25 if ready else 12)
+    addresses = up.addresses() if ready else {}
+    begun = time.monotonic() if ready else begun
+    while time.monotonic() < begun + moment and up.process.poll() is None:
+        if addresses:
+            with contextlib.suppress(httpx.HTTPError):  # a part of it may be on its way down
+                shop.goes_on(addresses)
+        time.sleep(0.3)
+    for pid in chance.sample(found := up.pids(), len(found)):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            command = " ".join(psutil.Process(pid).cmdline()[1:5])
+            os.kill(pid, signal.SIGKILL)
+            return command
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("kills", "end"), [(2, "2026-03-09"), pytest.param(12, "2026-04-06", marks=pytest.mark.night)]
+)
+def test_kills_at_random_moments_lose_and_double_nothing(folder, write_shop, receive, kills, end):
+    shutil.rmtree(folder / "conf")
+    (folder / "conf").mkdir()
+    conf = shutil.move(write_shop(folder), folder / "conf")
+    receiver, shop = receive(), Shop(conf, end)
+    alerts = {"HOLDFAST__ALERTS__URLS": json.dumps([receiver.url])}
+    alerts["HOLDFAST__ALERTS__PER_HOUR"] = "1000"  # no page waits for the next hour
+    seed = random.randrange(10**6)  # noqa: S311 -- no secret
+    chance, done = random.Random(seed), 0  # noqa: S311 -- the same
+    print(f"seed {seed}")  # noqa: T201 -- shown if it fails
+
+    while done < kills:
+        with Up(folder, **alerts) as up:
+            while done < kills and up.process.poll() is None:
+                killed = killed_at_random(shop, up, chance)
+                print("killed", killed)  # noqa: T201 -- the same
+                done += bool(killed)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it may not need the process
+                    up.process.wait(5)
+                if "Its last lines" in up.said:
+                    up.process.wait(PATIENCE)
+            if up.process.poll() is not None:
+                wait(lambda up=up: up.pids() == [])
+    with Up(folder, **alerts) as up:
+        addresses = up.addresses()
+        wait(lambda: shop.goes_on(addresses), CATCH_UP)
+
+    registry, history = shop.registry, shop.judged()
+    made = champions.changes(registry)
+    assert [change.version for change in made] == [*range(1, len(made) + 1)]
+    assert shop.champion().number == len(made)
+    runs = [run for run in registry.search("tags.kind != ''") if run.info.status != "KILLED"]
+    tags = [run.data.tags for run in runs]
+    starts = pd.date_range(made[0].since, end, freq="7D", inclusive="left")
+    judged = sorted(one["batch"] for one in tags if one["kind"] == "batch")
+    assert judged == [batch_name(start) for start in starts]
+    decided = [batch.verdict.decision for batch in history.batches]
+    asked = [one.episode for one in decided if one.action == "retrain"]
+    trained = sorted(one.get("episode", "") for one in tags if one["kind"] == "training")
+    assert trained == ["", *asked]
+    pages = written_pages.since(shop.outbox, "shop")
+    owed = {f"shop/champion/{change.place:05d}" for change in made}
+    due = [one for one in history.batches if one.verdict.decision.action != "none"]
+    told = [event_of(registry, history, one) for one in due if one.verdict.decision.due]
+    owed |= {f"shop/{event.kind}/{event.about}" for event in told}
+    assert len(told) >= 1
+    assert owed <= {page["id"] for page in pages}
+    arrived = "\n".join(page["message"] for page in receiver.taken)
+    assert [page["id"] for page in pages if page["id"] not in arrived] == []

@@ -1,13 +1,18 @@
 """Random tables through every source: a sentence of ours or every row accounted for."""
 
 import datetime as dt
+import itertools
 import warnings
+from collections import Counter
 
 import pandas as pd
+import pytest
 import sqlalchemy as sa
+import yaml
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from flows.check import check
 from pipeline.columns import as_text
 from pipeline.config import Data, FileSource, SqlSource
 from pipeline.data import sources, validation
@@ -49,6 +54,8 @@ CELLS = {
     "bytes": st.binary(max_size=4),
     "zero and one": st.integers(0, 1),
 }
+LIKELY = {"numeric": ["floats", "integers", "decimals"] * 10, "categorical": ["texts"] * 30}
+MORE = 30
 
 
 @st.composite
@@ -69,13 +76,19 @@ def tables(draw):
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
     frame = {"id": draw(columns(rows, ["integers", "texts"] * 5))}
     frame |= {"at": draw(columns(rows, ["times", "times as text", "times with zones"] * 5))}
-    frame |= {name: draw(columns(rows, [])) for name in names}
-    frame |= {"y": draw(columns(rows, ["zero and one"] * 5))}
     numeric = st.fixed_dictionaries({"type": st.just("numeric"), "nullable": st.booleans()})
     label = st.fixed_dictionaries({"type": st.just("categorical"), "nullable": st.booleans()})
     limited = st.just({"type": "numeric", "min": 0, "max": 1})
     listed = st.just({"type": "categorical", "values": ["01", "a", "TRUE"]})
     declared = {name: draw(numeric | label | limited | listed) for name in names}
+    for name, column in declared.items():
+        frame[name] = draw(columns(rows, LIKELY[column["type"]] if draw(st.booleans()) else []))
+    frame |= {"y": draw(columns(rows, ["zero and one"] * 5))}
+    if draw(st.booleans()):  # a model needs more rows, each with a key and a time
+        hours = pd.date_range("2025-01-01", periods=rows * MORE, freq="h")
+        frame = {name: cells * MORE for name, cells in frame.items()}
+        frame |= {"id": [*range(rows * MORE)], "at": [*hours.to_pydatetime()]}
+        frame["y"] = [i % 2 for i in range(rows * MORE)] if draw(st.booleans()) else frame["y"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in frame.items()})
@@ -121,33 +134,71 @@ def stored(frame, store, folder):
     return SqlSource(kind="sql", url=f"sqlite:///{folder / 'rows.db'}", query="SELECT * FROM rows")
 
 
-@given(tables(), stores(), st.booleans())
-@settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[*HealthCheck],
-    phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes
-)
-def test_a_table_is_refused_in_a_sentence_or_every_row_is_accounted_for(
-    tmp_path_factory, table, store, window
-):
-    frame, declared = table
-    source = stored(frame, store, tmp_path_factory.mktemp("table"))
-    assume(source is not None)
-    data = Data(train=source, key="id", time="at", target="y", features=declared, key_unique=window)
+@pytest.mark.parametrize("examples", [200, pytest.param(2_000, marks=pytest.mark.night)])
+def test_a_table_is_refused_in_a_sentence_or_every_row_is_accounted_for(tmp_path, examples):
+    seen, count = Counter(), itertools.count()
+
+    @given(tables(), stores(), st.booleans())
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[*HealthCheck],
+        phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes
+    )
+    def accounted(table, store, window):
+        frame, declared = table
+        folder = tmp_path / str(next(count))
+        folder.mkdir()
+        source = stored(frame, store, folder)
+        assume(source is not None)
+        roles = {"key": "id", "time": "at", "target": "y", "key_unique": window}
+        data = Data(train=source, features=declared, **roles)
+        seen["valid rows"] += bool(read_and_validated(frame, data, window))
+        seen["checked"] += bool(checked(frame, folder, source, roles | {"features": declared}))
+
+    accounted()
+    assert min(seen["valid rows"], seen["checked"]) >= examples // 100  # some can be used
+
+
+def read_and_validated(frame, data, window):
     start = pd.Timestamp("2000-01-01") if window else None
     roles = {"key": data.key, "target": data.target, "columns": data.features}
     try:
-        read = sources.read(source, time=data.time, start=start, end=None, **roles)
-        checked = validate(read, data)
+        read = sources.read(data.train, time=data.time, start=start, end=None, **roles)
+        found = validate(read, data)
     except PipelineError as error:
-        assert str(error).endswith((".", ")"))  # noqa: PT017 -- either is right
-        return
+        assert is_sentence(error)  # noqa: PT017 -- either is right
+        return None
 
-    assert len(checked.valid) + len(checked.quarantined) == len(read)
-    assert checked.quarantined.iloc[:, -1].astype(bool).all()
+    assert len(found.valid) + len(found.quarantined) == len(read)
+    assert found.quarantined.iloc[:, -1].astype(bool).all()
     if not window:
         assert len(read) == len(frame)
+    return found
+
+
+def checked(frame, folder, source, data):
+    """Whether `check` takes a table; every row is counted then."""
+    conf = {"name": "rows", "task": "classification", "data": data}
+    conf["data"] = data | {"train": source.model_dump(mode="json", exclude_defaults=True)}
+    conf["training"] = {"params": {"n_estimators": 2, "n_jobs": 1}, "holdout": "1D"}
+    conf["monitoring"] = {"batch": "1D"}
+    if isinstance(source, SqlSource):
+        conf["data"]["train"]["url"] = source.url.get_secret_value()
+    (folder / "rows.yaml").write_text(yaml.safe_dump(conf, allow_unicode=True))
+    try:
+        rows = check(str(folder / "rows.yaml"))["rows"]
+    except PipelineError as error:
+        assert is_sentence(error)  # noqa: PT017 -- either is right
+        return False
+
+    assert rows["read"] == rows["looked_at"] == len(frame)
+    assert sum(rows["labels"].values()) + rows["unlabelled"] == len(frame) - rows["refused"]
+    return True
+
+
+def is_sentence(error):
+    return str(error).endswith((".", ")"))
 
 
 def at_once(data, folder, **window):
