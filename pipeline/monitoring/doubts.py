@@ -70,9 +70,28 @@ class Doubt:
                 f"sound blocks of the reference show it as well; its evidence is "
                 f"{strength(cause):.3g}, and has to be {limit:.3g}"
             )
+        if cause.cause == "unit" and self._has_grown(cause):
+            return "undone, the values would lie further from those of the last sound batch"
         if not self._breaks_with_nearby(diagnosis, cause, blamed):
             return "the last sound batches showed it before"
         return ""
+
+    def _has_grown(self, cause: Cause) -> bool:
+        """Whether the last sound batch was on the way to the values of a unit in all rows."""
+        (name,), case = cause.columns, self._case
+        if cause.share <= SHARED.most:
+            return False
+        batches = [*own_blocks(case.reference, 1, among=cause.columns), *case.recent]
+        kept = [
+            one.sketch[name] for one in batches if one.sketch is not None and name in one.sketch
+        ]
+        if not kept or kept[-1].isna().all():
+            return False
+        now, before = float(np.nanmedian(case.numbers(name))), float(kept[-1].median())
+        undone = (now - float(cause.evidence["offset"])) / float(cause.evidence["factor"])
+        values = np.asarray([before, now, undone])
+        sizes = np.log(values) if (values > 0).all() else values
+        return bool(abs(sizes[2] - sizes[0]) > abs(sizes[1] - sizes[0]))
 
     def _breaks_with_nearby(
         self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]

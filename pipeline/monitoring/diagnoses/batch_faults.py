@@ -288,7 +288,12 @@ def _seen_as_a_whole(case: Case) -> bool:
     traits = [
         trait
         for trait in summary
-        if trait.kind in {"location", "spread", "correlation"} and summary[trait] != 0
+        if trait.kind in {"location", "spread", "correlation"}
+        and summary[trait] != 0
+        # All values beyond the training rows have one score, whichever they are.
+        and all(
+            summary.get(Trait("spread", (x,)), 1.0) > PARAMS.rounding**0.5 for x in trait.columns
+        )
     ]
     return len(traits) >= PARAMS.identify and any(
         earlier[ROWS] == summary[ROWS]
@@ -323,6 +328,7 @@ def _merged(known: Cells, new: Cells) -> tuple[Cells, Cells]:
     if width == 1:
         return known, new
     old, came = (np.searchsorted(levels, side) // width for side in (known, new))
+    came[(new < levels[0]) | (new > levels[-1])] = len(levels)  # beyond all that was seen
     return old.astype(known.dtype), came.astype(new.dtype)
 
 

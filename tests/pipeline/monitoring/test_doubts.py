@@ -110,3 +110,45 @@ def test_one_value_in_all_rows_is_stuck_wherever_it_lies(value):
     batch = frame[-WEEK:].assign(score=11.0 * value)
 
     assert names(compare(reference=reference, current=batch)) == ["stuck (score)"]
+
+
+def prices(random, level):
+    """A week of prices that follow one index, and the turnover."""
+    index = level * np.exp(np.linspace(-0.2, 0.2, WEEK) + random.normal(0, 0.1, WEEK))
+    high = index * (1 + random.exponential(0.01, WEEK))
+    turnover = index * random.lognormal(3, 0.3, WEEK)
+    return pd.DataFrame({"price": index, "high": high, "turnover": turnover})
+
+
+LEVELS = (23, 43, 56, 71, 92, 98, 95, 101, 134, 236, 337, 457, 951, 1_157, 1_520, 2_261)
+"""Medians of an index of shares: ten weeks of training, and the next six."""
+
+
+@pytest.fixture(scope="module")
+def growing():
+    random = np.random.default_rng(5)
+    weeks = [prices(random, level) for level in LEVELS]
+    columns = dict.fromkeys(weeks[0], Numeric())
+    frame = pd.concat(weeks[:WEEKS], ignore_index=True)
+    return Reference.fit(frame, columns, block=WEEK), weeks[WEEKS:]
+
+
+def test_prices_that_grow_far_beyond_the_training_rows_are_the_world(growing):
+    reference, batches = growing
+    recent, found = [], []
+    for batch in batches:
+        report = compare(reference=reference, current=batch, recent=recent)
+        found += names(report)
+        recent.append(report.summary)
+
+    assert found == []
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+def test_another_unit_of_prices_that_grow_is_named(growing, factor):
+    reference, batches = growing
+    batch = batches[0].assign(price=batches[0]["price"] * factor)
+
+    report = compare(reference=reference, current=batch)
+
+    assert "unit (price)" in names(report)

@@ -187,3 +187,18 @@ def test_old_rows_of_a_small_sample_are_recognised():
     report = compare(reference=reference, current=trained.sample(60, random_state=1))
 
     assert [cause.cause for cause in report.causes] == ["duplicate"]
+
+
+def test_other_rows_beyond_all_training_rows_are_not_sent_again(shop):
+    random = np.random.default_rng(3)
+
+    def draw(n, low):
+        return pd.DataFrame({name: random.uniform(low, low + 9, n) for name in "abcdefgh"})
+
+    rows = draw(16_000, 0)
+    reference = shop.fit(rows, {name: Numeric() for name in rows})
+    earlier = reference.summarise(draw(2_000, 20))
+
+    again = compare(reference=reference, current=draw(2_000, 40), recent=[earlier])
+
+    assert "duplicate" not in {cause.cause for cause in again.causes}
