@@ -12,6 +12,7 @@ from pipeline.config import Data
 from pipeline.data.repeats import Seen
 from pipeline.data.validation import (
     NoValidRowError,
+    most_frequent,
     none_valid,
     split,
     storable,
@@ -98,7 +99,7 @@ class Checked:
     @property
     def reasons(self) -> dict[str, int]:
         """Number of rows refused for each reason, the most frequent first."""
-        return dict(self._reasons.most_common())
+        return most_frequent(self._reasons)
 
     def require_valid(self) -> None:
         """Check that a row is valid.

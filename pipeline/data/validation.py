@@ -1,5 +1,6 @@
 """Splits rows into valid and refused ones, and keeps the refused ones with their reasons."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,8 +115,13 @@ def split(frame: pd.DataFrame, data: Data, seen: Seen | None = None) -> Validate
     quarantined = pd.concat([rows.loc[refused], text.reindex(refused).rename(REASON)], axis=1)
     others = rows.drop(columns=[*data.features, data.key, data.time])
     valid = pd.concat([checked, others], axis=1).drop(index=refused)
-    counts = {str(reason): int(n) for reason, n in reasons.value_counts().items()}
+    counts = most_frequent({str(reason): int(n) for reason, n in reasons.value_counts().items()})
     return Validated(valid.reset_index(drop=True), quarantined.reset_index(drop=True), counts)
+
+
+def most_frequent(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons, the most frequent first; equally frequent ones by the alphabet."""
+    return dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def none_valid(source: str, reasons: dict[str, int], rows: int) -> str:

@@ -104,24 +104,7 @@ class _Broken(NamedTuple):
 
 def rule_broken(case: Case) -> Iterator[Cause]:
     """Recognise labels in wrong rows, or exchanged, by a column that tells another."""
-    broken, kept = dict[tuple[str, str], _Broken](), set[str]()
-    known = [
-        name
-        for name in case.every
-        if not case.is_number(name) and (name in case.features or name in case.examined)
-    ]
-    for one, other in permutations(known, 2):
-        rule = _rule(case, one, other)
-        if rule is None or not {one, other} & {*case.features}:
-            continue
-        judged, breaks = _rows(case, rule, one, other)
-        if judged.sum() < SHARED.fewest_related:
-            continue
-        beyond = float(breaks.sum() / judged.sum()) - rule.usual
-        if beyond > PARAMS.part:
-            broken[one, other] = _Broken(rule, judged, breaks)
-        elif beyond < PARAMS.part * (1 - rule.by_chance):  # of a few rows less would show
-            kept |= {one, other}
+    broken, kept = _rules_of(case)
     number = Counter(name for pair in broken for name in pair)
     for pair, found in broken.items():
         most = max(number[name] for name in pair)
@@ -129,6 +112,26 @@ def rule_broken(case: Case) -> Iterator[Cause]:
         cause = _kind(case, *pair, found)
         if cause and at_fault:
             yield _described(case, cause, pair, at_fault, found)
+
+
+def _rules_of(case: Case) -> tuple[dict[tuple[str, str], _Broken], set[str]]:
+    """Rules that the batch breaks, by their two columns, and the columns of rules that it keeps."""
+    broken, kept = dict[tuple[str, str], _Broken](), set[str]()
+    looked_at = case.examined.union(case.features)
+    known = [name for name in case.every if name in looked_at and not case.is_number(name)]
+    for one, other in permutations(known, 2):
+        rule = _rule(case, one, other) if {one, other} & {*case.features} else None
+        if rule is None:
+            continue
+        judged, breaks = _rows(case, rule, one, other)
+        if judged.sum() < SHARED.fewest_related:
+            continue
+        beyond = float(breaks.sum() / judged.sum()) - rule.usual
+        if beyond > PARAMS.part:
+            broken[one, other] = _Broken(rule, judged, breaks)
+        elif beyond < PARAMS.part * (1 - rule.by_chance):  # so few rows would show
+            kept |= {one, other}
+    return broken, kept
 
 
 def _rule(case: Case, one: str, other: str) -> Rule | None:

@@ -88,7 +88,13 @@ def tables(draw):
         hours = pd.date_range("2025-01-01", periods=rows * MORE, freq="h")
         frame = {name: cells * MORE for name, cells in frame.items()}
         frame |= {"id": [*range(rows * MORE)], "at": [*hours.to_pydatetime()]}
-        frame["y"] = [i % 2 for i in range(rows * MORE)] if draw(st.booleans()) else frame["y"]
+        if draw(st.booleans()):  # nothing is wrong with it
+            frame["y"] = [i % 2 for i in range(rows * MORE)]
+            own = {
+                name: [0, 1] if "numeric" in x["type"] else ["01", "a"]
+                for name, x in declared.items()
+            }
+            frame |= {name: cells * (rows * MORE // 2) for name, cells in own.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in frame.items()})
