@@ -282,6 +282,8 @@ class Data(Section):
             if name in features
         ]
         names = [*features, *roles.values()]
+        if "" in names:
+            problems.append("each column must have a name. Got ''; name it in the source")
         taken = sorted({name for name in names if name.startswith(RESERVED)})
         if taken:
             problems.append(f"no column may begin with {RESERVED!r}. Got {', '.join(taken)}")

@@ -7,6 +7,7 @@ after every bound of that day with a blank. How the bounds are written follows t
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 import sqlalchemy as sa
@@ -25,8 +26,10 @@ from pipeline.errors import (
 
 Bounds = dict[str, datetime | str | float | bytes]
 _FIRST, _LAST = pd.Timestamp("1677-09-22"), pd.Timestamp("2262-04-11")
-_OPEN: Bounds = {"start": float("-inf"), "end": b""}
-"""What SQLite sorts before and after every number and text."""
+_OPEN: Bounds = {"start": "", "end": b""}
+"""What SQLite sorts before and after every text."""
+_NUMBERS = float("-inf")
+"""What SQLite sorts before every number; in a column of text it is text, and after a blank."""
 _DAY = pd.Timedelta("1D")
 _SPELLINGS = """
 SELECT DISTINCT typeof({time}), substr({time}, 5, 1) || substr({time}, 8, 1),
@@ -73,12 +76,13 @@ def read_query(
     query = sa.text(source.query)
     try:
         engine = sa.create_engine(source.url.get_secret_value())
-    except (sa.exc.ArgumentError, ImportError) as error:
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # as of a port
         message = (
             f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
             "Correct it or install its driver."
         )
         raise ConfigError(message) from error
+    _require_file(engine.url)
     bound = {"start", "end"} & set(query.compile().params)
     try:
         with engine.connect() as connection:
@@ -97,6 +101,20 @@ def read_query(
         raise _sql_error(error) from error
     finally:
         engine.dispose()
+
+
+def _require_file(url: sa.URL) -> None:
+    """Check that an SQLite database is there: SQLite would make an empty one in its folder.
+
+    Raises
+    ------
+    DataError
+        If not.
+    """
+    path = Path(url.database or ":memory:")
+    plain = url.get_backend_name() == "sqlite" and not path.name.startswith((":", "file:"))
+    if plain and path.parent.is_dir() and not path.exists():
+        raise DataError(f"There is no SQLite database at '{path}'. Correct data.*.url.")
 
 
 def _typed(rows: pd.DataFrame, declared: Declared) -> pd.DataFrame:
@@ -122,8 +140,12 @@ def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str,
     spellings = _SPELLINGS.format(time=quoted, query=query.strip().removesuffix(";"))
     asked = sa.text(spellings)
     bound = {name: _OPEN[name] for name in _OPEN if name in asked.compile().params}
+    found = set[tuple[str, ...]]()
     try:
-        found = {tuple(row) for row in connection.execute(asked, bound)}
+        for start in (_OPEN["start"], _NUMBERS):
+            if "start" in bound:
+                bound["start"] = start
+            found |= {tuple(row) for row in connection.execute(asked, bound)}
     except sa.exc.SQLAlchemyError:  # the query itself fails, or cannot stand within another
         return {("text", "--", "", "unknown", "")}
     if any(kind in {"integer", "real"} for kind, *_ in found):

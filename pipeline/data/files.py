@@ -5,6 +5,7 @@ that a window needs are read. A CSV file states nothing about its rows and is re
 """
 
 import lzma
+import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,6 +30,8 @@ from pipeline.errors import DataError, first_line
 CSV = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError)
+"""What is raised where files and archives cannot be read."""
 _NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 _UNNAMED_INDEX = "__index_level_0__"
 
@@ -126,7 +129,7 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
         folders = [name for name, facts in matched.items() if facts["type"] == "directory"]
         below = {name for folder in folders for name in _files_of(filesystem, folder)}
         found = sorted(matched.keys() - set(folders) | below)
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, ValueError, *_UNREADABLE) as error:
         message = (
             f"File source {path!r} cannot be reached ({first_line(error)}). "
             "Correct its path, or install what its protocol needs."
@@ -188,7 +191,7 @@ def _read(
                 yield _typed(frame, keys, source, declared), total
     except pd.errors.EmptyDataError:
         yield pd.DataFrame(), 0
-    except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, BadZipFile) as error:
+    except (ValueError, RuntimeError, *_UNREADABLE) as error:  # an archive may be encrypted
         message = (
             f"File {name!r} must be readable CSV or Parquet. Got: {first_line(error)}. "
             "Write it again, or correct the options of the file source."

@@ -490,6 +490,12 @@ def test_a_feature_in_two_roles_is_reported_beside_another_mistake(write):
     assert "target column 'age'" in message
 
 
+def test_a_column_without_a_name_is_refused(write):
+    message = refusal(write(changed(data__features={"": {"type": "numeric"}})))
+
+    assert "each column must have a name" in message
+
+
 @pytest.mark.parametrize(
     ("written_as", "read_as"),
     [

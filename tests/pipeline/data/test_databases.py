@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import SqlSource
 from pipeline.data.sources import read
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 WINDOWED = "SELECT * FROM q WHERE t >= :start AND t < :end"
 FIRST = pd.Timestamp("2024-01-01")
@@ -51,6 +51,8 @@ SPELLINGS = {
     "hours": lambda moment: f"{moment:%Y-%m-%dT%H}",
     "no colon": lambda moment: f"{moment:%Y-%m-%dT%H%M}",
     "compact": lambda moment: f"{moment:%Y%m%dT%H%M%S}",
+    "after a blank": lambda moment: f" {moment}",
+    "after a tab": lambda moment: f"\t{moment}",
 }
 HOURS = pd.date_range(FIRST, periods=48, freq="h")
 
@@ -110,6 +112,20 @@ def test_numbers_for_times_are_refused(tmp_path):
 
     with pytest.raises(DataError, match=r"'t' of the SQL source must hold times as text\. Got num"):
         rows(path, FIRST, FIRST + HALF)
+
+
+def test_a_database_that_is_not_there_is_refused_and_not_made(tmp_path):
+    with pytest.raises(DataError, match="There is no SQLite database at"):
+        rows(tmp_path / "typo.db", FIRST, FIRST + HALF)
+
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_an_address_with_a_port_that_is_no_number_is_refused():
+    source = SqlSource(kind="sql", url="postgresql://a:b@host:port/x", query=WINDOWED)
+
+    with pytest.raises(ConfigError, match=r"data\.\*\.url must be an SQLAlchemy address"):
+        read(source, time="t", key="id", start=None, end=None)
 
 
 def test_a_query_without_its_time_column_says_so(tmp_path):

@@ -223,3 +223,27 @@ def test_times_of_labels_and_of_derived_columns_are_written_alike(tmp_path):
 def test_a_form_that_does_not_name_a_day_is_refused(wrong):
     with pytest.raises(ValidationError, match="must name year, month and day"):
         FileSource(kind="file", path="r.csv", date_format=wrong)
+
+
+ENCRYPTED, METHOD_97 = (6, 8, b"\x01\x00"), (8, 10, b"\x61\x00")
+"""Places in the two headers of a zip archive, and what they hold."""
+
+
+@pytest.mark.parametrize("change", [ENCRYPTED, METHOD_97], ids=["encrypted", "unknown method"])
+def test_an_archive_that_cannot_be_unpacked_is_refused(tmp_path, change):
+    local, central, flag = change
+    packed = bytearray(zipped(CSV.format("x")))
+    for start, place in ((0, local), (packed.index(b"PK\x01\x02"), central)):
+        packed[start + place : start + place + 2] = flag
+    (tmp_path / "rows.csv.zip").write_bytes(packed)
+
+    with pytest.raises(DataError, match=r"'.*rows\.csv\.zip' must be readable"):
+        read(tmp_path / "rows.csv.zip")
+
+
+@pytest.mark.parametrize("protocol", ["zip", "tar"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, protocol):
+    (tmp_path / "rows.csv").write_text(CSV.format("x"))
+
+    with pytest.raises(DataError, match="cannot be reached"):
+        read(f"{protocol}://*.csv::{tmp_path / 'rows.csv'}")
