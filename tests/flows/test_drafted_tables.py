@@ -107,8 +107,8 @@ def written(random, frame, folder):
     return folder / name
 
 
-def counted(conf, frame, checked, results):
-    """That each row of a table was taken or refused, where it was read."""
+def assert_all_rows_counted(conf, frame, checked, results):
+    """Check that every run accepted or refused each row that it read."""
     settings, registry = opened(conf)
     data = settings.data
     moments = as_time(read(data.train, data)[data.time])
@@ -148,7 +148,7 @@ def test_tables_of_any_kind_are_used_or_refused_in_a_sentence(
         except PipelineError as error:
             assert str(error).endswith(".")  # noqa: PT017 -- either is right
             continue
-        counted(conf, frame, checked, results)
+        assert_all_rows_counted(conf, frame, checked, results)
         judged += sum(result["rows"] > 0 for result in results)
         broken += [result["reason"] for result in results if "Broken" in result["reason"]]
 

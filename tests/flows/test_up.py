@@ -301,7 +301,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(folder, write_shop, rec
         with Up(folder, **alerts) as up:
             while done < kills and up.process.poll() is None:
                 killed = killed_at_random(shop, up, chance)
-                print("killed", killed)  # noqa: T201 -- the same
+                print("killed", killed)  # noqa: T201 -- to repeat a failure
                 done += bool(killed)
                 with contextlib.suppress(subprocess.TimeoutExpired):  # it may not need the process
                     up.process.wait(5)
@@ -329,9 +329,9 @@ def test_kills_at_random_moments_lose_and_double_nothing(folder, write_shop, rec
     pages = written_pages.since(shop.outbox, "shop")
     owed = {f"shop/champion/{change.place:05d}" for change in made}
     due = [one for one in history.batches if one.verdict.decision.action != "none"]
-    told = [event_of(registry, history, one) for one in due if one.verdict.decision.due]
-    owed |= {f"shop/{event.kind}/{event.about}" for event in told}
-    assert len(told) >= 1
+    paged = [event_of(registry, history, one) for one in due if one.verdict.decision.due]
+    owed |= {f"shop/{event.kind}/{event.about}" for event in paged}
+    assert len(paged) >= 1
     assert owed <= {page["id"] for page in pages}
     arrived = "\n".join(page["message"] for page in receiver.taken)
     assert [page["id"] for page in pages if page["id"] not in arrived] == []

@@ -117,10 +117,11 @@ def rule_broken(case: Case) -> Iterator[Cause]:
 def _rules_of(case: Case) -> tuple[dict[tuple[str, str], _Broken], set[str]]:
     """Rules that the batch breaks, by their two columns, and the columns of rules that it keeps."""
     broken, kept = dict[tuple[str, str], _Broken](), set[str]()
-    looked_at = case.examined.union(case.features)
+    features = {*case.features}
+    looked_at = case.examined | features
     known = [name for name in case.every if name in looked_at and not case.is_number(name)]
     for one, other in permutations(known, 2):
-        rule = _rule(case, one, other) if {one, other} & {*case.features} else None
+        rule = _rule(case, one, other) if one in features or other in features else None
         if rule is None:
             continue
         judged, breaks = _rows(case, rule, one, other)

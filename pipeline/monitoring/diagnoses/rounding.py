@@ -105,7 +105,7 @@ class Parameters:
 
 PARAMS = Parameters()
 _LARGEST = 308
-"""Power of ten beyond which no number is."""
+"""Largest power of ten that a 64-bit float holds."""
 
 
 def rounded(case: Case) -> Iterator[Cause]:

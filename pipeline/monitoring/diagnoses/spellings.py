@@ -72,7 +72,7 @@ class Parameters:
 
 PARAMS = Parameters()
 _LAST = chr(sys.maxunicode)
-"""The character that no text sorts after."""
+"""The highest character: a text that begins with a prefix sorts before the prefix and this."""
 
 
 def recode(case: Case) -> Iterator[Cause]:
@@ -156,9 +156,9 @@ def _rewritten(
 
 
 def _longer_or_shorter(strange: list[str], before: dict[str, int]) -> dict[str, str]:
-    """For each new label, the most frequent known label that starts with it, or that it holds.
+    """Match new labels with the most frequent known label that is longer or shorter.
 
-    A known label that it holds is its start or its end.
+    A longer one starts with the new label; a shorter one is its start or its end.
     """
     known: dict[str, str] = {}  # by spelling without punctuation, the most frequent first
     for label in sorted(before, key=lambda label: -before[label]):
