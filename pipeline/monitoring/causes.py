@@ -24,6 +24,7 @@ from pipeline.monitoring.diagnoses.rounding import rounded
 from pipeline.monitoring.diagnoses.shuffles import shuffled, with_rival
 from pipeline.monitoring.diagnoses.signs import sign
 from pipeline.monitoring.diagnoses.spellings import recode
+from pipeline.monitoring.diagnoses.stretches import missing_in_a_row, stuck_in_a_row
 from pipeline.monitoring.diagnoses.stuck import stuck
 from pipeline.monitoring.diagnoses.swaps import swapped_labels, swapped_numbers
 from pipeline.monitoring.diagnoses.units import unit
@@ -65,7 +66,9 @@ PLAIN: tuple[Diagnosis, ...] = (
     swapped_labels,
     join,
     nulls,
+    missing_in_a_row,
     sentinel,
+    stuck_in_a_row,
     frozen,
     duplicate,
 )

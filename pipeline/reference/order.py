@@ -1,4 +1,4 @@
-"""What the order of rows shows: how smoothly numbers continue from row to row."""
+"""What the order of rows shows: how smoothly values continue, and how long they stay."""
 
 from typing import NamedTuple
 
@@ -35,6 +35,60 @@ class Order(NamedTuple):
     strays: float
     step: float
     even: float
+
+
+class Stretch(NamedTuple):
+    """Consecutive rows of a column that hold one value, or none.
+
+    Attributes
+    ----------
+    start, stop : int
+        Place of the first row, and of the row after the last.
+    """
+
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+class Stretches(NamedTuple):
+    """The longest stretches of a column.
+
+    Attributes
+    ----------
+    value, missing : Stretch
+        Longest stretch of rows with one value, and of rows without a value.
+    """
+
+    value: Stretch
+    missing: Stretch
+
+
+def stretches(values: Floats | NDArray[np.intp], there: NDArray[np.bool_]) -> Stretches:
+    """Find the longest stretches of rows with one value, and without one.
+
+    Parameters
+    ----------
+    values : array of number, shape (n_rows,)
+        Numbers, or places of labels, in the order of the rows.
+    there : array of bool, shape (n_rows,)
+        Rows that hold a value.
+    """
+    if not len(values):
+        return Stretches(Stretch(0, 0), Stretch(0, 0))
+    changes = (values[1:] != values[:-1]) & (there[1:] | there[:-1])
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    stops = np.append(starts[1:], len(values))
+    found = []
+    for wanted in (there[starts], ~there[starts]):
+        rows = np.where(wanted, stops - starts, 0)
+        longest = rows.argmax()
+        found.append(Stretch(int(starts[longest]), int(starts[longest] + rows[longest])))
+    return Stretches(*found)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # extreme values overflow

@@ -21,7 +21,7 @@ KEPT = 8
 """Batches that form a reference."""
 _PANEL = 100
 """Columns by which faults are judged, where there are too many columns for all."""
-_AS_RECORDED = ("rows", "copies", "repeats", "strays", "even")
+_AS_RECORDED = ("rows", "copies", "repeats", "strays", "even", "stretch", "gap")
 """Numbers that a sample of the rows does not tell: those of the whole batch stay."""
 
 

@@ -19,6 +19,8 @@ Kind = Literal[
     "strays",
     "step",
     "even",
+    "stretch",
+    "gap",
 ]
 _OF_THE_BATCH = {"rows", "copies", "repeats"}
 
@@ -34,7 +36,8 @@ class Trait(NamedTuple):
         ``share``: share of a label. ``location``, ``spread``: mean and standard deviation of the
         normal scores. ``correlation``: correlation of the normal scores of two columns. ``atom``:
         largest excess of the share of a value over the reference. ``strays``, ``step``, ``even``:
-        how values continue from row to row, as in `Order`.
+        how values continue from row to row, as in `Order`. ``stretch``, ``gap``: rows of the
+        longest stretch of one value, and of the longest without a value.
     columns : tuple of str
         The column, both columns of a correlation, or nothing for a number of the whole batch.
     label : str

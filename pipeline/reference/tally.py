@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Floats, as_number, require
 from pipeline.reference.normal_scores import NormalScores
-from pipeline.reference.order import ORDERED, Order, order_of
+from pipeline.reference.order import ORDERED, Order, Stretches, order_of, stretches
 from pipeline.reference.profile import CategoricalProfile, Cells, NumericProfile, Profile
 from pipeline.reference.sampling import NO_CODES, canonical, draw, read_codes, repeats, to_cells
 
@@ -50,6 +50,8 @@ class Tally:
         How often each distinct row of features occurs, in descending order; empty of a sample.
     order : dict of str to Order
         How the first values of each numeric column continue from row to row; empty of a sample.
+    stretches : dict of str to Stretches
+        Longest stretches of rows with one value of each column; empty of a sample.
     quantiles : dict of str to array of float, shape (`QUANTILES`,)
         Quantiles of each numeric column; empty where the batch holds no value.
     novel : dict of str to dict of str to int
@@ -67,6 +69,7 @@ class Tally:
     correlation: Floats
     repeats: NDArray[np.intp]
     order: dict[str, Order]
+    stretches: dict[str, Stretches]
     quantiles: dict[str, Floats]
     novel: dict[str, dict[str, int]]
 
@@ -108,19 +111,25 @@ def count_batch(
     names = sorted(columns)
     codes = read_codes(frame, columns)
     counts, beyond, outliers, order = {}, {}, {}, {}
-    quantiles, novel = {}, {}
+    quantiles, novel, longest = {}, {}, {}
     for name in names:
         profile = columns[name]
         if isinstance(profile, NumericProfile):
+            values = _values(frame, name)
+            there = np.isfinite(values)
             if features is not None:
-                order[name] = order_of(_first_values(frame, name), profile)
-            known = _known_values(frame, name)
+                order[name] = order_of(values[:ORDERED], profile)
+                longest[name] = stretches(values, there)
+            known = np.sort(values[there])
             counts[name] = profile.count(known)
             beyond[name] = _beyond(profile, known)
             outliers[name] = _outliers(profile, known)
             places = np.linspace(0, len(known) - 1, QUANTILES).round().astype(np.intp)
             quantiles[name] = known[places] if len(known) else known
         else:
+            places = codes.get(name, NO_CODES)[0]
+            if features is not None:
+                longest[name] = stretches(places, places >= 0)
             counts[name] = profile.count(*codes.get(name, NO_CODES))
             novel[name] = _novel(profile, *codes.get(name, NO_CODES)) if counts[name][-1] else {}
     chosen = canonical(frame, columns, codes)[draw(len(frame), seed)]
@@ -137,6 +146,7 @@ def count_batch(
         correlation=normal_scores.correlations(cells),
         repeats=NO_REPEATS if features is None else repeats(frame, features, codes),
         order=order,
+        stretches=longest,
         quantiles=quantiles,
         novel=novel,
     )
@@ -151,17 +161,11 @@ def _novel(
     return dict(sorted(new, key=lambda pair: (-pair[1], pair[0]))[:_NAMED])
 
 
-def _known_values(frame: pd.DataFrame, name: str) -> Floats:
+def _values(frame: pd.DataFrame, name: str) -> Floats:
     if name not in frame.columns:
         return np.empty(0)
-    values = as_number(frame[name]).to_numpy()
-    return np.sort(values[np.isfinite(values)])
-
-
-def _first_values(frame: pd.DataFrame, name: str) -> Floats:
-    if name not in frame.columns:
-        return np.empty(0)
-    return as_number(frame[name][:ORDERED]).to_numpy(dtype=np.float64)
+    values: Floats = as_number(frame[name]).to_numpy(dtype=np.float64)
+    return values
 
 
 def _outliers(profile: NumericProfile, known: Floats) -> int:

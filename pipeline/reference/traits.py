@@ -65,9 +65,10 @@ class Traits:
 
         Beside the tested traits, a summary holds numbers that faults are recognised by: the
         largest excess of the share of a value (`atom`), the share of rows that repeat another
-        row (`copies`), the share of the most frequent row (`repeats`), and how numbers continue
-        from row to row (`strays`, `step`, `even`). Only the last three depend on the order of
-        the rows.
+        row (`copies`), the share of the most frequent row (`repeats`), how numbers continue from
+        row to row (`strays`, `step`, `even`), and the rows of the longest stretch of one value
+        and of the longest without a value (`stretch`, `gap`). Only the last five depend on the
+        order of the rows.
 
         Locations are means of normal scores, in standard deviations of the reference; spreads
         are standard deviations of these scores. Undefined values are left out.
@@ -86,6 +87,9 @@ class Traits:
             summary[Trait("strays", (name,))] = order.strays
             summary[Trait("step", (name,))] = order.step
             summary[Trait("even", (name,))] = order.even
+        for name, found in tally.stretches.items():
+            summary[Trait("stretch", (name,))] = float(found.value.rows)
+            summary[Trait("gap", (name,))] = float(found.missing.rows)
         if len(tally.repeats):
             summary[Trait("copies")] = 1 - len(tally.repeats) / tally.rows
             summary[Trait("repeats")] = float(tally.repeats[0] / tally.rows)

@@ -262,14 +262,21 @@ def _profiles(case: Case) -> dict[str, Profile]:
 
 def _usual_copies(case: Case) -> float:
     growth = max(1.0, len(case.rows) / case.reference.block_rows) if case.reference.blocks else 1.0
-    known = _distinct(case.reference.cells[:, [case.place(name) for name in case.every]])
-    n = len(case.reference.cells)
-    sampled = (1 - known / n) * len(case.rows) / n if n else 0.0
+    repeats = _sampled_repeats(case)
+    n = repeats.sum()
+    sampled = (1 - len(repeats) / n) * len(case.rows) / n if n else 0.0
     return min(1.0, max(case.most(Trait("copies")) * growth, sampled))
 
 
-def _distinct(cells: Cells) -> int:
-    return len(np.unique(_hashed(cells)))
+def _sampled_repeats(case: Case) -> Places:
+    """Count how often each distinct row of the sample occurs, by the columns not at fault.
+
+    Without a column that is at fault, rows agree more often than whole rows of blocks do. As many
+    rows as the batch has are compared: of more rows, more agree.
+    """
+    places = [case.place(name) for name in case.every]
+    cells = case.reference.cells[: len(case.rows), places]
+    return np.unique(_hashed(cells), return_counts=True)[1]
 
 
 def _hashed(cells: Cells) -> NDArray[np.uint64]:
@@ -339,7 +346,8 @@ def frozen(case: Case) -> Iterator[Cause]:
     repeats = _repeats(case)
     repeated, share = repeats[repeats > 1], 1 - len(repeats) / len(case.rows)
     usual, most = _usual_copies(case), repeats[0] / len(case.rows)
-    often = case.most(Trait("repeats"))
+    sampled = _sampled_repeats(case)
+    often = max(case.most(Trait("repeats")), sampled.max(initial=0) / max(sampled.sum(), 1))
     many = _beyond(share, usual) and repeated.mean() >= PARAMS.many
     if not many and not _beyond(most, often):
         return

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.reference.order import order_of, sticking_out
+from pipeline.reference.order import order_of, sticking_out, stretches
 from pipeline.reference.profile import NumericProfile
 
 HOURS = np.tile(np.arange(24.0), 50)
@@ -68,3 +68,37 @@ def test_the_largest_numbers_overflow_without_a_warning():
 
     assert 0 <= order.strays <= 1
     assert 0 <= order.even <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([], (0, 0)),
+        ([1.0], (1, 0)),
+        ([np.nan], (0, 1)),
+        ([1, 1, 2, 2, 2, 1], (3, 0)),
+        ([1, np.nan, 1, 1, np.nan, np.nan, np.nan, 2], (2, 3)),
+    ],
+    ids=str,
+)
+def test_stretches_are_the_longest_rows_of_one_value_and_without_one(values, wanted):
+    values = np.asarray(values, dtype=float)
+
+    found = stretches(values, ~np.isnan(values))
+
+    assert tuple(stretch.rows for stretch in found) == wanted
+    value, missing = (values[stretch.start : stretch.stop] for stretch in found)
+    assert len(set(value)) == min(len(value), 1)
+    assert np.isnan(missing).all()
+
+
+def test_the_longest_stretch_of_fair_coins_is_as_long_as_theory_says():
+    """The longest run of heads or tails of n tosses is log2(n) + 0.33 long on average.
+
+    M. F. Schilling (1990), The longest run of heads: log2(n / 2) + 1.33 of either side.
+    """
+    random, n = np.random.default_rng(0), 4_096
+    there = np.ones(n, dtype=bool)
+    rows = [stretches(random.integers(2, size=n), there).value.rows for _ in range(1_000)]
+
+    assert np.mean(rows) == pytest.approx(np.log2(n) + 0.33, abs=4 * 1.87 / np.sqrt(1_000))
