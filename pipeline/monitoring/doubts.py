@@ -4,15 +4,18 @@ Seasons, growth and ageing sensors move away from the reference step by step; a 
 two batches. What is said of the reference alone is the world moving.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pipeline.columns import Floats, as_codes
 from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.likelihood import Mask
+from pipeline.monitoring.diagnoses.memory import Memory
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
@@ -24,8 +27,17 @@ _HELD = 0.95
 _RENEWED, _FEW = 0.1, 0.1
 """Mean share of a later block's rows with values that no earlier block held, and most distinct
 values for each row, from which a column tells the time of its rows."""
+_LEVELS, _STEPS = (0.05, 0.25, 0.5, 0.75, 0.95), 5.0
+"""Quantiles of a column that tells the time, and how many of the largest steps between batches one
+may lie from the last sound batch: a batch that is late comes some steps later."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
+_OF_THE_BATCH = {"schema", "volume", "duplicate"}
+"""Causes that do not rest on some of the rows of the batch."""
+_OF_LABELS = {"recode", "sentinel"}
+"""Causes for which a column's own new labels are evidence."""
+_MOSTLY_NEW = 0.7
+"""Share of rows with new labels above which these are no newcomers beside known ones."""
 
 
 class Doubt:
@@ -44,6 +56,7 @@ class Doubt:
         self._find_limits = find_limits
         self._reasons: dict[str, str] = {}
         self._said: dict[tuple[Any, ...], list[Cause]] = {}
+        self._known_rows: dict[bytes, Case] = {}
 
     def __call__(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
         """Whether not to believe a cause that a diagnosis found, some columns being blamed."""
@@ -74,6 +87,8 @@ class Doubt:
             return "undone, the values would lie further from those of the last sound batch"
         if not self._breaks_with_nearby(diagnosis, cause, blamed):
             return "the last sound batches showed it before"
+        if not self._in_known_rows(diagnosis, cause, blamed):
+            return "only rows with labels that the training rows did not hold show it"
         return ""
 
     def _has_grown(self, cause: Cause) -> bool:
@@ -108,18 +123,77 @@ class Doubt:
             if self._case.wide:
                 asked = replace(asked, asked=frozenset(cause.columns))
             self._said[key] = list(diagnosis(asked.without_columns(blamed)))
-        return any(
-            one.cause == cause.cause
-            and (not cause.columns or set(one.columns) & set(cause.columns))
-            for one in self._said[key]
-        )
+        return _says_again(self._said[key], cause)
+
+    def _in_known_rows(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+        """Whether rows show a cause of which no label is new.
+
+        A new market or product has its own amounts: nothing was usual in its rows.
+        """
+        case = self._case
+        if cause.cause in _OF_THE_BATCH:
+            return True
+        own = set(cause.columns) if cause.cause in _OF_LABELS else set[str]()
+        new = self._rows_with_new_labels(frozenset(own | blamed))
+        if not 0 < new.mean() < _MOSTLY_NEW:
+            return True
+        if new.tobytes() not in self._known_rows:
+            rows = case.rows[~new]
+            tally = case.reference.tally(rows)
+            summary = case.reference.summarise(tally)
+            self._known_rows[new.tobytes()] = replace(
+                case, rows=rows, tally=tally, summary=summary, memory=Memory()
+            )
+        known = self._known_rows[new.tobytes()]
+        asked = replace(known, standing=(*case.standing, cause), asked=frozenset(cause.columns))
+        return _says_again(diagnosis(asked.without_columns(blamed)), cause)
+
+    def _rows_with_new_labels(self, but: frozenset[str]) -> Mask:
+        """Mark rows with a label, seen several times, that the reference does not hold."""
+        case, marked = self._case, np.zeros(len(self._case.rows), dtype=bool)
+        for name in case.known:
+            if name in but or not case.tally.novel.get(name):
+                continue
+            places, labels = as_codes(case.rows[name])
+            rows, before = np.bincount(places + 1, minlength=len(labels) + 1)[1:], case.counts(name)
+            new = [label not in before for label in labels] & (rows >= SHARED.seen)
+            mine = np.append(new, [False])[places]
+            marked |= mine & (mine.mean() < _MOSTLY_NEW)
+        return marked
 
     def _is_time(self, cause: Cause, name: str) -> bool:
         """Whether a new block alone explains a cause, as its values are new in each block."""
         usual = self.held(name)
+        if usual == 0 or self._leaps(name):
+            return False
         if cause.cause == "stuck" and 0 < usual < _HELD:
             return _odds(cause.share) <= SHARED.odds * _odds(usual)
-        return usual > 0
+        return True
+
+    def _leaps(self, name: str) -> bool:
+        """Whether numbers lie further from the last sound batch than batches lead to."""
+        case = self._case
+        if not case.is_number(name):
+            return False
+        kept = self._case.memory.recall(
+            ("quantiles of batches", name), lambda: self._quantiles_of_batches(name)
+        )
+        if len(kept) < 2:  # noqa: PLR2004 -- one batch shows no step
+            return False
+        now = np.nanquantile(case.numbers(name), _LEVELS)
+        furthest = np.abs(np.diff(kept, axis=0)).max()
+        return bool(np.abs(now - kept[-1]).max() > _STEPS * furthest > 0)
+
+    def _quantiles_of_batches(self, name: str) -> Floats:
+        """Quantiles of the reference's blocks and the recent batches, shape (n_batches, 5)."""
+        case = self._case
+        blocks = own_blocks(case.reference, len(case.reference.blocks), among={name})
+        found = [
+            np.nanquantile(one.sketch[name], _LEVELS)
+            for one in (*blocks, *case.recent)
+            if one.sketch is not None and name in one.sketch and one.sketch[name].notna().any()
+        ]
+        return np.asarray(found).reshape(-1, len(_LEVELS))
 
     def held(self, name: str) -> float:
         """Largest share of a value in a block of a column that tells the time of its rows, or 0.
@@ -150,8 +224,9 @@ class Doubt:
         if len(most) < 2:  # noqa: PLR2004 -- a single block shows no change
             return 0.0
         changes = len(set(most)) > 1 and np.median(tops) >= _HELD
-        later = new[max(1, len(new) // 2) :]  # of weather, the first weeks are new as well
-        renewed = np.mean(later) >= _RENEWED and np.median(distinct) <= _FEW
+        later = np.asarray(new[max(1, len(new) // 2) :])  # of weather, first weeks are new as well
+        habit = np.count_nonzero(later >= _RENEWED) > 1  # a price list is revised once
+        renewed = habit and later.mean() >= _RENEWED and np.median(distinct) <= _FEW
         return float(max(tops)) if len(seen) == 1 or changes or renewed else 0.0
 
     @cached_property
@@ -169,6 +244,14 @@ class Doubt:
         tally = reference.tally(rows)
         summary = reference.summarise(tally)
         return Case(reference, rows, tally, summary, (), case.findings, case.standing)
+
+
+def _says_again(causes: Iterable[Cause], cause: Cause) -> bool:
+    """Whether a cause is among others, of one of its columns."""
+    return any(
+        one.cause == cause.cause and (not cause.columns or set(one.columns) & set(cause.columns))
+        for one in causes
+    )
 
 
 def _odds(share: float) -> float:

@@ -22,6 +22,7 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
+_MONTHS = 12
 _NONE = np.iinfo(np.intp).min
 """Step number of a missing value."""
 
@@ -38,6 +39,13 @@ class Parameters:
         Least share of rows with values on the steps: a clock has no values between them.
     even : float
         Relative tolerance of even steps that are not whole numbers.
+    steps : int
+        Fewest steps from block to block by which a clock is known to go on.
+    advances : float
+        Least mean of these steps in standard errors. Those of a clock that stays sum up to nearly
+        nothing.
+    least_step : float
+        Least share of a day of the week or a month, relative to the mean share.
     round, filled : float
         Share of the cycle that the largest value has to reach, and share of its steps that the
         column has to hold.
@@ -68,6 +76,9 @@ class Parameters:
     most_steps: int = 60
     stepped: float = 0.95
     even: float = 1e-3
+    steps: int = 4
+    advances: float = 4.0
+    least_step: float = 0.05
     round: float = 0.9
     filled: float = 0.6
     each: float = 0.18
@@ -108,19 +119,35 @@ def cycle(profile: NumericProfile) -> Cycle | None:
         return Cycle(len(points), float(points[0]), float(steps.mean())) if even else None
     low, high = points[[0, -1]]
     for length in _CYCLES:
-        for first in (0.0, 1.0) if length in {7, 12} else (0.0,):
+        for first in (0.0, 1.0) if length <= _MONTHS else (0.0,):
             inside = low >= first and high <= first + length - 1
             full = high >= first + PARAMS.round * (length - 1)
-            if inside and full and len(points) >= PARAMS.filled * length:
+            # Days and months come about as often; of counts, the largest are rare.
+            even = length > _MONTHS or weight.min() >= PARAMS.least_step / length
+            if inside and full and even and len(points) >= PARAMS.filled * length:
                 return Cycle(length, first, 1.0)
     return None
+
+
+def _goes_on(case: Case, name: str, cycle: Cycle) -> bool:
+    """Whether a clock goes on from block to block, as the month of a flight booked ahead does."""
+    values = case.profile(name).values(case.reference.cells[:, case.place(name)])
+    turns = np.exp(2j * np.pi * (values - cycle.first) / cycle.step / cycle.length)
+    blocks = case.reference.cell_blocks
+    middles = [np.nanmean(turns[blocks == k]) for k in range(len(case.reference.blocks))]
+    steps = np.angle(np.asarray(middles[1:]) / np.asarray(middles[:-1]))
+    steps = steps[np.isfinite(steps)]
+    if len(steps) < PARAMS.steps:
+        return False
+    error = steps.std(ddof=1) / np.sqrt(len(steps))
+    return bool(abs(steps.mean()) > PARAMS.advances * error)
 
 
 def shifted(case: Case) -> Iterator[Cause]:
     """Recognise a clock that was moved by whole steps round its cycle."""
     for name in case.numeric:
         found = cycle(case.profile(name))
-        if found is None or case.names_the_block(name):
+        if found is None or case.names_the_block(name) or _goes_on(case, name, found):
             continue
         values = case.numbers(name)
         there = ~np.isnan(values)

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.monitoring.diagnoses.blocks import usual
-from pipeline.monitoring.diagnoses.case import Case
-from pipeline.monitoring.diagnoses.likelihood import Mask, shares_at
+from pipeline.monitoring.diagnoses.case import NATS, Case
+from pipeline.monitoring.diagnoses.likelihood import Mask, shares_at, surprise
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import MISSING
 from pipeline.reference.summaries import Trait
 
 _CODES = {0.0, -1.0, -9.0, 9.0, 99.0, -99.0, 999.0, -999.0, 9999.0, -9999.0, 99999.0, -99999.0}
 _CODES |= {999999.0, -999999.0, 32767.0, -32768.0, 65535.0, 2147483647.0, -2147483648.0}
+_DECIMAL = (10.0, 100.0, 1_000.0, 0.1, 0.01, 0.001)
 _NO_LABELS = {"", "?", "-", "--", ".", "n/a", "na", "nan", "null", "none", "nil", "unknown", "unk"}
 _NO_LABELS |= {"missing", "undefined", "unspecified", "not available", "#n/a", "-1", "-999", "999"}
 _NO_LABELS |= {"0", "9999", "-9999", "other", "default", "xxx", "tbd", "not set", "(none)", "<na>"}
@@ -30,6 +32,8 @@ class Parameters:
         Least excess of the share of missing values over that of any ordinary batch.
     spreads : float
         Least excess of that share in its standard deviations over ordinary batches.
+    groups : int
+        Groups of the values of a column by which it predicts whether another one is missing.
     together : float
         Share of their missing rows that columns of a failed join have in common.
     several : int
@@ -44,6 +48,9 @@ class Parameters:
         Distance from the range, relative to its width, at which a value may lie by rounding.
     more : float
         Least ratio of the frequency of a code near the range to that of any other value.
+    lost : float
+        Least loss of the share of known values, relative to the share of odd values that are these
+        in another unit.
     beyond : float
         Most other values outside the range, relative to the rows with a code: where there are
         more, the column was changed as a whole.
@@ -51,6 +58,7 @@ class Parameters:
 
     spike: float = 0.07
     spreads: float = 2.0
+    groups: int = 33
     together: float = 0.8
     several: int = 3
     rows: int = 10
@@ -59,6 +67,7 @@ class Parameters:
     far: float = 0.5
     at_the_end: float = 0.02
     more: float = 3.0
+    lost: float = 0.5
     beyond: float = 0.1
 
 
@@ -121,9 +130,35 @@ def _null_spike(case: Case, name: str) -> bool:
     if len(missing) < SHARED.fewest:
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
+    if share - most <= PARAMS.spike:  # what is missing by another column takes longer to know
+        return False
+    most = max(most, case.once("missing by", name, lambda: _missing_by_others(case, name)))
     _, sd = usual(case.reference, Trait("missing", (name,)))
     odds = share / max(1 - share, 1e-9) / (most / max(1 - most, 1e-9) + 1e-9)
     return share - most > max(PARAMS.spike, PARAMS.spreads * sd) and odds > SHARED.odds
+
+
+def _missing_by_others(case: Case, name: str) -> float:
+    """Largest share that another column predicts to be missing, by what it told in the reference.
+
+    A tip is missing where people pay in cash: with more cash, more are. Columns with more missing
+    values than usual themselves, as after a failed join, predict nothing.
+    """
+    reference, found = case.reference, 0.0
+    missing = reference.cells[:, case.place(name)] == MISSING
+    for other in case.every:
+        if other == name or case.missing(other).mean() > _usual_missing(case, other):
+            continue
+        profile, place = reference.columns[other], case.place(other)
+        ranks = [profile.ranks(side[:, place]) for side in (reference.cells, case.drawn_cells)]
+        if np.isnan(ranks[0]).all():
+            continue
+        edges = np.unique(np.nanquantile(ranks[0], np.linspace(0, 1, PARAMS.groups)))
+        before, now = (np.searchsorted(edges, one) for one in ranks)  # missing values come last
+        rows = np.bincount(before, minlength=len(edges) + 1)
+        rates = np.bincount(before, missing, minlength=len(edges) + 1) / np.maximum(rows, 1)
+        found = max(found, float(np.where(rows > 0, rates, missing.mean())[now].mean()))
+    return found
 
 
 def _overlap(left: Mask, right: Mask) -> bool:
@@ -139,6 +174,18 @@ def sentinel(case: Case) -> Iterator[Cause]:
         values, touched = found
         share, where = float(touched.mean()), segment(case, touched, [name])
         listed = ", ".join(repr(value) for value in values[:3])
+        if name in case.numeric and (factor := _decimal_factor(case, name, touched)):
+            yield Cause(
+                "unit",
+                (name,),
+                f"{name!r} holds {listed} in {share:.0%} of rows{clause(where)}, {factor:g} times "
+                "values that came less often: another unit?",
+                {NATS: surprise(share, 0.0), "factor": factor, "offset": 0.0},
+                f"Ask the source which unit {name!r} has now; convert it back before it arrives.",
+                share=share,
+                segment=where,
+            )
+            continue
         yield Cause(
             "sentinel",
             (name,),
@@ -180,6 +227,21 @@ def _odd_numbers(case: Case, name: str) -> tuple[list[str], Mask] | None:
     if not odd or not codes or usual or beyond > PARAMS.beyond * touched.sum():
         return None
     return [f"{value:g}" for value in odd], touched
+
+
+def _decimal_factor(case: Case, name: str, touched: Mask) -> float | None:
+    """The power of ten by which odd values are known values, of which as many rows were lost."""
+    values, profile = case.numbers(name), case.profile(name)
+    known = values[~np.isnan(values)]
+    odd, came = np.unique(values[touched], return_counts=True)
+    for factor in _DECIMAL:
+        meant = profile.points[np.abs(profile.points - odd[:, None] / factor).argmin(axis=1)]
+        close = np.isclose(meant * factor, odd)
+        now = np.asarray([(known == value).mean() for value in meant])
+        lost = shares_at(profile, meant) - now
+        if close.all() and (lost > PARAMS.lost * came / len(known)).all():
+            return factor
+    return None
 
 
 def _is_odd(value: float, low: float, high: float) -> bool:

@@ -15,6 +15,7 @@ from pipeline.monitoring.diagnoses.relations import (
     fit_classes,
     fit_scores,
 )
+from pipeline.monitoring.diagnoses.wandering import wanders
 from pipeline.reference import Reference
 from pipeline.reference.profile import MISSING, Cells, NumericProfile
 
@@ -103,7 +104,11 @@ class Predictors:
 
 
 def best_predictors(reference: Reference, name: str, others: Sequence[str]) -> tuple[str, ...]:
-    """The other columns, or those of many that are clearest correlated with a column."""
+    """The other columns, or those of many that are clearest correlated with a column.
+
+    Columns whose relation to it moves from block to block predict nothing of the next block.
+    """
+    others = [other for other in others if not wanders(reference, name, other)]
     if len(others) <= PARAMS.all_predict:
         return tuple(others)
     scores, names = reference.normal_scores, reference.names

@@ -4,8 +4,10 @@ import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
@@ -117,7 +119,10 @@ def recode(case: Case) -> Iterator[Cause]:
 
 
 def _plain(label: str) -> str:
-    return re.sub(r"[\W_]+", "", label.casefold())
+    """A label without case, accents, spaces and punctuation, read in the right encoding."""
+    with suppress(UnicodeError):  # UTF-8 that was read as Western European
+        label = label.encode("cp1252").decode("utf-8")
+    return re.sub(r"[\W_]+", "", normalize("NFKD", label.casefold()))
 
 
 def _respelled(

@@ -60,6 +60,9 @@ class Parameters:
         Least ratio of the squared distance of rows from their prediction to that of other rows.
     proportion : float
         Largest distance at which the shares of all other values count as unchanged.
+    noise, tells : float
+        Least loss of the predicted chance of a label, if it overwrote others, that is seen: in
+        standard errors, and by itself.
     """
 
     over: float = 1.5
@@ -81,6 +84,8 @@ class Parameters:
     arbitrary: float = 0.2
     contradicted: float = 4.0
     proportion: float = 0.1
+    noise: float = 4.0
+    tells: float = 0.05
 
 
 PARAMS = Parameters()
@@ -222,9 +227,30 @@ def _stuck_label(case: Case, name: str) -> tuple[str, Mask, float] | None:
     )
     constant = share > PARAMS.constant and before < PARAMS.varied_label
     constant = constant and excess > PARAMS.over * most
-    if before == 0 or not (leap or constant):
+    if before == 0 or not (leap or constant) or _grew(case, name, best, share, before):
         return None
     return repr(labels[best]), places == best, float(before)
+
+
+def _grew(case: Case, name: str, place: int, share: float, before: float) -> bool:
+    """Whether the rows with a label have what rows with it always had, so that they are more.
+
+    Rows that a label overwrote have the other columns of any rows.
+    """
+    places, labels = case.labels(name)
+    expected = case.expected_labels(name)
+    if labels[place] not in expected.labels:
+        return False
+    number = expected.labels.index(labels[place])
+    chance, own = np.exp(expected.before[:, number]), expected.classes == number
+    if not own.any() or own.all():
+        return False
+    inside, outside = chance[own].mean(), chance[~own]
+    now = np.exp(expected.now[places == place, number])
+    overwritten = (1 - before / share) * (inside - outside.mean())
+    noise = outside.std() / np.sqrt(len(now))
+    tells = overwritten > PARAMS.noise * noise and overwritten > PARAMS.tells
+    return bool(tells and inside - now.mean() < overwritten / 2)
 
 
 def _in_proportion(

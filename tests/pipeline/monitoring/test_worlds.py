@@ -1,0 +1,219 @@
+"""Worlds that change by themselves, which are no faults, and faults in them, which are."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.columns import infer_columns
+from pipeline.monitoring.drift import compare
+from pipeline.reference import Reference
+
+WEEKS, ROWS = 12, 700
+
+
+def fit(make):
+    """A reference of weeks 0 to 11 of a world `make(random, week)`."""
+    random = np.random.default_rng(0)
+    weeks = [make(random, week) for week in range(WEEKS)]
+    times = pd.Series(
+        np.repeat(pd.date_range("2026-01-05", periods=WEEKS, freq="7D"), [len(x) for x in weeks])
+    )
+    rows = pd.concat(weeks, ignore_index=True)
+    return Reference.fit(rows, infer_columns(rows), time=times, block="7D")
+
+
+def said(reference, batches):
+    """Causes of each batch, judged with the sound ones before it."""
+    recent, found = [], []
+    for batch in batches:
+        report = compare(reference=reference, current=batch, recent=recent[-8:])
+        found.append([cause.name for cause in report.causes])
+        recent += [] if report.causes else [report.summary]
+    return found
+
+
+def following(make, seed, weeks=4):
+    random = np.random.default_rng(seed)
+    return [make(random, WEEKS + week) for week in range(weeks)]
+
+
+def taxi(random, week, cash=0.25):
+    """Tips and terminals are missing where people pay in cash."""
+    share = cash if week > WEEKS else 0.25 + random.normal(0, 0.02)
+    pay = random.choice(["cash", "card", "app"], ROWS, p=[share, (1 - share) / 2, (1 - share) / 2])
+    fare = random.lognormal(2.7, 0.5, ROWS).round(1)
+    tip = np.where(random.random(ROWS) < 0.4, 0, (fare * random.choice([0.05, 0.1], ROWS)).round(2))
+    terminal = random.choice(["T1", "T2", "T3"], ROWS)
+    return pd.DataFrame(
+        {
+            "pay": pay,
+            "fare": fare,
+            "tip": np.where(pay == "cash", np.nan, tip),
+            "terminal": pd.Series(terminal).where(pay == "card"),
+            "km": (fare / 2 * np.exp(random.normal(0, 0.1, ROWS))).round(1),
+        }
+    )
+
+
+@pytest.mark.parametrize("cash", [0.55, 0.7])
+def test_more_missing_values_by_another_mix_of_rows_are_no_fault(cash):
+    found = said(fit(taxi), following(partial(taxi, cash=cash), 1))
+
+    assert not any(found)
+
+
+def test_values_that_are_missing_by_themselves_are_a_fault_in_any_mix():
+    batch = taxi(np.random.default_rng(2), WEEKS + 1, 0.4)
+    lost = np.random.default_rng(3).random(ROWS) < 0.5
+
+    assert said(fit(taxi), [batch.assign(tip=batch["tip"].mask(lost))]) == [["nulls (tip)"]]
+
+
+def test_a_label_by_default_is_stuck_although_other_rows_could_have_grown():
+    batch = taxi(np.random.default_rng(2), WEEKS)
+    lost = np.random.default_rng(3).random(ROWS) < 0.5
+    wrong = batch.assign(pay=batch["pay"].mask(lost, "cash"))
+
+    assert said(fit(taxi), [wrong]) == [["stuck (pay)"]]
+
+
+def devices(random, week):
+    """The battery of each of six devices falls week by week."""
+    level = np.random.default_rng(7).uniform(60, 100, 6)
+    device = np.tile(np.arange(6), ROWS // 6)
+    return pd.DataFrame(
+        {
+            "device": [f"S{k}" for k in device],
+            "battery": (level[device] - 1.2 * week + random.normal(0, 0.5, len(device))).round(1),
+            "temp": random.normal(20, 2, len(device)).round(2),
+            "errors": random.poisson(0.05, len(device)),
+        }
+    )
+
+
+def test_levels_that_fall_across_those_of_other_labels_are_no_fault():
+    assert not any(said(fit(devices), following(devices, 4, weeks=6)))
+
+
+def orders(random, week, country=None, times=1.0, price=None):
+    """From week 13 on, some rows are those of a new country, currency or price."""
+    new = (random.random(ROWS) < 0.15) & (week > WEEKS)
+    place = random.integers(3, size=ROWS)
+    amount = random.lognormal(3.5, 0.7, ROWS).round(2)
+    amount[new] = price or (amount[new] * times).round(2)
+    return pd.DataFrame(
+        {
+            "country": np.where(new & bool(country), country, np.take(["DE", "FR", "IT"], place)),
+            "amount": amount,
+            "items": 1 + random.poisson(1, ROWS),
+            "channel": random.choice(["shop", "web"], ROWS),
+        }
+    )
+
+
+@pytest.mark.parametrize("new", [{"times": 11.3}, {"times": 395}, {"price": 999.0}], ids=str)
+def test_rows_of_a_new_label_have_their_own_amounts(new):
+    assert not any(said(fit(orders), following(partial(orders, country="SE", **new), 5)))
+
+
+def test_amounts_of_known_labels_are_not_excused_by_new_ones():
+    random = np.random.default_rng(6)
+    batch = orders(random, WEEKS + 1, "SE")
+    touched = random.random(ROWS) < 0.4
+    batch["amount"] = batch["amount"].mask(touched, batch["amount"] * 100)
+
+    assert said(fit(orders), [batch]) == [["unit (amount)"]]
+
+
+def prices(random, week):
+    """A list of ten prices that is raised once, in week 6."""
+    kind = random.integers(10, size=ROWS)
+    price = np.asarray([5, 10, 15, 20, 25, 30, 40, 50, 80, 100])[kind] - 0.01 + (week >= 6)
+    return pd.DataFrame(
+        {
+            "price": price.round(2),
+            "weight": random.lognormal(0.1 * kind, 0.3).round(2),
+            "country": random.choice(["DE", "FR", "IT"], ROWS),
+        }
+    )
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_a_price_list_that_was_raised_once_still_has_a_unit(share):
+    random = np.random.default_rng(8)
+    batch = prices(random, WEEKS)
+    touched = random.random(ROWS) < share
+    batch["price"] = batch["price"].mask(touched, batch["price"] * 100)
+
+    assert said(fit(prices), [batch]) == [["unit (price)"]]
+
+
+def bills(random, week):
+    """Bills that are due some weeks after they were written."""
+    ahead = random.integers(14, 35, ROWS)
+    return pd.DataFrame(
+        {
+            "due": pd.Timestamp("2026-01-05") + pd.to_timedelta(7 * week + ahead, "D"),
+            "amount": random.lognormal(3, 0.7, ROWS).round(2),
+            "kind": random.choice(["a", "b"], ROWS),
+        }
+    )
+
+
+def test_dates_that_go_on_are_no_fault_and_dates_of_1970_are():
+    reference = fit(bills)
+    batch = bills(np.random.default_rng(9), WEEKS)
+    touched = np.random.default_rng(10).random(ROWS) < 0.4
+
+    assert not any(said(reference, following(bills, 11)))
+    wrong = batch.assign(due=batch["due"].mask(touched, pd.Timestamp(0)))
+    assert said(reference, [wrong]) == [["sentinel (due)"]]
+
+
+def flights(random, week):
+    """Bookings up to four weeks ahead, by the month of the flight."""
+    day = pd.Timestamp("2026-01-05") + pd.to_timedelta(
+        7 * week + random.integers(30, size=ROWS), "D"
+    )
+    return pd.DataFrame(
+        {
+            "month": pd.DatetimeIndex(day).month,
+            "fare": random.lognormal(5, 0.4, ROWS).round(2),
+            "seats": 1 + random.poisson(0.5, ROWS),
+        }
+    )
+
+
+def test_months_that_go_on_with_the_calendar_were_not_moved():
+    assert not any(said(fit(flights), following(flights, 12)))
+
+
+def shipments(random, _week):
+    """Shipping costs one of three prices."""
+    return pd.DataFrame(
+        {
+            "shipping": random.choice([0, 4.9, 9.9], ROWS, p=[0.5, 0.4, 0.1]),
+            "price": random.lognormal(3, 0.7, ROWS).round(2),
+            "country": random.choice(["DE", "AT", "CH"], ROWS),
+        }
+    )
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_a_few_prices_in_cents_are_another_unit_and_no_codes(share):
+    random = np.random.default_rng(13)
+    batch = shipments(random, WEEKS)
+    touched = random.random(ROWS) < share
+    batch["shipping"] = batch["shipping"].mask(touched, (batch["shipping"] * 100).round())
+
+    assert said(fit(shipments), [batch]) == [["unit (shipping)"]]
+
+
+def test_codes_that_stand_for_any_value_are_no_unit_of_a_known_one():
+    random = np.random.default_rng(14)
+    batch = shipments(random, WEEKS)
+    batch["shipping"] = batch["shipping"].mask(random.random(ROWS) < 0.2, 990)
+
+    assert said(fit(shipments), [batch]) == [["sentinel (shipping)"]]
