@@ -139,7 +139,7 @@ def _null_spike(case: Case, name: str) -> bool:
 
 
 def _missing_by_others(case: Case, name: str) -> float:
-    """Largest share that another column predicts to be missing, by what it told in the reference.
+    """Largest share that another column predicts to be missing, by what it tells in the reference.
 
     A tip is missing where people pay in cash: with more cash, more are. Columns with more missing
     values than usual themselves, as after a failed join, predict nothing.

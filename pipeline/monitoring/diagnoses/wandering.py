@@ -43,7 +43,7 @@ def wanders(reference: Reference, one: str, other: str) -> bool:
     """Whether the numbers of labels move from block to block, across those of other labels.
 
     The battery of each device falls week by week, and a rate moves with the key rate: a value that
-    told one label in one block tells another one in the next.
+    belongs to one label in one block belongs to another in the next.
     """
     key = "wanders", *sorted((one, other))
     if key not in reference.derived:
@@ -77,7 +77,7 @@ def _moves(scores: Floats, place: Places, block: Places, blocks: int) -> bool:
     )
     often = n >= PARAMS.rows_each
     often &= (often.sum(axis=1) >= PARAMS.blocks)[:, None]
-    if often.any(axis=1).sum() < 2:  # a single label is told from no other
+    if often.any(axis=1).sum() < 2:  # one label alone
         return False
     means = np.where(often, sums / np.maximum(n, 1), np.nan)[often.any(axis=1)]
     rows = np.where(often, n, 0)[often.any(axis=1)]
