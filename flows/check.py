@@ -47,6 +47,8 @@ _TRIED: Final = 64
 """Made-up rows on which an estimator is tried, before any row is read."""
 _TIMED: Final = (2_000, 8_000)
 """Rows of the two fits by which the time of a training is estimated."""
+_OF_EACH: Final = 20
+"""Rows of each class that are among these at least."""
 
 
 def check(conf: str) -> dict[str, Any]:
@@ -127,28 +129,31 @@ def usable(conf: str) -> Settings:
 
 def _of_estimator(conf: str, settings: Settings | None) -> Iterator[str]:
     """What is wrong with the estimator, also where other parts of the file are wrong."""
-    document = read_document(Path(conf))
     task: str
     if settings is not None:
         data, training, task = settings.data, settings.training, settings.task
     else:
-        values = document.values
+        values = read_document(Path(conf)).values
         try:
             training = Training.model_validate(values.get("training") or {})
         except ValidationError:
             return
         data, task = _stand_in(values), str(values.get("task"))
     try:
-        fitting.unfitted(data, training, task)
-        fitting.fit(_made_up(data, task), data, training, task)
+        # Made-up rows may be too few for some estimators to predict.
+        fitting.fit_only(_made_up(data, task), data, training, task)
     except ConfigError as error:
         if settings is None and task not in {"classification", "regression"}:
             return
-        text = str(error)
-        said = re.findall(r"\w+", text.partition("Got")[2])
-        params = [name for name in training.params if name in said]
-        setting = ["training", *(["params", *params[:1]] if "params" in text else ["estimator"])]
-        yield placed(document, setting, text)
+        yield _placed(conf, training, str(error))
+
+
+def _placed(conf: str, training: Training, text: str) -> str:
+    """What is wrong with an estimator, with the line of the parameter or the estimator."""
+    said = re.findall(r"\w+", text)
+    params = [name for name in training.params if name in said]
+    setting = ["training", *(["params", *params[:1]] if "params" in text else ["estimator"])]
+    return placed(read_document(Path(conf)), setting, text)
 
 
 def _stand_in(values: dict[str, Any]) -> Data:
@@ -328,18 +333,39 @@ def _a_year(settings: Settings, found: Plan, used: Mapping[str, float]) -> dict[
 
 
 def _seconds(settings: Settings, looked: _Looked) -> float:
-    """Time of the fits of a training: one to be judged, one to serve, and two halves."""
+    """Time of the fits of a training: one to be judged, one to serve, and two halves.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator or its parameters do not suit the rows.
+    """
     data, training, task = settings.data, settings.training, settings.task
-    older, _ = fitting.split(looked.labelled, data, training)
+    older, heldout = fitting.split(looked.labelled, data, training)
     sizes, took = [min(n, len(older)) for n in _TIMED], []
-    for n in sizes:
-        rows = older.sample(n, random_state=0).sort_index()
-        started = time.perf_counter()
-        fitting.fit(rows, data, training, task)
-        took.append(time.perf_counter() - started)
+    try:
+        for n in sizes:
+            rows = _some(older, n, settings)
+            started = time.perf_counter()
+            fitting.fit(rows, data, training, task)
+            took.append(time.perf_counter() - started)
+        few, ahead = _some(older, sizes[0], settings), heldout.head(_TIMED[0])
+        fitting.fit_judged(few, ahead, data, training, task=task, loss=training.metric(task))
+    except ConfigError as error:
+        said = _placed(settings.conf, training, str(error))
+        raise refused(settings.conf, [said]) from error
     each = max(took[1] - took[0], 0.0) / (sizes[1] - sizes[0]) if sizes[1] > sizes[0] else 0.0
     total = looked.factor * (len(older) + 2 * len(looked.labelled))
     return float(4 * took[1] + each * max(total - 4 * sizes[1], 0))
+
+
+def _some(rows: pd.DataFrame, n: int, settings: Settings) -> pd.DataFrame:
+    """Rows at random, and a few of each class, or a sample of rare ones would hold one class."""
+    drawn = rows.sample(n, random_state=0)
+    if settings.task == "classification":
+        few = rows.groupby(settings.data.target).head(_OF_EACH)
+        drawn = pd.concat([drawn, few.loc[few.index.difference(drawn.index)]])
+    return drawn.sort_index()
 
 
 def _lost(data: Data) -> Iterator[str]:

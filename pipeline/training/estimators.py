@@ -1,19 +1,51 @@
 """Estimators as a configuration names them: imported, built, and prepared for columns."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from pipeline.config import Categorical, Columns
-from pipeline.errors import ConfigError
+from pipeline.config import Categorical, Columns, Data, Training
+from pipeline.errors import ConfigError, first_line
+
+_FOREIGN = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
+    *(TypeError, ValueError),
+)
+"""What estimators raise where their parameters do not suit them or the rows."""
+_PLACE = re.compile(r"^\[\d+:\d+:\d+\] \S+:\d+: ")
+"""Time and line of its own source, with which XGBoost begins its errors."""
+
+
+@contextmanager
+def suiting(path: str) -> Iterator[None]:
+    """Report errors of an estimator as its parameters' fault: rows and target were checked.
+
+    Parameters
+    ----------
+    path : str
+        Import path of the estimator.
+
+    Raises
+    ------
+    ConfigError
+        In place of what an estimator raises.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        got = _PLACE.sub("", first_line(error))
+        message = f"training.params must suit {path}. Got: {got}. See its documentation."
+        raise ConfigError(message) from error
 
 
 def import_estimator(path: str) -> Any:
@@ -50,7 +82,7 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     """
     kind = import_estimator(path)
     labels = [isinstance(column, Categorical) for column in columns.values()]
-    try:
+    with suiting(path):
         estimator: BaseEstimator = kind()
         allowed = estimator.get_params()
         arguments = _arguments(params, allowed, labels, seed)
@@ -58,9 +90,6 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
             estimator = kind(**arguments)
         elif set(params) <= set(allowed):
             estimator.set_params(**arguments)
-    except (TypeError, ValueError, AttributeError) as error:
-        message = f"training.params must suit {path}. Got: {error}. See its documentation."
-        raise ConfigError(message) from error
     unknown = sorted(set(params) - set(allowed))
     if unknown:
         close = [match for name in unknown for match in get_close_matches(name, allowed, n=1)]
@@ -70,6 +99,41 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     if isinstance(estimator, Pipeline) or _takes_nulls(estimator, path):
         return estimator
     return _prepared(estimator, labels)
+
+
+def unfitted(data: Data, training: Training, task: str) -> Any:
+    """Create the estimator of a model.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator or its parameters are wrong, or do not suit the task.
+    """
+    estimator = build_estimator(
+        training.estimator, training.params, data.features, seed=training.seed
+    )
+    if getattr(estimator, "early_stopping_rounds", None) is not None:
+        message = (
+            "training.params must not hold early_stopping_rounds: held-out rows would choose the "
+            f"rounds. Got {estimator.early_stopping_rounds}. Set n_estimators."
+        )
+        raise ConfigError(message)
+    rounds = getattr(estimator, "n_estimators", None)
+    if hasattr(estimator, "get_booster") and isinstance(rounds, int) and rounds < 1:
+        message = (  # XGBoost itself would fit nothing, and predict one number for all rows
+            f"training.params.n_estimators must be at least 1. Got {rounds}. Correct it, or leave "
+            "it out."
+        )
+        raise ConfigError(message)
+    suits = is_regressor if task == "regression" else is_classifier
+    if suits(estimator) and (task == "regression" or hasattr(estimator, "predict_proba")):
+        return estimator
+    wanted = "a regressor" if task == "regression" else "a classifier with predict_proba"
+    message = (
+        f"training.estimator must be {wanted} for the task {task}. Got {training.estimator}. "
+        "Name another or change task."
+    )
+    raise ConfigError(message)
 
 
 def _takes_nulls(estimator: BaseEstimator, path: str) -> bool:
@@ -93,6 +157,8 @@ def _arguments(
     if "feature_types" in allowed:
         given |= {"feature_types": ["c" if label else "q" for label in labels]}
         given |= {"enable_categorical": True}
+        if str(given.get("objective")).startswith("multi:"):
+            del given["objective"]  # it is taken by itself, and would fail on a half of two classes
     if "categorical_features" in allowed:
         given.setdefault("categorical_features", labels)
     return given

@@ -4,20 +4,16 @@ The window is split by time. A first fit on the older rows is judged on the newe
 which it has not seen; the model that serves is then fitted on all rows.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import is_classifier, is_regressor
 
 from pipeline.columns import Floats, Matrix, known_categories, require
 from pipeline.config import Data, Training, spelled
-from pipeline.errors import ConfigError, DataError
-from pipeline.training.estimators import build_estimator
+from pipeline.errors import DataError
+from pipeline.training.estimators import suiting, unfitted
 from pipeline.training.metrics import class_metrics, compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions
 from pipeline.training.predictions import (
@@ -28,6 +24,7 @@ from pipeline.training.predictions import (
     halves_of,
     predict_by_halves,
 )
+from pipeline.training.soundness import LOOKED_AT, require_sound
 from pipeline.training.target import check_logarithm, check_variety, checked_target
 
 FEWEST_HELDOUT = 20
@@ -232,49 +229,21 @@ def forward(
     return pd.concat(found, ignore_index=True) if found else rows[:0]
 
 
-def unfitted(data: Data, training: Training, task: str) -> Any:
-    """Create the estimator of a model.
+def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    """Fit a model on all of some labelled rows, and look at what it predicts of them.
 
     Raises
     ------
     ConfigError
-        If the estimator or its parameters are wrong, or do not suit the task.
+        If the estimator or its parameters are wrong.
     """
-    estimator = build_estimator(
-        training.estimator, training.params, data.features, seed=training.seed
-    )
-    if getattr(estimator, "early_stopping_rounds", None) is not None:
-        message = (
-            "training.params must not hold early_stopping_rounds: held-out rows would choose the "
-            f"rounds. Got {estimator.early_stopping_rounds}. Set n_estimators."
-        )
-        raise ConfigError(message)
-    suits = is_regressor if task == "regression" else is_classifier
-    if suits(estimator) and (task == "regression" or hasattr(estimator, "predict_proba")):
-        return estimator
-    wanted = "a regressor" if task == "regression" else "a classifier with predict_proba"
-    message = (
-        f"training.estimator must be {wanted} for the task {task}. Got {training.estimator}. "
-        "Name another or change task."
-    )
-    raise ConfigError(message)
+    model = fit_only(rows, data, training, task)
+    require_sound(model, model.encode(rows.head(LOOKED_AT)), training)
+    return model
 
 
-@contextmanager
-def _fitting(training: Training) -> Iterator[None]:
-    """Report errors of an estimator as its parameters' fault: rows and target were checked."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        got = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-        message = (
-            f"training.params must suit {training.estimator}. Got: {got}. See its documentation."
-        )
-        raise ConfigError(message) from error
-
-
-def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
-    """Fit a model on all of some labelled rows.
+def fit_only(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
+    """Fit a model without a look at what it predicts, such as on made-up rows.
 
     Raises
     ------
@@ -283,7 +252,7 @@ def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
     """
     model = _unfitted_model(rows, data, training, task)
     x, y = model.encode(rows), rows[data.target].to_numpy(dtype=np.float64)
-    with _fitting(training):
+    with suiting(training.estimator):
         model.fit(x, y)
     return model
 
@@ -367,17 +336,21 @@ def fit_judged(
     x, y = model.encode(older), older[data.target].to_numpy(dtype=np.float64)
     ahead, truth = model.encode(heldout), heldout[data.target].to_numpy(dtype=np.float64)
     if not hasattr(estimator, "get_booster"):
-        with _fitting(training):
-            return model, _sizes(model, (x, y), (ahead, truth), loss)
+        with suiting(training.estimator):
+            curve = _sizes(model, (x, y), (ahead, truth), loss)
+        require_sound(model, ahead, training)
+        return model, curve
     own, several = model.coded(y), len(model.seen) > 2  # noqa: PLR2004 -- XGBoost's name for more
+    everything = ahead
     if model.classes:  # XGBoost cannot evaluate a class that it was not fitted on
         known = np.isin(truth, model.seen)
         ahead, truth = ahead[known], np.searchsorted(model.seen, truth[known]).astype(np.float64)
     metric, power = _OF_SEVERAL if several else _EVALUATED[loss]
     estimator.set_params(eval_metric=metric)
-    with _fitting(training):
+    with suiting(training.estimator):
         estimator.fit(x, own, eval_set=[(x, own), (ahead, truth)], verbose=False)
-    logs = estimator.evals_result().values()
+        logs = estimator.evals_result().values()
+    require_sound(model, everything, training)
     fitted, tested = ([float(value) ** power for value in log[metric]] for log in logs)
     return model, Curve("boosting rounds", list(range(1, len(fitted) + 1)), fitted, tested)
 

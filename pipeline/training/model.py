@@ -134,8 +134,12 @@ class Model:
             return np.empty((0, len(self.classes)) if self.classes else 0)
         given = self.named(matrix) if hasattr(self.estimator, "feature_names_in_") else matrix
         if self.classes:
+            found = np.asarray(self.estimator.predict_proba(given))
+            if found.shape != (wanted := (len(matrix), len(self.seen))):
+                message = f"predict_proba of shape {found.shape} where {wanted} is needed"
+                raise ValueError(message)
             chances = np.zeros((len(matrix), len(self.classes)))
-            chances[:, self.seen] = self.estimator.predict_proba(given)
+            chances[:, self.seen] = found
             return chances
         if self.task == "classification":
             predicted = self.estimator.predict_proba(given)[:, 1]

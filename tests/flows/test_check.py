@@ -124,6 +124,39 @@ def test_rows_that_will_be_refused_are_counted_with_their_reasons(shop, make_sho
             {"task": "regression"},
             "training.estimator must be a regressor for the task regression.",
         ),
+        (
+            {"training__params": {"n_estimators": 0}},
+            "training.params.n_estimators must be at least 1. Got 0.",
+        ),
+        (
+            {"training__params": {"objective": "rank:pairwise"}},
+            "training.estimator must predict a probability from 0 to 1 of each row. Got numbers",
+        ),
+        (
+            {"training__params": {"objective": "binary:logitraw", "n_estimators": 5}},
+            "training.estimator must predict a probability from 0 to 1 of each row. Got numbers",
+        ),
+        (
+            {"training__params": {"learning_rate": float("nan")}},
+            "training.estimator must predict a probability from 0 to 1 of each row. Got nan",
+        ),
+        (
+            {
+                "training__estimator": "sklearn.linear_model.LogisticRegression",
+                "training__params": {"class_weight": {0: 0, 1: 0}},
+            },
+            (
+                "training.params must suit sklearn.linear_model.LogisticRegression. "
+                "Got: float division by zero."
+            ),
+        ),
+        (
+            {
+                "training__estimator": "sklearn.neighbors.KNeighborsClassifier",
+                "training__params": {"n_neighbors": 5_000},
+            },
+            "training.params must suit sklearn.neighbors.KNeighborsClassifier. Got: Expected",
+        ),
     ],
 )
 def test_an_estimator_that_cannot_be_trained_is_named_with_its_line(shop, changes, said):
@@ -132,6 +165,27 @@ def test_an_estimator_that_cannot_be_trained_is_named_with_its_line(shop, change
     line, _, text = problem.strip().partition(": ")
     assert line.startswith("line ")
     assert text.startswith(said)
+
+
+def test_an_estimator_that_needs_more_rows_than_are_made_up_is_tried_on_those_of_the_source(shop):
+    changes = {"training__estimator": "sklearn.neighbors.KNeighborsClassifier"}
+
+    checked = check(shop(training__params={"n_neighbors": 300}, **changes))
+
+    assert checked["training_seconds"] > 0
+
+
+def test_a_class_that_a_sample_would_miss_is_among_the_rows_that_are_tried(
+    shop, make_shop_rows, monkeypatch
+):
+    monkeypatch.setattr("flows.check._TIMED", (10, 20))
+    rows = make_shop_rows()
+    rows["churned"] = (rows.index % 100 == 0).astype(float)
+    changes = {"training__estimator": "sklearn.linear_model.LogisticRegression"}
+
+    checked = check(shop(rows, training__params={}, **changes))
+
+    assert checked["training_seconds"] > 0
 
 
 def test_mistakes_of_the_estimator_come_together_with_all_others(shop):

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from pipeline.columns import known_categories
 from pipeline.config import Training
-from pipeline.errors import DataError, RegistryError
+from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.training import parity
 from pipeline.training.fitting import cross_fit, forward, train
 from pipeline.training.gate import prediction_problems
@@ -24,6 +25,7 @@ from pipeline.training.predictions import (
     in_columns,
     of_cells,
 )
+from pipeline.training.soundness import require_sound
 
 FAST = {"n_estimators": 8, "max_depth": 3, "n_jobs": 1}
 ESTIMATORS = {
@@ -122,6 +124,37 @@ def test_a_class_without_a_row_has_no_chance_and_keeps_its_column(
     known = [place for place in range(5) if place not in missing]
     likeliest = predicted[:, known].mean(axis=0).argmax()
     assert known[likeliest] == some["kind"].mode()[0]
+
+
+@pytest.mark.parametrize("objective", ["multi:softmax", "multi:softprob"])
+@pytest.mark.parametrize("missing", [[], [0, 2, 3]])
+def test_objectives_of_several_classes_give_the_chances_that_none_gives(
+    fit_claims, claims, objective, missing, tmp_path
+):
+    some = claims[~claims["kind"].isin(missing)]
+    model = fit_claims(rows=some, objective=objective, **FAST)
+
+    model.save(tmp_path)
+    stored = Model.load(tmp_path).predict(claims)
+
+    assert np.array_equal(stored, model.predict(claims))
+    assert np.array_equal(stored, fit_claims(rows=some, **FAST).predict(claims))
+
+
+def test_one_column_of_chances_is_not_spread_over_all_classes(claims, claims_data):
+    class Certain:
+        def predict_proba(self, matrix):
+            return np.ones((len(matrix), 1))
+
+    features = claims_data.features
+    known = known_categories(claims, features)
+    classes = tuple(claims_data.classes)
+    model = Model(
+        "classification", features, known, Certain(), classes=classes, seen=[0, 1, 2, 3, 4]
+    )
+
+    with pytest.raises(ConfigError, match=r"Got: predict_proba of shape \(900, 1\) where \(900, 5"):
+        require_sound(model, model.encode(claims), Training(estimator="mine.Certain"))
 
 
 def test_training_judges_a_version_by_its_chances(trained, claims):

@@ -8,7 +8,7 @@ from sklearn import metrics
 
 from pipeline.config import Data, Training
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.fitting import cross_fit, train
+from pipeline.training.fitting import cross_fit, fit, train
 from pipeline.training.metrics import compute_metrics, importance
 from pipeline.training.predictions import PREDICTION, halves_of
 
@@ -360,6 +360,39 @@ def test_a_bad_parameter_is_named_in_one_line(rows, data, estimator, params):
     with pytest.raises(ConfigError, match=named) as caught:
         fitted(rows, data, estimator=estimator, **params)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "got"),
+    [
+        ({"objective": "rank:pairwise"}, "numbers from -"),
+        ({"objective": "binary:logitraw"}, "numbers from -"),
+        ({"learning_rate": float("nan")}, "nan"),
+    ],
+)
+def test_a_model_that_predicts_no_probabilities_is_refused(rows, data, params, got):
+    said = rf"^training\.estimator must predict a probability from 0 to 1 of each row\. Got {got}"
+
+    with pytest.raises(ConfigError, match=said):
+        fitted(rows, data, **params)
+    with pytest.raises(ConfigError, match=said):
+        fit(rows, data, Training(params=params), "classification")
+
+
+def test_a_model_that_predicts_no_finite_numbers_is_refused(rows, spend):
+    with pytest.raises(ConfigError, match=r"^training\.estimator must predict a finite number of"):
+        fitted(rows, spend, task="regression", learning_rate=1e30)
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_a_booster_without_a_round_is_refused(rows, data, rounds):
+    with pytest.raises(ConfigError, match=rf"n_estimators must be at least 1\. Got {rounds}\."):
+        fitted(rows, data, n_estimators=rounds)
+
+
+def test_the_place_in_the_source_of_xgboost_is_not_quoted(rows, spend):
+    with pytest.raises(ConfigError, match=r"Got: label must be positive for gamma regression\."):
+        fitted(rows, spend, task="regression", objective="reg:gamma")
 
 
 def test_early_stopping_on_the_held_out_rows_is_refused(rows, data):
