@@ -101,7 +101,8 @@ class FileSource(Section):
     """CSV: the encoding of the text."""
     na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
     """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
-    times the usual ones, such as NA and null, count as well; in other columns these are labels."""
+    times the usual ones, such as NA and null, count as well; in other columns these are labels.
+    In columns of numbers a number counts however it is written: -999 makes -999.00 null."""
     date_format: str | None = None
     """How times are written that are not ISO 8601: as in `%d/%m/%Y %H:%M`, or `s`, `ms`, `us` or
     `ns` for numbers, which count from 1970 on. Times without a zone are in UTC."""

@@ -1,7 +1,7 @@
 """Rows of a CSV file: text as it is written, and numbers where the contract asks for them."""
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 import pandas as pd
@@ -54,14 +54,9 @@ def read_csv(
         "keep_default_na": False,
     }
     names = _names(file, options)
-    guessed = declared.numbers | declared.moments
-    nulls = {
-        name: ["", *source.na_values, *_nulls(declared.classes.get(name, ())) * (name in guessed)]
-        for name in names
-    }
     options |= {
         "dtype": {name: "str" for name in names if name not in declared.numbers},
-        "na_values": nulls,
+        "na_values": {name: _nulls(name, source, declared) for name in names},
         "decimal": source.decimal,
         # Otherwise pandas takes the first of more values than names for an index.
         "index_col": False,
@@ -76,9 +71,23 @@ def read_csv(
     for frame in _chunks(file, options, size, len(names)):
         odd = {n: as_text(frame[n]) for n in numbers if n not in truths and _holds_truth(frame[n])}
         mixed = [n for n in numbers if isinstance(frame[n].dtype, pd.StringDtype)]
-        yield frame.assign(
+        found = frame.assign(
             **odd, **{n: as_numbers(frame[n], decimal=source.decimal) for n in mixed}
         )
+        yield _without_nulls(found, source, declared) if source.na_values else found
+
+
+def _without_nulls(frame: pd.DataFrame, source: FileSource, declared: Declared) -> pd.DataFrame:
+    """Make null what the source says: text in columns of text, numbers however they are written."""
+    spelled = pd.Series(source.na_values, dtype="str")
+    numbers = pd.to_numeric(as_numbers(spelled, decimal=source.decimal), errors="coerce").dropna()
+    changed = {}
+    for name in frame.columns.difference(list(declared.moments)):
+        is_number = name in declared.numbers and not declared.classes.get(name)
+        if not (is_number and _holds_truth(frame[name])):  # or true would be null where 1 is
+            null = frame[name].isin(numbers if is_number else spelled)
+            changed[name] = frame[name].mask(null)
+    return frame.assign(**changed)
 
 
 def _chunks(
@@ -127,9 +136,12 @@ def _holds_truth(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
 
 
-def _nulls(labels: Collection[str]) -> list[str]:
-    """The usual spellings of null, but those that the target has as labels."""
-    return [text for text in _NULLS if text not in labels]
+def _nulls(name: str, source: FileSource, declared: Declared) -> list[str]:
+    """What pandas takes for null in a column, without the labels that the target has."""
+    if name not in declared.numbers | declared.moments:
+        return [""]  # pandas would take 1.0 for null as well where 1 is
+    labels = declared.classes.get(name, ())
+    return ["", *source.na_values, *(text for text in _NULLS if text not in labels)]
 
 
 def _names(file: IO[bytes], options: dict[str, Any]) -> list[str]:

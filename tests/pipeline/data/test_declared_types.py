@@ -222,12 +222,54 @@ def test_the_options_of_a_csv_file_are_obeyed(tmp_path, text, options, codes):
     assert [None if pd.isna(code) else code for code in found["code"]] == codes
 
 
-def test_a_number_may_stand_for_null(tmp_path):
-    lines = ["id,at,x,code", "1,2026-01-01,-999,-999", "2,2026-01-02,-999.0,7"]
-    found = read(written(tmp_path, "\n".join(lines), na_values=[-999]))
+NINES = ["-999", "-999.0", "-999.00", "-9.99e2", " -999"]
 
-    assert found["x"].isna().all()
-    assert found["code"].isna().tolist() == [True, False]
+
+@pytest.mark.parametrize("beside", ["7", "ill", "TRUE", "-", ""])
+@pytest.mark.parametrize("size", [None, 2, 4])
+def test_a_number_that_stands_for_null_does_so_however_it_is_written(tmp_path, beside, size):
+    lines = ["id,at,x,y,code", *(f"{i},2026-01-01,{x},{x},a" for i, x in enumerate(NINES))]
+    lines.append(f"9,2026-01-01,{beside},1,b")
+    source = written(tmp_path, "\n".join(lines), na_values=["-999", "-"])
+    options = {"time": "at", "key": "id", "target": "y", "columns": DATA.features}
+
+    parts = sources.read_parts(source, **options, size=size or 100)
+    found = pd.concat(parts, ignore_index=True)
+
+    assert found["x"][: len(NINES)].isna().all()
+    assert found["y"].isna().tolist() == [True] * len(NINES) + [False]
+    assert pd.isna(found["x"].iloc[-1]) == (beside in {"-", ""})
+
+
+def test_a_number_with_a_decimal_comma_may_stand_for_null(tmp_path):
+    text = "id;at;x\n1;2026-01-01;-99,90\n2;2026-01-02;ill\n3;2026-01-03;-99,9\n4;2026-01-04;1,5\n"
+    found = read(written(tmp_path, text, sep=";", decimal=",", na_values=["-99,9"]))
+
+    assert found["x"].isna().tolist() == [True, False, True, False]
+
+
+def test_a_number_that_stands_for_null_is_compared_as_text_with_labels(tmp_path):
+    lines = ["id,at,code", *(f"{i},2026-01-01,{text}" for i, text in enumerate(NINES))]
+    lines += ["01,2026-01-01,01", "1,2026-01-01,1", "1.0,2026-01-01,1.0"]
+    found = read(written(tmp_path, "\n".join(lines), na_values=[-999, "01"]))
+
+    assert found["code"].isna().tolist() == [True, *[False] * 4, True, False, False]
+    assert found["id"].tolist()[-2:] == ["1", "1.0"]
+
+
+def test_a_class_of_the_target_is_compared_as_text_with_what_stands_for_null(tmp_path):
+    text = "id,at,kind\n1,2026-01-01,01\n2,2026-01-01,1\n3,2026-01-01,a\n"
+    classes = ("01", "a", "b")
+    found = sources.read(
+        written(tmp_path, text, na_values=["1"]),
+        time="at",
+        key="id",
+        target="kind",
+        columns={},
+        classes=classes,
+    )
+
+    assert found["kind"].isna().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
