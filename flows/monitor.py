@@ -38,7 +38,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         history = patient(recent_history)(settings, registry, batch)
         start = next_batch(registry, history) if batch is None else batch
         if batch is not None:
-            _require_on_grid(settings, registry, history, start)
+            _require_judgeable(settings, registry, history, start)
         patient(champions.reconcile)(registry, start)
         # A page that was lost with its process is written here.
         history = patient(page_owed)(settings, registry, history)
@@ -62,20 +62,29 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     return result
 
 
-def _require_on_grid(
+def _require_judgeable(
     settings: Settings, registry: Registry, history: History, start: pd.Timestamp
 ) -> None:
-    """Refuse a batch that would hold rows of two others, unless it is recorded already."""
-    length, following = settings.monitoring.batch, next_batch(registry, history)
-    off = (start - following) % length
-    if not off or batch_name(start) in {batch.name for batch in history.batches}:
+    """Refuse a batch of rows that were trained on or of two others, unless it is recorded."""
+    if batch_name(start) in {batch.name for batch in history.batches}:
         return
-    message = (
-        f"A batch must start a multiple of monitoring.batch ({spelled(length)}) from the next one, "
-        f"{batch_name(following)}, or rows would count twice. Got {batch_name(start)}. "
-        f"Name {batch_name(start - off)} or {batch_name(start - off + length)}."
-    )
-    raise DataError(message)
+    length, following = settings.monitoring.batch, next_batch(registry, history)
+    unseen, off = patient(champions.judged_from)(registry, start), (start - following) % length
+    if start < unseen:
+        first = unseen + (following - unseen) % length
+        message = (
+            f"A batch must start after the rows that its version was trained on: the first such "
+            f"batch is {batch_name(first)}. Got {batch_name(start)}. Name {batch_name(first)} or a "
+            "later one."
+        )
+        raise DataError(message)
+    if off:
+        message = (
+            f"A batch must start a multiple of monitoring.batch ({spelled(length)}) from the next "
+            f"one, {batch_name(following)}, or rows would count twice. Got {batch_name(start)}. "
+            f"Name {batch_name(start - off)} or {batch_name(start - off + length)}."
+        )
+        raise DataError(message)
 
 
 def _untrained(settings: Settings) -> dict[str, Any]:

@@ -94,6 +94,20 @@ def champion_at(registry: Registry, moment: pd.Timestamp) -> int:
     return then[-1].version if then else champion.number
 
 
+def judged_from(registry: Registry, moment: pd.Timestamp) -> pd.Timestamp:
+    """The first moment, not before `moment`, that its champion was not trained on.
+
+    Raises
+    ------
+    RegistryError
+        If there is no champion, or the version that judges the moment was deleted.
+    """
+    made = changes(registry)
+    if made and moment < pd.Timestamp(made[0].since):
+        return pd.Timestamp(made[0].since)
+    return max(moment, registry.version(champion_at(registry, moment)).until)
+
+
 def first_start(registry: Registry) -> pd.Timestamp:
     """Start of the first batch of all, from which batches are numbered."""
     first = registry.versions()[0]

@@ -10,7 +10,7 @@ import yaml
 from prefect.exceptions import ParameterTypeError
 
 from flows.digest import digest
-from flows.monitor import monitor
+from flows.monitor import monitor, next_batch
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
@@ -153,6 +153,34 @@ def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
     with pytest.raises(DataError, match="Name 2026-02-16T00:00 or 2026-02-23T00:00"):
         monitor(trained, batch="2026-02-18")
     assert monitor(trained)["batch"] == "2026-02-23T00:00"
+
+
+@pytest.mark.parametrize("start", ["2026-02-09", "2026-02-15", "2025-01-06", "2026-02-15T23:59"])
+def test_a_batch_of_rows_that_were_trained_on_is_refused(trained, start):
+    _, registry = opened(trained)
+    said = "rows that its version was trained on.* Name 2026-02-16T00:00 or a later one"
+
+    with pytest.raises(DataError, match=said):
+        monitor(trained, batch=start)
+    assert monitor(trained, batch="2026-02-23")["batch"] == "2026-02-23T00:00"
+    train(trained, until="2026-03-02")
+    with pytest.raises(DataError, match=said):
+        monitor(trained, batch=start)
+
+    assert monitor(trained, batch="2026-02-16")["batch"] == "2026-02-16T00:00"
+    assert [batch.version for batch in records.read_history(registry).batches] == [1, 1]
+    assert next_batch(registry, records.read_history(registry)) == pd.Timestamp("2026-03-02")
+
+
+def test_a_first_champion_judges_no_batch_before_its_own_training_ends(shop, make_conf):
+    idle = {"estimator": "sklearn.dummy.DummyClassifier", "until": "2026-02-16", "holdout": "7D"}
+    assert not train(make_conf(training=idle))["promoted"]
+    conf = make_conf()
+    assert conf == shop
+    assert train(conf, until="2026-03-02")["promoted"]
+
+    with pytest.raises(DataError, match="Name 2026-03-02T00:00 or a later one"):
+        monitor(conf, batch="2026-02-16")
 
 
 def test_a_table_without_time_and_key_is_trained_on_and_monitored(
