@@ -110,7 +110,7 @@ def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series
 
     Labels of a classification are 0 and 1, as numbers, text, truth values or categories of these,
     or the places of more `classes`.
-    Labels of a regression are finite numbers; a length of time becomes seconds.
+    Labels of a regression are numbers of 32 bits; a length of time becomes seconds.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series
         right = numbers.isin(range(classes))
     else:
         dates = values.map(lambda value: isinstance(value, dt.date)).astype(bool)
-        right = np.isfinite(numbers) & ~dates
+        right = (numbers.abs() <= LARGEST) & ~dates
     return numbers.where(right), values.notna() & ~right
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.columns import as_target, require
+from pipeline.columns import LARGEST, as_target, require
 from pipeline.config import Data
 from pipeline.errors import DataError
 
@@ -39,7 +39,7 @@ _RULES = {
         "Write 0 and 1 in the source, and leave a label empty that is not known.",
     ),
     "regression": (
-        "finite numbers",
+        f"finite numbers from -{LARGEST:.1e} to {LARGEST:.1e}",
         "Convert it in the source, and leave a label empty that is not known.",
     ),
 }

@@ -308,15 +308,18 @@ def test_a_target_other_than_zero_and_one_is_refused(rows, data, target, got):
     [
         ("a", "'a'"),
         (np.inf, "inf"),
+        (1e39, r"1e\+39"),
+        (-1e300, r"-1e\+300"),
         (np.nan, "nan"),
         (dt.date(2026, 1, 1), "datetime.*"),
         (pd.Timestamp("2026-01-01"), "Timestamp.*"),
     ],
 )
-def test_a_target_that_is_not_finite_is_refused(rows, spend, value, got):
+def test_a_target_that_is_not_finite_or_too_large_for_a_booster_is_refused(rows, spend, value, got):
     wrong = rows.assign(spend=[1.0, value] * (len(rows) // 2))
+    rule = r"must hold finite numbers from -3\.4e\+38 to 3\.4e\+38"
 
-    with pytest.raises(DataError, match=rf"must hold finite numbers only\. Got {got}\."):
+    with pytest.raises(DataError, match=rf"^Target 'spend' {rule} only\. Got {got}\."):
         fitted(wrong, spend, task="regression")
 
 
