@@ -11,8 +11,11 @@ errors of libraries, which quote addresses: what is secret in an address is left
 """
 
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _LONGEST = 200
 _SECRETS = (
@@ -94,3 +97,36 @@ class RegistryError(PipelineError):
 
 class UnavailableError(PipelineError):
     """A service does not answer. Flows retry after this error and after no other."""
+
+
+def trouble(folder: Path) -> tuple[str, str] | None:
+    """What keeps a folder, or one above it, from being written, and its cure; None: nothing."""
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        what = f"{there} must be a folder. It is a file or a link that leads nowhere."
+        return what, f"Move it away: `mv '{there}' '{there}.old'`."
+    if not os.access(there, os.W_OK | os.X_OK):
+        what = f"{there} must be a writable folder. This user may not write there."
+        return what, f"Let this user write there: `chmod u+rwx '{there}'`, or as its owner `chown`."
+    return None
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a folder, and report whatever the disk refuses meanwhile.
+
+    Raises
+    ------
+    RegistryError
+        In place of an `OSError`, with its cure.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        what, cure = trouble(folder) or (
+            f"{folder} cannot be written ({first_line(error)}).",
+            "Make room on its disk, or mend it.",
+        )
+        message = f"{what} {cure}"
+        raise RegistryError(message) from error

@@ -19,7 +19,7 @@ from pipeline.data.validation import (
     stray_labels,
     with_labels,
 )
-from pipeline.errors import DataError
+from pipeline.errors import DataError, writing
 
 SHOWN = 5
 """Targets that are not labels, of which a warning names examples."""
@@ -117,16 +117,16 @@ class Checked:
     def quarantine(self, folder: Path) -> None:
         """Write the refused rows to a file of their name, as `validation.quarantine` does."""
         path = folder / f"{self._name}.parquet"
-        if not self._files:
-            path.unlink(missing_ok=True)
-            return
-        folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        schema = self._schema()
-        with pq.ParquetWriter(partial, schema) as writer:
-            for file in self._files:
-                writer.write_table(self._typed(pq.read_table(file), schema))
-        partial.replace(path)
+        with writing(folder):
+            if not self._files:
+                path.unlink(missing_ok=True)
+                return
+            schema = self._schema()
+            with pq.ParquetWriter(partial, schema) as writer:
+                for file in self._files:
+                    writer.write_table(self._typed(pq.read_table(file), schema))
+            partial.replace(path)
 
     def _schema(self) -> pa.Schema:
         """Types that hold the refused rows of all parts; text, where nothing else does."""

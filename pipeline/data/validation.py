@@ -19,7 +19,7 @@ from pipeline.columns import (
 from pipeline.config import Categorical, Data, Numeric
 from pipeline.data.contract import pandera_schema
 from pipeline.data.repeats import Seen
-from pipeline.errors import DataError
+from pipeline.errors import DataError, writing
 
 REASON = "quarantine_reason"
 _NUMBER = "must be a number"
@@ -253,7 +253,8 @@ def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
     """
     path = folder / f"{batch}.parquet"
     if validated.quarantined.empty:
-        path.unlink(missing_ok=True)
+        with writing(folder):
+            path.unlink(missing_ok=True)
         return None
     keep(validated.quarantined, path)
     return path
@@ -261,10 +262,10 @@ def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
 
 def keep(rows: pd.DataFrame, path: Path) -> None:
     """Write rows to a Parquet file; a killed process never leaves half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    storable(rows).to_parquet(partial)
-    partial.replace(path)
+    with writing(path.parent):
+        storable(rows).to_parquet(partial)
+        partial.replace(path)
 
 
 def storable(frame: pd.DataFrame) -> pd.DataFrame:

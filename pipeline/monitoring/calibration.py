@@ -9,6 +9,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -174,4 +175,5 @@ def _write(kept: Path, known: dict[str, Said | None]) -> None:
         part.write_text(json.dumps(known), encoding="utf-8")
         part.replace(kept)
     except OSError:  # where it cannot be kept, it is found again in the next process
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

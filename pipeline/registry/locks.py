@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import sqlalchemy as sa
 
-from pipeline.errors import UnavailableError
+from pipeline.errors import UnavailableError, writing
 
 PATIENCE = 3_600.0
 """Seconds to wait for another process."""
@@ -42,6 +42,8 @@ def exclusive(
     ------
     UnavailableError
         If the lock is not free in time, or the database does not answer.
+    RegistryError
+        If the lock's file cannot be written.
     """
     with _advisory(database, name, patience) if database else _file(folder, name, patience):
         yield
@@ -49,13 +51,13 @@ def exclusive(
 
 @contextmanager
 def _file(folder: Path, name: str, patience: float) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
     # Without `flock`, a soft lock would outlive a killed process: better none than that.
     lock = filelock.FileLock(folder / f"{name}.lock", fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=patience, poll_interval=_POLL)
-    except filelock.Timeout as error:
-        raise _taken(name, patience) from error
+    with writing(folder):
+        try:
+            lock.acquire(timeout=patience, poll_interval=_POLL)
+        except filelock.Timeout as error:
+            raise _taken(name, patience) from error
     try:
         yield
     finally:

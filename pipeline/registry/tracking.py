@@ -29,7 +29,7 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 
 from pipeline import config
-from pipeline.errors import RegistryError, UnavailableError, first_line
+from pipeline.errors import RegistryError, UnavailableError, first_line, writing
 from pipeline.registry import locks, stores
 
 _PAGE = 1_000
@@ -56,13 +56,21 @@ def _translation(text: str) -> RegistryError | UnavailableError:
         return UnavailableError(
             f"MLflow does not answer: {text}. Start it, or set MLFLOW_TRACKING_URI."
         )
+    if "unable to open" in text:
+        return RegistryError(
+            f"MLflow's store cannot be opened: {text}. It must be a file that this user may read "
+            "and write: move away what is in its place, or correct tracking.uri."
+        )
     if any(sign in text for sign in ("readonly", "Read-only", "Permission", "full", "No space")):
         return RegistryError(
             f"MLflow's store cannot be written: {text}. Make room, or let this user write there."
         )
     if any(sign in text for sign in ("malformed", "not a database", "no such table")):
         return RegistryError(f"MLflow's store is damaged: {text}. Restore it from a copy.")
-    return RegistryError(f"MLflow cannot do this: {text}. Look for the cause: `holdfast doctor`.")
+    return RegistryError(
+        f"MLflow cannot do this: {text}. The whole error is in logs/holdfast.log of "
+        "tracking.folder; where that does not help, restore the store from a copy."
+    )
 
 
 @contextmanager
@@ -149,10 +157,11 @@ class Tracking:
 
     def _open_store(self) -> None:
         """Make SQLite's file if there is none; if it is ours, find its artifacts beside it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         store = Path(sa.make_url(self.uri).database or self.folder)
-        if not store.exists():
-            with self.exclusive("store"):
+        with writing(self.folder):
+            there = store.exists()
+        if not there:
+            with self.exclusive("store"), writing(store.parent):
                 stores.make(store)
         elif store.parent == self.folder:
             stores.follow(store)

@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from pipeline import config
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, writing
 from pipeline.registry import environment, locks
 from pipeline.registry.cards import GATE, draw_card
 from pipeline.registry.tracking import Tracking, translated
@@ -311,7 +311,8 @@ class Registry(Tracking):
         cached = self._cached(version)
         with locks.exclusive(f"{self.name}-cache", folder=self.folder / "locks", database=None):
             if cached.exists() and not _is_current(cached, version):
-                shutil.rmtree(cached)
+                with writing(cached.parent):
+                    cached.unlink() if cached.is_file() else shutil.rmtree(cached)
             if not cached.exists():
                 self._download(version, cached)
         return cached
@@ -347,8 +348,7 @@ class Registry(Tracking):
             self._download(self.version(number), Path(folder) / "bundle")
 
     def _download(self, version: Version, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as partial, translated():
+        with writing(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as partial:
             path = self.fetch(version, Path(partial))
             whole = shutil.copytree(path / DATA, Path(partial) / "whole")
             manifest = json.loads((whole / MANIFEST).read_text())

@@ -50,6 +50,25 @@ class Message:
     at: float
 
 
+def check(file: Path) -> None:
+    """Refuse an outbox that is damaged; none at all is one without a page.
+
+    Raises
+    ------
+    RegistryError
+        If it cannot be read.
+    UnavailableError
+        If another process writes to it for too long.
+    """
+    if not file.exists():
+        return
+    with transaction(file) as outbox:
+        outbox.execute("SELECT 1 FROM pages, sends, messages LIMIT 1")
+        (found,) = outbox.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+
+
 def write(
     file: Path, model: str, event: Event, routes: Mapping[str, Severity], *, now: float
 ) -> bool:

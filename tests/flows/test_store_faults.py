@@ -5,6 +5,7 @@ Each fault is done to a copy of a real store, by hand or with MLflow's own clien
 
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -373,6 +374,57 @@ def test_a_fault_gets_one_sentence_and_its_cure_lets_the_next_run_go_on(
         call(conf, **given)
     if cures:
         goes_on(retrained)
+
+
+@pytest.mark.parametrize("name", ["cache", "locks", "quarantine"])
+def test_a_file_in_the_place_of_a_folder_gets_one_sentence_and_a_cure_that_helps(retrained, name):
+    folder = opened(retrained)[1].folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.write_text("")
+
+    with pytest.raises(RegistryError, match=rf"/{name} must be a folder\. .* Move it away: `mv"):
+        monitor(retrained)
+    (found,) = doctor(retrained)
+    assert found["what"].startswith(f"{folder} must be a folder.")
+    subprocess.run(found["cure"].split("`")[1], shell=True, check=True)  # noqa: S602 -- as said
+    goes_on(retrained)
+    assert not doctor(retrained)
+
+
+@pytest.mark.parametrize("how", ["cut", "written over", "a folder", "of something else"])
+def test_a_damaged_outbox_is_named_with_its_cure(retrained, how):
+    folder = opened(retrained)[1].folder
+    file = folder / "pages.db"
+    if how == "cut":
+        cut(file)
+    elif how == "written over":
+        file.write_text("{oops" * 1_000)
+    elif how == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.unlink()
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("CREATE TABLE pages (other)")
+
+    (found,) = doctor(retrained)
+
+    assert found["what"].startswith(f"The outbox of pages, {file}, cannot be used (")
+    assert "move it away" in found["cure"]
+    file.rename(folder / "aside")
+    assert not doctor(retrained)
+
+
+def test_a_store_that_cannot_be_opened_gets_a_cure_that_is_another_command(retrained):
+    store = opened(retrained)[1].folder / "mlflow.db"
+    store.unlink()
+    store.mkdir()
+
+    (found,) = doctor(retrained)
+
+    assert found["what"].startswith("MLflow's store cannot be opened: ")
+    assert "move away what is in its place" in found["cure"]
+    assert "holdfast doctor" not in found["cure"]
 
 
 def test_every_kind_of_thing_that_a_run_writes_has_its_faults(retrained):

@@ -9,7 +9,7 @@ from pipeline.config import OWN_KEY, OWN_TIME, Data
 from pipeline.data import tables
 from pipeline.data.parts import Checked
 from pipeline.data.validation import REASON, quarantine, validate
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RegistryError
 
 SIZES = [1, 7, 1_000]
 FEW = [7, 1_000]
@@ -253,3 +253,18 @@ def test_postgresql_sends_rows_in_parts(postgres, make):
 
     pd.testing.assert_frame_equal(found, tables.read(data.train, data, **window))
     assert len(found) == 26
+
+
+@pytest.mark.parametrize("kinds", [["a", "b"], ["a", "gold"]])
+def test_a_file_in_the_place_of_the_quarantine_is_named(make, tmp_path, kinds):
+    data = make("rows.csv")
+    place, rows = tmp_path / "quarantine", rows_of(40)
+    place.write_text("")
+    rows["kind"] = np.resize(kinds, len(rows))
+    checked = Checked(data, "classification", "rows", tmp_path)
+    checked.add(rows)
+
+    with pytest.raises(RegistryError, match=r"quarantine must be a folder\..* Move it away"):
+        checked.quarantine(place)
+    with pytest.raises(RegistryError, match=r"quarantine must be a folder\..* Move it away"):
+        quarantine(validate(rows, data, source="rows"), place, "rows")

@@ -118,6 +118,9 @@ def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path):
     absent = tmp_path / "absent" / "features.json"
 
     assert limits(fit(*[1] * 6), causes_of, alpha=0.01, kept=absent) == {}
+    (tmp_path / "a file").write_text("")
+    below = tmp_path / "a file" / "features.json"
+    assert limits(fit(*[1] * 6), causes_of, alpha=0.01, kept=below) == {}
 
 
 def test_groups_of_a_wide_table_do_not_depend_on_what_was_asked_before():

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Tracking
-from pipeline.errors import UnavailableError
+from pipeline.errors import RegistryError, UnavailableError
 from pipeline.registry.tracking import metric_name
 from pipeline.registry.versions import Registry
 
@@ -48,6 +49,22 @@ def run(tmp_path_factory, empty_store):
     empty_store(folder)
     registry = Registry("shop", Tracking(folder=folder))
     return registry, registry.run({"kind": "batch"}, "x", pd.Timestamp("2026-01-05"))
+
+
+def test_a_file_in_the_place_of_the_state_is_named(section, open_registry):
+    section.folder.write_text("")
+
+    with pytest.raises(RegistryError, match=r"/state must be a folder\. .* Move it away: `mv"):
+        open_registry().versions()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_state_that_this_user_may_not_write_is_named(open_registry, tmp_path):
+    tmp_path.chmod(0o500)
+
+    with pytest.raises(RegistryError, match=r"must be a writable folder\..* `chmod u"):
+        open_registry().versions()
+    tmp_path.chmod(0o700)
 
 
 ODD = [
