@@ -118,9 +118,11 @@ class Checked:
         """Write the refused rows to a file of their name, as `validation.quarantine` does."""
         path = folder / f"{self._name}.parquet"
         partial = path.with_suffix(".partial")
+        if not self._files and not path.exists():
+            return
         with writing(folder):
             if not self._files:
-                path.unlink(missing_ok=True)
+                path.unlink()
                 return
             schema = self._schema()
             with pq.ParquetWriter(partial, schema) as writer:

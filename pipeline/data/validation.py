@@ -253,8 +253,9 @@ def quarantine(validated: Validated, folder: Path, batch: str) -> Path | None:
     """
     path = folder / f"{batch}.parquet"
     if validated.quarantined.empty:
-        with writing(folder):
-            path.unlink(missing_ok=True)
+        if path.exists():
+            with writing(folder):
+                path.unlink(missing_ok=True)
         return None
     keep(validated.quarantined, path)
     return path

@@ -376,7 +376,7 @@ def test_a_fault_gets_one_sentence_and_its_cure_lets_the_next_run_go_on(
         goes_on(retrained)
 
 
-@pytest.mark.parametrize("name", ["cache", "locks", "quarantine"])
+@pytest.mark.parametrize("name", ["cache", "locks"])
 def test_a_file_in_the_place_of_a_folder_gets_one_sentence_and_a_cure_that_helps(retrained, name):
     folder = opened(retrained)[1].folder / name
     shutil.rmtree(folder, ignore_errors=True)

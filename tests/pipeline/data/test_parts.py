@@ -255,12 +255,10 @@ def test_postgresql_sends_rows_in_parts(postgres, make):
     assert len(found) == 26
 
 
-@pytest.mark.parametrize("kinds", [["a", "b"], ["a", "gold"]])
-def test_a_file_in_the_place_of_the_quarantine_is_named(make, tmp_path, kinds):
+def test_a_file_in_the_place_of_the_quarantine_is_named(make, tmp_path):
     data = make("rows.csv")
     place, rows = tmp_path / "quarantine", rows_of(40)
     place.write_text("")
-    rows["kind"] = np.resize(kinds, len(rows))
     checked = Checked(data, "classification", "rows", tmp_path)
     checked.add(rows)
 
