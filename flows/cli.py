@@ -272,6 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when it is done, 1 when it failed, 2 when its input was refused, 130 after Ctrl-C.
     """
     open_standard_streams()
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() != "utf-8":  # files that MLflow and Prefect write would differ as well
+        message = (
+            f"Names and contents of files must be in UTF-8. Got {encoding} from the environment. "
+            "Unset PYTHONUTF8, or set it to 1."
+        )
+        return _say(ConfigError(message), REFUSED)
     sys.path.append(str(Path.cwd()))  # a YAML file may name functions of the folder it is used in
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

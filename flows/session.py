@@ -22,6 +22,7 @@ from pipeline.errors import (
     PipelineError,
     UnavailableError,
     redacted,
+    trouble,
 )
 
 if TYPE_CHECKING:
@@ -163,19 +164,30 @@ def _log_file(settings: "Settings") -> Path:
     except OSError as error:
         message = f"tracking.folder must be a writable folder. Got: {error}. Name another one."
         raise ConfigError(message) from error
-    free = shutil.disk_usage(folder).free // MIB
-    if free < _ROOM:  # Prefect's and MLflow's stores would be waited for, or cut
-        message = (
-            f"The disk of {folder} must have {_ROOM} MiB of room. Got {free} MiB. Make room, or "
-            "name another tracking.folder."
-        )
-        raise UnavailableError(message)
+    _require_room(folder, "tracking.folder")
     return file
 
 
+def _require_room(folder: Path, setting: str) -> None:
+    """Refuse a full disk: Prefect's and MLflow's stores would be waited for, or cut."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free // MIB
+    if free < _ROOM:
+        message = (
+            f"The disk of {folder} must have {_ROOM} MiB of room. Got {free} MiB. Make room, or "
+            f"name another {setting}."
+        )
+        raise UnavailableError(message)
+
+
 def _check_prefect_store() -> None:
-    """Refuse a damaged store of Prefect, whose server would be waited for in vain."""
-    store = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    """Refuse a store of Prefect whose server would be waited for in vain: damaged, or no room."""
+    home = Path(os.environ["PREFECT_HOME"]).expanduser()
+    if found := trouble(home):
+        message = f"{' '.join(found)} It is for PREFECT_HOME."
+        raise UnavailableError(message)
+    _require_room(home, "PREFECT_HOME")
+    store = home / "prefect.db"
     if not store.is_file():
         return
     with store.open("rb") as file:

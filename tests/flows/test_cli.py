@@ -280,6 +280,64 @@ def test_a_disk_without_room_is_refused_in_one_sentence(holdfast, shop, monkeypa
 
 
 @pytest.mark.integration
+def test_a_home_of_prefect_without_room_is_refused_in_one_sentence(holdfast, shop, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", "/proc")  # a disk that is always full
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+    code, _, err = holdfast("validate", shop)
+
+    assert code == 1
+    assert one_line(err).startswith(("The disk of /proc must have 64 MiB", "/proc must be a writ"))
+    assert "PREFECT_HOME" in err
+
+
+@pytest.mark.integration
+def test_a_file_in_the_place_of_the_home_of_prefect_is_named(holdfast, shop, monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home" / "below"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    (tmp_path / "home").write_text("")
+
+    code, _, err = holdfast("validate", shop)
+
+    assert code == 1
+    assert one_line(err).startswith(f"{tmp_path}/home must be a folder. ")
+
+
+def test_an_environment_that_is_not_in_utf_8_is_refused_in_one_sentence():
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    code, out, err = finished("flows.cli", "check", "conf/flights.yaml", env=ascii_only)
+
+    assert (code, out) == (2, "")
+    assert one_line(err).startswith("Names and contents of files must be in UTF-8. Got ascii from ")
+
+
+@pytest.mark.team
+@pytest.mark.integration
+def test_neither_the_language_nor_the_zone_of_a_machine_changes_what_is_trained_and_judged(
+    tmp_path, write_shop
+):
+    home = {"PREFECT_HOME": str(tmp_path / "Tromsø")}  # made once, which takes it seconds
+    plain = home | {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    odd = home | {"LC_ALL": "C", "TZ": "America/New_York"}
+    found = []
+    for name, env in (("plain", plain), ("Tromsø / 東京 b", odd)):
+        (tmp_path / name).mkdir(parents=True)
+        conf = write_shop(tmp_path / name)
+        for command in ("train", "monitor"):
+            code, _, err = finished("flows.cli", command, conf, "--json", env=env)
+            assert (code, err.count("Traceback")) == (0, 0), err
+        registry = opened(conf)[1]
+        (batch,) = records.read_history(registry).batches
+        tags = registry.version(1).tags
+        trained = [tags[key] for key in ("since", "until", "rows")]
+        found.append((trained, batch.name, batch.rows, batch.drifted, batch.verdict))
+
+    assert found[0] == found[1]
+    assert found[0][1] == BATCH
+
+
+@pytest.mark.integration
 def test_a_log_that_cannot_be_written_is_refused_in_one_sentence(holdfast, shop):
     log = Path(shop).parent / "state" / "logs" / "holdfast.log"
     log.mkdir(parents=True)
