@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -84,6 +86,24 @@ def test_a_running_run_is_ended_only_if_nothing_trains(asked, monkeypatch):
 
     first, _ = runs_of(asked)
     assert first.state.is_crashed()
+
+
+@pytest.mark.parametrize("step", ["-400D", "-1D", "-1h", "1D"])
+def test_a_clock_that_steps_sends_no_second_request(asked, monkeypatch, step):
+    send(*asked)
+    end(runs_of(asked)[0], Running())
+
+    class Stepped(pd.Timestamp):
+        @classmethod
+        def now(cls, tz=None):
+            return pd.Timestamp.now(tz) + pd.Timedelta(step)
+
+    monkeypatch.setattr(retrains, "pd", SimpleNamespace(Timestamp=Stepped))
+    with asked[1].exclusive("train"):
+        send(*asked)
+
+    (run,) = runs_of(asked)
+    assert run.state.is_running()
 
 
 def test_a_run_that_may_be_on_another_host_is_left_alone(asked, monkeypatch):

@@ -218,6 +218,32 @@ def test_moments_of_a_clock_that_was_years_ahead_keep_no_page_back(file):
     assert sent(file, per_hour=2) == ["shop: drift b0 (repeat)", "shop: drift b1 (repeat)"]
 
 
+@pytest.mark.parametrize("outcome", ["waiting", "unknown"])
+@pytest.mark.parametrize("tries", [0, 1, 6])
+@pytest.mark.parametrize("step", [-400 * DAY, -DAY, -HOUR, -60.0, 60.0, DAY])
+def test_a_clock_that_steps_between_two_runs_loses_no_page_and_doubles_none(
+    file, outcome, tries, step
+):
+    begun = now = 1_000 * DAY
+    put(file, event(), now=now)
+    for _ in range(tries):
+        assert sent(file, now, outcome)
+        now += HOUR
+
+    now += step
+    put(file, event(), event(about="b2"), now=now)
+
+    assert outbox.give_up(file, "shop", ["a"], now=now) == []
+    got = sent(file, now) + sent(file, now + HOUR)
+    assert sorted(subject.removesuffix(" (repeat)") for subject in got) == [
+        "shop: drift b1",
+        "shop: drift b2",
+    ]
+    for later in (now, begun, begun + 2 * DAY):
+        put(file, event(), event(about="b2"), now=later)
+        assert sent(file, later) == []
+
+
 def test_one_of_two_addresses_that_was_corrected_gets_what_it_missed_and_its_end(file):
     put(file, event("broken", episode="batches"), routes=dict.fromkeys("ab", "failure"))
     put(file, event("resolved", episode="batches"), routes=dict.fromkeys("ab", "failure"))
