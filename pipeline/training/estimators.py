@@ -15,13 +15,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
 from pipeline.config import Categorical, Columns, Data, Training
-from pipeline.errors import ConfigError, first_line
+from pipeline.errors import ConfigError, PipelineError, first_line
 
-_FOREIGN = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
-    *(TypeError, ValueError),
-)
-"""What estimators raise where their parameters do not suit them or the rows."""
 _PLACE = re.compile(r"^\[\d+:\d+:\d+\] \S+:\d+: ")
 """Time and line of its own source, with which XGBoost begins its errors."""
 
@@ -42,7 +37,9 @@ def suiting(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except _FOREIGN as error:
+    except PipelineError:
+        raise
+    except (Exception, SystemExit) as error:  # estimators, and functions of users, raise anything
         got = _PLACE.sub("", first_line(error))
         message = f"training.params must suit {path}. Got: {got}. See its documentation."
         raise ConfigError(message) from error
@@ -58,13 +55,17 @@ def import_estimator(path: str) -> Any:
     """
     module, _, name = path.rpartition(".")
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(import_module(module), name)
+        if not callable(found):
+            message = f"it is a {type(found).__name__}"
+            raise TypeError(message)  # noqa: TRY301 -- said as below
+    except (Exception, SystemExit) as error:  # a module of the user may raise anything
         message = (
-            f"training.estimator must be the import path of an estimator. Got {path!r}: {error}. "
-            "Use one such as xgboost.XGBClassifier."
+            f"training.estimator must be the import path of an estimator. Got {path!r}: "
+            f"{first_line(error)}. Use one such as xgboost.XGBClassifier."
         )
         raise ConfigError(message) from error
+    return found
 
 
 def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed: int) -> Any:
@@ -157,7 +158,7 @@ def _arguments(
     if "feature_types" in allowed:
         given |= {"feature_types": ["c" if label else "q" for label in labels]}
         given |= {"enable_categorical": True}
-        if str(given.get("objective")).startswith("multi:"):
+        if given.get("objective") in ("multi:softmax", "multi:softprob"):
             del given["objective"]  # it is taken by itself, and would fail on a half of two classes
     if "categorical_features" in allowed:
         given.setdefault("categorical_features", labels)

@@ -1,4 +1,5 @@
 import datetime as dt
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -385,6 +386,43 @@ def test_a_model_that_predicts_no_probabilities_is_refused(rows, data, params, g
 def test_a_model_that_predicts_no_finite_numbers_is_refused(rows, spend):
     with pytest.raises(ConfigError, match=r"^training\.estimator must predict a finite number of"):
         fitted(rows, spend, task="regression", learning_rate=1e30)
+
+
+@pytest.fixture
+def write_module(tmp_path, monkeypatch):
+    """Writes the module `mine`, which can be imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    yield (tmp_path / "mine.py").write_text
+    sys.modules.pop("mine", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("import nowhere_to_be_found", "estimator"),
+        ("def made(:", "estimator"),
+        ("1 / 0", "estimator"),
+        ("raise SystemExit(3)", "estimator"),
+        ("made = 3", "estimator"),
+        ("def made(): import nowhere_to_be_found", "params"),
+        ("def made(): open('/nowhere/to/be/found')", "params"),
+        ("def made(): raise SystemExit(3)", "params"),
+        ("class Odd(Exception): pass\ndef made(): raise Odd", "params"),
+    ],
+)
+def test_whatever_a_module_of_the_user_raises_is_a_sentence(
+    rows, data, write_module, text, setting
+):
+    write_module(text)
+
+    with pytest.raises(ConfigError, match=rf"^training\.{setting} must .* Got.*\.$"):
+        fitted(rows, data, estimator="mine.made")
+
+
+def test_an_objective_that_does_not_exist_is_refused(rows, data):
+    with pytest.raises(ConfigError, match="Got: Unknown objective function: `multi:nothing`"):
+        fitted(rows, data, objective="multi:nothing")
 
 
 @pytest.mark.parametrize("rounds", [0, -1])
