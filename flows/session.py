@@ -33,7 +33,8 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EFBIG, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EFBIG, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
 }
 """Errors of a disk that is full, read-only or in disorder."""
 MIB = 2**20

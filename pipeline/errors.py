@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 _LONGEST = 200
 _SECRETS = (
@@ -104,10 +105,10 @@ def trouble(folder: Path) -> tuple[str, str] | None:
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not there.is_dir():
         what = f"{there} must be a folder. It is a file or a link that leads nowhere."
-        return what, f"Move it away: `mv '{there}' '{there}.old'`."
+        return what, f"Move it away: `mv {quote(str(there))} {quote(f'{there}.old')}`."
     if not os.access(there, os.W_OK | os.X_OK):
         what = f"{there} must be a writable folder. This user may not write there."
-        return what, f"Let this user write there: `chmod u+rwx '{there}'`, or as its owner `chown`."
+        return what, f"Let this user write there: `chmod u+rwx {quote(str(there))}`, or `chown` it."
     return None
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import resource
@@ -15,7 +16,9 @@ import yaml
 
 import flows
 from flows.cli import app, main
+from flows.session import session
 from flows.steps import opened
+from pipeline.errors import UnavailableError
 from pipeline.registry import records
 
 ROOT = Path(__file__).parents[2]
@@ -301,6 +304,39 @@ def test_a_file_in_the_place_of_the_home_of_prefect_is_named(holdfast, shop, mon
 
     assert code == 1
     assert one_line(err).startswith(f"{tmp_path}/home must be a folder. ")
+
+
+@pytest.fixture
+def no_handlers():
+    """Closes the handlers of logs that a session leaves to its process."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in {*root.handlers} - {*before}:
+        handler.close()
+    root.handlers[:] = before
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda folder: (folder / "shop.yaml").mkdir(),
+        lambda folder: (folder / "shop.yaml" / "below").mkdir(),
+        lambda folder: (folder / ("x" * 300)).write_text(""),
+        lambda folder: folder.write_text(""),
+        lambda folder: folder.rmdir(),
+    ],
+)
+def test_what_a_disk_does_not_take_is_said_in_one_sentence(make_conf, tmp_path, no_handlers, act):
+    del no_handlers
+    conf = make_conf()
+
+    with pytest.raises(UnavailableError) as caught, session(conf, live=False):
+        act(tmp_path)
+
+    assert str(caught.value).startswith("The disk does not take what has to be written (")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_environment_that_is_not_in_utf_8_is_refused_in_one_sentence():
