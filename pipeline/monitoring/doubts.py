@@ -34,7 +34,7 @@ _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped
 """Causes that do not rest on which values a column takes."""
 _OF_THE_BATCH = {"schema", "volume", "duplicate"}
 """Causes that do not rest on some of the rows of the batch."""
-_OF_LABELS = {"recode", "sentinel"}
+_OF_LABELS = {"recode", "sentinel", "swapped"}
 """Causes for which a column's own new labels are evidence."""
 _MOSTLY_NEW = 0.7
 """Share of rows with new labels above which these are no newcomers beside known ones."""

@@ -217,3 +217,11 @@ def test_codes_that_stand_for_any_value_are_no_unit_of_a_known_one():
     batch["shipping"] = batch["shipping"].mask(random.random(ROWS) < 0.2, 990)
 
     assert said(fit(shipments), [batch]) == [["sentinel (shipping)"]]
+
+
+def test_labels_of_two_columns_that_were_exchanged_are_new_to_both():
+    batch = orders(np.random.default_rng(15), WEEKS)
+    some = slice(200, 450)
+    batch.loc[some, ["country", "channel"]] = batch.loc[some, ["channel", "country"]].to_numpy()
+
+    assert said(fit(orders), [batch]) == [["swapped (channel, country)"]]
