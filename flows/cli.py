@@ -128,7 +128,8 @@ def score(
         The model's YAML file.
     file
         File to write, .parquet or .csv: key, time, prediction and version of each row, of three
-        or more classes the probability of each, and the ends of intervals if the version has them.
+        or more classes the probability of each; decisions and the ends of intervals if the version
+        has them.
     rows
         A file, folder or glob to read instead of the live source.
     start

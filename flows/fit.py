@@ -26,7 +26,7 @@ from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.training import fitting, intervals, parity
+from pipeline.training import costs, fitting, intervals, parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.evaluation import evaluation
 from pipeline.training.fitting import Trained
@@ -67,7 +67,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     checked, rows, left_out = labelled_rows(settings, registry, until)
     valid = checked.valid
     trained = fitting.train(rows, data, training, task=settings.task)
-    trained, margins = _with_intervals(settings, trained)
+    trained, margins = _with_intervals(settings, _with_costs(settings, trained))
     unseen = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
     if unseen:
         get_run_logger().warning(
@@ -90,6 +90,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
     if margins is not None:
         bundle.manifest[intervals.KEY] = margins.to_dict()
+    if training.costs is not None:
+        bundle.manifest[costs.KEY] = training.costs.model_dump()
     bundle.manifest["refused"] = _refused(settings, checked)
     found = evaluation(trained, data, task=settings.task, ranges=bundle.manifest["ranges"])
     with tempfile.TemporaryDirectory() as temporary:
@@ -106,6 +108,17 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             tags=tags,
             evaluation=found | {"golden": len(bundle.golden.rows)},
         )
+
+
+def _with_costs(settings: Settings, trained: Trained) -> Trained:
+    """The training with metrics of decisions, of the model and of the trivial baseline."""
+    stated = settings.training.costs
+    if stated is None:
+        return trained
+    target = trained.heldout[settings.data.target].to_numpy(dtype=np.float64)
+    own = costs.decision_metrics(stated, target, of_cells(trained.heldout[PREDICTION]))
+    trivial = costs.decision_metrics(stated, target, trained.trivial)
+    return replace(trained, metrics=trained.metrics | own, baseline=trained.baseline | trivial)
 
 
 def _with_intervals(

@@ -18,9 +18,10 @@ from pipeline.data.parts import Checked
 from pipeline.errors import ConfigError, DataError
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
+from pipeline.training.bundle import Bundle
 from pipeline.training.contributions import check_explainable, contributions
+from pipeline.training.costs import costs_of, decide
 from pipeline.training.intervals import Margins
-from pipeline.training.model import Model
 from pipeline.training.predictions import labels_of
 
 PREDICTION: Final = "prediction"
@@ -28,6 +29,8 @@ VERSION: Final = "version"
 CHANCE: Final = "probability of "
 """Columns that are written beside key and time; the last one for each of three or more classes,
 before its label, where `PREDICTION` is the likeliest class."""
+DECISION: Final = "decision"
+"""Column of 0 or 1, where the version has costs."""
 LOWER, UPPER = "lower", "upper"
 """Columns of the ends of intervals, where the version has them."""
 ADDED: Final = "contribution of "
@@ -67,7 +70,7 @@ def _checked(file: str, data: Data) -> Path:
     """The path to write to."""
     chances = [f"{CHANCE}{label}" for label in data.several]
     added = [f"{ADDED}{name}" for name in data.features]
-    own = [PREDICTION, VERSION, LOWER, UPPER, BASE, *chances, *added]
+    own = [PREDICTION, VERSION, DECISION, LOWER, UPPER, BASE, *chances, *added]
     path, taken = Path(file), {data.key, data.time} & set(own)
     if path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir():
         message = f"The output must be a .parquet or .csv file in a folder that exists. Got {file}."
@@ -89,19 +92,21 @@ def _file(path: str, data: Data) -> Source:
     return FileSource(kind="file", path=path)
 
 
-def _columns(
-    model: Model, rows: pd.DataFrame, margins: Margins | None, *, explain: bool
-) -> dict[str, Any]:
+def _columns(bundle: Bundle, rows: pd.DataFrame, *, explain: bool) -> dict[str, Any]:
     """A number for each row or, of three or more classes, the likeliest and the chance of each.
 
-    Beside it the ends of intervals where there are margins, and contributions where asked.
+    Beside it decisions and the ends of intervals, as the version has them, and contributions where
+    asked.
     """
+    model, margins, costs = bundle.model, Margins.read(bundle.manifest), costs_of(bundle.manifest)
     matrix = model.encode(rows)
     predicted = model.predict_encoded(matrix)
     found: dict[str, Any] = {PREDICTION: predicted}
     if model.classes:
         found[PREDICTION] = labels_of(predicted, model.classes).to_numpy()
         found |= {f"{CHANCE}{label}": predicted[:, i] for i, label in enumerate(model.classes)}
+    if costs is not None:
+        found[DECISION] = decide(costs, predicted)
     if margins is not None:
         found[LOWER], found[UPPER] = margins.around(predicted).T
     if explain:
@@ -128,7 +133,7 @@ def _score(
         check_explainable(bundle.model)
     if bundle.holdout is not None:
         parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
-    name, margins = f"score {path.stem}", Margins.read(bundle.manifest)
+    name = f"score {path.stem}"
     roles = [settings.data.key, settings.data.time]
     folder = settings.tracking.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +145,7 @@ def _score(
         ):
             valid = checked.add(part) if len(part) else part
             if len(valid):
-                columns = _columns(bundle.model, valid, margins, explain=explain)
+                columns = _columns(bundle, valid, explain=explain)
                 output.write(valid[roles].assign(**columns, **{VERSION: version.number}))
         if not checked.rows:
             message = "There are no rows to score. Check the source, --rows, --start and --end."

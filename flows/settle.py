@@ -25,6 +25,7 @@ from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.recent import read_recent
 from pipeline.registry.versions import Registry, Version
+from pipeline.training.costs import costs_of, decision_metrics
 from pipeline.training.intervals import COVERAGE, Margins
 from pipeline.training.metrics import class_metrics, compute_metrics, losses, rates
 from pipeline.training.predictions import (
@@ -263,9 +264,12 @@ def performance_of(
     baseline, column = _baseline(settings, registry, number, known)
     lost = losses(settings.loss, target, of_cells(known[column]))
     metrics = compute_metrics(settings.task, target, of_cells(known[PREDICTION]))
-    margins = Margins.read(registry.bundle(number).manifest)
+    manifest = registry.bundle(number).manifest
+    margins, costs = Margins.read(manifest), costs_of(manifest)
     if margins is not None:
         metrics[COVERAGE] = margins.covered(target, of_cells(known[PREDICTION]))
+    if costs is not None:
+        metrics |= decision_metrics(costs, target, of_cells(known[PREDICTION]))
     if PREVIOUS in known:
         rival = losses(settings.loss, target, of_cells(known[PREVIOUS]))
         metrics[RIVAL_LOSS] = float(rival.mean())

@@ -28,6 +28,7 @@ from pipeline.config.reading import read_document
 from pipeline.config.sections import (
     SEVERITIES,
     Alerts,
+    Costs,
     Monitoring,
     Promotion,
     Route,
@@ -54,6 +55,7 @@ __all__ = [
     "Categorical",
     "Column",
     "Columns",
+    "Costs",
     "Data",
     "Derivation",
     "Derived",

@@ -16,6 +16,20 @@ SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 """The least severe first."""
 
 
+class Costs(Section):
+    """What wrong decisions about two classes cost, both in one unit; only their ratio decides."""
+
+    false_positive: float = Field(gt=0)
+    """Cost of deciding for 1 where 0 is true."""
+    false_negative: float = Field(gt=0)
+    """Cost of deciding for 0 where 1 is true."""
+
+    @property
+    def threshold(self) -> float:
+        """The chance of 1 from which deciding for 1 costs less than deciding for 0."""
+        return self.false_positive / (self.false_positive + self.false_negative)
+
+
 class Training(Section):
     """How a version is trained."""
 
@@ -40,6 +54,9 @@ class Training(Section):
     intervals: float | None = Field(default=None, ge=0.5, lt=1)
     """Share of targets that an interval around each prediction of a regression shall hold, such as
     0.9; empty: no intervals."""
+    costs: Costs | None = None
+    """What wrong decisions about two classes cost, from which a threshold follows; empty: chances
+    are predicted, and nothing is decided."""
     seed: int = 0
     """Seed of everything random."""
 

@@ -114,6 +114,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _costs(self) -> Self:
+        if self.training.costs and (self.task == "regression" or self.data.several):
+            got = f"{len(self.data.several)} classes" if self.data.several else self.task
+            message = f"training.costs must be empty unless there are two classes. Got {got}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _loss(self) -> Self:
         if self.task == "classification" and self.training.loss is not None:
             message = (

@@ -14,6 +14,7 @@ from pipeline.serving.protocols import Answer, Protocol
 from pipeline.serving.requests import Request
 from pipeline.serving.responses import Failed
 from pipeline.serving.served_version import Predicted, ServedVersion
+from pipeline.training.costs import decide
 
 Asked = Literal["ranges", "interval", "contributions"]
 """What a request may ask for beside predictions."""
@@ -108,7 +109,7 @@ def score(
         problems=[],
         asked=asked,
         classes=served.model.classes,
-        **_explained(served, predicted, range(len(rows)), len(rows), explain),
+        **_beside(served, predicted, range(len(rows)), len(rows), explain),
     )
     return Scored(answer, predicted, keys)
 
@@ -170,19 +171,21 @@ def _score_good_rows(
         problems=found.problems,
         asked=asked,
         classes=served.model.classes,
-        **_explained(served, predicted, good, n, explain),
+        **_beside(served, predicted, good, n, explain),
     )
     return Scored(answer, predicted, accepted["keys"])
 
 
-def _explained(
+def _beside(
     served: ServedVersion,
     predicted: Predicted,
     places: Sequence[int],
     n: int,
     asked: Collection[Asked],
 ) -> dict[str, Any]:
-    """Fields of an answer that a request asked for; None for those of `n` rows without a place.
+    """Fields of an answer beside predictions: decisions, and what a request asked for.
+
+    They are None for those of `n` rows without a place.
 
     Raises
     ------
@@ -199,6 +202,8 @@ def _explained(
     fields: dict[str, Any] = {"outside": None}
     if "ranges" in asked:
         fields["outside"] = served.outside(predicted, places)
+    if served.costs is not None:
+        fields["decisions"] = of_all(decide(served.costs, predicted.predictions).tolist())
     if "interval" in asked and served.margins is not None:
         fields["intervals"] = of_all(served.margins.around(predicted.predictions).tolist())
     if "contributions" in asked:

@@ -237,6 +237,8 @@ class _Api:
         }
         if served.model.classes:
             content["classes"] = served.model.classes
+        if served.costs is not None:
+            content["threshold"] = served.costs.threshold
         return json_response(content)
 
     async def metrics_page(self, _: Request) -> Response:

@@ -88,7 +88,7 @@ def _post_routes(served: ServedVersion) -> dict[str, Any]:
             "Predict rows",
             {"$ref": "#/components/schemas/Request"},
             {"rows": [row], "keys": ["order-1"]},
-            _of_classes(classes) | _ANSWER,
+            _of_classes(classes) | ({} if served.costs is None else _DECIDED) | _ANSWER,
         ),
         "/invocations": _post(
             "Predict rows by MLflow's scoring protocol",
@@ -132,6 +132,7 @@ def _rows_of_chances(n: int) -> dict[str, Any]:
     return {"type": "array", "items": row}
 
 
+_DECIDED = {"decisions": {"type": "array", "items": {"enum": [0, 1, None]}}}
 _ANSWER = {
     "keys": _TEXTS,
     "version": {"type": "string"},

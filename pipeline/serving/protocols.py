@@ -30,6 +30,8 @@ class Answer:
         Values outside of the training rows, where the request asked for them.
     classes : tuple of str
         Labels of the target, where these are three or more.
+    decisions : list of (int or None) or None
+        0 or 1 for each row, where the version has costs.
     intervals : list of (list of float or None) or None
         Lower and upper end for each row, where the request asked for them.
     contributions : list of (dict or None) or None
@@ -45,6 +47,7 @@ class Answer:
     asked: Any
     outside: dict[str, Any] | None
     classes: tuple[str, ...] = ()
+    decisions: list[Any] | None = None
     intervals: list[Any] | None = None
     contributions: list[Any] | None = None
 
@@ -70,8 +73,10 @@ class Protocol:
 
 
 def _native(answer: Answer) -> dict[str, Any]:
+    decided = {} if answer.decisions is None else {"decisions": answer.decisions}
     content: dict[str, Any] = {
         **_of_classes(answer.predictions, answer.classes),
+        **decided,
         "keys": answer.keys,
         "version": answer.version,
         "request_id": answer.request_id,

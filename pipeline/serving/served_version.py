@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # Python's own is too old before 3.12
 
 from pipeline.columns import Matrix
-from pipeline.config import Categorical, Columns
+from pipeline.config import Categorical, Columns, Costs
 from pipeline.data.captures import Layout, Unseen
 from pipeline.errors import PipelineError, RegistryError, first_line
 from pipeline.serving import requests
@@ -72,6 +72,8 @@ class ServedVersion:
         Bounds of the prediction histogram.
     layout : Layout
         How the capture store reads the features of this version back.
+    costs : Costs or None
+        Of wrong decisions about two classes; None if the version decides nothing.
     margins : Margins or None
         Of intervals around predictions; None if the version has none.
     training_means : dict of str to tuple of float
@@ -87,6 +89,7 @@ class ServedVersion:
     trained_until: str
     steps: NDArray[np.float64]
     layout: Layout
+    costs: Costs | None
     margins: Margins | None
     training_means: dict[str, tuple[float, float]]
     _encode: Callable[[Sequence[Row]], Matrix]
@@ -134,6 +137,7 @@ class ServedVersion:
             layout=Layout(
                 json.dumps(model.classes) if model.classes else model.task, json.dumps(known)
             ),
+            costs=manifest.get("costs"),
             margins=manifest.get("interval"),
             training_means=manifest.get("indicators", {}),
             _encode=requests.encoder(model.columns, model.categories),
@@ -265,6 +269,7 @@ class _Manifest(TypedDict):
     until: NotRequired[str]
     ranges: NotRequired[dict[str, tuple[float, float]]]
     interval: NotRequired[Margins]
+    costs: NotRequired[Costs]
     indicators: NotRequired[dict[str, tuple[float, float]]]
 
 
@@ -277,8 +282,8 @@ def _manifest(path: Path) -> _Manifest:
         pd.Timestamp(manifest.get("until", ""))
     except (OSError, ValueError) as error:
         message = (
-            f"{path} must hold name and version, and may hold until, ranges, interval and "
-            f"indicators. Got: {' '.join(str(error).split())[:200]}. Export the model again."
+            f"{path} must hold name and version, and may hold until, ranges, interval, costs "
+            f"and indicators. Got: {' '.join(str(error).split())[:200]}. Export the model again."
         )
         raise RegistryError(message) from error
     return manifest

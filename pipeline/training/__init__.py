@@ -7,6 +7,7 @@ __all__ = [
     "bundle",
     "compatibility",
     "contributions",
+    "costs",
     "elsewhere",
     "estimators",
     "evaluation",

@@ -449,3 +449,31 @@ def test_intervals_are_sent_for_predicted_rows(state, serve, row, bundle):
     assert nothing is None
     predicted = answer["predictions"][0]
     assert (low, high) == pytest.approx((predicted - 0.1, predicted + 0.2))
+
+
+def test_decisions_at_the_threshold_are_sent_where_costs_are_stated(state, serve, row, bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    costs = {"false_positive": 1, "false_negative": 3}
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"costs": costs}))
+    seal(bundle)
+    load_exported(bundle, state)
+    rows = [row, {**row, "plan": "x"}, {**row, "hours-per-week": 90}]
+    with serve(bad_rows="row") as port:
+        address = f"http://127.0.0.1:{port}"
+        answer = httpx.post(f"{address}/predict", json={"rows": rows}).json()
+        contract = httpx.get(f"{address}/contract").json()
+        described = httpx.get(f"{address}/openapi.json").json()
+
+    low, _, high = answer["predictions"]
+    assert answer["decisions"] == [int(low >= 0.25), None, int(high >= 0.25)]
+    assert min(low, high) < 0.25 <= max(low, high)
+    assert contract["threshold"] == 0.25
+    schema = described["paths"]["/predict"]["post"]["responses"]["200"]["content"]
+    assert "decisions" in schema["application/json"]["schema"]["required"]
+
+
+def test_a_version_without_costs_decides_nothing(client, row):
+    answer = client.post("/predict", json={"rows": [row]}).json()
+
+    assert "decisions" not in answer
+    assert "threshold" not in client.get("/contract").json()
