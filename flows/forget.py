@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from flows.score import refused_folder
 from flows.steps import opened, quarantine_folder
 from pipeline.config import OWN_KEY, CaptureSource, Settings
 from pipeline.data import forgetting, tables
@@ -65,11 +66,13 @@ def forget(conf: str, key: str, reason: str) -> dict[str, Any]:
         raise ConfigError(message)
     with (
         registry.exclusive("backtest"),
+        registry.exclusive("score"),
         registry.exclusive("train"),
         registry.exclusive("monitor"),
     ):
         # A comparison of policies that was cut off leaves copies of rows; the next reads them anew.
         shutil.rmtree(registry.folder / "backtest" / settings.name, ignore_errors=True)
+        shutil.rmtree(refused_folder(settings), ignore_errors=True)  # of a score that was killed
         person, unread = _person(settings, key)
         request = record_request(registry, person.key, reason)
         removed = _in_mlflow(settings, registry, person, request=request, reason=reason)

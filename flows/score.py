@@ -1,5 +1,6 @@
 """Predict many rows at once, by the champion, into a file."""
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -84,6 +85,11 @@ def _checked(file: str, data: Data) -> Path:
     return path
 
 
+def refused_folder(settings: Settings) -> Path:
+    """Where refused rows wait until all are known."""
+    return settings.tracking.folder / "score" / settings.name
+
+
 def _file(path: str, data: Data) -> Source:
     """A file of rows, read as the live source is where that is a file."""
     for source in (data.live, data.train):
@@ -127,6 +133,20 @@ def _score(
     explain: bool,
 ) -> dict[str, Any]:
     """Predict the valid rows of a window, and write them; a retry begins with the first part."""
+    with registry.exclusive("score"):  # two runs would write one unfinished file
+        return _predicted(settings, registry, source, path, start=start, end=end, explain=explain)
+
+
+def _predicted(
+    settings: Settings,
+    registry: Registry,
+    source: Source,
+    path: Path,
+    *,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+    explain: bool,
+) -> dict[str, Any]:
     version = registry.champion()
     bundle = registry.bundle(version.number)
     if explain:
@@ -135,8 +155,9 @@ def _score(
         parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
     name = f"score {path.stem}"
     roles = [settings.data.key, settings.data.time]
-    folder = settings.tracking.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = refused_folder(settings)
+    shutil.rmtree(folder, ignore_errors=True)  # a run that was killed leaves refused rows
+    folder.mkdir(parents=True)
     with TemporaryDirectory(dir=folder) as temporary, Output(path) as output:
         checked = Checked(settings.data, settings.task, name, Path(temporary))
         captures = settings.captures

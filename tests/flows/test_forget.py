@@ -36,9 +36,10 @@ def person(trained):
     rows.loc[live[0], "amount"] = SECRET
     rows.loc[live[1], "amount"] = 999.0  # refused
     rows.to_parquet(path)
-    cut_off = registry.folder / "backtest" / "shop" / "rows"
-    cut_off.mkdir(parents=True)
-    rows.to_parquet(cut_off / "compared.parquet")
+    for place in ("backtest/shop/rows/compared.parquet", "score/shop/refused/0.parquet"):
+        cut_off = registry.folder / place
+        cut_off.parent.mkdir(parents=True)
+        rows.to_parquet(cut_off)
     monitor(trained)
     fill_captures(settings, chosen["id"])
     return chosen
@@ -96,7 +97,7 @@ def test_no_byte_of_a_forgotten_person_is_left_but_what_is_listed(trained, perso
     state, values = settings.tracking.folder, [person["amount"], SECRET]
     names = {path.name for path in holding(state, person["id"], values)}
     assert {"heldout.parquet", "golden.parquet", "predictions.parquet", "shop.db"} <= names
-    assert "compared.parquet" in names
+    assert {"compared.parquet", "0.parquet"} <= names
 
     first = forget(trained, person["id"], "asked by mail")
 

@@ -96,7 +96,7 @@ def test_an_error_in_a_late_part_leaves_the_old_file_and_no_half_of_a_new_one(
 
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.glob("*scores*")) == ["scores.csv"]
-    assert not [*(tmp_path / "state").glob("tmp*")]
+    assert not [*(tmp_path / "state" / "score" / "shop").iterdir()]
 
 
 def test_a_table_without_a_valid_row_is_refused_and_kept(trained, tmp_path, live, monkeypatch):
