@@ -34,7 +34,9 @@ from pipeline.registry.history import batch_name
 
 WEEKS = 13
 DRIFT = 8
-"""The week from which `amount` is shifted, in rows of an hourly shop."""
+"""The week from which `amount` is shifted, in rows of a shop and of claims."""
+CLASSES = ["refund", "repair", "send on", "Rückfrage", "none"]
+"""What claims end with."""
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +81,23 @@ def write_shop(empty_store):
         shop_rows().to_parquet(folder / "rows.parquet")
         empty_store(folder / "state")
         return write_conf(folder)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_claims_conf():
+    return write_conf_of_claims
+
+
+@pytest.fixture(scope="session")
+def write_claims(empty_store):
+    """Writes conf and rows of claims, which end with one of five classes; the path of the conf."""
+
+    def write(folder):
+        claim_rows().to_parquet(folder / "rows.parquet")
+        empty_store(folder / "state")
+        return write_conf_of_claims(folder)
 
     return write
 
@@ -240,6 +259,53 @@ def write_conf(folder, **changes):
     path = Path(folder) / "shop.yaml"
     path.write_text(yaml.safe_dump(conf | changes))
     return str(path)
+
+
+def claim_rows():
+    """Claims every half hour; from week eight on, what the amount means is turned round."""
+    random = np.random.default_rng(0)
+    at = pd.date_range("2026-01-05", periods=WEEKS * 7 * 48, freq="30min", unit="us")
+    late = (at - at[0]).days // 7 >= DRIFT
+    amount = random.normal(50, 10, len(at)) + np.where(late, 25, 0)
+    age = np.where(random.random(len(at)) < 0.1, np.nan, random.normal(40, 10, len(at)))
+    plan = random.choice(["free", "pro"], len(at))
+    turned = np.where(late, -1, 1) * (amount - np.where(late, 75, 50)) / 5
+    parts = [turned, -turned, np.nan_to_num(age) / 20, 1.5 * (plan == "pro"), 0 * turned - 0.5]
+    places = (np.stack(parts, axis=1) + random.gumbel(size=(len(at), 5))).argmax(axis=1)
+    columns = {"at": at, "amount": amount, "age": age, "plan": plan}
+    return pd.DataFrame(
+        {"id": [f"r{i}" for i in range(len(at))], **columns, "kind": np.array(CLASSES)[places]}
+    )
+
+
+def write_conf_of_claims(folder, **changes):
+    data = {
+        "train": {"kind": "file", "path": str(folder / "rows.parquet")},
+        "key": "id",
+        "time": "at",
+        "target": "kind",
+        "classes": CLASSES,
+        "label_delay": "1D",
+        "features": {
+            "amount": {"type": "numeric"},
+            "age": {"type": "numeric", "nullable": True},
+            "plan": {"type": "categorical"},
+        },
+    }
+    conf = {
+        "name": "claims",
+        "task": "classification",
+        "data": data | changes,
+        "training": {
+            "params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1},
+            "until": "2026-02-16",
+            "holdout": "7D",
+        },
+        "monitoring": {"cooldown": 2},
+        "tracking": {"folder": str(folder / "state")},
+    }
+    (folder / "shop.yaml").write_text(yaml.safe_dump(conf))
+    return str(folder / "shop.yaml")
 
 
 @pytest.fixture(scope="session")

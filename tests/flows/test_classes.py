@@ -6,7 +6,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from flows.monitor import monitor
 from flows.predict import check_classes
@@ -26,65 +25,14 @@ from pipeline.serving.server import export
 from pipeline.training.predictions import HALVED, PREDICTION, of_cells
 
 pytestmark = pytest.mark.team
-CLASSES = ["refund", "repair", "send on", "Rückfrage", "none"]
-WEEKS, DRIFT = 13, 8
-
-
-def claim_rows():
-    """Claims every half hour; from week eight on, what the amount means is turned round."""
-    random = np.random.default_rng(0)
-    at = pd.date_range("2026-01-05", periods=WEEKS * 7 * 48, freq="30min", unit="us")
-    late = (at - at[0]).days // 7 >= DRIFT
-    amount = random.normal(50, 10, len(at)) + np.where(late, 25, 0)
-    age = np.where(random.random(len(at)) < 0.1, np.nan, random.normal(40, 10, len(at)))
-    plan = random.choice(["free", "pro"], len(at))
-    turned = np.where(late, -1, 1) * (amount - np.where(late, 75, 50)) / 5
-    parts = [turned, -turned, np.nan_to_num(age) / 20, 1.5 * (plan == "pro"), 0 * turned - 0.5]
-    places = (np.stack(parts, axis=1) + random.gumbel(size=(len(at), 5))).argmax(axis=1)
-    columns = {"at": at, "amount": amount, "age": age, "plan": plan}
-    return pd.DataFrame(
-        {"id": [f"r{i}" for i in range(len(at))], **columns, "kind": np.array(CLASSES)[places]}
-    )
-
-
-def write_conf(folder, **changes):
-    data = {
-        "train": {"kind": "file", "path": str(folder / "rows.parquet")},
-        "key": "id",
-        "time": "at",
-        "target": "kind",
-        "classes": CLASSES,
-        "label_delay": "1D",
-        "features": {
-            "amount": {"type": "numeric"},
-            "age": {"type": "numeric", "nullable": True},
-            "plan": {"type": "categorical"},
-        },
-    }
-    conf = {
-        "name": "claims",
-        "task": "classification",
-        "data": data | changes,
-        "training": {
-            "params": {"n_estimators": 20, "max_depth": 3, "n_jobs": 1},
-            "until": "2026-02-16",
-            "holdout": "7D",
-        },
-        "monitoring": {"cooldown": 2},
-        "tracking": {"folder": str(folder / "state")},
-    }
-    (folder / "shop.yaml").write_text(yaml.safe_dump(conf))
-    return str(folder / "shop.yaml")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, prefect, empty_store):
+def made(tmp_path_factory, prefect, write_claims):
     """A folder whose store has a first version."""
     del prefect
     folder = tmp_path_factory.mktemp("claims")
-    claim_rows().to_parquet(folder / "rows.parquet")
-    empty_store(folder / "state")
-    assert train(write_conf(folder))["promoted"]
+    assert train(write_claims(folder))["promoted"]
     return folder
 
 
@@ -94,9 +42,11 @@ def conf(made, tmp_path, rewrite_paths):
     return rewrite_paths(tmp_path, made)
 
 
-def live(start, end):
-    rows = claim_rows()
-    return rows[(rows["at"] >= start) & (rows["at"] < end)]
+@pytest.fixture
+def live(made):
+    """Reads the rows of a window."""
+    rows = pd.read_parquet(made / "rows.parquet")
+    return lambda start, end: rows[(rows["at"] >= start) & (rows["at"] < end)]
 
 
 def test_five_classes_go_from_training_to_a_retrain_and_back(conf):
@@ -125,7 +75,7 @@ def test_five_classes_go_from_training_to_a_retrain_and_back(conf):
     assert registry.alias(CHAMPION).number == newest - 1
 
 
-def test_mlflow_loads_a_version_and_predicts_rows_of_chances(conf):
+def test_mlflow_loads_a_version_and_predicts_rows_of_chances(conf, live):
     rows = live("2026-02-16", "2026-02-17")[["amount", "age", "plan"]]
     _, registry = opened(conf)
     expected = registry.bundle(1).model.predict(rows)
@@ -135,13 +85,15 @@ def test_mlflow_loads_a_version_and_predicts_rows_of_chances(conf):
     assert np.array_equal(loaded.predict(rows), expected)
 
 
-def test_captured_claims_are_a_batch_and_their_labels_settle_it(conf, tmp_path):
+def test_captured_claims_are_a_batch_and_their_labels_settle_it(
+    conf, tmp_path, live, write_claims_conf
+):
     settings, registry = opened(conf)
     batch = live("2026-02-16", "2026-02-23")
     export(conf, str(tmp_path / "exported"))
     capture(settings, batch, tmp_path / "exported")
     both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}
-    conf = write_conf(tmp_path, **both)
+    conf = write_claims_conf(tmp_path, **both)
 
     result = monitor(conf)
 
@@ -185,14 +137,14 @@ def capture(settings, batch, folder):
         (lambda _: "refund", "stuck (kind)"),
     ],
 )
-def test_faulty_labels_break_their_batch(conf, tmp_path, change, fault):
-    rows = claim_rows()
+def test_faulty_labels_break_their_batch(conf, tmp_path, write_claims_conf, change, fault):
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
     inside = (rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-23")
     rows.loc[inside, "kind"] = change(rows.loc[inside, "kind"])
     rows.to_parquet(tmp_path / "live.parquet")
     source = {"kind": "file", "path": str(tmp_path / "live.parquet")}
 
-    conf = write_conf(tmp_path, live=source, label_delay="0D")
+    conf = write_claims_conf(tmp_path, live=source, label_delay="0D")
 
     monitor(conf)
 
@@ -204,20 +156,24 @@ def test_scores_hold_the_likeliest_class_and_the_chance_of_each(conf, tmp_path):
     score(conf, str(tmp_path / "scores.csv"), start="2026-02-16", end="2026-02-23")
 
     found = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False)
-    chances = found[[f"probability of {label}" for label in CLASSES]].to_numpy()
+    classes = Settings.load(conf).data.classes
+    chances = found[[f"probability of {label}" for label in classes]].to_numpy()
     assert chances.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert found["prediction"].tolist() == [CLASSES[i] for i in chances.argmax(axis=1)]
+    assert found["prediction"].tolist() == [classes[i] for i in chances.argmax(axis=1)]
 
 
-def test_classes_may_be_added_at_the_end_and_not_otherwise_changed(conf, tmp_path):
-    _, registry = opened(conf)
+def test_classes_may_be_added_at_the_end_and_not_otherwise_changed(
+    conf, tmp_path, write_claims_conf
+):
+    settings, registry = opened(conf)
+    classes = settings.data.classes
     model = registry.bundle(1).model
-    rows = claim_rows()
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
     inside = (rows["at"] >= "2026-02-16") & (rows["at"] < "2026-02-18")
     rows.loc[inside, "kind"] = "new"
     rows.to_parquet(tmp_path / "rows.parquet")
 
-    longer = write_conf(tmp_path, classes=[*CLASSES, "new"])
+    longer = write_claims_conf(tmp_path, classes=[*classes, "new"])
     batch = monitor(longer)
     train(longer, until="2026-02-24")
 
@@ -226,6 +182,6 @@ def test_classes_may_be_added_at_the_end_and_not_otherwise_changed(conf, tmp_pat
     history = records.read_history(registry)
     assert history.last.performance is None or history.last.performance.worse
     assert len(registry.bundle(2).model.classes) == 6
-    turned = Settings.load(write_conf(tmp_path, classes=CLASSES[::-1]))
+    turned = Settings.load(write_claims_conf(tmp_path, classes=classes[::-1]))
     with pytest.raises(ConfigError, match="must begin with the classes of version 1"):
         check_classes(turned, 1, model)
