@@ -49,12 +49,13 @@ def measure(seed: int, *, quick: bool, tables: list[str]) -> Result:
     for name in ["uci_credit_default"] if quick else tables or list(NAMES):
         with tempfile.TemporaryDirectory() as folder:
             file = (Path(data) / f"{name}.parquet").resolve()
-            figures[name] = _costs(_drafted(file, TABLES[name].target, Path(folder)))
+            figures[name] = _costs(drafted(file, TABLES[name].target, Path(folder)))
         print(f"{name}: {figures[name]}", flush=True)
     return figures, _goals(figures)
 
 
-def _drafted(file: Path, target: str, folder: Path) -> Settings:
+def drafted(file: Path, target: str, folder: Path) -> Settings:
+    """What `holdfast init` makes of a table."""
     before = Path.cwd()
     os.chdir(folder)
     try:

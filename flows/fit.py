@@ -26,7 +26,7 @@ from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training
 from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.training import costs, fitting, intervals, parity
+from pipeline.training import calibrating, costs, fitting, intervals, parity, unseen
 from pipeline.training.bundle import Bundle
 from pipeline.training.evaluation import evaluation
 from pipeline.training.fitting import Trained
@@ -67,18 +67,23 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     checked, rows, left_out = labelled_rows(settings, registry, until)
     valid = checked.valid
     trained = fitting.train(rows, data, training, task=settings.task)
+    trained = calibrating.calibrated(
+        trained, rows, data, training, length=settings.monitoring.batch
+    )
     trained, margins = _with_intervals(settings, _with_costs(settings, trained))
-    unseen = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
-    if unseen:
+    calibration = _said_of_calibration(settings, trained)
+    never = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
+    if never:
         get_run_logger().warning(
             "No row of the training window has the class %s, so that it has no chance until a "
             "later version learns it.",
-            " or ".join(unseen),
+            " or ".join(never),
         )
     tags = {
         "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",
         "until": f"{until:%Y-%m-%d %H:%M}",
         "rows": str(trained.fitted_rows),
+        "calibration": calibration,
         **asked,
         "left_out": ", ".join(left_out),
     }
@@ -86,7 +91,14 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     champion = registry.alias(CHAMPION)
     earlier = rows[:0]
     if champion is not None:
-        earlier = fitting.forward(rows, data, training, task=settings.task, since=champion.until)
+        earlier = unseen.forward(
+            rows,
+            data,
+            training,
+            task=settings.task,
+            since=champion.until,
+            calibration=trained.model.calibration,
+        )
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
     if margins is not None:
         bundle.manifest[intervals.KEY] = margins.to_dict()
@@ -108,6 +120,21 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             tags=tags,
             evaluation=found | {"golden": len(bundle.golden.rows)},
         )
+
+
+def _said_of_calibration(settings: Settings, trained: Trained) -> str:
+    """What became of a calibration, logged and as a tag; empty where none was asked for."""
+    kind = settings.training.calibration
+    if kind is None:
+        return ""
+    gain = trained.metrics[calibrating.GAIN]
+    kept = trained.model.calibration is not None
+    said = (
+        f"{kind}, {'kept' if kept else 'left out'}: fitted on the rows before, it makes the "
+        f"log-loss of held-out rows {abs(gain):.2%} {'smaller' if kept else 'larger'}"
+    )
+    get_run_logger().info("Calibration: %s.", said)
+    return said
 
 
 def _with_costs(settings: Settings, trained: Trained) -> Trained:
@@ -226,7 +253,7 @@ def _bundle(
     tags : dict of str to str
         Of the version.
     """
-    halves, predictions = fitting.cross_fit(
+    halves, predictions = unseen.cross_fit(
         trained.model,
         known,
         valid,

@@ -12,7 +12,7 @@ from pipeline.config import Data, Numeric, Training
 from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
-from pipeline.training import fitting, parity
+from pipeline.training import fitting, parity, unseen
 from pipeline.training.bundle import Bundle
 from pipeline.training.predictions import PREDICTION
 
@@ -71,7 +71,7 @@ def whole_flow(rows: int, estimator: str, batches: int, seed: int) -> list[bool]
     training = Training(estimator=name, params=params, holdout=f"{trained_on // 5}h")
     known = _labelled(random, trained_on, START)
     trained = fitting.train(known, data, training, task="classification")
-    halves, predictions = fitting.cross_fit(
+    halves, predictions = unseen.cross_fit(
         trained.model, known, known, data, training, length=length
     )
     reference = Reference.fit(

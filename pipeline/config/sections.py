@@ -54,6 +54,9 @@ class Training(Section):
     intervals: float | None = Field(default=None, ge=0.5, lt=1)
     """Share of targets that an interval around each prediction of a regression shall hold, such as
     0.9; empty: no intervals."""
+    calibration: Literal["sigmoid", "isotonic"] | None = None
+    """How predicted chances are moved to the shares that are seen, where that lowers the log-loss
+    of held-out rows; empty: not at all."""
     costs: Costs | None = None
     """What wrong decisions about two classes cost, from which a threshold follows; empty: chances
     are predicted, and nothing is decided."""

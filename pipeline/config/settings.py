@@ -114,6 +114,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _calibration(self) -> Self:
+        if self.task == "regression" and self.training.calibration is not None:
+            got = self.training.calibration
+            message = f"training.calibration must be empty where task is regression. Got {got}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _costs(self) -> Self:
         if self.training.costs and (self.task == "regression" or self.data.several):
             got = f"{len(self.data.several)} classes" if self.data.several else self.task

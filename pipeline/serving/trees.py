@@ -86,7 +86,7 @@ def predictor(model: Model) -> Predict:
     few = _walker(model) or many
 
     def predict(matrix: Matrix) -> Predictions:
-        return few(matrix) if len(matrix) <= FEW else many(matrix)
+        return model.calibrated(few(matrix) if len(matrix) <= FEW else many(matrix))
 
     return predict
 

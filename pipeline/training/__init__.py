@@ -5,6 +5,7 @@ Decides whether a challenger is better than the champion. Imports neither Prefec
 
 __all__ = [
     "bundle",
+    "calibrating",
     "compatibility",
     "contributions",
     "costs",
@@ -24,4 +25,5 @@ __all__ = [
     "spaces",
     "target",
     "tuning",
+    "unseen",
 ]

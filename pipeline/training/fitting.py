@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.columns import Floats, Matrix, known_categories, require
 from pipeline.config import Data, Training, spelled
@@ -17,20 +16,15 @@ from pipeline.training.estimators import suiting, unfitted
 from pipeline.training.metrics import class_metrics, compute_metrics, importance, mean_loss
 from pipeline.training.model import Model, Predictions
 from pipeline.training.predictions import (
-    BASELINE,
     PREDICTION,
     as_cells,
     baseline,
-    halves_of,
-    predict_by_halves,
 )
 from pipeline.training.soundness import LOOKED_AT, require_sound
 from pipeline.training.target import check_logarithm, check_variety, checked_target
 
 FEWEST_HELDOUT = 20
 """Rows that a version is judged on at least: `promotion.min_rows` cannot be set lower."""
-_FORWARD = 2
-"""Stretches before the held-out rows that a version is judged on as well, at most."""
 _EVALUATED = {
     "log_loss": ("logloss", 1),
     "squared_error": ("rmse", 2),
@@ -186,49 +180,6 @@ def split(rows: pd.DataFrame, data: Data, training: Training) -> tuple[pd.DataFr
     return older, heldout
 
 
-def forward(
-    rows: pd.DataFrame, data: Data, training: Training, *, task: str, since: pd.Timestamp
-) -> pd.DataFrame:
-    """Predict earlier stretches too, each by a model that is fitted on the rows before it.
-
-    A version is asked for where the champion did badly. On these rows alone any other model looks
-    better than it is (regression to the mean), so it is judged on the stretches before as well.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Valid labelled rows of the window.
-    data : Data
-        Declared columns and their roles.
-    training : Training
-        Estimator, parameters, length of the holdout, seed.
-    task : str
-        ``classification`` or ``regression``.
-    since : Timestamp
-        The stretches, as long as the holdout, end before it and start then or later.
-
-    Returns
-    -------
-    DataFrame
-        Rows of up to two stretches, oldest first, with prediction and trivial
-        baseline of each (`PREDICTION` and `BASELINE`); it is empty where there is no such stretch.
-    """
-    length, end = training.holdout, rows[data.time].max() - training.holdout
-    found: list[pd.DataFrame] = []
-    while len(found) < _FORWARD and end - length >= since:
-        older = rows[rows[data.time] < end - length]
-        block = rows[(rows[data.time] >= end - length) & (rows[data.time] < end)]
-        if len(block) < FEWEST_HELDOUT or older[data.target].nunique() < 2:  # noqa: PLR2004 -- nothing to learn from one value
-            break
-        predictions = fit(older, data, training, task).predict(block)
-        known = older[data.target].to_numpy(dtype=np.float64)
-        trivial = baseline(known, data.several, len(block))
-        own = {PREDICTION: as_cells(predictions), BASELINE: as_cells(trivial)}
-        found.insert(0, block.assign(**own))
-        end -= length
-    return pd.concat(found, ignore_index=True) if found else rows[:0]
-
-
 def fit(rows: pd.DataFrame, data: Data, training: Training, task: str) -> Model:
     """Fit a model on all of some labelled rows, and look at what it predicts of them.
 
@@ -261,64 +212,6 @@ def _unfitted_model(rows: pd.DataFrame, data: Data, training: Training, task: st
     """A model that knows the labels of some rows, and is not fitted yet."""
     estimator, labels = unfitted(data, training, task), known_categories(rows, data.features)
     return Model(task, data.features, labels, estimator, data.derive, data.several)
-
-
-def cross_fit(
-    model: Model,
-    known: pd.DataFrame,
-    rows: pd.DataFrame,
-    data: Data,
-    training: Training,
-    *,
-    length: pd.Timedelta,
-) -> tuple[tuple[Model, ...], Predictions]:
-    """Predict rows by models that were not fitted on them, as a model predicts live rows.
-
-    Predictions of rows that a model was fitted on are more extreme than those of other rows.
-    Time is cut into stretches of `length`; every other stretch is predicted by a model that is
-    fitted on the stretches in between. If either half of the stretches cannot be fitted alone,
-    the halves are drawn by row; if these cannot be fitted either, `model` itself predicts.
-
-    Predictions of live rows can be compared with these only if the same two models make them,
-    each half of the rows, drawn at random: `Bundle.predict_as_reference`.
-
-    Parameters
-    ----------
-    model : Model
-        Fitted on `known`.
-    known : DataFrame
-        Labelled rows of the window.
-    rows : DataFrame
-        Rows to predict; `known` is a part of them.
-    data : Data
-        Declared columns and their roles.
-    training : Training
-        Estimator, parameters and seed.
-    length : Timedelta
-        Length of a stretch.
-
-    Returns
-    -------
-    tuple of Model
-        The two models; empty if `model` itself predicted.
-    array of float, shape (n_rows,) or (n_rows, n_classes)
-        Predictions of `rows`.
-    """
-    start = rows[data.time].min().normalize()
-
-    def stretch(frame: pd.DataFrame) -> NDArray[np.intp]:
-        return np.asarray((frame[data.time] - start) // length % 2, dtype=np.intp)
-
-    def coin(frame: pd.DataFrame) -> NDArray[np.intp]:
-        return halves_of(frame[data.key])
-
-    for half_of in (stretch, coin):
-        parts = half_of(known)
-        fits = [known[parts != half] for half in (0, 1)]
-        if all(half[data.target].nunique() >= 2 for half in fits):  # noqa: PLR2004 -- one class cannot be fitted
-            models = tuple(fit(half, data, training, model.task) for half in fits)
-            return models, predict_by_halves(models, rows, half_of(rows))
-    return (), model.predict(rows)
 
 
 def fit_judged(

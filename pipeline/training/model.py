@@ -4,7 +4,7 @@ It is stored without pickle: XGBoost as UBJ, scikit-learn as skops with the trus
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import (
     Any,
@@ -22,6 +22,7 @@ from pipeline.config import Categorical, Columns, Derivation
 from pipeline.derivation import Derivations, with_derived
 from pipeline.errors import RegistryError, first_line
 from pipeline.training.boosters import StoredBooster
+from pipeline.training.calibration import Calibration
 
 Predictions = Floats
 """One number per row: the probability of 1, or the expected value. Of a target of three or more
@@ -42,6 +43,8 @@ class _Card(TypedDict):
     """Labels of the target, where these are three or more."""
     seen: NotRequired[list[int]]
     """Places of the classes that the fitted rows held."""
+    calibration: NotRequired[Calibration]
+    """How predicted chances are moved."""
 
 
 _CARD = TypeAdapter(_Card)
@@ -103,6 +106,8 @@ class Model:
         Labels of a target of three or more classes, in the order of its places; else empty.
     seen : list of int
         Places of the classes that the fitted rows held; the others have the probability 0.
+    calibration : Calibration or None
+        How the chances that the estimator predicts are moved; None: not at all.
     """
 
     task: str
@@ -112,6 +117,7 @@ class Model:
     derive: Derivations = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     seen: list[int] = field(default_factory=list)
+    calibration: Calibration | None = None
 
     def encode(self, frame: pd.DataFrame) -> Matrix:
         """Encode rows for the estimator, shape (n_rows, n_columns).
@@ -140,12 +146,18 @@ class Model:
                 raise ValueError(message)
             chances = np.zeros((len(matrix), len(self.classes)))
             chances[:, self.seen] = found
-            return chances
+            return self.calibrated(chances)
         if self.task == "classification":
             predicted = self.estimator.predict_proba(given)[:, 1]
         else:
             predicted = self.estimator.predict(given)
-        return np.asarray(predicted, dtype=np.float64)
+        return self.calibrated(np.asarray(predicted, dtype=np.float64))
+
+    def calibrated(self, predictions: Predictions) -> Predictions:
+        """Move what the estimator predicts to what the model predicts."""
+        if self.calibration is None:
+            return predictions
+        return self.calibration.apply(predictions, self.seen)
 
     def fit(self, matrix: Matrix, target: Floats) -> None:
         """Fit the estimator to encoded rows; a pipeline of the user's gets columns by name."""
@@ -185,6 +197,8 @@ class Model:
             card["derive"] = {name: str(derived) for name, derived in self.derive.items()}
         if self.classes:
             card |= {"classes": self.classes, "seen": self.seen}
+        if self.calibration is not None:
+            card["calibration"] = asdict(self.calibration)
         if not np.isnan(missing := getattr(self.estimator, "missing", np.nan)):
             card["missing"] = float(missing)
         (folder / "model.json").write_text(json.dumps(card, indent=1))
@@ -222,6 +236,7 @@ class Model:
             derive=card.get("derive", {}),
             classes=tuple(card.get("classes", ())),
             seen=card.get("seen", []),
+            calibration=card.get("calibration"),
         )
 
 

@@ -11,7 +11,7 @@ from pipeline.columns import known_categories
 from pipeline.config import Training
 from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.training import parity
-from pipeline.training.fitting import cross_fit, forward, train
+from pipeline.training.fitting import train
 from pipeline.training.gate import prediction_problems
 from pipeline.training.golden import Golden
 from pipeline.training.metrics import class_metrics, compute_metrics, losses
@@ -26,6 +26,7 @@ from pipeline.training.predictions import (
     of_cells,
 )
 from pipeline.training.soundness import require_sound
+from pipeline.training.unseen import cross_fit, forward
 
 FAST = {"n_estimators": 8, "max_depth": 3, "n_jobs": 1}
 ESTIMATORS = {

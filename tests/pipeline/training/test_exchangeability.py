@@ -9,8 +9,10 @@ from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
-from pipeline.training.fitting import cross_fit, train
+from pipeline.training.calibrating import calibrated
+from pipeline.training.fitting import train
 from pipeline.training.predictions import columns_of, in_columns
+from pipeline.training.unseen import cross_fit
 
 ESTIMATORS = {
     "xgboost.XGBClassifier": {"n_estimators": 20},
@@ -48,15 +50,19 @@ def stationary(random, n, start=0, classes=()):
     return rows.assign(target=target * 1.0, id=range(start, start + n), at=at)
 
 
-def alarms_of(random, classes, estimator, rows, length):
+def alarms_of(random, classes, estimator, rows, length, **training):
     """Whether each of some batches alarms, and whether its predictions do."""
     data = declared(classes)
     block = pd.Timedelta(hours=length)
     training = Training(
-        estimator=estimator, params=ESTIMATORS[estimator], holdout=pd.Timedelta(hours=rows // 5)
+        estimator=estimator,
+        params=ESTIMATORS[estimator],
+        holdout=pd.Timedelta(hours=rows // 5),
+        **training,
     )
     known = stationary(random, rows, classes=classes)
-    model = train(known, data, training, task="classification").model
+    trained = train(known, data, training, task="classification")
+    model = calibrated(trained, known, data, training, length=block).model
     halves, predictions = cross_fit(model, known, known, data, training, length=block)
     reference = Reference.fit(
         known.assign(**in_columns(predictions, classes)),
@@ -105,6 +111,32 @@ def test_live_predictions_alarm_no_more_often_than_alpha_says(
         alarm
         for seed in range(trials)
         for alarm in alarms_of(np.random.default_rng(seed), classes, estimator, *size)
+    ]
+
+    assert np.mean(found, axis=0) == pytest.approx(0, abs=share_band(len(found), 0, 0.05)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [8, pytest.param(100, marks=pytest.mark.statistics)])
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [
+        ("isotonic", ()),
+        *(pytest.param("sigmoid", some, marks=pytest.mark.statistics) for some in ((), CLASSES)),
+    ],
+)
+def test_calibrated_predictions_alarm_no_more_often_either(share_band, kind, classes, trials):
+    found = [
+        alarm
+        for seed in range(trials)
+        for alarm in alarms_of(
+            np.random.default_rng(seed),
+            classes,
+            next(iter(ESTIMATORS)),
+            2_000,
+            168,
+            calibration=kind,
+        )
     ]
 
     assert np.mean(found, axis=0) == pytest.approx(0, abs=share_band(len(found), 0, 0.05)[1])

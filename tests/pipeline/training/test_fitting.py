@@ -9,9 +9,10 @@ from sklearn import metrics
 
 from pipeline.config import Data, Training
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.fitting import cross_fit, fit, train
+from pipeline.training.fitting import fit, train
 from pipeline.training.metrics import compute_metrics, importance
 from pipeline.training.predictions import PREDICTION, halves_of
+from pipeline.training.unseen import cross_fit
 
 FAST = {"n_estimators": 10, "max_depth": 3}
 LINEAR = "sklearn.linear_model."
