@@ -1,7 +1,7 @@
 """Permuted labels: known labels that stand for one another, as with another code book."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -60,10 +60,13 @@ PARAMS = Parameters()
 
 def permuted(case: Case) -> Iterator[Cause]:
     """Recognise known labels that changed places."""
-    for name in case.categorical:
-        if not case.suspect(name) or len(case.counts(name)) < 2:  # nothing to exchange
+    several = [name for name in case.categorical if len(case.counts(name)) > 1]
+    for name in (*several, *(name for name in case.numeric if _is_flag(case, name))):
+        if not case.suspect(name):
             continue
-        found = _exchange(case, name) or reordered(case, name) or partly_reordered(case, name)
+        found = _exchange(case, name)
+        if name in several:  # the shares of two numbers may drift to those of one another
+            found = found or reordered(case, name) or partly_reordered(case, name)
         if found is None:
             continue
         where = segment(case, found.touched, [name]) if found.share < SHARED.nearly_all else ""
@@ -111,11 +114,23 @@ def _exchange(case: Case, name: str) -> Exchange | None:
     return max(found, key=lambda one: one.nats, default=None)
 
 
+def _is_flag(case: Case, name: str) -> bool:
+    """Whether a numeric column holds two values."""
+    return len(case.profile(name).points) == 2
+
+
 def _drawn(case: Case, name: str) -> _Drawn:
-    expected = case.expected_labels(name)
-    places, labels = case.labels(name)
-    rank = {label: i for i, label in enumerate(expected.labels)}
-    came = np.asarray([*(rank.get(x, len(rank)) for x in labels), -1])[places]
+    if case.is_number(name):
+        first, last = case.profile(name).points
+        expected = case.expected_steps(name, first, last - first, 2)
+        expected = replace(expected, labels=[f"{first:g}", f"{last:g}"])
+        values = case.numbers(name)
+        came = np.select([values == first, values == last, np.isnan(values)], [0, 1, -1], 2)
+    else:
+        expected = case.expected_labels(name)
+        places, labels = case.labels(name)
+        rank = {label: i for i, label in enumerate(expected.labels)}
+        came = np.asarray([*(rank.get(x, len(rank)) for x in labels), -1])[places]
     size = len(expected.labels)
     related = expected.now[:, :size] - expected.shares[:size]
     return _Drawn(expected, np.clip(came, 0, size - 1), (came >= 0) & (came < size), related)

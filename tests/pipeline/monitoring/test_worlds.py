@@ -225,3 +225,39 @@ def test_labels_of_two_columns_that_were_exchanged_are_new_to_both():
     batch.loc[some, ["country", "channel"]] = batch.loc[some, ["channel", "country"]].to_numpy()
 
     assert said(fit(orders), [batch]) == [["swapped (channel, country)"]]
+
+
+def visits(random, _week):
+    """A visit of one page is a bounce, as a number."""
+    bounce = random.random(ROWS) < 0.42
+    pages = np.where(bounce, 1, 2 + random.negative_binomial(1, 0.25, ROWS))
+    return pd.DataFrame(
+        {
+            "bounce": bounce.astype(int),
+            "pages": pages,
+            "seconds": np.where(bounce, 0, pages * random.gamma(1.2, 28, ROWS)).round(),
+            "source": random.choice(["search", "direct", "mail"], ROWS),
+        }
+    )
+
+
+def test_a_flag_of_numbers_that_is_inverted_is_named_as_one_of_labels_is():
+    batch = visits(np.random.default_rng(16), WEEKS)
+    numbers = said(fit(visits), [batch.assign(bounce=1 - batch["bounce"])])
+    words = {0: "no", 1: "yes"}
+
+    def named(random, week):
+        rows = visits(random, week)
+        return rows.assign(bounce=rows["bounce"].map(words))
+
+    labels = said(fit(named), [batch.assign(bounce=(1 - batch["bounce"]).map(words))])
+    assert numbers == labels == [["permuted (bounce)"]]
+
+
+def test_flags_that_become_frequent_were_not_inverted():
+    def more(random, week):
+        rows = visits(random, week)
+        keep = rows["bounce"].eq(0) | (random.random(ROWS) < (0.4 if week > WEEKS else 1))
+        return rows[keep].reset_index(drop=True)
+
+    assert not any(said(fit(more), following(more, 17)))
