@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.tracking._tracking_service import utils
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
@@ -153,6 +154,8 @@ def copy_shop(once, prefect, write_shop):
 
         made = once(stage, brought)
         shutil.copytree(made, folder, dirs_exist_ok=True)
+        # MLflow keeps the place of a run's artifacts, which the runs of a copy share by id.
+        utils._artifact_repos_cache.clear()
         return in_place(folder, made)
 
     return copied

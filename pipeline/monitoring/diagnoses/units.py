@@ -80,7 +80,8 @@ class Parameters:
         Largest offset, relative to the median, of a small factor through the quartiles: a calm
         week is narrow, with any median.
     far_away : float
-        Median displacement, in ranges of the column, that drift is taken never to reach.
+        Median displacement by a known unit, in ranges of the column, that drift is taken never to
+        reach.
     tail : float
         Share of rows at either end that the range of a column leaves out.
     width : float
@@ -163,9 +164,7 @@ def _candidates(values: Floats, profile: NumericProfile) -> Iterator[Change]:
         factor = float((high - low) / (before[2] - before[0]))
         offset = float(middle - factor * before[1])
         scaled = abs(offset) < PARAMS.scaled * abs(middle)
-        low, high = profile.span(PARAMS.tail)
-        far = abs(middle - before[1]) > PARAMS.far_away * (high - low)
-        if far or factor > PARAMS.far_factor or (factor < 1 / PARAMS.far_factor and scaled):
+        if factor > PARAMS.far_factor or (factor < 1 / PARAMS.far_factor and scaled):
             yield Change(factor, offset, "an affine change", Origin.QUARTILES)
 
 
@@ -235,13 +234,13 @@ def _alone(case: Case, name: str, values: Floats, *, likeness: float, fit: Fit) 
 
 def _explains_the_whole(case: Case, name: str, values: Floats, fit: Fit) -> bool:
     """Whether a change explains all rows, and growth or drift does not."""
-    if fit.change.origin is Origin.RELATION:
-        return False
-    if _displaced(case.profile(name), values, fit) > PARAMS.far_away:
-        return True
     narrow = fit.related < PARAMS.confirmed and not _as_wide(case, name, values, fit)
-    size = abs(np.log(fit.change.factor))
-    if narrow or size == 0:
+    if narrow or fit.change.origin is Origin.RELATION:
+        return False
+    profile, size = case.profile(name), abs(np.log(fit.change.factor))
+    if fit.change.origin is Origin.KNOWN and _displaced(profile, values, fit) > PARAMS.far_away:
+        return True
+    if fit.change.factor == 1:
         return False
     far = size > np.log(PARAMS.far_factor)
     # Where the predicting columns moved as well, the factor has to be larger than their move.
