@@ -6,6 +6,7 @@ call these functions, so that they agree about it.
 
 import datetime as dt
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ _RARE = 0.01
 """Share of rows up to which a second value does not count."""
 TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
+_LAST_SECOND = 2**63 // 1_000_000
+"""Seconds since 1970 from which microseconds do not fit into 64 bits."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -75,6 +78,8 @@ def as_codes(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
 
 def _label(value: Any) -> str:
     whole = isinstance(value, float | np.floating) and value.is_integer()
+    if isinstance(value, bytes):  # text that a file or a database holds without saying so
+        value = value.decode("utf-8", "backslashreplace")
     label = str(int(value) if whole else value)
     # JSON can hold half a surrogate pair, which UTF-8 cannot encode; it becomes \\ud800.
     return label if label.isascii() else label.encode("utf-8", "backslashreplace").decode()
@@ -97,12 +102,19 @@ def as_number(values: pd.Series) -> pd.Series:
         return pd.Series(np.nan, index=values.index)
     if pd.api.types.is_numeric_dtype(values.dtype):
         return pd.Series(values.to_numpy("float64", na_value=np.nan), index=values.index)
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    try:
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    except OverflowError:  # whole numbers beyond every float
+        numbers = pd.to_numeric(values.map(_within_floats), errors="coerce").astype("float64")
     if values.dtype == object:
         dates = values.notna() & values.map(lambda value: isinstance(value, dt.date)).astype(bool)
         if dates.any():
             numbers[dates] = _seconds(values[dates])
     return numbers
+
+
+def _within_floats(value: Any) -> Any:
+    return None if isinstance(value, int) and abs(value) > sys.float_info.max else value
 
 
 def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series, pd.Series]:
@@ -146,7 +158,10 @@ def as_time(values: pd.Series) -> pd.Series:
         texts = [value if isinstance(value, dt.date | str) else None for value in values]
         values = pd.Series(texts, index=values.index, dtype=object)
     times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
-    return times.dt.tz_localize(None).astype("datetime64[us]")
+    times = times.dt.tz_localize(None)
+    if times.dt.unit == "s":  # such times end later than those of microseconds
+        times = times.where(times.astype("int64").abs() < _LAST_SECOND)
+    return times.astype("datetime64[us]")
 
 
 def _seconds(values: pd.Series) -> pd.Series:

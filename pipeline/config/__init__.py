@@ -7,6 +7,7 @@ named `HOLDFAST__<SECTION>__<KEY>`; they suit machines (addresses, folders, page
 from pipeline.config.data import (
     OWN_KEY,
     OWN_TIME,
+    REASON,
     RESERVED,
     UNITS,
     Arrival,
@@ -46,6 +47,7 @@ __all__ = [
     "NAME",
     "OWN_KEY",
     "OWN_TIME",
+    "REASON",
     "RESERVED",
     "SEVERITIES",
     "UNITS",

@@ -21,6 +21,8 @@ from pipeline.config.fields import Duration, Length, Moment, Section, written
 
 RESERVED = "holdfast-"
 """How names of Holdfast's own columns begin; no column of a table may have such a name."""
+REASON = "quarantine_reason"
+"""Column of refused rows that says why; no column of a table may have its name."""
 OWN_KEY = f"{RESERVED}key"
 OWN_TIME = f"{RESERVED}time"
 """Key and time of the rows of a table that has none."""
@@ -129,10 +131,12 @@ class FileSource(Section):
     @classmethod
     def _known(cls, encoding: str) -> str:
         try:
-            codecs.lookup(encoding)
+            text = codecs.lookup(encoding)._is_text_encoding  # noqa: SLF001 -- as `open` asks
         except (LookupError, ValueError):
+            text = False
+        if not text:
             rule = f"must be an encoding that Python knows, such as utf-8. Got {encoding!r}"
-            raise ValueError(rule) from None
+            raise ValueError(rule)
         return encoding
 
     @model_validator(mode="after")
@@ -288,6 +292,8 @@ class Data(Section):
         taken = sorted({name for name in names if name.startswith(RESERVED)})
         if taken:
             problems.append(f"no column may begin with {RESERVED!r}. Got {', '.join(taken)}")
+        if REASON in names:
+            problems.append(f"no column may be {REASON!r}, which refused rows have. Rename it")
         if len(set(roles.values())) < len(roles):
             problems.append(
                 f"{', '.join(roles)} must be different columns, as rows that share a time would "

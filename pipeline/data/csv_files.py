@@ -150,7 +150,8 @@ def _names(file: IO[bytes], options: dict[str, Any]) -> list[str]:
         pd.read_csv(file, header=None, nrows=1, dtype="str", **options).iloc[0].dropna()
     )
     file.seek(0)
-    doubled = sorted(header[header.duplicated()])
+    named = header[header != ""]
+    doubled = sorted(named[named.duplicated()])
     if doubled:
         message = f"its header names {', '.join(doubled)} more than once"
         raise ValueError(message)

@@ -99,6 +99,9 @@ def read_query(
                 yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
     except sa.exc.SQLAlchemyError as error:
         raise _sql_error(error) from error
+    except TypeError as error:  # a driver of an address with options that it does not know
+        message = f"data.*.url must suit its driver. Got: {first_line(error)}. Correct it."
+        raise ConfigError(message) from error
     finally:
         engine.dispose()
 
@@ -184,7 +187,8 @@ def _shortest(moment: pd.Timestamp, sign: str) -> str:
     if moment == moment.normalize():
         return _date(moment)
     text = moment.isoformat(sep=sign)
-    return text if "." in text else text.removesuffix(":00")
+    # `.500000` comes after a `.5` in a table, as text.
+    return text.rstrip("0") if "." in text else text.removesuffix(":00")
 
 
 def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
@@ -193,6 +197,12 @@ def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
     got = first_line(cause)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         message = f"The SQLite file of the SQL source is damaged ({got}). Restore it."
+        return DataError(message)
+    if "Could not decode" in got:
+        message = (
+            f"The SQL source holds text that is not UTF-8 ({got}). Convert it in the query, or "
+            "store it as UTF-8."
+        )
         return DataError(message)
     # Which of the two a driver raises when nobody answers, is its own choice.
     no_answer = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)

@@ -129,7 +129,7 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
         folders = [name for name, facts in matched.items() if facts["type"] == "directory"]
         below = {name for folder in folders for name in _files_of(filesystem, folder)}
         found = sorted(matched.keys() - set(folders) | below)
-    except (ImportError, ValueError, *_UNREADABLE) as error:
+    except (ImportError, ValueError, TypeError, *_UNREADABLE) as error:  # a host may be missing
         message = (
             f"File source {path!r} cannot be reached ({first_line(error)}). "
             "Correct its path, or install what its protocol needs."
@@ -191,7 +191,8 @@ def _read(
                 yield _typed(frame, keys, source, declared), total
     except pd.errors.EmptyDataError:
         yield pd.DataFrame(), 0
-    except (ValueError, RuntimeError, *_UNREADABLE) as error:  # an archive may be encrypted
+    # An archive may be encrypted, and a zone unknown.
+    except (ValueError, RuntimeError, KeyError, *_UNREADABLE) as error:
         message = (
             f"File {name!r} must be readable CSV or Parquet. Got: {first_line(error)}. "
             "Write it again, or correct the options of the file source."

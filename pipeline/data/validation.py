@@ -16,13 +16,13 @@ from pipeline.columns import (
     range_rule,
     require,
 )
-from pipeline.config import Categorical, Data, Numeric
+from pipeline.config import REASON, Categorical, Data, Numeric
 from pipeline.data.contract import pandera_schema
 from pipeline.data.repeats import Seen
 from pipeline.errors import DataError, writing
 
-REASON = "quarantine_reason"
 _NUMBER = "must be a number"
+_DERIVED = "must be derived from values that can be read"
 _TIME = "must be a time"
 _NULL = "must not be null"
 _UNIQUE = "multiple_fields_uniqueness"
@@ -112,7 +112,7 @@ def split(frame: pd.DataFrame, data: Data, seen: Seen | None = None) -> Validate
         reasons = pd.concat([reasons, _failures(error, data, reasons)])
     refused = reasons.index.unique().sort_values()
     text = reasons.groupby(level=0).agg("; ".join)
-    quarantined = pd.concat([rows.loc[refused], text.reindex(refused).rename(REASON)], axis=1)
+    quarantined = rows.loc[refused].assign(**{REASON: text.reindex(refused)})
     others = rows.drop(columns=[*data.features, data.key, data.time])
     valid = pd.concat([checked, others], axis=1).drop(index=refused)
     counts = most_frequent({str(reason): int(n) for reason, n in reasons.value_counts().items()})
@@ -203,6 +203,11 @@ def _unreadable(rows: pd.DataFrame, checked: pd.DataFrame, data: Data) -> pd.Ser
     for name, rule in (rules | {data.time: _TIME}).items():
         bad = rows.index[checked[name].isna() & rows[name].notna()]
         found.append(pd.Series(f"{name} {rule}", index=bad, dtype="str"))
+    for name, derived in data.derive.items():
+        if isinstance(data.features.get(name), Categorical):
+            marked = checked[name].str.startswith(f"{derived.function}(").fillna(value=False)
+            bad = rows.index[marked.astype(bool)]
+            found.append(pd.Series(f"{name} {_DERIVED}", index=bad, dtype="str"))
     return pd.concat(found)
 
 

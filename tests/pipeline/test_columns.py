@@ -50,6 +50,7 @@ TEXTS = [
         ["a", "1", "2", "1.5", "True", "-", "-"],
     ),
     (pd.Series(["nan", "", "None"], dtype=object), ["nan", "", "None"]),
+    (pd.Series([b"a", "Å".encode(), None], dtype=object), ["a", "Å", None]),
     (pd.Series(["a", None], dtype="string[pyarrow]"), ["a", None]),
     (pd.Series(["a", None], dtype="string[python]"), ["a", None]),
     (arrow(["a", None], pa.string()), ["a", None]),
@@ -375,6 +376,23 @@ def test_ordinary_columns_raise_no_doubt(values, caplog):
     infer_columns(pd.DataFrame({"at": AT, "x": values}), time="at")
 
     assert not caplog.records
+
+
+def test_whole_numbers_beyond_every_float_are_no_numbers():
+    values = pd.Series([10**400, -1, -(10**400), 10**30, "x", None], dtype=object)
+
+    assert as_number(values).tolist() == pytest.approx(
+        [np.nan, -1, np.nan, 1e30, np.nan, np.nan], nan_ok=True
+    )
+
+
+def test_seconds_beyond_every_microsecond_are_no_times():
+    values = pd.Series(np.asarray([0, 2**62, -(2**62)]).astype("datetime64[s]"))
+
+    times = as_time(values)
+
+    assert times[0] == pd.Timestamp(0)
+    assert times[1:].isna().all()
 
 
 @pytest.mark.parametrize("year", [84, 1600, 2262, 2300])

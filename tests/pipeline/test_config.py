@@ -203,6 +203,8 @@ def test_a_slice_that_is_no_feature_is_named(write):
         ({"sep": ";;"}, "data.train.sep"),
         ({"sep": ",", "decimal": ","}, "sep, decimal and quotechar must differ"),
         ({"encoding": "utf-88"}, "encoding: must be an encoding that Python knows"),
+        ({"encoding": "rot13"}, "encoding: must be an encoding that Python knows"),
+        ({"encoding": "zlib"}, "encoding: must be an encoding that Python knows"),
         ({"compression": "rar"}, "data.train.compression"),
         ({"format": "xlsx"}, "data.train.format"),
         ({"format": "parquet", "sep": ";"}, "sep must only be set for CSV files"),
@@ -225,6 +227,12 @@ def test_names_of_our_own_columns_are_refused(write, role):
 
     got = "holdfast-prediction, holdfast-x."
     assert f"data.features: no column may begin with 'holdfast-'. Got {got}" in message
+
+
+def test_the_name_of_the_reasons_of_refused_rows_is_refused(write):
+    text = changed(data__features={"quarantine_reason": {"type": "categorical"}})
+
+    assert "no column may be 'quarantine_reason'" in refusal(write(text))
 
 
 def test_a_misspelled_key_in_the_file_is_named(write):

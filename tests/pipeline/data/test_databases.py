@@ -107,6 +107,30 @@ def test_a_query_that_cannot_stand_within_another_is_read(tmp_path):
     assert len(rows(path, FIRST, FIRST + HALF, f"{WINDOWED}; -- half a day")) == 12
 
 
+@pytest.mark.parametrize("text", ["2024-01-01 05:00:00.5", "2024-01-01 05:00:00.500"])
+def test_a_window_that_begins_within_a_second_holds_its_first_row(tmp_path, text):
+    path, first = table(tmp_path, [text]), pd.Timestamp(text)
+
+    assert len(rows(path, first, first + HALF)) == 1
+    assert len(rows(path, first - HALF, first)) == 0
+
+
+def test_text_that_is_not_utf_8_is_named(tmp_path):
+    path = table(tmp_path, ["2024-01-01"])
+    query = "SELECT id, t, CAST(X'C5D8' AS TEXT) AS city FROM q"
+
+    with pytest.raises(DataError, match="holds text that is not UTF-8"):
+        rows(path, query=query)
+
+
+def test_an_address_without_what_its_driver_needs_is_refused():
+    url = "postgresql+pg8000://127.0.0.1/rows"  # no user
+    source = SqlSource(kind="sql", url=url, query="SELECT * FROM q")
+
+    with pytest.raises(ConfigError, match="must suit its driver"):
+        read(source, time="t", key="id")
+
+
 def test_numbers_for_times_are_refused(tmp_path):
     path = table(tmp_path, [1704067200 + 3600 * i for i in range(48)], "INTEGER")
 

@@ -23,6 +23,12 @@ def read(path, **options):
     return sources.read(source, time="at", key="id", columns=columns)
 
 
+def test_separators_after_the_last_column_name_no_column_twice(tmp_path):
+    (tmp_path / "x.csv").write_text("id,at,x,,\na,2026-01-01,1,,\n")
+
+    assert ids(tmp_path / "x.csv") == ["a"]
+
+
 def ids(path, **options):
     return read(path, **options)["id"].tolist()
 

@@ -194,6 +194,19 @@ def test_every_way_to_store_times_is_compared_with_the_window(tmp_path, form, ho
     pd.testing.assert_frame_equal(read(path, *window), read_all_then_filter([path], *window))
 
 
+def test_a_zone_that_nobody_knows_is_refused_with_its_file(tmp_path):
+    moments = pa.array([0], pa.timestamp("us", tz="Mars/Olympus"))
+    pq.write_table(pa.table({"at": moments, "x": [1.0]}), tmp_path / "a.parquet")
+
+    with pytest.raises(DataError, match=r"a\.parquet.*Mars/Olympus"):
+        read(tmp_path / "a.parquet")
+
+
+def test_an_address_without_its_host_is_refused():
+    with pytest.raises(DataError, match="cannot be reached"):
+        read("github://rows.csv")
+
+
 def test_a_column_of_unreadable_times_is_refused_unless_other_files_hold_dates(tmp_path):
     odd = pd.DataFrame({"at": ["soon", "later"]})
     odd.to_csv(tmp_path / "odd.csv", index=False)

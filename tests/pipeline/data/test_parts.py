@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from pipeline.config import OWN_KEY, OWN_TIME, Data
+from pipeline.config import OWN_KEY, OWN_TIME, REASON, Data
 from pipeline.data import tables
 from pipeline.data.parts import Checked
-from pipeline.data.validation import REASON, quarantine, validate
+from pipeline.data.validation import quarantine, validate
 from pipeline.errors import DataError, RegistryError
 
 SIZES = [1, 7, 1_000]

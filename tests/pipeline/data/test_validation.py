@@ -18,6 +18,7 @@ from pipeline.data.validation import (
     validate,
     with_labels,
 )
+from pipeline.derivation import with_derived
 from pipeline.errors import DataError
 
 PLAN = "plan must be one of {free, pro, team}"
@@ -89,6 +90,30 @@ def test_rows_that_obey_every_rule_are_valid(frame, data):
     assert len(validated.valid) == len(frame)
     assert validated.quarantined.empty
     assert validated.reasons == {}
+
+
+def test_rows_that_were_refused_before_have_their_new_reason(frame, data):
+    frame.loc[0, "amount"] = -1
+
+    refused = validate(frame.assign(**{REASON: "of last week"}), data).quarantined
+
+    assert list(refused.columns).count(REASON) == 1
+    assert refused[REASON].tolist() == ["amount must lie in 0 .. 100"]
+
+
+@pytest.mark.parametrize("column", ["categorical", "numeric"])
+def test_a_value_that_cannot_be_derived_refuses_its_row(frame, data, column):
+    declared = data.model_dump(mode="json")
+    declared["features"]["hour"] = {"type": column}
+    declared["derive"] = {"hour": "hour(seen)"}
+    frame["seen"] = "2026-01-01T05:00"
+    frame.loc[3, "seen"] = "yesterday"
+    derived = Data.model_validate(declared)
+
+    checked = validate(with_derived(frame, derived.derive, derived.features), derived)
+
+    assert checked.quarantined["seen"].tolist() == ["yesterday"]
+    assert checked.quarantined["hour"].tolist() == ["hour(yesterday)"]
 
 
 def test_undeclared_columns_stay_with_their_rows(frame, data):
