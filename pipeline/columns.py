@@ -31,8 +31,6 @@ _RARE = 0.01
 """Share of rows up to which a second value does not count."""
 TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
-_LAST_SECOND = 2**63 // 1_000_000
-"""Seconds since 1970 from which microseconds do not fit into 64 bits."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -159,8 +157,8 @@ def as_time(values: pd.Series) -> pd.Series:
         values = pd.Series(texts, index=values.index, dtype=object)
     times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
     times = times.dt.tz_localize(None)
-    if times.dt.unit == "s":  # such times end later than those of microseconds
-        times = times.where(times.astype("int64").abs() < _LAST_SECOND)
+    if more := {"s": 1_000_000, "ms": 1_000}.get(times.dt.unit):  # these end later
+        times = times.where(times.astype("int64").abs() < 2**63 // more)
     return times.astype("datetime64[us]")
 
 

@@ -63,6 +63,10 @@ def spelled(length: Timedelta) -> str:
     return f"{length // Timedelta(f'1{unit}')}{unit}"
 
 
+_FIRST_YEAR, _LAST_YEAR = 1700, 2261
+"""Years whose moments and batches fit into nanoseconds, by which pandas spells them."""
+
+
 def _moment(value: Any) -> Timestamp:
     rule = f"must be a date or time such as 2013-02-26. Got {value!r}"
     if not isinstance(value, str | date):  # YAML reads an unquoted 2013-02-26 as a date
@@ -75,6 +79,9 @@ def _moment(value: Any) -> Timestamp:
         raise ValueError(rule) from error
     if isna(moment):
         raise ValueError(rule)
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        years = f"{_FIRST_YEAR} to {_LAST_YEAR}"
+        raise ValueError(f"must be a date or time of the years {years}. Got {value!r}")
     return moment
 
 

@@ -60,7 +60,7 @@ class Training(Section):
     costs: Costs | None = None
     """What wrong decisions about two classes cost, from which a threshold follows; empty: chances
     are predicted, and nothing is decided."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
 
     def metric(self, task: str) -> str:
@@ -108,7 +108,7 @@ class Monitoring(Section):
     """Length of a live batch, and of the blocks of the reference."""
     alpha: float = Field(default=0.05, gt=0, le=0.5)
     """Chance that a batch with nothing wrong alarms, over all tests together."""
-    persistence: int = Field(default=3, ge=2)
+    persistence: int = Field(default=3, ge=2, le=100)
     """Batches that are judged together before drift counts as persistent."""
     cooldown: int = Field(default=4, ge=0)
     """Batches after a request for a retrain before the next request."""
@@ -266,6 +266,14 @@ class Tracking(Section):
     locks: SecretStr | None = None
     """PostgreSQL database whose locks keep several hosts apart; empty: `uri` if that is one, else
     files in `folder`, which only keep the processes of one host apart."""
+
+    @field_validator("folder")
+    @classmethod
+    def _fits_an_address(cls, folder: Path) -> Path:
+        if odd := sorted(set("?#%") & set(str(folder.absolute()))):
+            message = f"must not hold {' or '.join(odd)}, which mean something in MLflow's address"
+            raise ValueError(f"{message}. Got {folder}")
+        return folder
 
     @field_validator("locks")
     @classmethod

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial, reduce
 from itertools import takewhile
 from operator import and_
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote
 from zipfile import BadZipFile, ZipFile
 
@@ -127,8 +127,9 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
         else:
             matched = filesystem.glob(pattern, detail=True)
         folders = [name for name, facts in matched.items() if facts["type"] == "directory"]
-        below = {name for folder in folders for name in _files_of(filesystem, folder)}
-        found = sorted(matched.keys() - set(folders) | below)
+        for folder in folders:
+            matched |= _files_of(filesystem, folder)
+        found = sorted(matched.keys() - set(folders))
     except (ImportError, ValueError, TypeError, *_UNREADABLE) as error:  # a host may be missing
         message = (
             f"File source {path!r} cannot be reached ({first_line(error)}). "
@@ -138,18 +139,23 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
     if not found:
         message = f"No file matches the file source {path!r}. Correct its path."
         raise DataError(message)
+    # A pipe would be waited for.
+    others = [name for name in found if matched[name]["type"] == "other"]  # links are as well
+    if odd := [name for name in others if not filesystem.isfile(name)]:
+        message = f"File source {path!r} must hold files. Got {odd[0]!r}, which is none. Remove it."
+        raise DataError(message)
     fixed = _parts(pattern) if exact else list(takewhile(_is_fixed, _parts(pattern)))
     return filesystem, [(name, _keys(_parts(name)[len(fixed) :])) for name in found]
 
 
-def _files_of(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
-    """All files of a folder but those that engines hide, such as _SUCCESS."""
+def _files_of(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, Any]:
+    """Facts of all files of a folder but those that engines hide, such as _SUCCESS."""
     inside = len(_parts(folder))
-    return [
-        name
-        for name in filesystem.find(folder)
+    return {
+        name: facts
+        for name, facts in filesystem.find(folder, detail=True).items()
         if not any(part.startswith(("_", ".")) for part in _parts(name)[inside:])
-    ]
+    }
 
 
 def _parts(name: str) -> list[str]:

@@ -386,8 +386,9 @@ def test_whole_numbers_beyond_every_float_are_no_numbers():
     )
 
 
-def test_seconds_beyond_every_microsecond_are_no_times():
-    values = pd.Series(np.asarray([0, 2**62, -(2**62)]).astype("datetime64[s]"))
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_moments_beyond_every_microsecond_are_no_times(unit):
+    values = pd.Series(np.asarray([0, 2**62, -(2**62)]).astype(f"datetime64[{unit}]"))
 
     times = as_time(values)
 

@@ -229,6 +229,19 @@ def test_names_of_our_own_columns_are_refused(write, role):
     assert f"data.features: no column may begin with 'holdfast-'. Got {got}" in message
 
 
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        ("training: {until: 9999-12-31}", "years 1700 to 2261"),
+        ("training: {seed: -1}", "training.seed"),
+        ("monitoring: {persistence: 1000000000}", "monitoring.persistence"),
+        ("tracking: {folder: 'a?b'}", "tracking.folder: must not hold ?"),
+    ],
+)
+def test_values_that_nothing_could_use_are_refused(write, more, rule):
+    assert rule in refusal(write(more=more))
+
+
 def test_the_name_of_the_reasons_of_refused_rows_is_refused(write):
     text = changed(data__features={"quarantine_reason": {"type": "categorical"}})
 

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pandas as pd
@@ -200,6 +201,20 @@ def test_a_zone_that_nobody_knows_is_refused_with_its_file(tmp_path):
 
     with pytest.raises(DataError, match=r"a\.parquet.*Mars/Olympus"):
         read(tmp_path / "a.parquet")
+
+
+def test_a_pipe_is_not_waited_for_and_a_link_is_read(tmp_path):
+    (tmp_path / "rows").mkdir()
+    write_days(tmp_path / "rows", days=1, rows_a_day=10)
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    (folder / "a.parquet").symlink_to(next((tmp_path / "rows").glob("*.parquet")))
+
+    assert len(read(folder)) == 10
+    os.mkfifo(folder / "b.parquet")
+    for path in (folder, folder / "b.parquet", folder / "*.parquet"):
+        with pytest.raises(DataError, match=r"b\.parquet', which is none"):
+            read(path)
 
 
 def test_an_address_without_its_host_is_refused():
