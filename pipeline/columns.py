@@ -31,6 +31,8 @@ _RARE = 0.01
 """Share of rows up to which a second value does not count."""
 TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """What pandas takes for truth values in a CSV file."""
+_YEARS = pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31 23:59:59.999999")
+"""Times that Python can spell, of the years 1 to 9999."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -159,7 +161,8 @@ def as_time(values: pd.Series) -> pd.Series:
     times = times.dt.tz_localize(None)
     if more := {"s": 1_000_000, "ms": 1_000}.get(times.dt.unit):  # these end later
         times = times.where(times.astype("int64").abs() < 2**63 // more)
-    return times.astype("datetime64[us]")
+    times = times.astype("datetime64[us]")
+    return times.where(times.between(*_YEARS))
 
 
 def _seconds(values: pd.Series) -> pd.Series:

@@ -8,13 +8,7 @@ import pandas as pd
 
 from pipeline.columns import TRUTH, as_text
 from pipeline.config import FileSource
-from pipeline.data.declared import Declared, as_numbers
-
-_NULLS = (
-    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-    *("<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"),
-)
-"""Null in columns of numbers and times: what pandas takes for null, and its NaT."""
+from pipeline.data.declared import NULLS, Declared, as_numbers
 
 
 def read_csv(
@@ -141,7 +135,7 @@ def _nulls(name: str, source: FileSource, declared: Declared) -> list[str]:
     if name not in declared.numbers | declared.moments:
         return [""]  # pandas would take 1.0 for null as well where 1 is
     labels = declared.classes.get(name, ())
-    return ["", *source.na_values, *(text for text in _NULLS if text not in labels)]
+    return ["", *source.na_values, *(text for text in NULLS if text not in labels)]
 
 
 def _names(file: IO[bytes], options: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from pipeline.columns import require
 from pipeline.config import SqlSource
-from pipeline.data.declared import Declared, with_texts
+from pipeline.data.declared import Declared, with_nulls, with_texts
 from pipeline.data.files import Window
 from pipeline.errors import (
     ConfigError,
@@ -123,7 +123,7 @@ def _require_file(url: sa.URL) -> None:
 def _typed(rows: pd.DataFrame, declared: Declared) -> pd.DataFrame:
     """Types of a part; numbers are as the database gave them: pandas would round beside a null."""
     require(rows, [])
-    return with_texts(rows, declared).infer_objects()
+    return with_nulls(with_texts(rows, declared), declared).infer_objects()
 
 
 def _bounds(connection: sa.Connection, query: str, window: Window) -> Bounds:

@@ -3,10 +3,17 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pipeline.columns import as_number, as_target, as_text
 from pipeline.config import UNITS, Categorical, Columns, Numeric
+
+NULLS = (
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"),
+)
+"""Null in columns of numbers and times: what pandas takes for null, and its NaT."""
 
 
 class Declared(NamedTuple):
@@ -54,6 +61,20 @@ def with_texts(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
     """Convert the columns that hold text to text, before rows of several sources are mixed."""
     names = [name for name in frame.columns if name in declared.texts]
     return frame.assign(**{name: as_text(frame[name]) for name in names})
+
+
+def with_nulls(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    """Make nulls of texts that spell null in columns of numbers and times, from any source."""
+    found = {}
+    for name in sorted((declared.numbers | declared.moments) & set(frame.columns)):
+        nulls = {"", *NULLS} - declared.classes.get(name, frozenset())
+        values = frame[name]
+        if values.dtype == "str":
+            found[name] = values.mask(values.isin(nulls))
+        elif values.dtype == object:  # of a database: numbers and text in one column
+            spelled = [isinstance(value, str) and value in nulls for value in values]
+            found[name] = values.mask(np.asarray(spelled, dtype=bool))
+    return frame.assign(**found)
 
 
 def with_moments(frame: pd.DataFrame, written: str, declared: Declared) -> pd.DataFrame:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
-from pipeline.data.declared import Declared, as_numbers, with_moments, with_texts
+from pipeline.data.declared import Declared, as_numbers, with_moments, with_nulls, with_texts
 from pipeline.errors import DataError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
@@ -170,7 +170,8 @@ def _keys(parts: list[str]) -> dict[str, str | None]:
     """Columns that folders name, as in `month=2013-02`."""
     pairs = [part.partition("=") for part in parts[:-1] if "=" in part]
     return {
-        unquote(name): None if value == _NULL_KEY else unquote(value) for name, _, value in pairs
+        unquote(name): None if value in ("", _NULL_KEY) else unquote(value)
+        for name, _, value in pairs
     }
 
 
@@ -209,7 +210,7 @@ def _read(
 def _typed(
     frame: pd.DataFrame, keys: dict[str, str | None], source: FileSource, declared: Declared
 ) -> pd.DataFrame:
-    frame = with_texts(_with_keys(frame, keys, declared), declared)
+    frame = with_nulls(with_texts(_with_keys(frame, keys, declared), declared), declared)
     if source.date_format is None:
         return frame
     return with_moments(frame, source.date_format, declared)

@@ -396,6 +396,13 @@ def test_moments_beyond_every_microsecond_are_no_times(unit):
     assert times[1:].isna().all()
 
 
+def test_times_that_python_cannot_spell_are_no_times():
+    years = ["0001", "9999", "10000", "-0044"]
+    values = pd.Series(np.asarray([f"{year}-12-31" for year in years], dtype="datetime64[us]"))
+
+    assert as_time(values).notna().tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize("year", [84, 1600, 2262, 2300])
 def test_times_outside_of_nanoseconds_are_seconds_too(year):
     at = pd.Series([dt.datetime(year, 5, 1, tzinfo=dt.UTC), None], dtype="datetime64[us, UTC]")

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import SqlSource
+from pipeline.config import Categorical, Numeric, SqlSource
 from pipeline.data.sources import read
 from pipeline.errors import ConfigError, DataError
 
@@ -113,6 +113,18 @@ def test_a_window_that_begins_within_a_second_holds_its_first_row(tmp_path, text
 
     assert len(rows(path, first, first + HALF)) == 1
     assert len(rows(path, first - HALF, first)) == 0
+
+
+def test_texts_that_spell_null_are_null_among_numbers_and_labels_elsewhere(tmp_path):
+    path = table(tmp_path, ["2024-01-01"])
+    query = "SELECT id, t, 'NA' AS x, '' AS y, 'NA' AS city, 'seven' AS z FROM q"
+    numbers = {name: Numeric() for name in "xyz"}
+    source = SqlSource(kind="sql", url=f"sqlite:///{path}", query=query)
+
+    found = read(source, time="t", key="id", columns={**numbers, "city": Categorical()})
+
+    assert found[["x", "y"]].isna().all(axis=None)
+    assert found[["city", "z"]].to_numpy().tolist() == [["NA", "seven"]]
 
 
 def test_text_that_is_not_utf_8_is_named(tmp_path):

@@ -217,6 +217,18 @@ def test_a_pipe_is_not_waited_for_and_a_link_is_read(tmp_path):
             read(path)
 
 
+def test_folders_that_spell_null_are_null(tmp_path):
+    for value in ("2", "NA", ""):
+        (tmp_path / f"x={value}").mkdir()
+        frame = pd.DataFrame({"at": [FIRST], "value": ["null"]})
+        frame.to_parquet(tmp_path / f"x={value}" / "a.parquet")
+
+    found = read(tmp_path)
+
+    assert sorted(found["x"].dropna()) == [2.0]
+    assert found["value"].isna().all()
+
+
 def test_an_address_without_its_host_is_refused():
     with pytest.raises(DataError, match="cannot be reached"):
         read("github://rows.csv")
