@@ -2,6 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +15,9 @@ from pipeline.registry.tracking import metric_name
 from pipeline.registry.versions import Registry
 
 pytestmark = pytest.mark.integration
+
+NOBODY = 65534
+NOT_WRITABLE = r"must be a writable folder\..* `chmod u"
 
 CUT_OFF = """
 import itertools, os, signal, sys
@@ -58,13 +64,28 @@ def test_a_file_in_the_place_of_the_state_is_named(section, open_registry):
         open_registry().versions()
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_state_that_this_user_may_not_write_is_named(open_registry, tmp_path):
-    tmp_path.chmod(0o500)
+@contextmanager
+def ordinary_user():
+    """Whoever runs the tests without the powers of root, whom no mode of a folder stops."""
+    root = os.getuid() == 0
+    if root:
+        os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
 
-    with pytest.raises(RegistryError, match=r"must be a writable folder\..* `chmod u"):
-        open_registry().versions()
-    tmp_path.chmod(0o700)
+
+def test_a_state_that_this_user_may_not_write_is_named():
+    # Nobody else may enter the folders of pytest itself.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        registry = Registry("shop", Tracking(folder=folder / "state"))
+
+        with ordinary_user(), pytest.raises(RegistryError, match=NOT_WRITABLE):
+            registry.versions()
 
 
 ODD = [
