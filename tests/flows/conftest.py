@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow.tracking._tracking_service import utils
+from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
@@ -126,6 +127,15 @@ def trained(tmp_path, copy_shop):
 def about_to_ask(tmp_path, copy_shop):
     """Conf of a shop whose next batch asks for a retrain."""
     return copy_shop("about_to_ask", tmp_path)
+
+
+@pytest.fixture
+def deploy_train(prefect):
+    """Deploys train of the shop; the next test finds neither it nor its runs."""
+    del prefect
+    yield lambda: train.to_deployment(name="shop").apply()
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(client.read_deployment_by_name("train/shop").id)
 
 
 @pytest.fixture

@@ -193,8 +193,8 @@ def test_an_empty_batch_is_refused_with_a_sentence(trained, make_conf):
 
 
 @pytest.mark.team
-def test_with_a_server_a_retrain_is_requested_once(about_to_ask):
-    train.to_deployment(name="shop").apply()
+def test_with_a_server_a_retrain_is_requested_once(about_to_ask, deploy_train):
+    deploy_train()
     asked = monitor(about_to_ask)
     again = monitor(about_to_ask, batch=asked["batch"])
 

@@ -17,9 +17,9 @@ from pipeline.registry import records
 
 
 @pytest.fixture
-def asked(about_to_ask, judge_batch):
+def asked(about_to_ask, judge_batch, deploy_train):
     """Settings, registry and history of a shop with a request that nobody has answered."""
-    train.to_deployment(name="shop").apply()
+    deploy_train()
     settings, registry = opened(about_to_ask)
     judge_batch(settings, registry)
     return settings, registry, records.read_history(registry)
