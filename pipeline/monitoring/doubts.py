@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.columns import Floats, as_codes
+from pipeline.columns import Floats
 from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.likelihood import Mask
 from pipeline.monitoring.diagnoses.memory import Memory
+from pipeline.monitoring.diagnoses.novelty import new_values
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import MISSING
 from pipeline.reference.sketches import KEPT, as_reference, own_blocks, panel
+from pipeline.reference.summaries import Trait
 
 Diagnosis = Callable[[Case], Iterator[Cause]]
 _HELD = 0.95
@@ -36,6 +38,10 @@ _OF_THE_BATCH = {"schema", "volume", "duplicate"}
 """Causes that do not rest on some of the rows of the batch."""
 _OF_LABELS = {"recode", "sentinel", "swapped"}
 """Causes for which a column's own new labels are evidence."""
+_OF_RELATIONS = {"permuted", "shifted", "shuffled", "sign", "unit"}
+"""Causes that rest on what the columns of a row have to do with one another."""
+_MOVED = 0.3
+"""How much further off than in any sound batch numbers lie that moved, in standard deviations."""
 _MOSTLY_NEW = 0.7
 """Share of rows with new labels above which these are no newcomers beside known ones."""
 
@@ -83,19 +89,20 @@ class Doubt:
                 f"sound blocks of the reference show it as well; its evidence is "
                 f"{strength(cause):.3g}, and has to be {limit:.3g}"
             )
-        if cause.cause == "unit" and self._has_grown(cause):
-            return "undone, the values would lie further from those of the last sound batch"
-        if not self._breaks_with_nearby(diagnosis, cause, blamed):
-            return "the last sound batches showed it before"
-        if not self._in_known_rows(diagnosis, cause, blamed):
-            return "only rows with labels that the training rows did not hold show it"
-        return ""
+        doubts = (
+            (self._has_grown, "undone, the values would lie further from the last sound batch"),
+            (self._showed_before, "the last sound batches showed it before"),
+            (self._in_new_rows, "only rows with values that no training row has show it"),
+            (self._by_what_moved, "it rests on columns that moved further than ever before"),
+        )
+        return next((why for holds, why in doubts if holds(diagnosis, cause, blamed)), "")
 
-    def _has_grown(self, cause: Cause) -> bool:
+    def _has_grown(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
         """Whether the last sound batch was on the way to the values of a unit in all rows."""
-        (name,), case = cause.columns, self._case
-        if cause.share <= SHARED.most:
+        del diagnosis, blamed
+        if cause.cause != "unit" or cause.share <= SHARED.most:
             return False
+        (name,), case = cause.columns, self._case
         batches = [*own_blocks(case.reference, 1, among=cause.columns), *case.recent]
         kept = [
             one.sketch[name] for one in batches if one.sketch is not None and name in one.sketch
@@ -108,14 +115,13 @@ class Doubt:
         sizes = np.log(values) if (values > 0).all() else values
         return bool(abs(sizes[2] - sizes[0]) > abs(sizes[1] - sizes[0]))
 
-    def _breaks_with_nearby(
-        self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]
-    ) -> bool:
+    def _showed_before(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+        """Whether the batch breaks with the reference, but not with the last sound batches."""
         nearby = self._nearby
         if cause.cause == "duplicate":  # rows are compared with all that are known
-            return True
+            return False
         if nearby is None or not set(cause.columns) <= set(nearby.reference.columns):
-            return True
+            return False
         key = diagnosis, blamed, cause.cause, cause.columns
         if key not in self._said:
             # What was found already is asked for as a fault that continues.
@@ -123,20 +129,21 @@ class Doubt:
             if self._case.wide:
                 asked = replace(asked, asked=frozenset(cause.columns))
             self._said[key] = list(diagnosis(asked.without_columns(blamed)))
-        return _says_again(self._said[key], cause)
+        return not _says_again(self._said[key], cause)
 
-    def _in_known_rows(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
-        """Whether rows show a cause of which no label is new.
+    def _in_new_rows(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+        """Whether only rows with new labels, or numbers that repeat and are new, show a cause.
 
-        A new market or product has its own amounts: nothing was usual in its rows.
+        A new market, product or tariff has its own amounts: nothing was usual in its rows.
         """
         case = self._case
         if cause.cause in _OF_THE_BATCH:
-            return True
-        own = set(cause.columns) if cause.cause in _OF_LABELS else set[str]()
-        new = self._rows_with_new_labels(frozenset(own | blamed))
+            return False
+        of_labels = cause.cause in _OF_LABELS
+        own = {x for x in cause.columns if of_labels or case.is_number(x)}
+        new = self._rows_with_new_values(frozenset(own | blamed))
         if not 0 < new.mean() < _MOSTLY_NEW:
-            return True
+            return False
         if new.tobytes() not in self._known_rows:
             rows = case.rows[~new]
             tally = case.reference.tally(rows)
@@ -144,20 +151,44 @@ class Doubt:
             self._known_rows[new.tobytes()] = replace(
                 case, rows=rows, tally=tally, summary=summary, memory=Memory()
             )
-        known = self._known_rows[new.tobytes()]
-        asked = replace(known, standing=(*case.standing, cause), asked=frozenset(cause.columns))
-        return _says_again(diagnosis(asked.without_columns(blamed)), cause)
+        return not _again(self._known_rows[new.tobytes()], diagnosis, cause, blamed)
 
-    def _rows_with_new_labels(self, but: frozenset[str]) -> Mask:
-        """Mark rows with a label, seen several times, that the reference does not hold."""
+    def _by_what_moved(self, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+        """Whether only numbers that moved show a relation to be lost, as in a week of strikes.
+
+        Nobody knows what else goes with values that no batch had; values in other rows than their
+        own have their usual distribution.
+        """
+        moved = self._moved - blamed if cause.cause in _OF_RELATIONS else frozenset[str]()
+        if cause.cause == "shuffled" and moved & set(cause.columns):
+            return True
+        others = moved - set(cause.columns)
+        return bool(others) and not _again(self._case, diagnosis, cause, blamed | others)
+
+    @cached_property
+    def _moved(self) -> frozenset[str]:
+        """Numbers that lie further off than in any block and recent batch."""
+        case = self._case
+        before = [*case.reference.blocks, *case.recent]
+        moved = set()
+        for name in filter(case.is_number, case.known):
+            trait = Trait("location", (name,))
+            usual = [batch[trait] for batch in before if trait in batch]
+            if usual and trait in case.summary:
+                now = case.summary[trait]
+                off = max(now - max(usual), min(usual) - now)
+                moved |= {name} if off > _MOVED else set()
+        return frozenset(moved)
+
+    def _rows_with_new_values(self, but: frozenset[str]) -> Mask:
+        """Mark rows with a label or number, seen several times, that the reference never held."""
         case, marked = self._case, np.zeros(len(self._case.rows), dtype=bool)
         for name in case.known:
-            if name in but or not case.tally.novel.get(name):
+            if name in but:
                 continue
-            places, labels = as_codes(case.rows[name])
-            rows, before = np.bincount(places + 1, minlength=len(labels) + 1)[1:], case.counts(name)
-            new = [label not in before for label in labels] & (rows >= SHARED.seen)
-            mine = np.append(new, [False])[places]
+            places, new = new_values(case.reference.columns[name], case.rows[name])
+            rows = np.bincount(places + 1, minlength=len(new) + 1)[1:]
+            mine = np.append(new & (rows >= SHARED.seen), [False])[places]
             marked |= mine & (mine.mean() < _MOSTLY_NEW)
         return marked
 
@@ -244,6 +275,12 @@ class Doubt:
         tally = reference.tally(rows)
         summary = reference.summarise(tally)
         return Case(reference, rows, tally, summary, (), case.findings, case.standing)
+
+
+def _again(case: Case, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:
+    """Whether a cause is said again when it is asked for as a fault that continues."""
+    asked = replace(case, standing=(*case.standing, cause), asked=frozenset(cause.columns))
+    return _says_again(diagnosis(asked.without_columns(blamed)), cause)
 
 
 def _says_again(causes: Iterable[Cause], cause: Cause) -> bool:

@@ -12,6 +12,7 @@ from pipeline.monitoring.diagnoses import blocks
 from pipeline.monitoring.diagnoses.attention import few_valued, most_suspicious
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places
 from pipeline.monitoring.diagnoses.memory import Memory, T
+from pipeline.monitoring.diagnoses.novelty import new_values
 from pipeline.monitoring.diagnoses.planes import strain
 from pipeline.monitoring.diagnoses.predictors import (
     Predictors,
@@ -45,7 +46,7 @@ class Parameters:
     telling : float
         Correlation from which a column counts among those that predict another column.
     foreign : float
-        Share of rows with new labels from which a column is another column than it was.
+        Share of rows with new values from which a column is another column than it was.
     inside : float
         Normal score up to which the reference knows a column well.
     """
@@ -216,15 +217,15 @@ class Case:
         return self.memory.recall(("labels", name), lambda: as_codes(self.drawn[name]))
 
     def foreign(self, name: str) -> bool:
-        """Whether most labels of a column are new, so that the column relates to nothing known."""
-        if self.is_number(name):
-            return False
+        """Whether most values of a column are new, so that they relate to nothing known.
+
+        New are labels that the reference does not hold, and numbers where no row of it lies: after
+        another change of the key rate all rates are new, and tell nothing of other columns.
+        """
         return self.memory.recall(("foreign", name), lambda: self._mostly_new(name))
 
     def _mostly_new(self, name: str) -> bool:
-        places, labels = self.labels(name)
-        counts = self.counts(name)
-        new = np.asarray([label not in counts for label in labels], dtype=bool)
+        places, new = new_values(self.reference.columns[name], self.drawn[name])
         known = places[places >= 0]
         return bool(len(known) and new[known].mean() > PARAMS.foreign)
 

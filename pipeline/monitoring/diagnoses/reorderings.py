@@ -168,7 +168,8 @@ def reordered(case: Case, name: str) -> Exchange | None:
     # The shares of two labels may drift to those of one another.
     exact = far > PARAMS.reversed and near < PARAMS.exact * noise
     shown = (len(order.pairs) >= PARAMS.few or exact) and not _renewed(case, name)
-    if not shown and not _confirmed(case, name, order.pairs):
+    related = case.expected_labels(name).information > SHARED.tells  # others have to confirm it
+    if (related or not shown) and not _confirmed(case, name, order.pairs, all_rows=True):
         return None
     least = 0.5 / max(sum(case.counts(name).values()), 1)
     likelier = np.log(np.maximum(before[order.to], least) / np.maximum(before, least))
@@ -210,7 +211,7 @@ def partly_reordered(case: Case, name: str) -> Exchange | None:
     if part is None:
         return None
     order = _matched(shares, part.now, part=part.share, least=PARAMS.moved)
-    if len(order.pairs) < PARAMS.few or not _confirmed(case, name, order.pairs):
+    if len(order.pairs) < PARAMS.few or not _confirmed(case, name, order.pairs, all_rows=False):
         return None
     every, before, now, _ = shares
     least = 0.5 / max(sum(case.counts(name).values()), 1)
@@ -255,10 +256,11 @@ def _evidence(far: float, near: float) -> dict[str, float | str]:
     }
 
 
-def _confirmed(case: Case, name: str, pairs: dict[str, str]) -> bool:
+def _confirmed(case: Case, name: str, pairs: dict[str, str], *, all_rows: bool) -> bool:
     """Whether the other columns confirm an exchange of labels found by shares.
 
-    Shares may drift to any other values, by chance to the usual shares in another order.
+    Shares may drift to any other values, by chance to the usual shares in another order. Where all
+    rows are affected, those that contradict it count against it.
     """
     expected = case.expected_labels(name)
     size = len(expected.labels)
@@ -271,7 +273,8 @@ def _confirmed(case: Case, name: str, pairs: dict[str, str]) -> bool:
     if moved.sum() < PARAMS.moved:
         return False
     rows, related = np.flatnonzero(moved), expected.now - expected.shares
-    _, total = mixture(related[rows, to[moved]] - related[rows, classes[moved]])
+    gains = related[rows, to[moved]] - related[rows, classes[moved]]
+    total = float(gains.sum()) if all_rows else mixture(gains)[1]
     total -= of_chance(expected.blocks, gained_before(expected, option)) * moved.sum()
     return bool(total > PARAMS.confirms)
 

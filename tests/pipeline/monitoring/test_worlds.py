@@ -261,3 +261,84 @@ def test_flags_that_become_frequent_were_not_inverted():
         return rows[keep].reset_index(drop=True)
 
     assert not any(said(fit(more), following(more, 17)))
+
+
+def loans(random, week, rates=(3.99, 4.49, 4.29, 4.79)):
+    """A rate is the key rate, the margin of the grade and something for long terms."""
+    grade = np.digitize(random.normal(0, 1, ROWS), [-1.4, -0.6, 0.3, 1.1])
+    key_rate = rates[np.searchsorted([4, 9, WEEKS + 2], week, side="right")]
+    term = random.choice([12, 24, 36, 60], ROWS)
+    return pd.DataFrame(
+        {
+            "grade": np.array(list("ABCDE"))[grade],
+            "rate": (key_rate + np.array([0, 1, 2.5, 5, 8])[grade] + 0.5 * (term > 48)).round(2),
+            "term": term,
+            "score": (600 - 60 * grade + random.normal(0, 40, ROWS)).round(),
+            "amount": (random.lognormal(9, 0.7, ROWS) / 500).round() * 500,
+        }
+    )
+
+
+def test_a_key_rate_that_is_changed_again_says_nothing_of_grades():
+    assert not any(said(fit(loans), following(loans, 5, weeks=5)))
+
+
+@pytest.mark.parametrize("week", [WEEKS, WEEKS + 3])
+def test_grades_in_reverse_are_found_also_after_a_change_of_the_key_rate(week):
+    batch = loans(np.random.default_rng(6), week)
+    wrong = batch.assign(grade=batch["grade"].map(dict(zip("ABCDE", "EDCBA", strict=True))))
+
+    assert said(fit(loans), [wrong]) == [["permuted (grade)"]]
+
+
+def parcels(random, week, strike=WEEKS + 1):
+    """In a week of strikes parcels come some days later, and most are late."""
+    express = random.random(ROWS) < 0.2
+    km = (60 + random.gamma(3, 100, ROWS)).round()
+    days = np.where(express, 1, 2 + random.poisson(0.004 * km))
+    days += random.poisson(3, ROWS) * (week == strike)
+    return pd.DataFrame(
+        {
+            "service": np.where(express, "express", "standard"),
+            "km": km,
+            "days": days,
+            "late": np.where(days > np.where(express, 1, 4), "yes", "no"),
+            "cost": (4 + 0.004 * km + 4 * express + random.gamma(2, 1, ROWS)).round(2),
+        }
+    )
+
+
+def test_a_week_of_strikes_is_no_fault():
+    assert not any(said(fit(parcels), following(parcels, 8)))
+
+
+def test_days_in_other_rows_than_their_own_are_found():
+    batch = parcels(np.random.default_rng(9), WEEKS)
+    wrong = batch.assign(days=np.random.default_rng(1).permutation(batch["days"]))
+
+    (causes,) = said(fit(parcels), [wrong])
+    assert any("days" in cause for cause in causes)
+
+
+def salaries(random, week):
+    """Base pay by grade and working hours, which rose once and rises again."""
+    staff = np.random.default_rng(11)
+    grade, hours = staff.integers(1, 9, ROWS), staff.choice([1, 0.8, 0.5], ROWS, p=[0.7, 0.2, 0.1])
+    raised = 1.031 ** ((week >= 5) + (week > WEEKS))
+    base = ((2100 + 430 * grade) * raised * hours).round(2)
+    bonus = np.where(random.random(ROWS) < 0.2, (base * random.choice([0.05, 0.1], ROWS)), 0)
+    return pd.DataFrame(
+        {
+            "grade": grade,
+            "hours": hours,
+            "base": base,
+            "bonus": bonus.round(2),
+            "gross": (base + bonus).round(2),
+            "tax": ((base + bonus) * (0.12 + 0.02 * grade)).round(2),
+            "sick": random.negative_binomial(0.3, 0.25, ROWS),
+        }
+    )
+
+
+def test_base_pay_that_rises_again_is_no_fault():
+    assert not any(said(fit(salaries), following(salaries, 12)))
