@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     ImportString,
     SecretStr,
@@ -79,7 +80,26 @@ UNITS = ("s", "ms", "us", "ns")
 """Units of times that are numbers."""
 _CSV_ONLY = ("sep", "decimal", "quotechar", "encoding", "na_values")
 """Options of a file source that Parquet files do not have."""
-Sign = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+def _sign(text: str) -> str:
+    if len(text) != 1 or not text.isascii() or text.isalnum() or text in "\r\n":
+        rule = f"must be one ASCII sign: no letter, digit or line break. Got {text!r}"
+        raise ValueError(rule)
+    return text
+
+
+def _point(text: str) -> str:
+    if len(text) != 1 or text.isalnum() or text.isspace() or text in "+-":
+        rule = f"must be one sign: no letter, digit, blank, plus or minus. Got {text!r}"
+        raise ValueError(rule)
+    return text
+
+
+Sign = Annotated[str, AfterValidator(_sign)]
+"""What separates or encloses values of a CSV file."""
+Point = Annotated[str, AfterValidator(_point)]
+"""What stands before the decimals of a number."""
 
 
 class FileSource(Section):
@@ -95,16 +115,17 @@ class FileSource(Section):
     """Compression of the files; `infer`: as their endings tell."""
     sep: Sign = ","
     """CSV: what separates two values."""
-    decimal: Sign = "."
+    decimal: Point = "."
     """CSV: the decimal point."""
     quotechar: Sign = '"'
     """CSV: what encloses a value that holds a separator."""
     encoding: str = "utf-8"
     """CSV: the encoding of the text."""
     na_values: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
-    """CSV: spellings of null besides the empty text, in all columns. In columns of numbers and
-    times the usual ones, such as NA and null, count as well; in other columns these are labels.
-    In columns of numbers a number counts however it is written: -999 makes -999.00 null."""
+    """CSV: spellings of null besides the empty text, in all columns and in the names of folders. In
+    columns of numbers and times the usual ones, such as NA and null, count as well; in other
+    columns these are labels. In columns of numbers a number counts however it is written: -999
+    makes -999.00 null."""
     date_format: str | None = None
     """How times are written that are not ISO 8601: as in `%d/%m/%Y %H:%M`, or `s`, `ms`, `us` or
     `ns` for numbers, which count from 1970 on. Times without a zone are in UTC."""

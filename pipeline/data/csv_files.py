@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.columns import TRUTH, as_text
 from pipeline.config import FileSource
-from pipeline.data.declared import NULLS, Declared, as_numbers
+from pipeline.data.declared import NULLS, Declared, as_numbers, holds_truth, without_nulls
 
 
 def read_csv(
@@ -63,25 +63,22 @@ def read_csv(
         options["dtype"] |= dict.fromkeys(others, "str")
         file.seek(0)
     for frame in _chunks(file, options, size, len(names)):
-        odd = {n: as_text(frame[n]) for n in numbers if n not in truths and _holds_truth(frame[n])}
+        odd = {n: as_text(frame[n]) for n in numbers if n not in truths and holds_truth(frame[n])}
         mixed = [n for n in numbers if isinstance(frame[n].dtype, pd.StringDtype)]
         found = frame.assign(
             **odd, **{n: as_numbers(frame[n], decimal=source.decimal) for n in mixed}
         )
-        yield _without_nulls(found, source, declared) if source.na_values else found
+        found = without_nulls(found, source, declared) if source.na_values else found
+        yield _with_classes(found, source.decimal, declared)
 
 
-def _without_nulls(frame: pd.DataFrame, source: FileSource, declared: Declared) -> pd.DataFrame:
-    """Make null what the source says: text in columns of text, numbers however they are written."""
-    spelled = pd.Series(source.na_values, dtype="str")
-    numbers = pd.to_numeric(as_numbers(spelled, decimal=source.decimal), errors="coerce").dropna()
-    changed = {}
-    for name in frame.columns.difference(list(declared.moments)):
-        is_number = name in declared.numbers and not declared.classes.get(name)
-        if not (is_number and _holds_truth(frame[name])):  # or true would be null where 1 is
-            null = frame[name].isin(numbers if is_number else spelled)
-            changed[name] = frame[name].mask(null)
-    return frame.assign(**changed)
+def _with_classes(frame: pd.DataFrame, decimal: str, declared: Declared) -> pd.DataFrame:
+    """Keep the labels of a target as they are written, and read its other values as numbers."""
+    found = {}
+    for name in declared.classes.keys() & set(frame):
+        numbers = as_numbers(frame[name], decimal=decimal)
+        found[name] = frame[name].where(frame[name].isin(declared.classes[name]), numbers)
+    return frame.assign(**found)
 
 
 def _chunks(
@@ -116,7 +113,7 @@ def _doubtful(
     cannot know which of them it is of.
     """
     first = pd.read_csv(file, nrows=size, **options)
-    begun = [n for n in numbers if first[n].isna().all() or _holds_truth(first[n])]
+    begun = [n for n in numbers if first[n].isna().all() or holds_truth(first[n])]
     others: set[str] = set()
     if begun and len(first) == size:
         file.seek(0)
@@ -126,16 +123,13 @@ def _doubtful(
     return set(begun) - others, others
 
 
-def _holds_truth(column: pd.Series) -> bool:
-    return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
-
-
 def _nulls(name: str, source: FileSource, declared: Declared) -> list[str]:
     """What pandas takes for null in a column, without the labels that the target has."""
-    if name not in declared.numbers | declared.moments:
+    if name in declared.numbers | declared.moments:
+        return ["", *source.na_values, *NULLS]
+    if name not in declared.classes:
         return [""]  # pandas would take 1.0 for null as well where 1 is
-    labels = declared.classes.get(name, ())
-    return ["", *source.na_values, *(text for text in NULLS if text not in labels)]
+    return ["", *(text for text in NULLS if text not in declared.classes[name])]
 
 
 def _names(file: IO[bytes], options: dict[str, Any]) -> list[str]:

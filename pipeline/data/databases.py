@@ -25,9 +25,11 @@ from pipeline.errors import (
 )
 
 Bounds = dict[str, datetime | str | float | bytes]
-_FIRST, _LAST = pd.Timestamp("1677-09-22"), pd.Timestamp("2262-04-11")
 _OPEN: Bounds = {"start": "", "end": b""}
 """What SQLite sorts before and after every text."""
+_EARLIEST, _LATEST = "0000-01-01", "9999-12-31T23:59:59.999Z"
+"""The first and the last time that SQLite's own functions read; as text, `T` and `Z`
+come after blanks and digits."""
 _NUMBERS = float("-inf")
 """What SQLite sorts before every number; in a column of text it is text, and after a blank."""
 _DAY = pd.Timedelta("1D")
@@ -128,13 +130,15 @@ def _typed(rows: pd.DataFrame, declared: Declared) -> pd.DataFrame:
 
 def _bounds(connection: sa.Connection, query: str, window: Window) -> Bounds:
     """The window as bound parameters, written as the database compares times."""
-    start, end = window.start or _FIRST, window.end or _LAST
     if connection.dialect.name == "sqlite" and window.time is not None:
-        return _as_text(_spelled(connection, query, window.time), start, end)
+        return _as_text(_spelled(connection, query, window.time), window.start, window.end)
     if connection.dialect.name == "postgresql":
         # Times with a zone and times without one are compared by the zone of the session.
         connection.execute(sa.text("SET TIME ZONE 'UTC'"))
-    return {"start": start.to_pydatetime(), "end": end.to_pydatetime()}
+    return {
+        "start": datetime.min if window.start is None else window.start.to_pydatetime(),  # noqa: DTZ901 -- times in UTC have no zone here
+        "end": datetime.max if window.end is None else window.end.to_pydatetime(),  # noqa: DTZ901
+    }
 
 
 def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str, ...]]:
@@ -160,7 +164,9 @@ def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str,
     return found
 
 
-def _as_text(spelled: set[tuple[str, ...]], start: pd.Timestamp, end: pd.Timestamp) -> Bounds:
+def _as_text(
+    spelled: set[tuple[str, ...]], start: pd.Timestamp | None, end: pd.Timestamp | None
+) -> Bounds:
     """Bounds that no row of the window fails when SQLite compares them as text.
 
     Where all rows are spelled alike, the bounds are exact: the shortest spelling of a moment comes
@@ -173,9 +179,11 @@ def _as_text(spelled: set[tuple[str, ...]], start: pd.Timestamp, end: pd.Timesta
     if dates:
         return _OPEN
     if odd or len(signs) > 1 or signs - {" ", "T"}:
-        return {"start": _date(start - _DAY), "end": _date(end + 2 * _DAY)}
-    sign = next(iter(signs), " ")
-    return {"start": _shortest(start, sign), "end": _shortest(end, sign)}
+        first, last = start and _date(start - _DAY), end and _date(end + 2 * _DAY)
+    else:
+        sign = next(iter(signs), " ")
+        first, last = start and _shortest(start, sign), end and _shortest(end, sign)
+    return {"start": first or _EARLIEST, "end": last or _LATEST}
 
 
 def _date(moment: pd.Timestamp) -> str:

@@ -24,7 +24,14 @@ import pyarrow.parquet as pq
 
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
-from pipeline.data.declared import Declared, as_numbers, with_moments, with_nulls, with_texts
+from pipeline.data.declared import (
+    Declared,
+    as_numbers,
+    with_moments,
+    with_nulls,
+    with_texts,
+    without_nulls,
+)
 from pipeline.errors import DataError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
@@ -210,14 +217,14 @@ def _read(
 def _typed(
     frame: pd.DataFrame, keys: dict[str, str | None], source: FileSource, declared: Declared
 ) -> pd.DataFrame:
-    frame = with_nulls(with_texts(_with_keys(frame, keys, declared), declared), declared)
+    frame = with_nulls(with_texts(_with_keys(frame, keys, source, declared), declared), declared)
     if source.date_format is None:
         return frame
-    return with_moments(frame, source.date_format, declared)
+    return with_moments(frame, source.date_format, declared, decimal=source.decimal)
 
 
 def _with_keys(
-    frame: pd.DataFrame, keys: dict[str, str | None], declared: Declared
+    frame: pd.DataFrame, keys: dict[str, str | None], source: FileSource, declared: Declared
 ) -> pd.DataFrame:
     """Add the columns that folders name; a column of the file itself counts for more."""
     texts = {
@@ -225,9 +232,12 @@ def _with_keys(
         for name, value in keys.items()
         if name not in frame
     }
-    return frame.assign(
-        **{n: as_numbers(text) if n in declared.numbers else text for n, text in texts.items()}
-    )
+    added = {
+        name: as_numbers(text, decimal=source.decimal) if name in declared.numbers else text
+        for name, text in texts.items()
+    }
+    named = without_nulls(pd.DataFrame(added, index=frame.index), source, declared)
+    return frame.assign(**{str(name): named[name] for name in named})
 
 
 def format_of(name: str, source: FileSource) -> str:

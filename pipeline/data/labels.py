@@ -95,8 +95,12 @@ def newest_labels(
 
 
 def comparable(keys: pd.Series) -> pd.Series:
-    """Keys as text, without blanks around them and with whole numbers such as `7.0` written `7`."""
-    return as_text(keys).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    """Keys as text, without blanks around them and with whole numbers such as `7.0` written `7`.
+
+    Rows are identified and joined by these texts. An empty text is null.
+    """
+    texts = as_text(keys).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    return texts.where(texts != "")
 
 
 def _nothing_joined(rows: pd.Series, labels: pd.Series) -> str:

@@ -11,7 +11,7 @@ from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Columns, FileSource, FunctionSource, Source, SqlSource
 from pipeline.data.captures import AT, KEY, read_captures, read_labels
 from pipeline.data.databases import read_query
-from pipeline.data.declared import Declared, as_classes, declare
+from pipeline.data.declared import Declared, as_classes, declare, require_single
 from pipeline.data.files import Part, Window, read_files
 from pipeline.errors import DataError, PipelineError
 
@@ -130,6 +130,8 @@ def _parts(
                 yield frame, len(frame)
         case FunctionSource():
             frame = _call(source, window)
+            require(frame, [])
+            require_single(frame, declared)
             yield frame, len(frame)
         case CaptureSource():
             frame = _captured(captures, window)

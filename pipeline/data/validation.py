@@ -18,6 +18,7 @@ from pipeline.columns import (
 )
 from pipeline.config import REASON, Categorical, Data, Numeric
 from pipeline.data.contract import pandera_schema
+from pipeline.data.labels import comparable
 from pipeline.data.repeats import Seen
 from pipeline.errors import DataError, writing
 
@@ -192,7 +193,7 @@ def _all_refused(frame: pd.DataFrame, data: Data, reasons: list[str]) -> Validat
 
 def _conform(rows: pd.DataFrame, data: Data) -> pd.DataFrame:
     return conform(rows, data.features).assign(
-        **{data.key: as_text(rows[data.key]), data.time: as_time(rows[data.time])}
+        **{data.key: comparable(rows[data.key]), data.time: as_time(rows[data.time])}
     )
 
 

@@ -200,7 +200,16 @@ def test_a_slice_that_is_no_feature_is_named(write):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"sep": ";;"}, "data.train.sep"),
+        ({"sep": ";;"}, "data.train.sep: must be one ASCII sign: no letter"),
+        ({"sep": "§"}, "data.train.sep: must be one ASCII sign"),
+        ({"sep": ""}, "data.train.sep: must be one ASCII sign"),
+        ({"sep": "\n"}, "data.train.sep: must be one ASCII sign"),
+        ({"quotechar": "«"}, "data.train.quotechar: must be one ASCII sign"),
+        ({"quotechar": "x"}, "data.train.quotechar: must be one ASCII sign"),
+        ({"decimal": "e"}, "data.train.decimal: must be one sign"),
+        ({"decimal": "-"}, "data.train.decimal: must be one sign"),
+        ({"decimal": " "}, "data.train.decimal: must be one sign"),
+        ({"decimal": ".."}, "data.train.decimal: must be one sign"),
         ({"sep": ",", "decimal": ","}, "sep, decimal and quotechar must differ"),
         ({"encoding": "utf-88"}, "encoding: must be an encoding that Python knows"),
         ({"encoding": "rot13"}, "encoding: must be an encoding that Python knows"),

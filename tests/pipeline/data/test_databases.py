@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -101,6 +102,24 @@ def test_a_window_that_is_compared_by_a_function_of_sqlite_holds_its_rows(tmp_pa
     assert len(rows(path, FIRST + HALF, FIRST + 2 * HALF, query)) == 12
 
 
+@pytest.mark.parametrize("sign", [" ", "T"])
+def test_a_query_without_a_window_holds_the_rows_of_all_years(tmp_path, sign):
+    texts = ["0001-01-01T00:00:00", "1600-02-29T12:00:00", str(FIRST), "9999-12-31T23:59:59.999999"]
+    moments = [datetime.fromisoformat(text) for text in texts]
+    path = table(tmp_path, [moment.isoformat(sep=sign) for moment in moments])
+
+    assert rows(path)["t"].tolist() == moments
+    assert rows(path, end=FIRST)["t"].tolist() == moments[:2]
+    assert rows(path, start=FIRST)["t"].tolist() == moments[2:]
+
+
+def test_a_query_without_a_window_holds_the_rows_of_all_years_that_sqlite_can_read(tmp_path):
+    path = table(tmp_path, ["0001-01-01", "1600-02-29 12:00", "9999-12-31"])
+    query = "SELECT * FROM q WHERE datetime(t) >= datetime(:start) AND datetime(t) < datetime(:end)"
+
+    assert len(rows(path, query=query)) == 3
+
+
 def test_a_query_that_cannot_stand_within_another_is_read(tmp_path):
     path = table(tmp_path, [moment.isoformat() for moment in HOURS])
 
@@ -193,3 +212,18 @@ def test_postgresql_compares_a_window_in_utc_whatever_its_own_zone(postgres, kin
     expected = [at for at in times if at < FIRST + 2 * HALF]
     assert found["t"][found["id"].notna()].tolist() == expected
     assert found["id"][1] == str(2**53 + 1)
+
+
+@pytest.mark.integration
+def test_a_query_of_postgresql_without_a_window_holds_the_rows_of_all_years(postgres):
+    times = [datetime.fromisoformat(text) for text in ("0001-01-01", "1600-02-29", "9999-12-31")]
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE IF EXISTS years"))
+        connection.execute(sa.text("CREATE TABLE years (id int, t timestamp)"))
+        given = [{"id": i, "t": time} for i, time in enumerate(times)]
+        connection.execute(sa.text("INSERT INTO years VALUES (:id, :t)"), given)
+    engine.dispose()
+    source = SqlSource(kind="sql", url=postgres, query=WINDOWED.replace("q", "years"))
+
+    assert read(source, time="t", key="id")["t"].tolist() == times

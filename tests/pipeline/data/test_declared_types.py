@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.columns import as_number
-from pipeline.config import Data, FileSource, SqlSource
+from pipeline.columns import as_number, as_target, as_time
+from pipeline.config import Data, FileSource, FunctionSource, SqlSource
 from pipeline.data import sources
 from pipeline.data.validation import validate
 from pipeline.errors import DataError
@@ -200,8 +200,79 @@ def test_a_decimal_comma_is_read_in_every_row(tmp_path):
     text = "id;at;x;code\n1;2026-01-01;1,5;1,5\n2;2026-01-02;?;a\n3;2026-01-03;1.234;b\n"
     found = read(written(tmp_path, text, sep=";", decimal=","))
 
-    assert found["x"].tolist() == [1.5, "?", "1.234"]
+    assert found["x"].tolist() == [1.5, "?", "'1.234'"]
     assert found["code"][0] == "1,5"
+
+
+MARKS = [".", ",", "·", "\u066b", "'", "_"]
+
+
+@pytest.mark.parametrize("size", [None, 1])
+@pytest.mark.parametrize("decimal", MARKS)
+def test_a_value_with_another_decimal_point_is_refused_and_never_read_as_a_number(
+    tmp_path, decimal, size
+):
+    others = [mark for mark in MARKS if mark != decimal]
+    values = [f"1{decimal}5", *(f"1{mark}5" for mark in others), "1.000,5", "1,000.5", "2e1", ""]
+    lines = ["id|at|x|y", *(f"{i}|2026-01-01|{value}|{value}" for i, value in enumerate(values))]
+    source = written(tmp_path, "\n".join(lines), sep="|", decimal=decimal)
+    options = {"time": "at", "key": "id", "target": "y", "columns": DATA.features}
+    parts = list(sources.read_parts(source, **options, size=size))
+    found = pd.concat(parts, ignore_index=True).assign(code="a", shop="b", n=1)
+
+    valid = validate(found, DATA).valid
+
+    assert valid["x"].dropna().tolist() == [1.5, 20]
+    assert len(valid) == 3
+    labels, strays = as_target(found["y"], "regression")
+    assert labels.dropna().tolist() == [1.5, 20]
+    assert strays.sum() == len(values) - 3
+
+
+def test_seconds_with_another_decimal_point_are_not_read_as_times(tmp_path):
+    text = "id;at;x\n1;86400,5;1\n2;86.400;1\n"
+    found = read(written(tmp_path, text, sep=";", decimal=",", date_format="s"))
+
+    assert as_time(found["at"]).tolist() == [pd.Timestamp("1970-01-02T00:00:00.5"), pd.NaT]
+
+
+LABELS = [["TRUE", "FALSE"], ["false", "true"], ["1,5", "2,5"], ["1.50", "2.50"], ["01", "1"]]
+
+
+@pytest.mark.parametrize("classes", LABELS)
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("size", [None, 1])
+def test_classes_are_known_as_their_file_spells_them(tmp_path, classes, decimal, size):
+    lines = ["id|at|y", *(f"{i}|2026-01-01|{label}" for i, label in enumerate(classes * 2))]
+    source = written(tmp_path, "\n".join(lines), sep="|", decimal=decimal)
+    options = {"time": "at", "key": "id", "target": "y", "classes": tuple(classes)}
+    parts = sources.read_parts(source, **options, size=size)
+
+    assert pd.concat(parts)["y"].tolist() == [0, 1, 0, 1]
+
+
+def test_a_number_with_another_decimal_point_is_not_a_class(tmp_path):
+    text = "id;at;y\n1;2026-01-01;1,0\n2;2026-01-01;1.000\n3;2026-01-01;2\n"
+    found = sources.read(
+        written(tmp_path, text, sep=";", decimal=","),
+        time="at",
+        key="id",
+        target="y",
+        classes=("2", "1"),
+    )
+
+    assert found["y"].tolist() == [1, "'1.000'", 0]
+
+
+def test_truth_values_are_classes_however_these_are_spelled(tmp_path):
+    table = pa.table({"id": ["1", "2"], "at": ["2026-01-01"] * 2, "y": [True, False]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    source = FileSource(kind="file", path=str(tmp_path / "rows.parquet"))
+    options = {"time": "at", "key": "id", "target": "y"}
+
+    found = sources.read(source, **options, classes=("FALSE", "TRUE"))
+
+    assert found["y"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -293,3 +364,44 @@ def test_text_in_another_encoding_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="correct the options of the file source"):
         read(FileSource(kind="file", path=str(tmp_path / "rows.csv")))
+
+
+NESTED = {
+    "list": [[1, 2], None],
+    "map": [[("a", 1)], None],
+    "struct": [{"a": 1}, None],
+    "lists of lists": [None, [[1]]],
+}
+
+
+@pytest.mark.parametrize("values", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("name", ["code", "x", "id", "at", "y"])
+def test_a_column_of_collections_is_refused_by_name(tmp_path, values, name):
+    whole = {"id": ["1", "2"], "at": ["2026-01-01"] * 2, "code": ["a", "b"], "x": [1, 2]}
+    kind = (
+        pa.map_(pa.string(), pa.int64())
+        if isinstance(values[0], list) and isinstance(values[0][0], tuple)
+        else None
+    )
+    columns = {**whole, "y": [0, 1], name: pa.array(values, kind)}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+
+    with pytest.raises(DataError, match=f"Column '{name}' must hold one value in each row"):
+        read(FileSource(kind="file", path=str(tmp_path / "rows.parquet")))
+
+
+def test_a_column_of_collections_that_nothing_names_does_no_harm(tmp_path):
+    columns = {"id": ["1", "2"], "at": ["2026-01-01"] * 2, "tags": [[1], None]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+
+    assert len(read(FileSource(kind="file", path=str(tmp_path / "rows.parquet")))) == 2
+
+
+def nested(start, end):
+    del start, end
+    return pd.DataFrame({"id": [1], "at": ["2026-01-01"], "code": [{"a": 1}]})
+
+
+def test_a_function_that_returns_a_column_of_collections_is_refused_by_name():
+    with pytest.raises(DataError, match="Column 'code' must hold one value in each row"):
+        read(FunctionSource(kind="function", function=nested))

@@ -116,6 +116,23 @@ def test_the_keys_of_partitioned_folders_are_columns(tmp_path, path):
     assert "shop" not in found or found["shop"].unique().tolist() == ["a b"]
 
 
+def test_names_of_folders_that_spell_null_are_null_and_obey_the_decimal_point(tmp_path):
+    for month, shop in (("-1", "a"), ("-1,00", "?"), ("1,5", "b"), ("1.5", "c")):
+        folder = tmp_path / f"month={month}" / f"shop={shop}"
+        folder.mkdir(parents=True)
+        (folder / "part.csv").write_text(f"id;at\n{shop}{month};2026-01-01\n")
+
+    found = read(tmp_path, sep=";", decimal=",", na_values=["-1", "?"])
+    found = found.set_index("id")[["month", "shop"]].astype(object)
+
+    assert found.where(found.notna(), None).to_dict("index") == {
+        "a-1": {"month": None, "shop": "a"},
+        "?-1,00": {"month": None, "shop": None},
+        "b1,5": {"month": 1.5, "shop": "b"},
+        "c1.5": {"month": "'1.5'", "shop": "c"},
+    }
+
+
 def test_partitioned_folders_that_pyarrow_wrote_give_the_same_rows(tmp_path):
     frame = pd.DataFrame(
         {"id": ["a", "b"], "at": pd.to_datetime(["2026-01-01", "2026-01-02"]), "shop": ["01", None]}

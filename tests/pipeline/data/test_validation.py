@@ -8,6 +8,8 @@ from pandera.errors import SchemaErrors
 from pipeline.columns import as_text, as_time, conform
 from pipeline.config import Data
 from pipeline.data.contract import pandera_schema
+from pipeline.data.labels import join_labels
+from pipeline.data.repeats import Seen
 from pipeline.data.validation import (
     REASON,
     NoValidRowError,
@@ -15,6 +17,7 @@ from pipeline.data.validation import (
     as_they_came,
     keep,
     quarantine,
+    split,
     validate,
     with_labels,
 )
@@ -358,3 +361,32 @@ def test_rows_without_a_key_are_refused_for_that_alone(frame, data, unique):
     frame.loc[4, "at"] = frame.loc[3, "at"]
 
     assert validate(frame, declared).reasons == {"id must not be null": 2}
+
+
+def test_keys_that_a_join_takes_for_one_are_one_key():
+    rows = pd.DataFrame(
+        {
+            "id": pd.Series(["7", 7.0, " 7 ", "7.0", "07", "  ", "", 8], dtype=object),
+            "at": "2026-01-01",
+            "x": 1.0,
+        }
+    )
+    data = Data.model_validate(
+        {
+            "train": {"kind": "file", "path": "rows.csv"},
+            "key": "id",
+            "time": "at",
+            "target": "y",
+            "features": {"x": {"type": "numeric"}},
+        }
+    )
+
+    found = validate(rows, data)
+
+    assert found.valid["id"].tolist() == ["7", "07", "8"]
+    assert found.reasons == {"id must be unique": 3, "id must not be null": 2}
+    seen = Seen()
+    parts = [split(rows.iloc[[i]], data, seen) for i in range(len(rows))]
+    assert [len(part.valid) for part in parts] == [1, 0, 0, 0, 1, 0, 0, 1]
+    labels = pd.DataFrame({"id": [7], "y": [1]})
+    assert join_labels(found.valid, labels, data)["y"].tolist()[:1] == [1]
