@@ -244,9 +244,16 @@ class _Looked:
         inside = moments < self.until
         inside &= True if length is None else moments >= self.until - length
         if not inside.any():
+            first = moments.min()
+            if length is not None and first < self.until:
+                message = (
+                    f"training.window must hold rows of data.train. Got {spelled(length)} before "
+                    f"{_iso(self.until)}, which hold none. Set a longer one, or leave it out."
+                )
+                raise DataError(message)
             message = (
                 f"training.until must be later than rows of data.train. Got {_iso(self.until)}, "
-                f"and the first row is of {_iso(moments.min())}. Correct it, or leave it out."
+                f"and the first row is of {_iso(first)}. Correct it, or leave it out."
             )
             raise DataError(message)
         return self.validated.valid[inside].reset_index(drop=True)

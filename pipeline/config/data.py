@@ -130,6 +130,14 @@ class FileSource(Section):
     """How times are written that are not ISO 8601: as in `%d/%m/%Y %H:%M`, or `s`, `ms`, `us` or
     `ns` for numbers, which count from 1970 on. Times without a zone are in UTC."""
 
+    @field_validator("path")
+    @classmethod
+    def _names_files(cls, path: str) -> str:
+        if not path.rpartition("://")[2].strip("/ "):
+            rule = f"must name files, a folder or a pattern. Got {path!r}"
+            raise ValueError(rule)
+        return path
+
     @field_validator("date_format")
     @classmethod
     def _written_back(cls, written: str | None) -> str | None:

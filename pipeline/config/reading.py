@@ -10,6 +10,8 @@ from pipeline.errors import ConfigError
 
 _DEEPEST = 100
 """Brackets within one another; PyYAML's time grows with the square of their number."""
+_LONGEST = 1_000
+"""Digits of a whole number; Python refuses to write some thousands."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -20,6 +22,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             raise RecursionError
         super().fetch_flow_collection_start(TokenClass)
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        try:
+            str(text).encode()
+        except UnicodeEncodeError as error:
+            problem = f"\\u{ord(text[error.start]):x} is half of a character"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        return text
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > _LONGEST:
+            problem = f"a whole number has {len(node.value)} digits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return int(super().construct_yaml_int(node))
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 -- PyYAML's signature
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         doubled = sorted({key for key in keys if keys.count(key) > 1})
@@ -28,6 +45,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             problem = f"the key {doubled[0]!r} appears twice in the mapping at line {line}"
             raise yaml.MarkedYAMLError(problem=problem)
         return super().construct_mapping(node, deep=deep)
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
 
 
 class Document(NamedTuple):
@@ -74,6 +94,12 @@ def read_document(path: Path) -> Document:
     ConfigError
         If the file does not exist, is no readable YAML, or holds no mapping.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        message = (  # it is read more than once, and a pipe would be waited for
+            f"{path} must be a file, which can be read again. Got a pipe or a device. Write it to "
+            "a file, and name that."
+        )
+        raise ConfigError(message)
     try:
         loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()

@@ -197,7 +197,12 @@ class Settings(BaseSettings):
             settings = cls(**{key: values[key] for key in values if key not in odd})
         except ValidationError as error:
             found = error.errors(include_url=False)
-            problems += [explained(one, cls, document) for one in found if not _follows(one)]
+            own = _mistakes(values)
+            problems += [
+                explained(one, cls, document, own=_same(one) in own)
+                for one in found
+                if not _follows(one)
+            ]
         except (SettingsError, RecursionError) as error:
             section = re.search(r'field "(\w+)"', str(error))
             variable = f"{ENV_PREFIX}{section[1].upper() if section else ''}"
@@ -212,6 +217,26 @@ class Settings(BaseSettings):
             raise refused(path, problems)
         settings._conf = str(path)
         return settings
+
+
+class _FileAlone(Settings):
+    """What a file says without the environment, of which no name holds `=`."""
+
+    model_config = SettingsConfigDict(env_prefix="=")
+
+
+def _mistakes(values: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """The mistakes that a file has by itself."""
+    try:
+        _FileAlone(**{k: v for k, v in values.items() if k in _FileAlone.model_fields})
+    except ValidationError as error:
+        return {_same(one) for one in error.errors(include_url=False)}
+    return set()
+
+
+def _same(error: Any) -> tuple[Any, ...]:
+    """What tells one mistake from another."""
+    return error["loc"], error["type"], error["msg"], repr(error["input"])
 
 
 def refused(path: str | Path, problems: Collection[str]) -> ConfigError:

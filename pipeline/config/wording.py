@@ -48,7 +48,9 @@ _LIMITS: Final = {
 }
 
 
-def explained(error: Mapping[str, Any], settings: type[BaseModel], document: Document) -> str:
+def explained(
+    error: Mapping[str, Any], settings: type[BaseModel], document: Document, *, own: bool
+) -> str:
     """One mistake that pydantic found, as `line 12: data.target: is missing. Add it.`.
 
     Parameters
@@ -59,14 +61,30 @@ def explained(error: Mapping[str, Any], settings: type[BaseModel], document: Doc
         The whole tree of settings.
     document : Document
         The file that they were read from.
+    own : bool
+        Whether the file has the mistake without the environment as well.
     """
     location, kinds = _declared(error["loc"], settings)
     text = _sentence(error, kinds)
     key = ".".join(map(str, location))
     if not key:  # a rule about several sections begins with the key that is at fault
         location = tuple(re.match(r"[\w.]+", text)[0].split(".")) if text else ()  # type: ignore[index]
-        return placed(document, location, _ended(text))
-    return placed(document, location, f"{key}: {_ended(text)}")
+    if error["type"].startswith("union_tag"):
+        location = (*location, error["ctx"]["discriminator"].strip("'"))
+    said = f"{key}: {_ended(text)}" if key else _ended(text)
+    if own:
+        return _in_file(document, location, said)
+    found = placed(document, location, said)
+    if not found.startswith(ENV_PREFIX) and (names := _variables(location)):
+        return f"{', '.join(names)}: {said}"
+    return found
+
+
+def _variables(location: Sequence[Any]) -> list[str]:
+    """The variables of the section of a setting; else all, as a rule may join sections."""
+    names = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
+    section = ENV_PREFIX + str(location[0]).upper() if location else ENV_PREFIX
+    return [name for name in names if name.upper().startswith(section)] or names
 
 
 def _ended(text: str) -> str:
@@ -80,6 +98,10 @@ def placed(document: Document, location: Sequence[Any], text: str) -> str:
         upper = variable.upper()
         if upper.startswith(ENV_PREFIX) and (name == upper or name.startswith(f"{upper}__")):
             return f"{variable}: {text}"
+    return _in_file(document, location, text)
+
+
+def _in_file(document: Document, location: Sequence[Any], text: str) -> str:
     line = document.line(location)
     return f"line {line}: {text}" if line else text
 

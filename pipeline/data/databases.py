@@ -84,6 +84,12 @@ def read_query(
             "Correct it or install its driver."
         )
         raise ConfigError(message) from error
+    if engine.dialect.is_async:
+        message = (
+            f"data.*.url must name a driver that waits for its answers. Got {engine.url.drivername}"
+            f", which is asynchronous. Use another, such as postgresql+pg8000 or sqlite."
+        )
+        raise ConfigError(message)
     _require_file(engine.url)
     bound = {"start", "end"} & set(query.compile().params)
     try:

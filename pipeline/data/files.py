@@ -32,7 +32,7 @@ from pipeline.data.declared import (
     with_texts,
     without_nulls,
 )
-from pipeline.errors import DataError, first_line
+from pipeline.errors import DataError, UnavailableError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet", ".pq")
@@ -40,6 +40,8 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError)
 """What is raised where files and archives cannot be read."""
 _NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
+_NOT_FOUND, _SERVER_ERROR = 404, 500
+"""HTTP status of an address without a file, and the first that blames the server."""
 _UNNAMED_INDEX = "__index_level_0__"
 
 
@@ -93,6 +95,8 @@ def read_files(
     ------
     DataError
         If no file matches, or one cannot be read.
+    UnavailableError
+        If a web server does not answer.
     """
     filesystem, found = find(source.path)
     files = [
@@ -137,6 +141,8 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
         for folder in folders:
             matched |= _files_of(filesystem, folder)
         found = sorted(matched.keys() - set(folders))
+        if not found:
+            _require_answer(filesystem, path)
     except (ImportError, ValueError, TypeError, *_UNREADABLE) as error:  # a host may be missing
         message = (
             f"File source {path!r} cannot be reached ({first_line(error)}). "
@@ -153,6 +159,31 @@ def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str
         raise DataError(message)
     fixed = _parts(pattern) if exact else list(takewhile(_is_fixed, _parts(pattern)))
     return filesystem, [(name, _keys(_parts(name)[len(fixed) :])) for name in found]
+
+
+def _require_answer(filesystem: fsspec.AbstractFileSystem, address: str) -> None:
+    """Check that a web server, if it is one, says that it has no such file, and is not down.
+
+    Raises
+    ------
+    DataError
+        If it says something else, such as that a password is missing.
+    UnavailableError
+        If it does not answer, or only with an error of its own.
+    """
+    if not address.startswith(("http://", "https://")):
+        return
+    try:
+        filesystem.info(address)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        status = getattr(cause, "status", _SERVER_ERROR)
+        if cause is None or status == _NOT_FOUND:
+            return
+        got = f"HTTP {status}" if hasattr(cause, "status") else first_line(cause)
+        message = f"File source {address!r} cannot be read ({got}). Check its server and its path."
+        kind = UnavailableError if status >= _SERVER_ERROR else DataError
+        raise kind(message) from error
 
 
 def _files_of(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, Any]:

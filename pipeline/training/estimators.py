@@ -82,6 +82,7 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         If the path or the parameters are wrong.
     """
     kind = import_estimator(path)
+    _require_estimator(kind, path)
     labels = [isinstance(column, Categorical) for column in columns.values()]
     with suiting(path):
         estimator: BaseEstimator = kind()
@@ -100,6 +101,31 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     if isinstance(estimator, Pipeline) or _takes_nulls(estimator, path):
         return estimator
     return _prepared(estimator, labels)
+
+
+def _require_estimator(kind: Any, path: str) -> None:
+    """Check that a class, or what a function returns, is an estimator.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
+    got = ""
+    if isinstance(kind, type):
+        found = kind
+    else:
+        try:
+            found = kind()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's function raises anything
+            found, got = None, f"it cannot be called without arguments ({first_line(error)})"
+    if not (hasattr(found, "get_params") and hasattr(found, "fit")):
+        message = (
+            "training.estimator must be the import path of an estimator, or of a function that "
+            f"returns one. Got {path!r}: {got or 'it has no fit and get_params'}. Use one such as "
+            "xgboost.XGBClassifier."
+        )
+        raise ConfigError(message)
 
 
 def unfitted(data: Data, training: Training, task: str) -> Any:

@@ -98,6 +98,7 @@ def test_rows_that_will_be_refused_are_counted_with_their_reasons(shop, make_sho
     ("changes", "said"),
     [
         ({"training__estimator": "sklearn.linear_model.Nothing"}, "training.estimator must"),
+        ({"training__window": "1ns"}, "training.window must hold rows of data.train. Got 1ns"),
         (
             {"training__estimator": "xgboost.XGBRegressor"},
             (

@@ -1,3 +1,4 @@
+import os
 import time
 from pathlib import Path
 
@@ -595,3 +596,47 @@ def test_settings_cannot_be_changed(write):
 )
 def test_classes_are_different_labels_of_a_classification(write, changes, rule):
     assert rule in refusal(write(changed(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("variable", "more", "said"),
+    [
+        (["MONITORING", '{"persistence": 3}'], {"monitoring__alpha": 7}, "line "),
+        (["MONITORING", '{"alpha": 7}'], {"monitoring__alpha": 0.1}, "HOLDFAST__MONITORING: "),
+        (["DATA__TARGET", "age"], {}, "HOLDFAST__DATA__TARGET: data.features: target column 'age'"),
+        (["DATA__TRAIN__KIND", "sqll"], {}, "HOLDFAST__DATA__TRAIN__KIND: data.train: kind must"),
+        (["TASK", "regression"], {"data__classes": ["a", "b"]}, "HOLDFAST__TASK: data.classes"),
+    ],
+)
+def test_a_mistake_of_the_environment_is_not_blamed_on_the_file(
+    write, monkeypatch, variable, more, said
+):
+    monkeypatch.setenv(f"HOLDFAST__{variable[0]}", variable[1])
+
+    assert refusal(write(changed(**more))).splitlines()[1].strip().startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (f"monitoring: {{alpha: {'9' * 5_000}}}\n", "a whole number has 5000 digits at line 11."),
+        (f"training: {{seed: 0x{'9' * 5_000}}}\n", "a whole number has 5002 digits at line 11."),
+        ('alerts: {quiet: "\\ud800"}\n', r"\ud800 is half of a character at line 11."),
+        ('"\\udc00": 1\n', r"\udc00 is half of a character at line 11."),
+    ],
+)
+def test_what_no_setting_can_hold_is_refused_with_its_line(write, more, said):
+    assert f"must be readable YAML. Got: {said} Correct the file." in refusal(write(more=more))
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "churn.yaml")
+
+    assert "must be a file, which can be read again. Got a pipe" in refusal(tmp_path / "churn.yaml")
+
+
+@pytest.mark.parametrize("path", ["", "/", "//", " ", "file:///"])
+def test_a_path_that_names_no_files_is_refused(write, path):
+    message = refusal(write(changed(data__train__path=path)))
+
+    assert f"data.train.path: must name files, a folder or a pattern. Got {path!r}." in message

@@ -8,6 +8,7 @@ from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.likelihood import Places
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.reference import Reference
+from pipeline.reference.blocks import NO_BLOCK
 from pipeline.reference.profile import MISSING, CategoricalProfile, NumericProfile
 
 
@@ -60,11 +61,11 @@ def _wanders(reference: Reference, one: str, other: str) -> bool:
     assert isinstance(profile, NumericProfile)  # noqa: S101 -- the name was found by this type
     cells = reference.cells[: PARAMS.rows]
     own, values = (cells[:, reference.names.index(name)] for name in (label, number))
-    there = (own < SHARED.many_values) & (values != MISSING)
+    numbers = reference.cell_blocks[: PARAMS.rows]
+    there = (own < SHARED.many_values) & (values != MISSING) & (numbers != NO_BLOCK)
     scores = profile.normal_scores[values[there]]
     place = own[there].astype(np.intp)
-    blocks = reference.cell_blocks[: PARAMS.rows][there].astype(np.intp)
-    return _moves(scores, place, blocks, len(reference.blocks))
+    return _moves(scores, place, numbers[there].astype(np.intp), len(reference.blocks))
 
 
 def _moves(scores: Floats, place: Places, block: Places, blocks: int) -> bool:

@@ -1,3 +1,4 @@
+import re
 import sqlite3
 from contextlib import closing
 from datetime import datetime
@@ -227,3 +228,14 @@ def test_a_query_of_postgresql_without_a_window_holds_the_rows_of_all_years(post
     source = SqlSource(kind="sql", url=postgres, query=WINDOWED.replace("q", "years"))
 
     assert read(source, time="t", key="id")["t"].tolist() == times
+
+
+@pytest.mark.parametrize(
+    ("driver", "place"),
+    [("postgresql+asyncpg", "u:s3cret@localhost/db"), ("sqlite+aiosqlite", "/rows.db")],
+)
+def test_a_driver_that_is_asynchronous_is_refused_by_name(driver, place):
+    source = SqlSource(kind="sql", url=f"{driver}://{place}", query="SELECT 1")
+
+    with pytest.raises(ConfigError, match=f"Got {re.escape(driver)}, which is asynchronous"):
+        read(source, time=None)

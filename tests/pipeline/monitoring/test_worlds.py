@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.columns import infer_columns
+from pipeline.monitoring.diagnoses.wandering import wanders
 from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 
@@ -95,6 +96,17 @@ def devices(random, week):
 
 def test_levels_that_fall_across_those_of_other_labels_are_no_fault():
     assert not any(said(fit(devices), following(devices, 4, weeks=6)))
+
+
+def test_rows_of_a_week_that_has_few_rows_are_of_no_block():
+    def make(random, week):
+        return devices(random, week)[: ROWS // 10 if week == WEEKS - 1 else None]
+
+    reference = fit(make)
+
+    assert len(reference.blocks) == WEEKS - 1
+    assert wanders(reference, "battery", "device")
+    assert not wanders(reference, "temp", "device")
 
 
 def orders(random, week, country=None, times=1.0, price=None):

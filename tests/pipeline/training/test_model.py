@@ -230,13 +230,20 @@ def test_a_bad_import_path_is_a_config_error(path):
         ("xgboost.XGBClassifier", {"max_dept": 3}),
         ("sklearn.linear_model.LogisticRegression", {"c": 3}),
         ("sklearn.ensemble.VotingClassifier", {}),
-        ("json.loads", {}),
-        ("pathlib.Path", {}),
     ],
 )
 def test_bad_parameters_are_a_config_error(data, path, params):
     with pytest.raises(ConfigError, match=r"training\.params must suit"):
         build_estimator(path, params, data.features, seed=0)
+
+
+NO_ESTIMATORS = ["json.loads", "pathlib.Path", "builtins.print", "sklearn.base.BaseEstimator"]
+
+
+@pytest.mark.parametrize("path", NO_ESTIMATORS)
+def test_an_import_path_of_something_else_than_an_estimator_is_refused(data, path):
+    with pytest.raises(ConfigError, match=rf"training\.estimator must be .* Got '{path}': it "):
+        build_estimator(path, {}, data.features, seed=0)
 
 
 def test_the_seed_makes_training_repeatable(rows, fit):
