@@ -108,7 +108,7 @@ def monitor(conf: str, /, *, batch: Moment = None, output: Output = PLAIN) -> No
 @app.command(group=LIVE)
 def score(
     conf: str,
-    file: str,
+    file: str = "",
     /,
     *,
     rows: str = "",
@@ -117,10 +117,11 @@ def score(
     explain: bool = False,
     output: Output = PLAIN,
 ) -> None:
-    """Predict many rows at once and write them, with their keys, to a file.
+    """Predict many rows at once and write them, with their keys, to a file or a database.
 
     Rows that break a rule are not predicted; they are written to the quarantine folder, each with
-    its reasons. The file is replaced as a whole, so that this command can be repeated.
+    its reasons. The file, or the rows of the window in the table, are replaced as a whole, so that
+    this command can be repeated.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def score(
     file
         File to write, .parquet or .csv: key, time, prediction and version of each row, of three
         or more classes the probability of each; decisions and the ends of intervals if the version
-        has them.
+        has them. By default the table of data.scores, with these columns.
     rows
         A file, folder or glob to read instead of the live source.
     start

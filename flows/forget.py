@@ -163,8 +163,8 @@ def _left(settings: Settings, person: Person, unread: list[str]) -> list[Item]:
             f"{settings.conf} --apply`.",
         },
         {
-            "what": "Backups, exported models, images, files of `holdfast score`, older versions "
-            "of objects in a bucket, and freed blocks of disks.",
+            "what": "Backups, exported models, images, files and tables of `holdfast score`, older "
+            "versions of objects in a bucket, and freed blocks of disks.",
             "do": "Make them again after this, and delete the old ones.",
         },
         {"what": compared, "do": _about_values(unread)},

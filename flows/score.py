@@ -1,4 +1,4 @@
-"""Predict many rows at once, by the champion, into a file."""
+"""Predict many rows at once, by the champion, into a file or a table of a database."""
 
 import shutil
 from pathlib import Path
@@ -13,9 +13,10 @@ from flows.output import Output
 from flows.paging import ended
 from flows.settle import live_source
 from flows.steps import opened, patient, quarantine_folder, show_refused, warn_of_strays
-from pipeline.config import Data, FileSource, Moment, Settings, Source
+from pipeline.config import Data, FileSource, Moment, Settings, Source, SqlTable
 from pipeline.data import tables
 from pipeline.data.parts import Checked
+from pipeline.data.results import ResultTable
 from pipeline.errors import ConfigError, DataError
 from pipeline.registry.versions import Registry
 from pipeline.training import parity
@@ -48,7 +49,7 @@ BASE: Final = "base of contributions"
 )
 def score(
     conf: str,
-    file: str,
+    file: str = "",
     rows: str = "",
     start: Moment | None = None,
     end: Moment | None = None,
@@ -58,22 +59,28 @@ def score(
     """Predict the rows of a window, or of a file, and write them with their keys.
 
     Rows are read, predicted and written in parts, so that memory does not grow with them; the file
-    appears as a whole or not at all, so that a run that was killed can be repeated.
+    appears as a whole or not at all, so that a run that was killed can be repeated. Without a file
+    they go into the table of `data.scores`, in place of its rows of the window and of their keys.
     With `explain`, what each feature contributed to a prediction is written as well.
     """
     settings, registry = opened(conf)
-    path = _checked(file, settings.data)
+    target = _checked(file, settings.data)
     source = live_source(settings) if not rows else _file(rows, settings.data)
-    return patient(_score)(settings, registry, source, path, start=start, end=end, explain=explain)
+    return patient(_score)(
+        settings, registry, source, target, start=start, end=end, explain=explain
+    )
 
 
-def _checked(file: str, data: Data) -> Path:
-    """The path to write to."""
+def _checked(file: str, data: Data) -> Path | SqlTable:
+    """The path or the table to write to."""
     chances = [f"{CHANCE}{label}" for label in data.several]
     added = [f"{ADDED}{name}" for name in data.features]
     own = [PREDICTION, VERSION, DECISION, LOWER, UPPER, BASE, *chances, *added]
     path, taken = Path(file), {data.key, data.time} & set(own)
-    if path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir():
+    if not file and data.scores is None:
+        message = "Name a .parquet or .csv file to write, or a table in data.scores. Got neither."
+        raise ConfigError(message)
+    if file and (path.suffix not in {".parquet", ".csv"} or not path.parent.is_dir()):
         message = f"The output must be a .parquet or .csv file in a folder that exists. Got {file}."
         raise ConfigError(message)
     if taken:
@@ -82,7 +89,7 @@ def _checked(file: str, data: Data) -> Path:
             f"their columns. Got {', '.join(sorted(taken))}. Name them otherwise."
         )
         raise ConfigError(message)
-    return path
+    return path if file or data.scores is None else data.scores
 
 
 def refused_folder(settings: Settings) -> Path:
@@ -126,7 +133,7 @@ def _score(
     settings: Settings,
     registry: Registry,
     source: Source,
-    path: Path,
+    target: Path | SqlTable,
     *,
     start: pd.Timestamp | None,
     end: pd.Timestamp | None,
@@ -134,14 +141,14 @@ def _score(
 ) -> dict[str, Any]:
     """Predict the valid rows of a window, and write them; a retry begins with the first part."""
     with registry.exclusive("score"):  # two runs would write one unfinished file
-        return _predicted(settings, registry, source, path, start=start, end=end, explain=explain)
+        return _predicted(settings, registry, source, target, start=start, end=end, explain=explain)
 
 
 def _predicted(
     settings: Settings,
     registry: Registry,
     source: Source,
-    path: Path,
+    target: Path | SqlTable,
     *,
     start: pd.Timestamp | None,
     end: pd.Timestamp | None,
@@ -153,12 +160,18 @@ def _predicted(
         check_explainable(bundle.model)
     if bundle.holdout is not None:
         parity.replay(bundle.model, bundle.holdout, "held-out", types=False)
-    name = f"score {path.stem}"
+    output: Output | ResultTable
+    if isinstance(target, SqlTable):
+        place = stem = target.table
+        output = ResultTable(target, settings.data, start=start, end=end)
+    else:
+        place, stem, output = str(target), target.stem, Output(target)
+    name = f"score {stem}"
     roles = [settings.data.key, settings.data.time]
     folder = refused_folder(settings)
     shutil.rmtree(folder, ignore_errors=True)  # a run that was killed leaves refused rows
     folder.mkdir(parents=True)
-    with TemporaryDirectory(dir=folder) as temporary, Output(path) as output:
+    with TemporaryDirectory(dir=folder) as temporary, output:
         checked = Checked(settings.data, settings.task, name, Path(temporary))
         captures = settings.captures
         for part in tables.read_parts(
@@ -176,7 +189,7 @@ def _predicted(
     show_refused(settings, name, checked.reasons, checked.quarantined, checked.rows)
     warn_of_strays(name, checked.strays, checked.stray_count, checked.valid)
     return {
-        "output": str(path),
+        "output": place,
         "version": version.number,
         "rows": checked.rows,
         "predicted": checked.valid,

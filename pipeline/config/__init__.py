@@ -21,6 +21,7 @@ from pipeline.config.data import (
     Numeric,
     Source,
     SqlSource,
+    SqlTable,
 )
 from pipeline.config.derivations import MOMENTS, Derivation, Derived
 from pipeline.config.editing import edited
@@ -75,6 +76,7 @@ __all__ = [
     "Severity",
     "Source",
     "SqlSource",
+    "SqlTable",
     "Tracking",
     "Training",
     "edited",

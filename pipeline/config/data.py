@@ -195,6 +195,25 @@ class SqlSource(Section):
     several ways or with zones, they lie days outside of the window, and rows are left out later."""
 
 
+class SqlTable(Section):
+    """A table of a database that results are written into."""
+
+    kind: Literal["sql"]
+    url: SecretStr
+    """An SQLAlchemy address of SQLite or PostgreSQL; a password is better set in the environment,
+    as HOLDFAST__DATA__SCORES__URL."""
+    table: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)
+    """Name of the table, which is made if it does not exist. Each model needs its own."""
+
+    @field_validator("url")
+    @classmethod
+    def _has_transactions(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("sqlite", "postgresql")):
+            rule = "must be an address of SQLite or PostgreSQL, such as sqlite:///scores.db"
+            raise ValueError(rule)
+        return url
+
+
 class FunctionSource(Section):
     """Rows from your own code."""
 
@@ -244,6 +263,8 @@ class Data(Section):
     """Rows to monitor; empty: the source named by `train`."""
     labels: Source | None = None
     """Rows of key and target, joined when they have arrived; empty: the target of `live`."""
+    scores: SqlTable | None = None
+    """Table that `holdfast score` writes into where it is given no file; empty: it needs one."""
     key: str = OWN_KEY
     """Column that identifies a row; labels are joined by it. Empty: rows are identified by what
     they hold, or by their number where they have no time either."""

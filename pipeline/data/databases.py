@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from pipeline.columns import require
 from pipeline.config import SqlSource
@@ -75,21 +76,7 @@ def read_query(
     UnavailableError
         If the database does not answer.
     """
-    query = sa.text(source.query)
-    try:
-        engine = sa.create_engine(source.url.get_secret_value())
-    except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # as of a port
-        message = (
-            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
-            "Correct it or install its driver."
-        )
-        raise ConfigError(message) from error
-    if engine.dialect.is_async:
-        message = (
-            f"data.*.url must name a driver that waits for its answers. Got {engine.url.drivername}"
-            f", which is asynchronous. Use another, such as postgresql+pg8000 or sqlite."
-        )
-        raise ConfigError(message)
+    query, engine = sa.text(source.query), engine_of(source.url)
     _require_file(engine.url)
     bound = {"start", "end"} & set(query.compile().params)
     try:
@@ -112,6 +99,31 @@ def read_query(
         raise ConfigError(message) from error
     finally:
         engine.dispose()
+
+
+def engine_of(url: SecretStr) -> sa.Engine:
+    """The engine of an address of `data`.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be used, or its driver is missing.
+    """
+    try:
+        engine = sa.create_engine(url.get_secret_value())
+    except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # as of a port
+        message = (
+            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
+            "Correct it or install its driver."
+        )
+        raise ConfigError(message) from error
+    if engine.dialect.is_async:
+        message = (
+            f"data.*.url must name a driver that waits for its answers. Got {engine.url.drivername}"
+            f", which is asynchronous. Use another, such as postgresql+pg8000 or sqlite."
+        )
+        raise ConfigError(message)
+    return engine
 
 
 def _require_file(url: sa.URL) -> None:
@@ -218,8 +230,14 @@ def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
             "store it as UTF-8."
         )
         return DataError(message)
-    # Which of the two a driver raises when nobody answers, is its own choice.
-    no_answer = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-    if no_answer and code != sqlite3.SQLITE_ERROR:
+    if is_away(error):
         return UnavailableError(f"The SQL source does not answer ({got}). Check data.*.url.")
     return DataError(f"The query of the SQL source does not run ({got}). Fix data.*.query.")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database did not answer, so that a later try may succeed."""
+    # Which of the two a driver raises when nobody answers, is its own choice.
+    if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return False
+    return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR

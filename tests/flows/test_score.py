@@ -1,5 +1,7 @@
 """Rows that are predicted at once, into a file."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,67 @@ def test_a_file_that_exists_is_replaced_as_a_whole_or_not_at_all(trained, tmp_pa
     assert output.read_bytes() == before
     score(trained, str(output), **SINCE)
     assert output.read_bytes() == before
+
+
+@pytest.fixture
+def into_a_table(trained, tmp_path):
+    """Conf of a shop whose scores go into a table."""
+    conf = yaml.safe_load(Path(trained).read_text())
+    url = f"sqlite:///{tmp_path / 'scores.db'}"
+    conf["data"]["scores"] = {"kind": "sql", "url": url, "table": "scores"}
+    Path(trained).write_text(yaml.safe_dump(conf))
+    return trained
+
+
+def of_table(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "scores.db")) as database:
+        return pd.read_sql_query("SELECT * FROM scores ORDER BY at", database)
+
+
+def test_scores_go_into_a_table_as_into_a_file_where_no_file_is_named(into_a_table, tmp_path):
+    score(into_a_table, str(tmp_path / "scores.parquet"), **SINCE, explain=True)
+
+    for _ in range(2):
+        result = score(into_a_table, **SINCE, explain=True)
+
+        found, file = of_table(tmp_path), pd.read_parquet(tmp_path / "scores.parquet")
+        assert (result["output"], result["predicted"]) == ("scores", 336)
+        assert found["at"].iloc[1] == "2026-02-16 00:30:00.000000"
+        pd.testing.assert_frame_equal(
+            found.assign(at=pd.to_datetime(found["at"])).convert_dtypes(),
+            file.convert_dtypes(),
+            check_exact=True,
+        )
+
+
+def test_rows_that_a_table_does_not_get_are_kept_with_their_reason(into_a_table, tmp_path, live):
+    rows = live.drop(columns="churned").head(10)
+    rows.assign(plan=["gold", *rows["plan"][1:]]).to_csv(tmp_path / "more.csv", index=False)
+
+    result = score(into_a_table, rows=str(tmp_path / "more.csv"))
+
+    kept = pd.read_parquet(tmp_path / "state" / "quarantine" / "shop" / "score scores.parquet")
+    assert result["quarantined"] == len(kept) == 1
+    assert len(of_table(tmp_path)) == 9
+
+
+def test_a_score_without_a_file_and_without_a_table_is_refused(shop):
+    with pytest.raises(ConfigError, match=r"file to write, or a table in data\.scores\. Got neit"):
+        score(shop)
+
+
+def test_neither_the_command_nor_prefect_ever_shows_the_password_of_a_table(
+    into_a_table, holdfast, monkeypatch
+):
+    url = "postgresql+pg8000://me:hunter2@127.0.0.1:1/none"
+    monkeypatch.setenv("HOLDFAST__DATA__SCORES__URL", url)
+    monkeypatch.setattr("flows.steps.RETRIES", 0)
+
+    code, out, err = holdfast("score", into_a_table, "--verbose")
+
+    assert code == 1
+    assert "does not answer" in err
+    assert "hunter2" not in out + err
 
 
 @pytest.mark.parametrize("output", ["scores.xlsx", "none/scores.csv", "scores"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_URL
 
 pytestmark = pytest.mark.team
@@ -16,7 +17,7 @@ ROWS = 336
 REFUSED = 3
 
 
-@pytest.fixture(params=["parquet", "csv"])
+@pytest.fixture(params=["parquet", "csv", "sqlite", "postgres"])
 def kills(request, trained, tmp_path):
     """What killed runs of `score` left, and the runs after them."""
     rows = pd.read_parquet(tmp_path / "rows.parquet")
@@ -32,15 +33,30 @@ def kills(request, trained, tmp_path):
     }
     every = 60
     script, first = Path(__file__).with_name("score_kills.py"), random.randrange(1, every)  # noqa: S311
-    output = tmp_path / "scores" / f"scores.{request.param}"
+    folder = tmp_path / "scores"
+    output = {
+        "sqlite": f"sqlite:///{folder / 'scores.db'}",
+        "postgres": request.param == "postgres" and request.getfixturevalue("postgres"),
+    }.get(request.param, folder / f"scores.{request.param}")
+    if "://" in str(output):
+        conf = yaml.safe_load(Path(trained).read_text())
+        conf["data"]["scores"] = {"kind": "sql", "url": output, "table": "scores"}
+        Path(trained).write_text(yaml.safe_dump(conf))
     command = [sys.executable, script, trained, output, tmp_path / "live.csv", first, every]
     done = subprocess.run(
         [*map(str, command)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    read = {"parquet": pd.read_parquet, "csv": pd.read_csv}[request.param]
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv}.get(request.param, of_table)
     return found | {"table": read(BytesIO(bytes.fromhex(found["whole"]["content"][0])))}
+
+
+def of_table(content):
+    """Rows of a table beside the one of another window, which stays."""
+    rows = pd.DataFrame(json.load(content), columns=["id", "at", "prediction", "version"])
+    assert (rows["id"] == "other").sum() == 1
+    return rows[rows["id"] != "other"]
 
 
 def test_scores_that_are_killed_and_run_again_miss_no_row_and_hold_none_twice(kills):
