@@ -129,8 +129,8 @@ def score(
         The model's YAML file.
     file
         File to write, .parquet or .csv: key, time, prediction and version of each row, of three
-        or more classes the probability of each; decisions and the ends of intervals if the version
-        has them. By default the table of data.scores, with these columns.
+        or more classes the probability of each; decisions, and the ends of intervals or the classes
+        of sets, if the version has them. By default the table of data.scores, with these columns.
     rows
         A file, folder or glob to read instead of the live source.
     start

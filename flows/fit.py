@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
     trained = calibrating.calibrated(
         trained, rows, data, training, length=settings.monitoring.batch
     )
-    trained, margins = _with_intervals(settings, _with_costs(settings, trained))
+    trained, promise = _with_intervals(settings, _with_costs(settings, trained))
     calibration = _said_of_calibration(settings, trained)
     never = [label for i, label in enumerate(data.several) if i not in trained.model.seen]
     if never:
@@ -100,8 +100,8 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
             calibration=trained.model.calibration,
         )
     bundle = _bundle(settings, trained, earlier, known=rows, valid=valid, tags=tags)
-    if margins is not None:
-        bundle.manifest[intervals.KEY] = margins.to_dict()
+    if promise is not None:
+        bundle.manifest[promise.KEY] = asdict(promise)
     if training.costs is not None:
         bundle.manifest[costs.KEY] = training.costs.model_dump()
     bundle.manifest["refused"] = _refused(settings, checked)
@@ -150,17 +150,16 @@ def _with_costs(settings: Settings, trained: Trained) -> Trained:
 
 def _with_intervals(
     settings: Settings, trained: Trained
-) -> tuple[Trained, intervals.Margins | None]:
-    """Margins of intervals, where the file asks for them, and the training with their metrics."""
+) -> tuple[Trained, intervals.Promise | None]:
+    """Intervals or sets, where the file asks for them, and the training with their metrics."""
     coverage, data = settings.training.intervals, settings.data
     if coverage is None:
         return trained, None
     rows = trained.heldout.sort_values(data.time, kind="stable")
     target = rows[data.target].to_numpy(dtype=np.float64)
     predicted = of_cells(rows[PREDICTION])
-    found = intervals.held_out_metrics(target, predicted, coverage)
-    margins = intervals.Margins.of(target, predicted, coverage)
-    return replace(trained, metrics=trained.metrics | found), margins
+    promise, found = intervals.promised(settings.task, target, predicted, coverage)
+    return replace(trained, metrics=trained.metrics | found), promise
 
 
 def labelled_rows(

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from prefect import flow
 
@@ -23,7 +24,7 @@ from pipeline.training import parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.contributions import check_explainable, contributions
 from pipeline.training.costs import costs_of, decide
-from pipeline.training.intervals import Margins
+from pipeline.training.intervals import Margins, Sets, promise_of
 from pipeline.training.predictions import labels_of
 
 PREDICTION: Final = "prediction"
@@ -35,6 +36,8 @@ DECISION: Final = "decision"
 """Column of 0 or 1, where the version has costs."""
 LOWER, UPPER = "lower", "upper"
 """Columns of the ends of intervals, where the version has them."""
+HELD: Final = "set holds "
+"""Column of 0 or 1 for each class, before its label, where the version has sets."""
 ADDED: Final = "contribution of "
 BASE: Final = "base of contributions"
 """Columns of contributions, the first one before the name of each feature."""
@@ -74,8 +77,9 @@ def score(
 def _checked(file: str, data: Data) -> Path | SqlTable:
     """The path or the table to write to."""
     chances = [f"{CHANCE}{label}" for label in data.several]
+    held = [f"{HELD}{label}" for label in data.several or (0, 1)]
     added = [f"{ADDED}{name}" for name in data.features]
-    own = [PREDICTION, VERSION, DECISION, LOWER, UPPER, BASE, *chances, *added]
+    own = [PREDICTION, VERSION, DECISION, LOWER, UPPER, BASE, *chances, *held, *added]
     path, taken = Path(file), {data.key, data.time} & set(own)
     if not file and data.scores is None:
         message = "Name a .parquet or .csv file to write, or a table in data.scores. Got neither."
@@ -108,10 +112,10 @@ def _file(path: str, data: Data) -> Source:
 def _columns(bundle: Bundle, rows: pd.DataFrame, *, explain: bool) -> dict[str, Any]:
     """A number for each row or, of three or more classes, the likeliest and the chance of each.
 
-    Beside it decisions and the ends of intervals, as the version has them, and contributions where
-    asked.
+    Beside it decisions, and the ends of intervals or the classes of sets, as the version has them,
+    and contributions where asked.
     """
-    model, margins, costs = bundle.model, Margins.read(bundle.manifest), costs_of(bundle.manifest)
+    model, promise, costs = bundle.model, promise_of(bundle.manifest), costs_of(bundle.manifest)
     matrix = model.encode(rows)
     predicted = model.predict_encoded(matrix)
     found: dict[str, Any] = {PREDICTION: predicted}
@@ -120,8 +124,11 @@ def _columns(bundle: Bundle, rows: pd.DataFrame, *, explain: bool) -> dict[str, 
         found |= {f"{CHANCE}{label}": predicted[:, i] for i, label in enumerate(model.classes)}
     if costs is not None:
         found[DECISION] = decide(costs, predicted)
-    if margins is not None:
-        found[LOWER], found[UPPER] = margins.around(predicted).T
+    if isinstance(promise, Margins):
+        found[LOWER], found[UPPER] = promise.around(predicted).T
+    if isinstance(promise, Sets):
+        held = promise.holding(predicted).astype(np.int64)
+        found |= {f"{HELD}{label}": held[:, i] for i, label in enumerate(model.classes or (0, 1))}
     if explain:
         added = contributions(model, matrix)
         found |= {f"{ADDED}{name}": added[:, i] for i, name in enumerate(model.columns)}

@@ -26,7 +26,7 @@ from pipeline.registry.history import MOST_RECENT, Batch, History
 from pipeline.registry.recent import read_recent
 from pipeline.registry.versions import Registry, Version
 from pipeline.training.costs import costs_of, decision_metrics
-from pipeline.training.intervals import COVERAGE, Margins
+from pipeline.training.intervals import promise_of
 from pipeline.training.metrics import class_metrics, compute_metrics, losses, rates
 from pipeline.training.predictions import (
     HALVED,
@@ -265,9 +265,9 @@ def performance_of(
     lost = losses(settings.loss, target, of_cells(known[column]))
     metrics = compute_metrics(settings.task, target, of_cells(known[PREDICTION]))
     manifest = registry.bundle(number).manifest
-    margins, costs = Margins.read(manifest), costs_of(manifest)
-    if margins is not None:
-        metrics[COVERAGE] = margins.covered(target, of_cells(known[PREDICTION]))
+    promise, costs = promise_of(manifest), costs_of(manifest)
+    if promise is not None:
+        metrics[promise.COVERED] = promise.covered(target, of_cells(known[PREDICTION]))
     if costs is not None:
         metrics |= decision_metrics(costs, target, of_cells(known[PREDICTION]))
     if PREVIOUS in known:

@@ -52,8 +52,8 @@ class Training(Section):
     squared after a logarithm, log(1 + y), where errors are relative. The estimator's own objective
     is one of its `params`."""
     intervals: float | None = Field(default=None, ge=0.5, lt=1)
-    """Share of targets that an interval around each prediction of a regression shall hold, such as
-    0.9; empty: no intervals."""
+    """Share of targets that an interval around each prediction of a regression, or a set of classes
+    for each row of a classification, shall hold, such as 0.9; empty: neither."""
     calibration: Literal["sigmoid", "isotonic"] | None = None
     """How predicted chances are moved to the shares that are seen, where that lowers the log-loss
     of held-out rows; empty: not at all."""

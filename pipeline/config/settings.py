@@ -106,14 +106,6 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _intervals(self) -> Self:
-        if self.task == "classification" and self.training.intervals is not None:
-            got = self.training.intervals
-            message = f"training.intervals must be empty unless task is regression. Got {got:g}"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
     def _calibration(self) -> Self:
         if self.task == "regression" and self.training.calibration is not None:
             got = self.training.calibration

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import compress
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from pipeline.serving.responses import Failed
 from pipeline.serving.served_version import Predicted, ServedVersion
 from pipeline.training.costs import decide
 
-Asked = Literal["ranges", "interval", "contributions"]
+Asked = Literal["ranges", "interval", "set", "contributions"]
 """What a request may ask for beside predictions."""
 MOST_EXPLAINED = 100
 """Rows of a request whose contributions are computed, which takes a millisecond a row and more."""
@@ -82,7 +83,8 @@ def score(
         Whether a bad row refuses the whole ``request`` or only its own ``row``.
     explain : collection of str
         What the answer holds beside predictions: values outside of the training ``ranges``, the
-        ``interval`` of each row, or ``contributions`` of columns to each prediction.
+        ``interval`` or the ``set`` of classes of each row, or ``contributions`` of columns to each
+        prediction.
 
     Raises
     ------
@@ -206,6 +208,10 @@ def _beside(
         fields["decisions"] = of_all(decide(served.costs, predicted.predictions).tolist())
     if "interval" in asked and served.margins is not None:
         fields["intervals"] = of_all(served.margins.around(predicted.predictions).tolist())
+    if "set" in asked and served.sets is not None:
+        labels = served.model.classes or (0, 1)
+        held = served.sets.holding(predicted.predictions).tolist()
+        fields["sets"] = of_all([list(compress(labels, row)) for row in held])
     if "contributions" in asked:
         if len(places) > MOST_EXPLAINED:
             sentence = (

@@ -358,7 +358,15 @@ class _Predict:
             )
             raise Failed(HTTPStatus.BAD_REQUEST, sentence)
         if "interval" in asked and served.margins is None:
-            sentence = "The served version has no intervals. They need training.intervals."
+            sentence = (
+                "The served version has no intervals. They need a regression and "
+                "training.intervals."
+            )
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
+        if "set" in asked and served.sets is None:
+            sentence = (
+                "The served version has no sets. They need a classification and training.intervals."
+            )
             raise Failed(HTTPStatus.BAD_REQUEST, sentence)
         if "contributions" in asked:
             try:

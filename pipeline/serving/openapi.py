@@ -140,9 +140,10 @@ _ANSWER = {
     "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
     "outside": {"type": "object"},
     "intervals": {"type": "array", "items": {"type": ["array", "null"]}},
+    "sets": {"type": "array", "items": {"type": ["array", "null"]}},
     "contributions": {"type": "array", "items": {"type": ["object", "null"]}},
 }
-_ON_REQUEST = {"problems", "outside", "intervals", "contributions"}
+_ON_REQUEST = {"problems", "outside", "intervals", "sets", "contributions"}
 _INFERENCE = {
     "model_name": {"type": "string"},
     "model_version": {"type": "string"},

@@ -34,6 +34,8 @@ class Answer:
         0 or 1 for each row, where the version has costs.
     intervals : list of (list of float or None) or None
         Lower and upper end for each row, where the request asked for them.
+    sets : list of (list of int, list of str or None) or None
+        Classes of the set of each row, where the request asked for them; of two, 0 and 1.
     contributions : list of (dict or None) or None
         What each column added to each prediction, where the request asked for it.
     """
@@ -49,6 +51,7 @@ class Answer:
     classes: tuple[str, ...] = ()
     decisions: list[Any] | None = None
     intervals: list[Any] | None = None
+    sets: list[Any] | None = None
     contributions: list[Any] | None = None
 
 
@@ -83,12 +86,9 @@ def _native(answer: Answer) -> dict[str, Any]:
     }
     if answer.problems:
         content["problems"] = answer.problems
-    if answer.outside is not None:
-        content["outside"] = answer.outside
-    if answer.intervals is not None:
-        content["intervals"] = answer.intervals
-    if answer.contributions is not None:
-        content["contributions"] = answer.contributions
+    for name in ("outside", "intervals", "sets", "contributions"):
+        if (asked := getattr(answer, name)) is not None:
+            content[name] = asked
     return content
 
 

@@ -23,7 +23,7 @@ from pipeline.serving.trees import FEW, predictor
 from pipeline.training import parity
 from pipeline.training.contributions import contributions
 from pipeline.training.golden import Golden
-from pipeline.training.intervals import Margins
+from pipeline.training.intervals import Margins, Sets
 from pipeline.training.model import Model, Predictions
 from pipeline.training.parity import ABSOLUTE, RELATIVE
 from pipeline.training.seals import check_seal
@@ -76,6 +76,8 @@ class ServedVersion:
         Of wrong decisions about two classes; None if the version decides nothing.
     margins : Margins or None
         Of intervals around predictions; None if the version has none.
+    sets : Sets or None
+        Of classes; None if the version has none.
     training_means : dict of str to tuple of float
         Means of training rows, such as of predictions, each with the standard deviation of the
         means of a seventh of a batch; empty in a version of before.
@@ -91,6 +93,7 @@ class ServedVersion:
     layout: Layout
     costs: Costs | None
     margins: Margins | None
+    sets: Sets | None
     training_means: dict[str, tuple[float, float]]
     _encode: Callable[[Sequence[Row]], Matrix]
     _predict: Callable[[Matrix], Predictions]
@@ -139,6 +142,7 @@ class ServedVersion:
             ),
             costs=manifest.get("costs"),
             margins=manifest.get("interval"),
+            sets=manifest.get("sets"),
             training_means=manifest.get("indicators", {}),
             _encode=requests.encoder(model.columns, model.categories),
             _predict=predictor(model),
@@ -269,6 +273,7 @@ class _Manifest(TypedDict):
     until: NotRequired[str]
     ranges: NotRequired[dict[str, tuple[float, float]]]
     interval: NotRequired[Margins]
+    sets: NotRequired[Sets]
     costs: NotRequired[Costs]
     indicators: NotRequired[dict[str, tuple[float, float]]]
 
@@ -282,8 +287,9 @@ def _manifest(path: Path) -> _Manifest:
         pd.Timestamp(manifest.get("until", ""))
     except (OSError, ValueError) as error:
         message = (
-            f"{path} must hold name and version, and may hold until, ranges, interval, costs "
-            f"and indicators. Got: {' '.join(str(error).split())[:200]}. Export the model again."
+            f"{path} must hold name and version, and may hold until, ranges, interval, sets, "
+            f"costs and indicators. Got: {' '.join(str(error).split())[:200]}. Export the model "
+            "again."
         )
         raise RegistryError(message) from error
     return manifest

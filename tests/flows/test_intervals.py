@@ -11,8 +11,6 @@ from flows.monitor import monitor
 from flows.score import score
 from flows.steps import opened
 from flows.train import train
-from pipeline.config import Settings
-from pipeline.errors import ConfigError
 from pipeline.serving.served_version import ServedVersion
 from pipeline.serving.server import export
 
@@ -96,12 +94,3 @@ def test_an_exported_version_serves_the_intervals_of_scores(forecast, scored, tm
     row = scored.iloc[0]
     ends = served.margins.around(np.array([row["prediction"]]))
     np.testing.assert_allclose(ends, [[row["lower"], row["upper"]]])
-
-
-def test_intervals_of_a_classification_are_refused(shop):
-    content = yaml.safe_load(Path(shop).read_text())
-    content["training"] |= {"intervals": 0.9}
-    Path(shop).write_text(yaml.safe_dump(content))
-
-    with pytest.raises(ConfigError, match=r"intervals must be empty unless task is regression"):
-        Settings.load(shop)

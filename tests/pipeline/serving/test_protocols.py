@@ -431,6 +431,11 @@ def test_an_explanation_that_cannot_be_given_is_refused_in_a_sentence(client, ro
     assert (many.status_code, none.status_code) == (400, 400)
     assert many.json()["error"].startswith("Contributions are computed of at most 100 rows")
     assert none.json()["error"].startswith("The served version has no intervals.")
+    sets = client.post("/predict?explain=set", json={"rows": [row]})
+    assert (sets.status_code, sets.json()["error"][:31]) == (
+        400,
+        "The served version has no sets.",
+    )
     for query in ("explain=contributions,ranges", "explain=", "explain=ranges,ranges", "a=ranges"):
         assert client.post(f"/predict?{query}", json={"rows": [row]}).status_code == 400
 
@@ -449,6 +454,28 @@ def test_intervals_are_sent_for_predicted_rows(state, serve, row, bundle):
     assert nothing is None
     predicted = answer["predictions"][0]
     assert (low, high) == pytest.approx((predicted - 0.1, predicted + 0.2))
+
+
+def test_sets_are_sent_for_predicted_rows(state, serve, row, bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    sets = {"coverage": 0.9, "threshold": 0.25, "rows": 99}
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"sets": sets}))
+    seal(bundle)
+    load_exported(bundle, state)
+    rows = [row, {**row, "plan": "x"}, {**row, "hours-per-week": 90}]
+    with serve(bad_rows="row") as port:
+        address = f"http://127.0.0.1:{port}/predict"
+        answer = httpx.post(f"{address}?explain=set", json={"rows": rows}).json()
+        plain = httpx.post(address, json={"rows": rows}).json()
+
+    low, _, high = answer["predictions"]
+    expected = [
+        [label for label, chance in enumerate((1 - one, one)) if chance >= 0.25]
+        for one in (low, high)
+    ]
+    assert answer["sets"] == [expected[0], None, expected[1]]
+    assert expected[0] != expected[1]
+    assert "sets" not in plain
 
 
 def test_decisions_at_the_threshold_are_sent_where_costs_are_stated(state, serve, row, bundle):
