@@ -133,7 +133,8 @@ def _read(
     if protocol.read is None:
         given, asked = read_json(body, len(contract.columns), SHAPE), None
     else:
-        given, asked = protocol.read(body, content_type, contract.columns)
+        decides = served.costs is not None
+        given, asked = protocol.read(body, content_type, contract.columns, decides=decides)
     given = with_features(given, served.model)
     try:
         return contract.request.validate_python(given), given, asked

@@ -263,8 +263,8 @@ class _Api:
         if request.url.path.endswith("/ready"):
             return json_response({"name": served.name, "ready": True})
         model = served.model
-        content = metadata(served.name, served.version, model.columns, model.classes)
-        return json_response(content)
+        decides = served.costs is not None
+        return json_response(metadata(served.name, served.version, model, decides=decides))
 
     def named(self, name: str, version: str | None = None) -> ServedVersion:
         """The served version, if its model has this name and it is this version."""

@@ -11,9 +11,11 @@ from pipeline.config import Columns
 from pipeline.serving.bodies import read_json
 from pipeline.serving.problems import LONGEST_KEY, MAX_ROWS, Unreadable, shown
 from pipeline.serving.protocols import Answer, Protocol
+from pipeline.training.model import Model
 
 PREDICTION = "prediction"
-"""Name of the output tensor."""
+DECISION = "decision"
+"""Names of the output tensors; a version without costs has only the first."""
 _BITS = {
     **{f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (64, 32, 16, 8)},
     **{f"UINT{bits}": (0, 2**bits - 1) for bits in (64, 32, 16, 8)},
@@ -27,7 +29,9 @@ _TENSOR = 'Send {"inputs": [{"name": "column", "shape": [1], "datatype": "FP64",
 _NO_BINARY = "Send and ask for tensors as JSON."
 
 
-def _read(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
+def _read(
+    body: bytes, _kind: str, columns: Columns, *, decides: bool
+) -> tuple[dict[str, Any], Any]:
     asked = read_json(body, len(columns), _TENSOR)
     inputs = asked.get("inputs") if isinstance(asked, dict) else None
     unknown = sorted(set(asked) - {"id", "inputs", "outputs", "parameters"}) if inputs else []
@@ -40,8 +44,9 @@ def _read(body: bytes, _kind: str, columns: Columns) -> tuple[dict[str, Any], An
         rule = f"id must be a string of at most {LONGEST_KEY} characters"
         raise Unreadable(shown(name), rule, "Send a shorter one, or no id.")
     _check_parameters(asked)
-    _check_outputs(asked.get("outputs", []))
-    return {"rows": _rows([_tensor(tensor, columns) for tensor in inputs])}, asked.get("id")
+    outputs = _outputs(asked.get("outputs", []), decides=decides)
+    rows = _rows([_tensor(tensor, columns) for tensor in inputs])
+    return {"rows": rows}, (asked.get("id"), outputs)
 
 
 def _check_parameters(given: dict[str, Any]) -> None:
@@ -61,17 +66,23 @@ def _check_parameters(given: dict[str, Any]) -> None:
         raise Unreadable(binary[0][:40], rule, _NO_BINARY)
 
 
-def _check_outputs(outputs: Any) -> None:
-    """Refuse to return anything but the prediction."""
-    rule, cure = f'outputs must be [{{"name": "{PREDICTION}"}}]', "Leave outputs out."
-    if not isinstance(outputs, list) or len(outputs) > 1:
+def _outputs(outputs: Any, *, decides: bool) -> list[str]:
+    """Names of the tensors to return: those asked for, or all."""
+    known = [PREDICTION, DECISION] if decides else [PREDICTION]
+    some = "some of " if decides else ""
+    wanted = ", ".join(f'{{"name": "{name}"}}' for name in known)
+    rule, cure = f"outputs must be {some}[{wanted}]", "Leave outputs out."
+    if not isinstance(outputs, list):
         raise Unreadable(shown(outputs), rule, cure)
+    names = list[str]()
     for output in outputs:
         if not isinstance(output, dict) or not {"name"} <= set(output) <= {"name", "parameters"}:
             raise Unreadable(shown(output), rule, cure)
-        if output["name"] != PREDICTION:
+        if output["name"] not in known or output["name"] in names:
             raise Unreadable(shown(output["name"]), rule, cure)
         _check_parameters(output)
+        names.append(output["name"])
+    return names or known
 
 
 def _rows(tensors: list[tuple[str, list[Any]]]) -> list[dict[str, Any]]:
@@ -123,46 +134,43 @@ def _values(name: str, data: Any, shape: Any) -> list[Any]:
 
 
 def _write(answer: Answer) -> dict[str, Any]:
-    rows = answer.predictions
+    rows, (name, outputs) = answer.predictions, answer.asked
     width = [len(answer.classes)] if answer.classes else []
     null = [None] * len(answer.classes)
     data = [one for row in rows for one in row or null] if answer.classes else rows
+    tensors: dict[str, dict[str, Any]] = {
+        PREDICTION: {"shape": [len(rows), *width], "datatype": "FP64", "data": data},
+        DECISION: {"shape": [len(rows)], "datatype": "INT64", "data": answer.decisions},
+    }
     content = {
         "model_name": answer.name,
         "model_version": answer.version,
-        "id": answer.asked or answer.request_id,
-        "outputs": [
-            {
-                "name": PREDICTION,
-                "shape": [len(rows), *width],
-                "datatype": "FP64",
-                "data": data,
-            }
-        ],
+        "id": name or answer.request_id,
+        "outputs": [{"name": output, **tensors[output]} for output in outputs],
     }
     problems = {"parameters": {"problems": answer.problems}} if answer.problems else {}
     return content | problems
 
 
-def metadata(
-    name: str, version: str, columns: Columns, classes: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def metadata(name: str, version: str, model: Model, *, decides: bool) -> dict[str, Any]:
     """Model metadata of the protocol: the tensors it takes and returns.
 
     The columns of the output tensor of several classes are named in its parameters.
     """
     output: dict[str, Any] = {"name": PREDICTION, "datatype": "FP64", "shape": [-1]}
-    if classes:
-        output |= {"shape": [-1, len(classes)], "parameters": {"labels": json.dumps(classes)}}
+    decision = {"name": DECISION, "datatype": "INT64", "shape": [-1]}
+    if model.classes:
+        labels = json.dumps(model.classes)
+        output |= {"shape": [-1, len(model.classes)], "parameters": {"labels": labels}}
     return {
         "name": name,
         "versions": [version],
         "platform": "holdfast",
         "inputs": [
             {"name": column, "datatype": _TYPES[rule.type][0], "shape": [-1]}
-            for column, rule in columns.items()
+            for column, rule in model.columns.items()
         ],
-        "outputs": [output],
+        "outputs": [output, *([decision] if decides else [])],
     }
 
 

@@ -25,7 +25,7 @@ _CSV = "Send a header with the column names, and one line per row."
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
 
 
-def _read(body: bytes, kind: str, columns: Columns) -> tuple[dict[str, Any], Any]:
+def _read(body: bytes, kind: str, columns: Columns, **_: bool) -> tuple[dict[str, Any], Any]:
     if kind == "text/csv":
         return {"rows": _csv(body, columns)}, None
     asked = read_json(body, len(columns), _FRAME)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from pipeline.config import Columns
 from pipeline.serving.problems import Problem
 
 
@@ -62,15 +61,16 @@ class Protocol:
     Attributes
     ----------
     read : callable or None
-        From body, content type and columns to ``{"rows": ..., "keys": ...}`` and whatever `write`
-        needs from the request; None where the body has this form already.
+        From body, content type, columns and whether the version `decides` to ``{"rows": ...,
+        "keys": ...}`` and whatever `write` needs from the request; None where the body has this
+        form already.
     write : callable
         From an answer to the content that is sent as JSON.
     refused : HTTPStatus
         Status of the answer to a request that breaks the contract.
     """
 
-    read: Callable[[bytes, str, Columns], tuple[dict[str, Any], Any]] | None
+    read: Callable[..., tuple[dict[str, Any], Any]] | None
     write: Callable[[Answer], dict[str, Any]]
     refused: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY
 

@@ -151,6 +151,7 @@ def test_a_shape_is_a_list_of_integers_that_fits_the_data(client, tensors, shape
         ([{}], False),
         ([{"name": 5}], False),
         ([{"name": "other"}], False),
+        ([{"name": "decision"}], False),  # a version without costs has none
         ([{"name": "prediction"}, {"name": "prediction"}], False),
         ([{"name": "prediction", "parameters": {"binary_data": True}}], False),
         ([{"name": "prediction", "parameters": 5}], False),
@@ -485,15 +486,45 @@ def test_decisions_at_the_threshold_are_sent_where_costs_are_stated(state, serve
     seal(bundle)
     load_exported(bundle, state)
     rows = [row, {**row, "plan": "x"}, {**row, "hours-per-week": 90}]
+    tensors = [
+        {"name": name, "shape": [3], "datatype": "BYTES", "data": [one[name] for one in rows]}
+        if isinstance(row[name], str)
+        else {"name": name, "shape": [3], "datatype": "FP64", "data": [one[name] for one in rows]}
+        for name in row
+    ]
     with serve(bad_rows="row") as port:
         address = f"http://127.0.0.1:{port}"
         answer = httpx.post(f"{address}/predict", json={"rows": rows}).json()
+        infer = {
+            asked: httpx.post(f"{address}{INFER}", json={"inputs": tensors, **more}).json()
+            for asked, more in {
+                "all": {},
+                "one": {"outputs": [{"name": "decision"}]},
+                "both": {"outputs": [{"name": "decision"}, {"name": "prediction"}]},
+                "twice": {"outputs": [{"name": "decision"}] * 2},
+            }.items()
+        }
+        metadata = httpx.get(f"{address}/v2/models/flights").json()
+        invoked = httpx.post(f"{address}/invocations", json={"dataframe_records": rows}).json()
         contract = httpx.get(f"{address}/contract").json()
         described = httpx.get(f"{address}/openapi.json").json()
 
     low, _, high = answer["predictions"]
     assert answer["decisions"] == [int(low >= 0.25), None, int(high >= 0.25)]
     assert min(low, high) < 0.25 <= max(low, high)
+    decision = {
+        "name": "decision",
+        "shape": [3],
+        "datatype": "INT64",
+        "data": answer["decisions"],
+    }
+    named = {name: [one["name"] for one in infer[name]["outputs"]] for name in ("all", "both")}
+    assert named == {"all": ["prediction", "decision"], "both": ["decision", "prediction"]}
+    assert infer["all"]["outputs"][1] == decision
+    assert infer["one"]["outputs"] == [decision]
+    assert infer["twice"]["problems"][0]["rule"].startswith("outputs must be some of")
+    assert metadata["outputs"][1] == {"name": "decision", "datatype": "INT64", "shape": [-1]}
+    assert invoked["predictions"] == answer["predictions"]
     assert contract["threshold"] == 0.25
     schema = described["paths"]["/predict"]["post"]["responses"]["200"]["content"]
     assert "decisions" in schema["application/json"]["schema"]["required"]
