@@ -133,7 +133,7 @@ def as_target(values: pd.Series, task: str, classes: int = 2) -> tuple[pd.Series
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(object)
-    if task == "classification":
+    if task == "classification" and values.dtype.kind not in "biuf":
         values = values.map(
             lambda value: TRUTH.get(value, value) if isinstance(value, str) else value
         )
@@ -247,8 +247,9 @@ def encode(
             matrix[:, i] = as_number(frame[name])
         else:
             known = pd.Index(list(categories[name]), dtype="str")
-            codes = known.get_indexer(pd.Index(as_text(frame[name])))
-            matrix[:, i] = np.where(codes < 0, np.nan, codes)
+            codes, labels = as_codes(frame[name])  # each label is looked up once, not in each row
+            places = known.get_indexer(pd.Index(labels, dtype="str"))
+            matrix[:, i] = np.append(np.where(places < 0, np.nan, places), np.nan)[codes]
     return matrix
 
 

@@ -38,18 +38,21 @@ class Seen:
         array of bool, shape (n_rows,)
         """
         one, two = (
-            pd.util.hash_pandas_object(rows, index=False, hash_key=key).to_numpy(np.uint64)
+            pd.util.hash_pandas_object(rows, index=False, hash_key=key, categorize=False).to_numpy(
+                np.uint64
+            )
             for key in _KEYS
         )
-        found = np.zeros(len(rows), dtype=bool)
-        for run in self._runs:
-            found |= _among(one, two, run)
-        order = np.lexsort((two, one))
-        order = order[~found[order]]
+        order = np.argsort(one)
         one, two = one[order], two[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (one[1:] != one[:-1]) | (two[1:] != two[:-1])
-        self._add(one[first], two[first])
+        again = np.zeros(len(rows), dtype=bool)
+        for run in self._runs:
+            again |= _among(one, two, run)  # in order, so that places in the run lie side by side
+        new = ~again
+        new[1:] &= (one[1:] != one[:-1]) | (two[1:] != two[:-1])
+        self._add(one[new], two[new])
+        found = np.empty_like(again)
+        found[order] = again
         return found
 
     def _add(self, one: Hashes, two: Hashes) -> None:
