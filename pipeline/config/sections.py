@@ -19,9 +19,9 @@ SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 class Costs(Section):
     """What wrong decisions about two classes cost, both in one unit; only their ratio decides."""
 
-    false_positive: float = Field(gt=0)
+    false_positive: float = Field(gt=0, lt=1e100)
     """Cost of deciding for 1 where 0 is true."""
-    false_negative: float = Field(gt=0)
+    false_negative: float = Field(gt=0, lt=1e100)
     """Cost of deciding for 0 where 1 is true."""
 
     @property

@@ -88,6 +88,31 @@ def test_an_exported_version_decides_as_scores_do(careful, scored, tmp_path):
     assert decided.tolist() == scored["decision"].tolist()
 
 
+@pytest.mark.parametrize("cost", [0, -1, 1e100, float("inf"), float("nan"), "much", None])
+def test_costs_that_no_decision_can_follow_from_are_refused_in_a_line(shop, cost):
+    content = yaml.safe_load(Path(shop).read_text())
+    content["training"] |= {"costs": COSTS | {"false_negative": cost}}
+    Path(shop).write_text(yaml.safe_dump(content))
+
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(shop)
+
+    [problem] = caught.value.problems
+    assert "training.costs.false_negative: must be" in problem
+
+
+@pytest.mark.parametrize(
+    ("alarm", "miss", "threshold"), [(5, 5, 0.5), (9e99, 9e99, 0.5), (1e-99, 9e99, 0), (9e99, 1, 1)]
+)
+def test_costs_that_are_equal_or_far_apart_still_decide(alarm, miss, threshold):
+    costs = Costs(false_positive=alarm, false_negative=miss)
+    target, chances = np.array([0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.6])
+
+    assert costs.threshold == pytest.approx(threshold)
+    assert decide(costs, chances).tolist() == [one >= threshold for one in chances]
+    assert np.isfinite(decision_metrics(costs, target, chances)["cost"])
+
+
 @pytest.mark.parametrize(
     ("changes", "got"),
     [

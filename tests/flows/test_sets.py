@@ -20,9 +20,9 @@ COSTS = {"false_positive": 1, "false_negative": 4}
 WEEK = {"start": "2026-02-16", "end": "2026-02-23"}
 
 
-def changed(conf, **training):
+def changed(conf, first="refuse", **training):
     content = yaml.safe_load(Path(conf).read_text())
-    content["promotion"] = {"min_gain": -0.5}
+    content["promotion"] = {"min_gain": -0.5, "first": first}
     content["training"] |= training
     Path(conf).write_text(yaml.safe_dump(content))
     return conf
@@ -95,6 +95,26 @@ def test_an_exported_version_serves_the_sets_of_scores(unsure, scored, tmp_path)
     columns = [name for name in scored if name.startswith("set holds ")]
     assert held.tolist() == scored[columns].astype(bool).to_numpy().tolist()
     assert (served.costs is None) == ("churned" not in scored)
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_a_class_that_no_held_out_row_has_hinders_neither_training_nor_scores(shop, tmp_path, only):
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    held = rows["at"].between("2026-02-08", "2026-02-16", inclusive="left")
+    rows.assign(churned=rows["churned"].mask(held, only)).to_parquet(tmp_path / "rows.parquet")
+    changed(shop, intervals=0.9, calibration="isotonic", costs=COSTS, first="serve")
+    output = tmp_path / "scores.parquet"
+
+    train(shop)
+    score(shop, str(output), **WEEK)
+
+    _, registry = opened(shop)
+    metrics = registry.run_of(registry.version(1).run_id).data.metrics
+    assert np.isnan(metrics["heldout_recall"]) == (only == 0)
+    assert 0 <= metrics["heldout_set_coverage"] <= 1
+    found = pd.read_parquet(output)
+    assert found["prediction"].between(0, 1).all()
+    assert found[["set holds 0", "set holds 1"]].sum(axis=1).between(1, 2).all()
 
 
 def test_a_rollback_to_a_version_without_sets_scores_without_them(trained, tmp_path):
