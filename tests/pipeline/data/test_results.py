@@ -191,6 +191,21 @@ def test_a_database_that_is_busy_or_away_may_answer_later(tmp_path, data, monkey
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_server_that_ends_the_connection_may_answer_later(postgres, data):
+    run(postgres, "DROP TABLE IF EXISTS scores")
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+    def parts():
+        yield part(0, 5)
+        run(postgres, others)
+        yield part(5, 9)
+
+    with pytest.raises(UnavailableError, match=r"^The database of data\.scores does not answer"):
+        write(postgres, data, late=parts())
+    write(postgres, data, part(0, 9))
+    assert len(stored(postgres)) == 9
+
+
 def test_an_sqlite_file_in_a_folder_that_does_not_exist_is_refused(tmp_path, data):
     with pytest.raises(DataError, match=r"cannot be written \(unable to open database file\)"):
         write(f"sqlite:///{tmp_path / 'none' / 'scores.db'}", data, part(0, 5))
