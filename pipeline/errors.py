@@ -41,7 +41,10 @@ def redacted(text: str) -> str:
 
 def first_line(error: BaseException | None) -> str:
     """Shorten the message of a foreign error to its first line, without secrets and full stop."""
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    text = str(error)
+    if error is not None and error.args and isinstance(error.args[0], dict):
+        text = str(error.args[0].get("M", text))  # as pg8000 hands on what PostgreSQL answers
+    line = next(iter(text.strip().splitlines()), type(error).__name__)
     # A text that is cut first could end within a secret that is not recognised any more.
     return redacted(line)[:_LONGEST].rstrip(".")
 

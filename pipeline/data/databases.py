@@ -117,6 +117,13 @@ def engine_of(url: SecretStr) -> sa.Engine:
             "Correct it or install its driver."
         )
         raise ConfigError(message) from error
+    place = f"{engine.url.host or ''}{engine.url.database or ''}"
+    if "@" in place and engine.dialect.name != "sqlite":
+        message = (
+            "data.*.url must spell @ in a user or password as %40. Got an @ in its host or "
+            "database. Spell / as %2F there, too."
+        )
+        raise ConfigError(message)
     if engine.dialect.is_async:
         message = (
             f"data.*.url must name a driver that waits for its answers. Got {engine.url.drivername}"

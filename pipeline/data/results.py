@@ -7,6 +7,7 @@ killed leaves the table as it was.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -24,6 +25,8 @@ INSERT INTO "{_STAGED}"
 SELECT * FROM json_populate_recordset(null::"{_STAGED}", CAST(:rows AS json))
 """  # noqa: S608 -- no part of it is given
 """How PostgreSQL takes rows: a statement for each row would take twenty times as long."""
+_LONGEST = 63
+"""Most bytes of a name in PostgreSQL."""
 _WAIT = 60
 """Seconds to wait for other writers of an SQLite file."""
 
@@ -87,8 +90,11 @@ class ResultTable:
         UnavailableError
             If the database does not answer.
         """
+        # Databases hold microseconds, and PostgreSQL would round up, out of the window.
+        part = part.assign(**{self._time: part[self._time].dt.floor("us")})
         with self._refusals(), self._transaction("BEGIN"):
             if self._staged is None:
+                self._check_names([str(name) for name in part])
                 columns = [sa.Column(str(name), _type(part[name])) for name in part]
                 self._staged = sa.Table(_STAGED, sa.MetaData(), *columns, prefixes=["TEMPORARY"])
                 self._check_columns()
@@ -139,6 +145,22 @@ class ResultTable:
             found.append(time < self._end.to_pydatetime())
         return found
 
+    def _check_names(self, names: list[str]) -> None:
+        """Refuse names of columns that the database would take for one another, or cut off."""
+        if self._lite:
+            times = Counter(map(str.lower, names))
+            odd = [name for name in names if times[name.lower()] > 1]
+            rule = "differ by more than upper and lower case"
+        else:
+            odd = [name for name in names if len(name.encode()) > _LONGEST]
+            rule = f"have at most {_LONGEST} bytes"
+        if odd:
+            message = (
+                f"The names of columns in table {self._place.table} must {rule}. Got "
+                f"{', '.join(odd)}. Write to a file, or rename the labels or columns."
+            )
+            raise DataError(message)
+
     def _check_columns(self) -> None:
         inspector, table = sa.inspect(self._connection), self._place.table
         if self._staged is None or not inspector.has_table(table):
@@ -173,7 +195,10 @@ class ResultTable:
             got, table = first_line(cause), self._place.table
             code = getattr(cause, "sqlite_errorcode", None)
             away = isinstance(error, OSError) or is_away(error)
-            if away if code is None else code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                message = f"Another process holds the database of data.scores ({got}). Try later."
+                raise UnavailableError(message) from error
+            if away and code is None:
                 message = f"The database of data.scores does not answer ({got}). Check its url."
                 raise UnavailableError(message) from error
             message = f"Table {table} cannot be written ({got}). Check data.scores."

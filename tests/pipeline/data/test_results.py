@@ -89,6 +89,46 @@ def test_a_window_is_replaced_and_rows_outside_of_it_stay(url, data):
     assert found["prediction"].tolist() == [0.1] * 24 + [0.2] * 16 + [0.1] * 24
 
 
+def test_a_time_at_the_end_of_a_window_stays_within_it(url, data):
+    last = part(0, 1).assign(at=FIRST + DAY - pd.Timedelta(100, "ns"))
+
+    write(url, data, last, start=FIRST, end=FIRST + DAY)
+    write(url, data, part(30, 31), start=FIRST + DAY, end=FIRST + 2 * DAY)
+
+    assert stored(url)["at"].tolist() == [FIRST + DAY - pd.Timedelta("1us"), FIRST + 30 * DAY / 24]
+
+
+def test_names_that_differ_by_case_are_refused_by_sqlite(tmp_path, data):
+    rows = part(0, 3).assign(**{"chance of yes": 0.4, "chance of Yes": 0.6})
+    address = f"sqlite:///{tmp_path / 'scores.db'}"
+
+    with pytest.raises(DataError, match="by more than upper and lower case"):
+        write(address, data, rows)
+
+
+def test_an_error_of_postgresql_is_its_message_alone(postgres, data):
+    columns = "'a' AS id, now()::timestamp AS at, 1.0 AS prediction, 3 AS version"
+    run(postgres, f"CREATE VIEW shown AS SELECT {columns}")
+
+    with (
+        pytest.raises(
+            DataError, match=r"^Table shown cannot be written \([^{]*\)\. Check"
+        ) as found,
+        ResultTable(place(postgres, "shown"), data) as table,
+    ):
+        table.write(part(0, 3))
+    assert "'M':" not in str(found.value)
+    run(postgres, "DROP VIEW shown")
+
+
+def test_a_password_that_is_not_escaped_is_refused_unseen(data):
+    address = "postgresql+pg8000://me:hun@ter2@127.0.0.1:1/w"
+
+    with pytest.raises(ConfigError, match="spell @ in a user or password as %40") as found:
+        write(address, data, part(0, 3))
+    assert "ter2" not in str(found.value)
+
+
 def test_a_key_that_comes_again_at_another_time_is_stored_once(url, data):
     write(url, data, part(0, 24, value=0.1))
     moved = part(0, 5, value=0.2).assign(at=FIRST + 3 * DAY)
@@ -172,7 +212,7 @@ def test_a_row_that_the_database_refuses_stores_none(url, data):
 def test_a_long_name_that_postgresql_would_shorten_is_refused(postgres, data):
     run(postgres, "DROP TABLE IF EXISTS scores")
 
-    with pytest.raises(DataError, match=r"^Table scores (must have|cannot be written)"):
+    with pytest.raises(DataError, match=r"^The names .* must have at most 63 bytes"):
         write(postgres, data, part(0, 5).assign(**{f"contribution of {'x' * 60}": 0.5}))
 
 
@@ -182,7 +222,9 @@ def test_a_database_that_is_busy_or_away_may_answer_later(tmp_path, data, monkey
     write(url, data, part(0, 5))
     with closing(sqlite3.connect(tmp_path / "scores.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UnavailableError, match=r"does not answer \(database is locked\)"):
+        with pytest.raises(
+            UnavailableError, match=r"Another process holds .* \(database is locked\)"
+        ):
             write(url, data, part(0, 5))
 
     away = "postgresql+pg8000://me:hunter2@127.0.0.1:1/none"
