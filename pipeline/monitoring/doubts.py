@@ -29,9 +29,8 @@ _HELD = 0.95
 _RENEWED, _FEW = 0.1, 0.1
 """Mean share of a later block's rows with values that no earlier block held, and most distinct
 values for each row, from which a column tells the time of its rows."""
-_LEVELS, _STEPS = (0.05, 0.25, 0.5, 0.75, 0.95), 5.0
-"""Quantiles of a column that tells the time, and how many of the largest steps between batches one
-may lie from the last sound batch: a batch that is late comes some steps later."""
+_LEVELS, _LEAPS = (0.05, 0.25, 0.5, 0.75, 0.95), 0.001
+"""Quantiles of a column that tells the time, and the chance of a step from which it is a leap."""
 _OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
 """Causes that do not rest on which values a column takes."""
 _OF_THE_BATCH = {"schema", "volume", "duplicate"}
@@ -202,7 +201,11 @@ class Doubt:
         return True
 
     def _leaps(self, name: str) -> bool:
-        """Whether numbers lie further from the last sound batch than batches lead to."""
+        """Whether numbers lie further from the last sound batch than any crisis leads to.
+
+        Steps from batch to batch are taken to have a tail as heavy as a Pareto distribution with
+        exponent 1: the largest of n is exceeded k-fold with a chance of 1 / ((n + 1) k).
+        """
         case = self._case
         if not case.is_number(name):
             return False
@@ -211,9 +214,9 @@ class Doubt:
         )
         if len(kept) < 2:  # noqa: PLR2004 -- one batch shows no step
             return False
-        now = np.nanquantile(case.numbers(name), _LEVELS)
         furthest = np.abs(np.diff(kept, axis=0)).max()
-        return bool(np.abs(now - kept[-1]).max() > _STEPS * furthest > 0)
+        now = np.abs(np.nanquantile(case.numbers(name), _LEVELS) - kept[-1]).max()
+        return bool(furthest > 0 and now * _LEAPS * len(kept) > furthest)
 
     def _quantiles_of_batches(self, name: str) -> Floats:
         """Quantiles of the reference's blocks and the recent batches, shape (n_batches, 5)."""

@@ -355,7 +355,7 @@ class Case:
     def _inside(self, name: str, others: frozenset[str]) -> Mask:
         inside = np.ones(len(self.drawn), dtype=bool)
         for other in self.partners(name, marked=PARAMS.telling):
-            if other in others and self.is_number(other):
+            if self.is_number(other) and (other in others or self.foreign(other)):
                 inside &= np.abs(self.normal_scores(other, self.numbers(other))) < PARAMS.inside
         return inside
 

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.likelihood import surprise
+from pipeline.monitoring.diagnoses.novelty import repeats
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.pile_ups import grown_value
 from pipeline.monitoring.diagnoses.segments import clause, segment
@@ -210,10 +211,16 @@ def _unusual(pile: _Pile) -> bool:
 
 
 def _piled_before(pile: _Pile, *, exact: bool) -> bool:
-    """Whether the value was an end of the range before, or frequent already."""
-    low, high = pile.profile.points[[0, -1]]
+    """Whether the value was an end of the range before, or frequent already.
+
+    Of numbers that repeat, a new one is as frequent as others: a price or a pay that was raised.
+    """
+    profile = pile.profile
+    low, high = profile.points[[0, -1]]
     piled = pile.before > PARAMS.piled * pile.excess and not exact
-    return bool(piled or not low < pile.bound < high)
+    usual = (np.asarray(profile.upto) - np.asarray(profile.below)).max()
+    raised = pile.before == 0 and repeats(profile) and pile.share <= usual
+    return bool(piled or raised or not low < pile.bound < high)
 
 
 def _is_cut_off(pile: _Pile, side: str, *, sure: bool) -> bool:

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.columns import as_codes, as_number
+from pipeline.columns import Floats, as_codes, as_number
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places
+from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.reference.profile import MISSING, CategoricalProfile, NumericProfile
 
 
@@ -18,12 +19,32 @@ def new_values(
     places : array of int, shape (n_rows,)
         Number of the value of each row; -1 where there is none.
     new : array of bool, shape (n_values,)
-        Labels that the reference does not hold, and numbers where no row of it lies.
+        Those that are new.
     """
     if isinstance(profile, CategoricalProfile):
         places, labels = as_codes(values)
         return places, np.asarray([label not in profile.counts for label in labels], dtype=bool)
     places, numbers = pd.factorize(as_number(values))
-    cells = profile.cells(np.asarray(numbers))
+    return places, new_numbers(profile, np.asarray(numbers))
+
+
+def new_numbers(profile: NumericProfile, values: Floats) -> Mask:
+    """Mark numbers that the reference never held; what is not finite is not marked.
+
+    These lie beyond its range or, of a column whose numbers repeat, between its values.
+    """
+    if not len(profile.points):
+        return np.isfinite(values)
+    cells = profile.cells(values)
     there = cells != MISSING
-    return places, there & (profile.weights[np.where(there, cells, 0)] <= 0)
+    beyond = (values < profile.points[0]) | (values > profile.points[-1])
+    empty = profile.weights[np.where(there, cells, 0)] <= 0
+    new: Mask = there & (beyond | (empty & repeats(profile)))
+    return new
+
+
+def repeats(profile: NumericProfile) -> bool:
+    """Whether the numbers of a column repeat, as hours, tariffs and counts do."""
+    often = profile.n >= SHARED.seen * len(profile.points)
+    between = profile.weights[::2].sum()  # rows between the points of the grid
+    return bool(often and between < SHARED.rare)

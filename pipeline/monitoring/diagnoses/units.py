@@ -17,6 +17,7 @@ from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
 from pipeline.monitoring.diagnoses.grids import off_grid
 from pipeline.monitoring.diagnoses.likelihood import Change, Origin, touched_rows
+from pipeline.monitoring.diagnoses.novelty import new_numbers, repeats
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.diagnoses.segments import clause
 from pipeline.monitoring.diagnoses.transformations import (
@@ -57,6 +58,9 @@ class Parameters:
         quantiles.
     contradicted : float
         Nats per affected row with which the other columns contradict a change.
+    unexplained : float
+        Of numbers that repeat, most values that no training row has and that a change does not
+        explain, for each that it does.
     exact : float
         Largest residual variance with which the other columns predict values, not only sizes.
     off : float
@@ -98,6 +102,7 @@ class Parameters:
     alone: float = 2.5
     straight: float = 0.95
     contradicted: float = 0.5
+    unexplained: float = 0.25
     exact: float = 0.1
     off: float = 3.0
     paired: int = 400
@@ -202,11 +207,16 @@ def _explains_a_part(case: Case, name: str, values: Floats, fit: Fit) -> bool:
     if fit.change.origin is Origin.QUARTILES:
         return False
     size, likeness = abs(np.log(fit.change.factor)), even(values, fit)
+    touched = touched_rows(fit.gain, fit.share)
+    profile = case.profile(name)
+    odd = new_numbers(profile, values) & ~touched  # the last hours of a night, but not the first
+    if repeats(profile) and odd.sum() > PARAMS.unexplained * touched.sum():
+        return False
     # Rows of a segment may differ from the others by themselves, but not that far.
-    if likeness <= SHARED.alike:
-        touched = touched_rows(fit.gain, fit.share)
-        if size <= np.log(PARAMS.far_part) or segment_of(case, name, touched) == "":
-            return False
+    if likeness <= SHARED.alike and (
+        size <= np.log(PARAMS.far_part) or segment_of(case, name, touched) == ""
+    ):
+        return False
     large = fit.share > PARAMS.large_part
     if fit.change.origin is Origin.RELATION:  # a line fits more easily than a known unit
         return large and min(fit.each, fit.related) > PARAMS.overwhelming

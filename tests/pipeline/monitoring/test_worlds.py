@@ -354,3 +354,20 @@ def salaries(random, week):
 
 def test_base_pay_that_rises_again_is_no_fault():
     assert not any(said(fit(salaries), following(salaries, 12)))
+
+
+def opening_hours(random, week):
+    """From week 13 on, a shop is open at night as well."""
+    hour = random.normal(13, 3, ROWS).round().clip(7, 20)
+    night = (random.random(ROWS) < 0.25) & (week > WEEKS)
+    return pd.DataFrame(
+        {
+            "hour": np.where(night, random.integers(0, 7, ROWS), hour),
+            "amount": random.lognormal(3.5, 0.6, ROWS).round(2),
+            "channel": random.choice(["web", "shop", "phone"], ROWS, p=[0.5, 0.4, 0.1]),
+        }
+    )
+
+
+def test_hours_of_a_night_are_in_no_other_unit_than_those_of_a_day():
+    assert not any(said(fit(opening_hours), following(opening_hours, 13)))
