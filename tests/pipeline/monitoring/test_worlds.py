@@ -371,3 +371,21 @@ def opening_hours(random, week):
 
 def test_hours_of_a_night_are_in_no_other_unit_than_those_of_a_day():
     assert not any(said(fit(opening_hours), following(opening_hours, 13)))
+
+
+def economy(random, week):
+    """Rates that hold for weeks, or nearly, fall further in a crisis than they ever moved."""
+    crisis = week > WEEKS
+    euribor = random.choice([4.86, 4.96, 4.97] if not crisis else [4.12, 4.15, 4.19], ROWS)
+    return pd.DataFrame(
+        {
+            "rate": np.full(ROWS, -0.1 if crisis else 1.1 if week < 4 else 1.4),
+            "euribor": (euribor + 0.02 * week).round(3),
+            "age": random.integers(18, 80, ROWS),
+            "job": random.choice(["admin", "technician", "services"], ROWS),
+        }
+    )
+
+
+def test_rates_that_fall_in_a_crisis_are_no_codes():
+    assert not any(said(fit(economy), following(economy, 14)))

@@ -266,3 +266,11 @@ def test_numbers_that_are_not_finite_count_as_missing(shop, batch):
     case = shop.case(pd.concat([batch[:30].assign(temp=np.inf), batch[30:]]))
 
     assert case.missing("temp").sum() == 30
+
+
+def test_a_summer_hotter_than_any_row_neither_predicts_nor_lets_predict(shop, batch):
+    case = shop.case(batch.assign(temp=batch["temp"] + 300))
+
+    assert case.foreign("temp")
+    assert "temp" not in case.predicting("dewp")
+    assert not case.supported("dewp").any()
