@@ -118,7 +118,7 @@ def _require_estimator(kind: Any, path: str) -> None:
         try:
             found = kind()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's function raises anything
-            found, got = None, f"it cannot be called without arguments ({first_line(error)})"
+            found, got = None, f"a call without arguments raises {first_line(error)}"
     if not (hasattr(found, "get_params") and hasattr(found, "fit")):
         message = (
             "training.estimator must be the import path of an estimator, or of a function that "

@@ -399,25 +399,23 @@ def write_module(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "setting"),
+    "text",
     [
-        ("import nowhere_to_be_found", "estimator"),
-        ("def made(:", "estimator"),
-        ("1 / 0", "estimator"),
-        ("raise SystemExit(3)", "estimator"),
-        ("made = 3", "estimator"),
-        ("def made(): import nowhere_to_be_found", "params"),
-        ("def made(): open('/nowhere/to/be/found')", "params"),
-        ("def made(): raise SystemExit(3)", "params"),
-        ("class Odd(Exception): pass\ndef made(): raise Odd", "params"),
+        "import nowhere_to_be_found",
+        "def made(:",
+        "1 / 0",
+        "raise SystemExit(3)",
+        "made = 3",
+        "def made(): import nowhere_to_be_found",
+        "def made(): open('/nowhere/to/be/found')",
+        "def made(): raise SystemExit(3)",
+        "class Odd(Exception): pass\ndef made(): raise Odd",
     ],
 )
-def test_whatever_a_module_of_the_user_raises_is_a_sentence(
-    rows, data, write_module, text, setting
-):
+def test_whatever_a_module_of_the_user_raises_is_a_sentence(rows, data, write_module, text):
     write_module(text)
 
-    with pytest.raises(ConfigError, match=rf"^training\.{setting} must .* Got.*\.$"):
+    with pytest.raises(ConfigError, match=r"^training\.estimator must .* Got.*\.$"):
         fitted(rows, data, estimator="mine.made")
 
 
