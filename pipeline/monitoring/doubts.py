@@ -6,7 +6,7 @@ two batches. What is said of the reference alone is the world moving.
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -183,13 +183,17 @@ class Doubt:
         """Mark rows with a label or number, seen several times, that the reference never held."""
         case, marked = self._case, np.zeros(len(self._case.rows), dtype=bool)
         for name in case.known:
-            if name in but:
-                continue
-            places, new = new_values(case.reference.columns[name], case.rows[name])
-            rows = np.bincount(places + 1, minlength=len(new) + 1)[1:]
-            mine = np.append(new & (rows >= SHARED.seen), [False])[places]
-            marked |= mine & (mine.mean() < _MOSTLY_NEW)
+            if name not in but and (case.is_number(name) or case.tally.novel.get(name)):
+                mine = case.memory.recall(("new rows", name), partial(self._new_rows, name))
+                marked |= mine & (mine.mean() < _MOSTLY_NEW)
         return marked
+
+    def _new_rows(self, name: str) -> Mask:
+        """Mark the rows with new values of a column."""
+        places, new = new_values(self._case.reference.columns[name], self._case.rows[name])
+        rows = np.bincount(places + 1, minlength=len(new) + 1)[1:]
+        mine: Mask = np.append(new & (rows >= SHARED.seen), [False])[places]
+        return mine
 
     def _is_time(self, cause: Cause, name: str) -> bool:
         """Whether a new block alone explains a cause, as its values are new in each block."""
