@@ -101,8 +101,8 @@ def read_query(
         engine.dispose()
 
 
-def engine_of(url: SecretStr) -> sa.Engine:
-    """The engine of an address of `data`.
+def engine_of(url: SecretStr, **options: str) -> sa.Engine:
+    """The engine of an address of `data`, with options of SQLAlchemy.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def engine_of(url: SecretStr) -> sa.Engine:
         If the address cannot be used, or its driver is missing.
     """
     try:
-        engine = sa.create_engine(url.get_secret_value())
+        engine = sa.create_engine(url.get_secret_value(), **options)
     except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # as of a port
         message = (
             f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "

@@ -63,12 +63,12 @@ class ResultTable:
         self._staged: sa.Table | None = None
 
     def __enter__(self) -> Self:
-        engine = engine_of(self._place.url)
+        # The engine's level, as a connection's own would be reset on one that the server has ended.
+        engine = engine_of(self._place.url, isolation_level="AUTOCOMMIT")
         self._open.callback(engine.dispose)
         try:
             with self._refusals():
-                options = {"isolation_level": "AUTOCOMMIT"}
-                self._connection = engine.connect().execution_options(**options)
+                self._connection = engine.connect()
                 self._open.callback(self._connection.close)
                 self._lite = self._connection.dialect.name == "sqlite"
                 if self._lite:
