@@ -19,7 +19,7 @@ from benchmarks.batches.variants import CAUSES, REPORTED
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
 from pipeline.monitoring.drift import compare
-from pipeline.reference import Reference
+from pipeline.reference.serialised import reference_from_dict, reference_to_dict
 
 SHOWN = 60
 """Trials and batches that are listed at most."""
@@ -374,7 +374,7 @@ def _calibrated(seed: int, columns: int) -> dict[str, float]:
     faulty = frame[8_000:].assign(x000=frame["x000"] * 25.4 + 32)
     with TemporaryDirectory() as folder:
         kept = Path(folder) / "kept.json"
-        for known in (reference, Reference.from_dict(reference.to_dict())):
+        for known in (reference, reference_from_dict(reference_to_dict(reference))):
             compare(reference=known, current=faulty, kept=kept)
             times.append(time.process_time())
     fit, first, later = np.diff(times)

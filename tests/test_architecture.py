@@ -2,6 +2,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ MODULES = {
 }
 
 
+@cache
 def imports(path):
     """Modules that a file imports anywhere, inside of functions too."""
     found = set()

@@ -18,6 +18,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clipped import clipped
 from pipeline.monitoring.diagnoses.clocks import shifted
 from pipeline.monitoring.diagnoses.dependencies import BREAKS, rule_broken
+from pipeline.monitoring.diagnoses.identities import inconsistent
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.permutations import permuted
 from pipeline.monitoring.diagnoses.rounding import rounded
@@ -190,12 +191,33 @@ def _causes(case: Case, doubt: Doubt) -> Iterator[Cause]:
             case = case.without(likelier)
             if cause.cause in {"volume", "frozen"}:
                 return
-    while found := _competing(case, doubt):
-        most = max(found, key=partial(_rank, case))
-        if most.cause == "shuffled" and BREAKS not in most.evidence:
-            most = next(_behind(case, found, most), None) or with_rival(case, most)
+    while most := _most(case, doubt):
         yield most
         case = case.without(most)
+
+
+def _most(case: Case, doubt: Doubt) -> Cause | None:
+    """The cause that explains most; None if nothing is found.
+
+    Arithmetic that shows what happened to a column is exact, and comes first; that it is broken,
+    and no more, is said where nothing else is.
+    """
+    broken = _competing(case, doubt, (inconsistent,))
+    exact = [cause for cause in broken if cause.cause != "inconsistent"]
+    found = _competing(case, doubt, TOGETHER)
+    if exact:
+        first = exact[0]
+        return next((x for x in found if _names(x) == _names(first)), first)
+    if not found:
+        return next(iter(broken), None)
+    most = max(found, key=partial(_rank, case))
+    if most.cause == "shuffled" and BREAKS not in most.evidence:
+        return next(_behind(case, found, most), None) or with_rival(case, most)
+    return most
+
+
+def _names(cause: Cause) -> tuple[str, frozenset[str]]:
+    return cause.cause, frozenset(cause.columns)
 
 
 def _likelier(case: Case, cause: Cause) -> Cause:
@@ -205,11 +227,11 @@ def _likelier(case: Case, cause: Cause) -> Cause:
     return next((pair for pair in pairs if _explains(pair, cause)), cause)
 
 
-def _competing(case: Case, doubt: Doubt) -> list[Cause]:
+def _competing(case: Case, doubt: Doubt, diagnoses: Sequence[Diagnosis]) -> list[Cause]:
     """Causes that diagnoses of columns in relation to others find and that are believed."""
     return [
         cause
-        for diagnosis in TOGETHER
+        for diagnosis in diagnoses
         for cause in diagnosis(case)
         if not doubt(diagnosis, cause, case.blamed)
     ]

@@ -31,7 +31,10 @@ _RENEWED, _FEW = 0.1, 0.1
 values for each row, from which a column tells the time of its rows."""
 _LEVELS, _LEAPS = (0.05, 0.25, 0.5, 0.75, 0.95), 0.001
 """Quantiles of a column that tells the time, and the chance of a step from which it is a leap."""
-_OF_ROWS = {"schema", "volume", "frozen", "duplicate", "join", "nulls", "swapped", "shuffled"}
+_OF_ROWS = {
+    *("schema", "volume", "frozen", "duplicate", "join", "nulls"),
+    *("swapped", "shuffled", "inconsistent"),
+}
 """Causes that do not rest on which values a column takes."""
 _OF_THE_BATCH = {"schema", "volume", "duplicate"}
 """Causes that do not rest on some of the rows of the batch."""
@@ -278,6 +281,9 @@ class Doubt:
         reference = as_reference(case.reference, before, among=among)
         if reference is None:
             return None
+        # Rows of the sample hold quantiles, which obey no rule; those of all training rows stay.
+        rules = [x for x in case.reference.identities if set(x.columns) <= reference.columns.keys()]
+        reference = reference.with_blocks(reference.blocks, identities=tuple(rules))
         rows = case.rows
         tally = reference.tally(rows)
         summary = reference.summarise(tally)

@@ -196,6 +196,7 @@ CauseName = Literal[
     "volume",
     "schema",
     "join",
+    "inconsistent",
 ]
 
 

@@ -4,7 +4,6 @@ It holds a profile per column, a sample of the rows, and a summary of each block
 live batch, which shows how much ordinary batches differ.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from pipeline.columns import as_number, require
 from pipeline.config import Columns, Numeric
 from pipeline.reference.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.reference.classifier import CLASSIFIED, separate
+from pipeline.reference.identities import Identity, find, kept_by_both
 from pipeline.reference.merging import merged_profiles, merged_sample, rescored
 from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.pairs import Followed, choose, in_both, too_many
@@ -26,16 +26,9 @@ from pipeline.reference.profile import (
     Cells,
     NumericProfile,
     Profile,
-    profile_from_dict,
-    profile_to_dict,
 )
 from pipeline.reference.sampling import canonical, draw, label_counts, read_codes, sketch, to_cells
-from pipeline.reference.summaries import (
-    ROWS,
-    Summary,
-    summary_from_json,
-    summary_to_json,
-)
+from pipeline.reference.summaries import ROWS, Summary
 from pipeline.reference.tally import Tally, count_batch
 from pipeline.reference.traits import Traits
 from pipeline.reference.usual import Usual
@@ -69,6 +62,8 @@ class Reference:
         The columns that hold the model's prediction; classifier and pairs leave them out.
     followed : tuple of pairs of str, or None
         The pairs of columns whose correlation is followed; None for all pairs.
+    identities : tuple of Identity
+        Arithmetic of columns that the rows obey.
     derived : dict
         What others compute from the reference once, by name; not stored.
     seed : int
@@ -84,6 +79,7 @@ class Reference:
     sample_blocks: bytes = field(default=b"", repr=False)
     prediction: tuple[str, ...] = ()
     followed: Followed = None
+    identities: tuple[Identity, ...] = ()
     derived: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     seed: int = 0
 
@@ -193,6 +189,8 @@ class Reference:
             seed=seed,
         )
         whole = whole.following(importance or {})
+        if not sampled:  # a sample may hold quantiles in place of its values
+            whole = whole.obeying(frame.iloc[chosen], importance or {})
         every = max(1, -(-len(parts) // _CLASSIFIED_BLOCKS))
         summaries, separations = [], []
         for number, part in enumerate(parts):  # one by one, as the tally of a wide block is large
@@ -229,6 +227,14 @@ class Reference:
         return replace(
             self, followed=tuple((names[i], names[j]) for i, j in zip(one, other, strict=True))
         )
+
+    def obeying(self, rows: pd.DataFrame, importance: Mapping[str, float]) -> "Reference":
+        """The reference with the arithmetic that the rows of its sample obey, as they came."""
+        features = (self.names[i] for i in self.features)
+        numeric = [x for x in features if isinstance(self.columns[x], NumericProfile)]
+        numeric.sort(key=lambda name: -importance.get(name, 0.0))
+        values = {name: as_number(rows[name]).to_numpy(dtype=np.float64) for name in numeric}
+        return replace(self, identities=find(values, self.cell_blocks))
 
     @cached_property
     def names(self) -> list[str]:
@@ -359,40 +365,5 @@ class Reference:
             sample=sample.tobytes(),
             sample_blocks=numbers.tobytes(),
             followed=in_both(self.followed, other.followed),
+            identities=kept_by_both(self.identities, other.identities),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert the reference to JSON-able values; undefined numbers become None."""
-        return {
-            "rows": self.rows,
-            "columns": {name: profile_to_dict(profile) for name, profile in self.columns.items()},
-            "blocks": [summary_to_json(block) for block in self.blocks],
-            "separations": [p if np.isfinite(p) else None for p in self.separations],
-            "novelties": {name: list(p_values) for name, p_values in self.novelties.items()},
-            "sample": base64.b64encode(self.sample).decode(),
-            "sample_blocks": base64.b64encode(self.sample_blocks).decode(),
-            "prediction": list(self.prediction),
-            "followed": None if self.followed is None else [list(pair) for pair in self.followed],
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Reference":
-        """Read a reference from the values of `to_dict`, of this or an earlier version."""
-        followed, named = values.get("followed"), values["prediction"]
-        stored = cls(
-            rows=values["rows"],
-            columns={
-                name: profile_from_dict(profile) for name, profile in values["columns"].items()
-            },
-            blocks=tuple(summary_from_json(block) for block in values["blocks"]),
-            separations=tuple(np.nan if p is None else p for p in values["separations"]),
-            novelties={name: tuple(known) for name, known in values["novelties"].items()},
-            sample=base64.b64decode(values["sample"]),
-            sample_blocks=base64.b64decode(values["sample_blocks"]),
-            prediction=(named,) if isinstance(named, str) else tuple(named or ()),
-            followed=None if followed is None else tuple((one, other) for one, other in followed),
-            seed=values["seed"],
-        )
-        # References of earlier versions hold all pairs, however many.
-        return stored.following({}) if followed is None else stored

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
+from pipeline.reference.serialised import reference_from_dict, reference_to_dict
 from pipeline.training import parity
 from pipeline.training.golden import Golden
 from pipeline.training.model import Model, Predictions
@@ -104,9 +105,9 @@ class Bundle:
         self.golden.save(folder / "golden")
         if self.holdout is not None:
             self.holdout.save(folder / HOLDOUT)
-        (folder / "reference.json").write_text(json.dumps(self.reference.to_dict()))
+        (folder / "reference.json").write_text(json.dumps(reference_to_dict(self.reference)))
         if self.targets is not None:
-            (folder / TARGETS).write_text(json.dumps(self.targets.to_dict()))
+            (folder / TARGETS).write_text(json.dumps(reference_to_dict(self.targets)))
         if self.baseline is not None:
             (folder / LOSSES).write_text(json.dumps(self.baseline))
         self.heldout.to_parquet(folder / "heldout.parquet")
@@ -149,4 +150,4 @@ def _read_heldout(path: Path) -> pd.DataFrame:
 
 
 def _read_reference(path: Path) -> Reference:
-    return Reference.from_dict(json.loads(path.read_text()))
+    return reference_from_dict(json.loads(path.read_text()))

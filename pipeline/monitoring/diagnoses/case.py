@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,12 @@ from pipeline.monitoring.diagnoses import blocks
 from pipeline.monitoring.diagnoses.attention import few_valued, most_suspicious
 from pipeline.monitoring.diagnoses.likelihood import Mask, Places
 from pipeline.monitoring.diagnoses.memory import Memory, T
-from pipeline.monitoring.diagnoses.novelty import new_values
+from pipeline.monitoring.diagnoses.novelty import share_of_new_values
 from pipeline.monitoring.diagnoses.planes import strain
 from pipeline.monitoring.diagnoses.predictors import (
     Predictors,
     best_predictors,
+    exactly,
     learn_labels,
     learn_scores,
     learn_steps,
@@ -24,6 +25,7 @@ from pipeline.monitoring.diagnoses.predictors import (
 from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause, Finding
 from pipeline.reference import Reference
+from pipeline.reference.identities import implied_by
 from pipeline.reference.pairs import too_many
 from pipeline.reference.profile import MISSING, CategoricalProfile, Cells, NumericProfile
 from pipeline.reference.summaries import Summary, Trait
@@ -183,9 +185,8 @@ class Case:
     @property
     def drawn(self) -> pd.DataFrame:
         """Rows of the batch drawn at random, as they arrived."""
-        return self.memory.recall(
-            "drawn", lambda: self.rows.iloc[self.tally.chosen[: PARAMS.judged]]
-        )
+        chosen = self.tally.chosen[: PARAMS.judged]
+        return self.memory.recall("drawn", lambda: self.rows.iloc[chosen])
 
     @cached_property
     def drawn_cells(self) -> Cells:
@@ -225,9 +226,7 @@ class Case:
         return self.memory.recall(("foreign", name), lambda: self._mostly_new(name))
 
     def _mostly_new(self, name: str) -> bool:
-        places, new = new_values(self.reference.columns[name], self.drawn[name])
-        known = places[places >= 0]
-        return bool(len(known) and new[known].mean() > PARAMS.foreign)
+        return share_of_new_values(self.reference.columns[name], self.drawn[name]) > PARAMS.foreign
 
     def missing(self, name: str) -> Mask:
         """Mark the drawn rows that have no value."""
@@ -314,27 +313,29 @@ class Case:
     def block_cells(self, name: str) -> Floats:
         """Count the sampled rows of each block by their cell, as `blocks.count_cells` does."""
         profile = self.profile(name)
-        return self.memory.recall(
-            ("cells", name), lambda: blocks.count_cells(self.reference, name, profile)
-        )
+        count = partial(blocks.count_cells, self.reference, name, profile)
+        return self.memory.recall(("cells", name), count)
 
     def names_the_block(self, name: str) -> bool:
         """Whether a column mostly shows when a row was made, as an index or a date does."""
-        return self.memory.recall(
-            ("names the block", name), lambda: blocks.names_the_block(self.reference, name)
-        )
+        ask = partial(blocks.names_the_block, self.reference, name)
+        return self.memory.recall(("names the block", name), ask)
 
     def expected(self, name: str, without: Sequence[str] = ()) -> Expected:
         """Predict a numeric column from the other columns, as learnt from the reference.
 
         Each half of the reference is predicted by a fit of the other half, the batch by both fits.
-        Columns in `without`, and blamed columns, are not used.
+        Columns in `without`, and blamed columns, are not used. Arithmetic that all training rows
+        obey is surer than what is learnt.
         """
         others = self.predicting(name, without)
-        return self.memory.recall(
-            ("expected", name, others),
-            lambda: learn_scores(self._predictors(others), name, self.profile(name)),
-        )
+        return self.memory.recall(("expected", name, others), lambda: self._learnt(name, others))
+
+    def _learnt(self, name: str, others: Sequence[str]) -> Expected:
+        learnt = learn_scores(self._predictors(others), name, self.profile(name))
+        if implied := implied_by(self.reference.identities, name, others, self.numbers):
+            return exactly(learnt, self.normal_scores(name, implied[0]), implied[1])
+        return learnt
 
     def loosened(self, name: str, without: Sequence[str] = ()) -> Expected:
         """Predict a numeric column, adjusted to the relation that most rows of the batch show."""
@@ -395,5 +396,4 @@ class Case:
         return best_predictors(self.reference, left[0], kept)
 
     def _predictors(self, others: Sequence[str]) -> Predictors:
-        """The reference and the batch, with the columns that predict."""
         return Predictors(self.reference, self.drawn_cells, others)

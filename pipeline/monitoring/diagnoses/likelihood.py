@@ -137,7 +137,10 @@ def plain_gain(
     reference's mass at the values, where it is known already.
     """
     mass = log_mass(profile, values)[0] if mass is None else mass
-    new, atom = log_mass(profile, change.undone(values), abs(change.factor))
+    undone, step = change.undone(values), _step(profile, values)
+    if step:  # whole knots were rounded to whole kilometres an hour
+        undone = _on_points(profile, undone, step / 2 / abs(change.factor))
+    new, atom = log_mass(profile, undone, abs(change.factor))
     gain = new - mass - np.where(atom, 0.0, np.log(abs(change.factor)))
     return np.where(np.isnan(values), 0.0, gain)
 
@@ -161,29 +164,39 @@ def drift_gain(profile: NumericProfile, values: Floats, wander: float) -> float:
     scale = (high - low) / (before[2] - before[0]) if before[2] > before[0] else 1.0
     scale = float(np.clip(scale, PARAMS.narrowest, PARAMS.widest))
     furthest = (PARAMS.furthest + PARAMS.wanders * wander) * profile.sd
-    points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
-    # Whether most values are steps, as whole years are, in the reference and in the batch.
-    counted = weight[weight >= ATOM].sum() > PARAMS.mostly
-    step = float(np.median(np.diff(points))) if counted else 0.0
-    if counted:
-        steps = (values[~np.isnan(values)] - points[0]) / step
-        counted = bool(
-            (np.abs(steps - np.round(steps)) < PARAMS.on_step).mean() > PARAMS.nearly_all
-        )
-    best = 0.0
+    step, best = _step(profile, values), 0.0
     for factor in (1.0, scale):
-        offset = float(np.clip(middle - factor * before[1], -furthest, furthest))
-        change = Change(factor, offset, "drift")
-        if counted:  # a drifted value lies on a step again
-            undone = change.undone(values)
-            near = points[_nearest(points, undone)]
-            undone = np.where(np.abs(near - undone) <= step, near, undone)
+        # It grows wider about its middle: about 0 it would move by any distance.
+        moved = before[1] + float(np.clip(middle - before[1], -furthest, furthest))
+        change = Change(factor, moved - factor * before[1], "drift")
+        if step:  # a drifted value lies on a step again
+            undone = _on_points(profile, change.undone(values), step)
             gain = log_mass(profile, undone)[0] - log_mass(profile, values)[0]
             gain = np.where(np.isnan(values), 0.0, gain)
         else:
             gain = plain_gain(profile, values, change)
         best = max(best, float(gain.sum()))
     return best
+
+
+def _step(profile: NumericProfile, values: Floats) -> float:
+    """The step of a column of which most values are steps, as whole years are, now as before.
+
+    0 for any other column.
+    """
+    points, weight = profile.points, np.asarray(profile.upto) - np.asarray(profile.below)
+    if len(points) < 2 or weight[weight >= ATOM].sum() <= PARAMS.mostly:
+        return 0.0
+    step = float(np.median(np.diff(points)))
+    steps = (values[~np.isnan(values)] - points[0]) / step
+    on = np.abs(steps - np.round(steps)) < PARAMS.on_step
+    return step if len(on) and on.mean() > PARAMS.nearly_all else 0.0
+
+
+def _on_points(profile: NumericProfile, values: Floats, near: float) -> Floats:
+    """Values moved to the nearest value of the reference, where it is near."""
+    points = profile.points[_nearest(profile.points, values)]
+    return np.where(np.abs(points - values) <= near, points, values)
 
 
 def of_blocks(blocks: Places, gain: Floats) -> Floats:

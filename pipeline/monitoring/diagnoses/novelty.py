@@ -28,6 +28,13 @@ def new_values(
     return places, new_numbers(profile, np.asarray(numbers))
 
 
+def share_of_new_values(profile: NumericProfile | CategoricalProfile, values: pd.Series) -> float:
+    """Share of the values of a column that the reference never held; 0 without values."""
+    places, new = new_values(profile, values)
+    known = places[places >= 0]
+    return float(new[known].mean()) if len(known) else 0.0
+
+
 def new_numbers(profile: NumericProfile, values: Floats) -> Mask:
     """Mark numbers that the reference never held; what is not finite is not marked.
 

@@ -1,7 +1,7 @@
 """Predict a column of a batch from its other columns, as learnt from the reference's rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -138,6 +138,13 @@ def learn_scores(others: Predictors, name: str, profile: NumericProfile) -> Expe
         blocks=others.blocks[there],
         variance=variance,
         sources=others.named(sources),
+    )
+
+
+def exactly(learnt: Expected, scores: Floats, sources: frozenset[str]) -> Expected:
+    """The prediction of a column whose normal scores in the batch follow by arithmetic."""
+    return replace(
+        learnt, before=learnt.scores, now=scores, variance=PARAMS.least_variance, sources=sources
     )
 
 

@@ -83,6 +83,9 @@ class Parameters:
     scaled : float
         Largest offset, relative to the median, of a small factor through the quartiles: a calm
         week is narrow, with any median.
+    far_in_sd, far_in_steps : float
+        Median displacement by a known unit, in standard deviations of the column and in its largest
+        steps between two blocks, that drift is taken never to reach if the width fits as well.
     far_away : float
         Median displacement by a known unit, in ranges of the column, that drift is taken never to
         reach.
@@ -114,6 +117,8 @@ class Parameters:
     far_factor: float = 3.0
     least_factor: float = 1.7
     scaled: float = 0.1
+    far_in_sd: float = 3.0
+    far_in_steps: float = 10.0
     far_away: float = 2.0
     tail: float = 0.005
     width: float = 0.45
@@ -248,10 +253,14 @@ def _explains_the_whole(case: Case, name: str, values: Floats, fit: Fit) -> bool
     if narrow or fit.change.origin is Origin.RELATION:
         return False
     profile, size = case.profile(name), abs(np.log(fit.change.factor))
-    if fit.change.origin is Origin.KNOWN and _displaced(profile, values, fit) > PARAMS.far_away:
+    displaced = _displaced(values, fit)
+    low, high = profile.span(PARAMS.tail)
+    if fit.change.origin is Origin.KNOWN and displaced > PARAMS.far_away * (high - low) > 0:
         return True
     if fit.change.factor == 1:
         return False
+    if fit.change.origin is Origin.KNOWN and displaced > _furthest(case, name) > 0:
+        return True
     far = size > np.log(PARAMS.far_factor)
     # Where the predicting columns moved as well, the factor has to be larger than their move.
     if not far and (case.supported(name).mean() <= SHARED.supported or fit.share < PARAMS.nearly):
@@ -259,13 +268,21 @@ def _explains_the_whole(case: Case, name: str, values: Floats, fit: Fit) -> bool
     return bool(size > np.log(PARAMS.least_factor) or fit.related > SHARED.convincing)
 
 
-def _displaced(profile: NumericProfile, values: Floats, fit: Fit) -> float:
-    """Median displacement of the values by a change, in ranges of the column without its tails."""
-    low, high = profile.span(PARAMS.tail)
-    if low == high:
-        return 0.0
+def _displaced(values: Floats, fit: Fit) -> float:
+    """Median displacement of the values by a change, in the unit of the column."""
     known = values[~np.isnan(values)]
-    return float(np.median(np.abs(known - fit.change.undone(known)))) / (high - low)
+    return float(np.median(np.abs(known - fit.change.undone(known))))
+
+
+def _furthest(case: Case, name: str) -> float:
+    """How far drift is taken to move a column between two batches at most, in its unit.
+
+    Some standard deviations of the column, and many times its largest step between two blocks.
+    """
+    trait = Trait("location", (name,))
+    means = [batch[trait] for batch in (*case.reference.blocks, *case.recent) if trait in batch]
+    step = float(np.abs(np.diff(means)).max()) if len(means) > 1 else np.inf
+    return case.profile(name).sd * max(PARAMS.far_in_sd, PARAMS.far_in_steps * step)
 
 
 def _as_wide(case: Case, name: str, values: Floats, fit: Fit) -> bool:

@@ -261,7 +261,7 @@ WINDOWS = st.sampled_from([{}, {"start": pd.Timestamp("2000-01-01")}])
 
 @given(tables(), stores(), st.tuples(st.booleans(), WINDOWS), st.sampled_from([1, 2, 3, 7]))
 @settings(
-    max_examples=40,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[*HealthCheck],
     phases=[Phase.reuse, Phase.generate],  # to shrink a table takes minutes

@@ -127,7 +127,7 @@ def test_a_row_that_lacks_a_feature_still_reaches_validation(make_data):
     assert read(data.train, data)[OWN_KEY].is_unique
 
 
-HOUR = pd.Timedelta("1h")
+HOUR, DAY = pd.Timedelta("1h"), pd.Timedelta("1D")
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,15 @@ HOUR = pd.Timedelta("1h")
     [
         ("2020-01-01", "2020-01-01T00:30", "whole"),
         ("2020-01-01", "2020-02-01", "silent"),
-        (NOW, NOW + HOUR / 2, "open"),
-        (NOW + pd.Timedelta("1D"), NOW + HOUR, "whole"),  # rows of a simulation
+        (NOW, NOW + DAY / 2, "open"),
+        (NOW + 2 * DAY, NOW + DAY, "whole"),  # rows of a simulation
     ],
 )
 def test_a_batch_is_whole_when_its_rows_or_later_ones_are_there(make_data, newest, end, state):
     columns = columns_of(2) | {"at": pd.Timestamp(newest).isoformat()}
     data, end = make_data(columns, time="at"), pd.Timestamp(end)
 
-    assert progress(data.train, data, end - HOUR, end) == state
+    assert progress(data.train, data, end - DAY, end) == state
 
 
 def test_a_batch_whose_times_cannot_be_read_has_come(make_data):

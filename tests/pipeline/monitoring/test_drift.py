@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import FLOORS
 from pipeline.reference import Reference
+from pipeline.reference.serialised import reference_from_dict, reference_to_dict
 from pipeline.reference.variation import FEWEST_BLOCKS
 
 BLOCK, BLOCKS, ALPHA = 500, 8, 0.05
@@ -105,7 +106,9 @@ def test_columns_and_labels_may_hold_any_sign():
     random = np.random.default_rng(31)
     rows = oddly_named(random, 8 * BLOCK)
     reference = Reference.fit(rows, infer_columns(rows), block=BLOCK)
-    stored = Reference.from_dict(json.loads(json.dumps(reference.to_dict(), allow_nan=False)))
+    stored = reference_from_dict(
+        json.loads(json.dumps(reference_to_dict(reference), allow_nan=False))
+    )
     recent = [reference.summarise(oddly_named(random, BLOCK)) for _ in range(2)]
     current = oddly_named(random, BLOCK)
     current["a ~ b"] = current["a ~ b"].sample(frac=1, random_state=1).to_numpy()

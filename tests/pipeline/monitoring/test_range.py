@@ -9,6 +9,7 @@ from pipeline.config import Numeric
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.rows import Judged, _range_test
 from pipeline.reference import Reference
+from pipeline.reference.serialised import reference_from_dict, reference_to_dict
 
 BLOCK, BLOCKS = 400, 8
 COLUMNS = {"x": Numeric(), "other": Numeric()}
@@ -129,7 +130,7 @@ def test_the_next_values_of_a_counter_and_of_a_rate_that_steps_are_not_out_of_ra
 
 def test_a_reference_that_was_stored_or_merged_measures_the_distance_as_before():
     one, other = history(DRAWS["symmetric"], 1.0), history(DRAWS["symmetric"], 1.0, seed=3)
-    stored = Reference.from_dict(json.loads(json.dumps(one.to_dict())))
+    stored = reference_from_dict(json.loads(json.dumps(reference_to_dict(one))))
     merged, now = one.merge(other), rows(np.random.default_rng(1), DRAWS["symmetric"], 500.0)
     first, again, both = (range_test(judge(x, now, diagnosis=False)) for x in (one, stored, merged))
 

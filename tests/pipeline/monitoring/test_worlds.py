@@ -389,3 +389,35 @@ def economy(random, week):
 
 def test_rates_that_fall_in_a_crisis_are_no_codes():
     assert not any(said(fit(economy), following(economy, 14)))
+
+
+def hours(random, _week):
+    wind = np.round(random.gamma(3, 2.2, ROWS))
+    gust = np.round(wind * 1.4 + random.gamma(2, 2, ROWS))
+    return pd.DataFrame({"wind": wind, "gust": gust, "cold": random.normal(8, 4, ROWS)})
+
+
+def test_whole_numbers_that_were_converted_and_rounded_are_in_another_unit():
+    (now,) = following(hours, 50, weeks=1)
+    now["wind"] = np.round(now["wind"] * 1.852)  # knots, in kilometres an hour
+
+    (cause,) = compare(reference=fit(hours), current=now).causes
+
+    assert (cause.cause, cause.columns) == ("unit", ("wind",))
+    assert cause.evidence["factor"] == 1.852
+
+
+def patients(random, _week):
+    blood = np.round(random.normal(13.2, 1.5, ROWS), 1)
+    return pd.DataFrame({"blood": blood, "age": np.round(random.normal(60, 15, ROWS))})
+
+
+@pytest.mark.parametrize(("factor", "broken"), [(0.6214, True), (1.0, False), (1.2, False)])
+def test_a_narrow_column_that_moved_further_than_ever_by_a_known_unit_is_in_it(factor, broken):
+    """Haemoglobin in other units is three deviations lower, as no batch before was."""
+    (now,) = following(patients, 50, weeks=1)
+    now["blood"] = np.round(now["blood"] * factor, 1)
+
+    causes = compare(reference=fit(patients), current=now).causes
+
+    assert [(x.cause, x.columns) for x in causes] == [("unit", ("blood",))] * broken

@@ -5,6 +5,7 @@ import pytest
 from pipeline.columns import infer_columns
 from pipeline.reference import Reference
 from pipeline.reference.pairs import FOLLOWED, choose, too_many
+from pipeline.reference.serialised import reference_from_dict, reference_to_dict
 
 WIDE = 160
 
@@ -88,14 +89,14 @@ def test_correlations_and_their_variances_are_those_of_all_pairs():
 def test_the_followed_pairs_are_stored():
     reference = fitted(wide(1_000), importance={"x001": 1.0, "x060": 1.0})
 
-    assert Reference.from_dict(reference.to_dict()) == reference
+    assert reference_from_dict(reference_to_dict(reference)) == reference
 
 
 def test_a_wide_reference_that_stored_all_pairs_is_read():
-    values = fitted(wide(1_000)).to_dict()
+    values = reference_to_dict(fitted(wide(1_000)))
     del values["followed"]
 
-    assert len(Reference.from_dict(values).followed) == FOLLOWED
+    assert len(reference_from_dict(values).followed) == FOLLOWED
 
 
 def test_a_merged_reference_follows_the_pairs_that_both_follow():

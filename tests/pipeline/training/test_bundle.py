@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import RegistryError
 from pipeline.reference import Reference
+from pipeline.reference.serialised import reference_to_dict
 from pipeline.training import parity
 from pipeline.training.bundle import Bundle
 from pipeline.training.predictions import BASELINE, PREDICTION, ROW_LOSS, halves_of
@@ -55,7 +56,7 @@ def test_a_bundle_comes_back_as_it_was_saved(folder, bundle, rows):
     loaded = Bundle.load(folder)
 
     np.testing.assert_allclose(loaded.model.predict(rows), bundle.model.predict(rows))
-    assert loaded.reference.to_dict() == bundle.reference.to_dict()
+    assert reference_to_dict(loaded.reference) == reference_to_dict(bundle.reference)
     assert loaded.manifest == bundle.manifest
     pd.testing.assert_frame_equal(loaded.heldout, bundle.heldout)
     assert loaded.baseline == bundle.baseline
