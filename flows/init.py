@@ -1,5 +1,6 @@
 """Draft the configuration of a model from a table, and write it."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config import NAME, FileSource, Settings, spelled
+from pipeline.config import NAME, FileSource, Settings, Source, spelled
 from pipeline.data import sources
+from pipeline.data.places import find
 from pipeline.drafting import drafts, sourcing, writing
 from pipeline.errors import ConfigError, redacted
 
@@ -44,6 +46,7 @@ def init(
     rows = sources.read(chosen, time=None)
     draft = drafts.draft(rows, chosen, target, time=time, key=key, today=today)
     _write(path, writing.text_of(draft, name, redacted(source)))
+    _keep_apart(chosen, path)
     return _summary(draft, path)
 
 
@@ -57,6 +60,27 @@ def _write(path: Path, text: str) -> None:
     except ConfigError:
         path.unlink()
         raise
+
+
+def _keep_apart(source: Source, path: Path) -> None:
+    """Check that a configuration does not lie among the rows; one that does is removed.
+
+    Raises
+    ------
+    ConfigError
+        If it does, as where the source is the current folder.
+    """
+    if not isinstance(source, FileSource):
+        return
+    written = str(path.resolve())
+    if all(os.path.realpath(name) != written for name, _ in find(source.path)[1]):
+        return
+    path.unlink()
+    message = (
+        f"SOURCE must hold rows alone. Got {source.path!r}, which would hold {path} as well. Name "
+        "the files, as in './*.csv', or a folder of their own."
+    )
+    raise ConfigError(message)
 
 
 def _summary(draft: drafts.Draft, path: Path) -> dict[str, Any]:

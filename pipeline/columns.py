@@ -34,6 +34,9 @@ TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 _YEARS = pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31 23:59:59.999999")
 """Times that Python can spell, of the years 1 to 9999."""
 LARGEST = float(np.finfo(np.float32).max)
+_COLLECTIONS = (list, tuple, dict, set, frozenset, np.ndarray)
+_OF_ALL_KINDS = ("mixed", "mixed-integer", "unknown-array")
+"""What pandas says of a column that holds collections, and perhaps of others."""
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -276,7 +279,8 @@ def infer_columns(frame: pd.DataFrame, *, time: str | None = None) -> Columns:
     Numbers and times become numeric, everything else (booleans too) categorical; a column
     with a null becomes nullable. No range is inferred, because observed extremes are no limits.
     A warning is logged of each column that looks like an identifier, is constant, or follows from
-    the time of its row, as such columns are seldom of use to a model.
+    the time of its row, as such columns are seldom of use to a model. A column of lists or maps
+    is not declared, and logged as well.
 
     Parameters
     ----------
@@ -294,12 +298,25 @@ def infer_columns(frame: pd.DataFrame, *, time: str | None = None) -> Columns:
     times = None if time is None else as_time(frame[time])
     columns: Columns = {}
     for name in frame.columns.drop([] if time is None else time):
+        if (collection := collection_in(frame[name])) is not None:
+            logger.warning("Column %r holds a %s: take a value out of it.", str(name), collection)
+            continue
         nullable = bool(frame[name].isna().any())
         kind = Numeric if is_number(frame[name]) else Categorical
         columns[str(name)] = kind(nullable=nullable)
         if len(frame) >= FEWEST_TO_JUDGE and (found := doubt(frame[name], times)):
             logger.warning("Column %r %s", str(name), found.sentence)
     return columns
+
+
+def collection_in(values: pd.Series) -> str | None:
+    """Name of a type of collection, such as list, that a column holds; None: it holds none."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = pd.Series(values.cat.categories)
+    if values.dtype.kind != "O" or pd.api.types.infer_dtype(values) not in _OF_ALL_KINDS:
+        return None
+    kinds = {type(value).__name__ for value in values if isinstance(value, _COLLECTIONS)}
+    return min(kinds, default=None)
 
 
 def is_number(values: pd.Series) -> bool:

@@ -11,6 +11,7 @@ __all__ = [
     "forgetting",
     "labels",
     "parts",
+    "places",
     "results",
     "sources",
     "tables",

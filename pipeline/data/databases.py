@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 from pydantic import SecretStr
+from sqlalchemy.engine.interfaces import BindTyping
 
 from pipeline.columns import require
 from pipeline.config import SqlSource
@@ -26,11 +27,13 @@ from pipeline.errors import (
 )
 
 Bounds = dict[str, datetime | str | float | bytes]
+_LATER = ("08", "40", "53", "57P")
+"""Classes of SQLSTATE of servers that are too busy, start, stop, or ask to be called again."""
 _OPEN: Bounds = {"start": "", "end": b""}
 """What SQLite sorts before and after every text."""
-_EARLIEST, _LATEST = "0000-01-01", "9999-12-31T23:59:59.999Z"
-"""The first and the last time that SQLite's own functions read; as text, `T` and `Z`
-come after blanks and digits."""
+_EARLIEST, _LATEST = "0000-01-01", "9999-12-31T23:59:59.999z "
+"""The first and the last time that SQLite's own functions read; as text, `T` and `z`
+come after blanks, digits and `Z`."""
 _NUMBERS = float("-inf")
 """What SQLite sorts before every number; in a column of text it is text, and after a blank."""
 _DAY = pd.Timedelta("1D")
@@ -70,20 +73,20 @@ def read_query(
     Raises
     ------
     ConfigError
-        If the database's address cannot be used.
+        If the database's address cannot be used, or its server refuses it.
     DataError
         If the query does not run, or SQLite holds numbers for times.
     UnavailableError
         If the database does not answer.
     """
-    query, engine = sa.text(source.query), engine_of(source.url)
+    query, engine = sa.text(source.query), engine_of(source.url, "data.*.url")
     _require_file(engine.url)
     bound = {"start", "end"} & set(query.compile().params)
     try:
-        with engine.connect() as connection:
+        with connected(engine, "data.*.url") as connection:
             bounds = _bounds(connection, source.query, window) if bound else {}
             result = connection.execute(
-                query,
+                _with_times(query, bounds) if _has_infinity(engine) else query,
                 {name: bounds[name] for name in bound},
                 execution_options={"yield_per": size} if size else {},
             )
@@ -94,15 +97,12 @@ def read_query(
                 yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
     except sa.exc.SQLAlchemyError as error:
         raise _sql_error(error) from error
-    except TypeError as error:  # a driver of an address with options that it does not know
-        message = f"data.*.url must suit its driver. Got: {first_line(error)}. Correct it."
-        raise ConfigError(message) from error
     finally:
         engine.dispose()
 
 
-def engine_of(url: SecretStr, **options: str) -> sa.Engine:
-    """The engine of an address of `data`, with options of SQLAlchemy.
+def engine_of(url: SecretStr, setting: str, **options: str) -> sa.Engine:
+    """The engine of an address that a setting names, with options of SQLAlchemy.
 
     Raises
     ------
@@ -113,24 +113,47 @@ def engine_of(url: SecretStr, **options: str) -> sa.Engine:
         engine = sa.create_engine(url.get_secret_value(), **options)
     except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # as of a port
         message = (
-            f"data.*.url must be an SQLAlchemy address. Got: {first_line(error)}. "
+            f"{setting} must be an SQLAlchemy address. Got: {first_line(error)}. "
             "Correct it or install its driver."
         )
         raise ConfigError(message) from error
     place = f"{engine.url.host or ''}{engine.url.database or ''}"
     if "@" in place and engine.dialect.name != "sqlite":
         message = (
-            "data.*.url must spell @ in a user or password as %40. Got an @ in its host or "
+            f"{setting} must spell @ in a user or password as %40. Got an @ in its host or "
             "database. Spell / as %2F there, too."
         )
         raise ConfigError(message)
     if engine.dialect.is_async:
         message = (
-            f"data.*.url must name a driver that waits for its answers. Got {engine.url.drivername}"
+            f"{setting} must name a driver that waits for its answers. Got {engine.url.drivername}"
             f", which is asynchronous. Use another, such as postgresql+pg8000 or sqlite."
         )
         raise ConfigError(message)
     return engine
+
+
+def connected(engine: sa.Engine, setting: str) -> sa.Connection:
+    """A connection to the database whose address a setting names.
+
+    Raises
+    ------
+    ConfigError
+        If a server that answers refuses the address, as where it has no such database.
+    SQLAlchemyError
+        If it does not answer.
+    """
+    try:
+        return engine.connect()
+    except TypeError as error:  # a driver of an address with options that it does not know
+        message = f"{setting} must suit its driver. Got: {first_line(error)}. Correct it."
+        raise ConfigError(message) from error
+    except sa.exc.SQLAlchemyError as error:
+        if engine.dialect.name == "sqlite" or is_away(error):
+            raise
+        got = first_line(answer(error))
+        message = f"{setting} must be the address of a database that it may use. Got: {got}."
+        raise ConfigError(f"{message} Correct it, or make the database.") from error
 
 
 def _require_file(url: sa.URL) -> None:
@@ -160,10 +183,22 @@ def _bounds(connection: sa.Connection, query: str, window: Window) -> Bounds:
     if connection.dialect.name == "postgresql":
         # Times with a zone and times without one are compared by the zone of the session.
         connection.execute(sa.text("SET TIME ZONE 'UTC'"))
+    # A row may be of the last microsecond that Python can spell.
+    latest = "infinity" if _has_infinity(connection.engine) else datetime.max  # noqa: DTZ901 -- times in UTC have no zone here
     return {
-        "start": datetime.min if window.start is None else window.start.to_pydatetime(),  # noqa: DTZ901 -- times in UTC have no zone here
-        "end": datetime.max if window.end is None else window.end.to_pydatetime(),  # noqa: DTZ901
+        "start": datetime.min if window.start is None else window.start.to_pydatetime(),  # noqa: DTZ901
+        "end": latest if window.end is None else window.end.to_pydatetime(),
     }
+
+
+def _has_infinity(engine: sa.Engine) -> bool:
+    """Whether a database has a time after all others, and its driver says that text is a time."""
+    casts = engine.dialect.bind_typing is BindTyping.RENDER_CASTS
+    return engine.dialect.name == "postgresql" and casts
+
+
+def _with_times(query: sa.TextClause, bounds: Bounds) -> sa.TextClause:
+    return query.bindparams(*(sa.bindparam(name, type_=sa.DateTime) for name in bounds))
 
 
 def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str, ...]]:
@@ -225,7 +260,7 @@ def _shortest(moment: pd.Timestamp, sign: str) -> str:
 
 
 def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
-    cause = getattr(error, "orig", None) or error
+    cause = answer(error)
     code = getattr(cause, "sqlite_errorcode", None)
     got = first_line(cause)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
@@ -244,7 +279,30 @@ def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
 
 def is_away(error: BaseException) -> bool:
     """Whether a database did not answer, so that a later try may succeed."""
+    if (state := _sqlstate(answer(error))) is not None:
+        return state.startswith(_LATER)
     # Which of the two a driver raises when nobody answers, is its own choice.
     if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return False
     return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
+def answer(error: BaseException) -> BaseException:
+    """What a database answered, as its driver raised it; else the driver's own error."""
+    cause = getattr(error, "orig", None) or error
+    found: BaseException | None = cause
+    # That the server then hung up, pg8000 may raise on top of why it did.
+    while found is not None and not isinstance(found, sa.exc.SQLAlchemyError | PipelineError):
+        if _sqlstate(found) is not None:
+            return found
+        found = found.__cause__ or found.__context__
+    return cause
+
+
+def _sqlstate(cause: BaseException) -> str | None:
+    """The code of a server that answered with an error, however its driver hands it on."""
+    answered = cause.args[0] if cause.args else None
+    if isinstance(answered, dict):  # as of pg8000
+        return str(answered.get("C", ""))
+    found = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return None if found is None else str(found)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.columns import TRUTH, as_number, as_target, as_text
+from pipeline.columns import TRUTH, as_number, as_target, as_text, collection_in
 from pipeline.config import UNITS, Categorical, Columns, FileSource, Numeric
 from pipeline.errors import DataError
 
@@ -15,8 +15,6 @@ NULLS = (
     *("<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"),
 )
 """Null in columns of numbers and times: what pandas takes for null, and its NaT."""
-
-_COLLECTIONS = (list, tuple, dict, set, frozenset, np.ndarray)
 
 
 class Declared(NamedTuple):
@@ -83,12 +81,9 @@ def require_single(frame: pd.DataFrame, declared: Declared) -> None:
     """
     used = declared.texts | declared.numbers | declared.moments | declared.classes.keys()
     for name in used & set(frame):
-        values = frame[name]
-        if values.dtype != object or pd.api.types.infer_dtype(values, skipna=True) != "mixed":
-            continue
-        if kinds := {type(value).__name__ for value in values if isinstance(value, _COLLECTIONS)}:
+        if (collection := collection_in(frame[name])) is not None:
             message = (
-                f"Column {name!r} must hold one value in each row. Got a {min(kinds)}. Take a "
+                f"Column {name!r} must hold one value in each row. Got a {collection}. Take a "
                 "value out of it in the source, or leave the column out of data."
             )
             raise DataError(message)

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any
 
 from pipeline.config import FileSource
-from pipeline.data.files import find, format_of, open_file
+from pipeline.data.files import format_of, open_file
+from pipeline.data.places import find
 from pipeline.errors import DataError, first_line
 
 _SEPARATORS = (",", ";", "\t", "|")

@@ -4,17 +4,12 @@ The footer of a Parquet file states which times each row group holds, so that on
 that a window needs are read. A CSV file states nothing about its rows and is read whole.
 """
 
-import lzma
-import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial, reduce
-from itertools import takewhile
 from operator import and_
-from typing import IO, Any, NamedTuple
-from urllib.parse import unquote
-from zipfile import BadZipFile, ZipFile
+from typing import IO, NamedTuple
+from zipfile import ZipFile
 
 import fsspec
 import pandas as pd
@@ -32,16 +27,12 @@ from pipeline.data.declared import (
     with_texts,
     without_nulls,
 )
-from pipeline.errors import DataError, UnavailableError, first_line
+from pipeline.data.places import UNREADABLE, find, unreached
+from pipeline.errors import DataError, PipelineError, first_line
 
 CSV = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, tarfile.TarError)
-"""What is raised where files and archives cannot be read."""
-_NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
-_NOT_FOUND, _SERVER_ERROR = 404, 500
-"""HTTP status of an address without a file, and the first that blames the server."""
 _UNNAMED_INDEX = "__index_level_0__"
 
 
@@ -127,92 +118,6 @@ def _together(parts: list[Part], source: FileSource) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def find(path: str) -> tuple[fsspec.AbstractFileSystem, list[tuple[str, dict[str, str | None]]]]:
-    """The files of a path in the order of their names, each with its partition keys."""
-    try:
-        filesystem, pattern = fsspec.core.url_to_fs(path)
-        # A name may hold `[`, which a glob would take for a set of characters.
-        exact = filesystem.exists(pattern)
-        if exact:
-            matched = {pattern: filesystem.info(pattern)}
-        else:
-            matched = filesystem.glob(pattern, detail=True)
-        folders = [name for name, facts in matched.items() if facts["type"] == "directory"]
-        for folder in folders:
-            matched |= _files_of(filesystem, folder)
-        found = sorted(matched.keys() - set(folders))
-        if not found:
-            _require_answer(filesystem, path)
-    except (ImportError, ValueError, TypeError, *_UNREADABLE) as error:  # a host may be missing
-        message = (
-            f"File source {path!r} cannot be reached ({first_line(error)}). "
-            "Correct its path, or install what its protocol needs."
-        )
-        raise DataError(message) from error
-    if not found:
-        message = f"No file matches the file source {path!r}. Correct its path."
-        raise DataError(message)
-    # A pipe would be waited for.
-    others = [name for name in found if matched[name]["type"] == "other"]  # links are as well
-    if odd := [name for name in others if not filesystem.isfile(name)]:
-        message = f"File source {path!r} must hold files. Got {odd[0]!r}, which is none. Remove it."
-        raise DataError(message)
-    fixed = _parts(pattern) if exact else list(takewhile(_is_fixed, _parts(pattern)))
-    return filesystem, [(name, _keys(_parts(name)[len(fixed) :])) for name in found]
-
-
-def _require_answer(filesystem: fsspec.AbstractFileSystem, address: str) -> None:
-    """Check that a web server, if it is one, says that it has no such file, and is not down.
-
-    Raises
-    ------
-    DataError
-        If it says something else, such as that a password is missing.
-    UnavailableError
-        If it does not answer, or only with an error of its own.
-    """
-    if not address.startswith(("http://", "https://")):
-        return
-    try:
-        filesystem.info(address)
-    except FileNotFoundError as error:
-        cause = error.__cause__
-        status = getattr(cause, "status", _SERVER_ERROR)
-        if cause is None or status == _NOT_FOUND:
-            return
-        got = f"HTTP {status}" if hasattr(cause, "status") else first_line(cause)
-        message = f"File source {address!r} cannot be read ({got}). Check its server and its path."
-        kind = UnavailableError if status >= _SERVER_ERROR else DataError
-        raise kind(message) from error
-
-
-def _files_of(filesystem: fsspec.AbstractFileSystem, folder: str) -> dict[str, Any]:
-    """Facts of all files of a folder but those that engines hide, such as _SUCCESS."""
-    inside = len(_parts(folder))
-    return {
-        name: facts
-        for name, facts in filesystem.find(folder, detail=True).items()
-        if not any(part.startswith(("_", ".")) for part in _parts(name)[inside:])
-    }
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.split("/") if part]
-
-
-def _is_fixed(part: str) -> bool:
-    return not set(part) & set("*?[")
-
-
-def _keys(parts: list[str]) -> dict[str, str | None]:
-    """Columns that folders name, as in `month=2013-02`."""
-    pairs = [part.partition("=") for part in parts[:-1] if "=" in part]
-    return {
-        unquote(name): None if value in ("", _NULL_KEY) else unquote(value)
-        for name, _, value in pairs
-    }
-
-
 def _read(
     filesystem: fsspec.AbstractFileSystem,
     name: str,
@@ -236,8 +141,14 @@ def _read(
                 yield _typed(frame, keys, source, declared), total
     except pd.errors.EmptyDataError:
         yield pd.DataFrame(), 0
-    # An archive may be encrypted, and a zone unknown.
-    except (ValueError, RuntimeError, KeyError, *_UNREADABLE) as error:
+    except PipelineError:
+        raise
+    except Exception as error:
+        if (elsewhere := unreached(name, error)) is not None:
+            raise elsewhere from error
+        # An archive may be encrypted, and a zone unknown.
+        if not isinstance(error, (ValueError, RuntimeError, KeyError, *UNREADABLE)):
+            raise
         message = (
             f"File {name!r} must be readable CSV or Parquet. Got: {first_line(error)}. "
             "Write it again, or correct the options of the file source."

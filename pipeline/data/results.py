@@ -16,7 +16,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from pipeline.config import RESERVED, Data, SqlTable
-from pipeline.data.databases import engine_of, is_away
+from pipeline.data.databases import answer, connected, engine_of, is_away
 from pipeline.errors import DataError, UnavailableError, first_line
 
 _STAGED = f"{RESERVED}staged"
@@ -64,11 +64,11 @@ class ResultTable:
 
     def __enter__(self) -> Self:
         # The engine's level, as a connection's own would be reset on one that the server has ended.
-        engine = engine_of(self._place.url, isolation_level="AUTOCOMMIT")
+        engine = engine_of(self._place.url, "data.scores.url", isolation_level="AUTOCOMMIT")
         self._open.callback(engine.dispose)
         try:
             with self._refusals():
-                self._connection = engine.connect()
+                self._connection = connected(engine, "data.scores.url")
                 self._open.callback(self._connection.close)
                 self._lite = self._connection.dialect.name == "sqlite"
                 if self._lite:
@@ -191,7 +191,7 @@ class ResultTable:
         try:
             yield
         except (sa.exc.SQLAlchemyError, OSError, TypeError) as error:
-            cause = getattr(error, "orig", None) or error
+            cause = answer(error)
             got, table = first_line(cause), self._place.table
             code = getattr(cause, "sqlite_errorcode", None)
             away = isinstance(error, OSError) or is_away(error)

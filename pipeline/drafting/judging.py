@@ -41,6 +41,7 @@ _NINES: Final = re.compile(r"-?9{2,}")
 _DATE: Final = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(\D|$)")
 _NUMBER: Final = re.compile(r"[+-]?[$€£¥]?\s?[+-]?\d[\d,.' ]*\s?[%$€£¥]?")
 _FEW: Final = 10
+_COLLECTION: Final = "lists or maps: take a value out of them in the source"
 _PUT_BACK: Final = "put it back if it is known beforehand"
 _RANGES: Final = {
     frozenset({"hour", "hr"}): (0, 23),
@@ -89,8 +90,9 @@ def judge_columns(
     others = {target.name, *roles.names}
     names = [name for name in table.frame.columns if name not in others]
     times = None if roles.time is None else table.frame[roles.time]
-    against = {name: _against(table, name, times) for name in names}
-    why = {name: reason for name, (reason, _) in against.items() if reason}
+    why = {name: _COLLECTION for name in names if table.kinds[name] == "collection"}
+    against = {name: _against(table, name, times) for name in _without(names, why)}
+    why |= {name: reason for name, (reason, _) in against.items() if reason}
     for name in _without(names, why):
         if reason := _known_afterwards(name, target, judge):
             why[name] = reason

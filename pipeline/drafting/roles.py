@@ -80,7 +80,7 @@ class Roles:
 
 
 def require_column(table: Table, name: str, option: str) -> None:
-    """Check that a column exists that an option names.
+    """Check that a column exists that an option names, with one value in each row.
 
     Raises
     ------
@@ -88,6 +88,10 @@ def require_column(table: Table, name: str, option: str) -> None:
         If not, with the columns that are spelled most alike.
     """
     if name in table.frame:
+        if table.kinds[name] == "collection":
+            got = f"Got lists or maps in {name!r}. Take a value out of them in the source."
+            message = f"{option} must name a column of one value in each row. {got}"
+            raise DataError(message)
         return
     known = [str(column) for column in table.frame.columns]
     near = difflib.get_close_matches(name, known, n=_FEW, cutoff=0.5) or known[:20]
@@ -262,7 +266,8 @@ def _best_key(table: Table, taken: set[str | None]) -> str | None:
     found: list[tuple[bool, bool, int, str]] = []
     for name in table.frame.columns:
         values = table.frame[name]
-        if name in taken or values.isna().any() or not values.is_unique:
+        single = table.kinds[name] != "collection"
+        if name in taken or not single or values.isna().any() or not values.is_unique:
             continue
         reason = doubt(values, None)
         if reason is None or reason.kind != "identifier":

@@ -9,12 +9,20 @@ from typing import Final, Literal
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
-from pipeline.columns import LARGEST, as_number, as_text, as_time, is_number, require
+from pipeline.columns import (
+    LARGEST,
+    as_number,
+    as_text,
+    as_time,
+    collection_in,
+    is_number,
+    require,
+)
 from pipeline.config import UNITS
 from pipeline.data.declared import as_moments, as_numbers
 from pipeline.drafting.words import CLOCK, words
 
-Kind = Literal["number", "label", "moment"]
+Kind = Literal["number", "label", "moment", "collection"]
 _USUAL: Final = {
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
     *("<NA>", "N/A", "NULL", "NaN", "NaT", "n/a", "nan", "null"),
@@ -40,9 +48,9 @@ class Table:
     Attributes
     ----------
     frame : DataFrame
-        Numbers as float64, moments as datetime64[us] in UTC, labels as text.
+        Numbers as float64, moments as datetime64[us] in UTC, labels and collections as text.
     kinds : dict of str to str
-        ``number``, ``label`` or ``moment``, for each column.
+        ``number``, ``label``, ``moment`` or ``collection``, such as a list, for each column.
     nulls : tuple of str
         Spellings of null that the source has to name.
     formats : dict of str to str
@@ -94,7 +102,10 @@ def typed(
         values = rows[name]
         if nulls and _is_text(values):
             values = values.mask(values.isin(nulls))
-        kinds[name] = kind = _kind(values, csv=csv, decimal=decimal)
+        kind: Kind = "collection"
+        if collection_in(values) is None:
+            kind = _kind(values, csv=csv, decimal=decimal)
+        kinds[name] = kind
         found[name] = _converted(values, kind, decimal)
         if files and (written := format_of(values, name, kind)):
             kinds[name], formats[name] = "moment", written
@@ -171,10 +182,12 @@ def format_of(values: pd.Series, name: str, kind: Kind) -> str | None:
     kind : str
         What the column was taken for.
     """
+    if kind in {"moment", "collection"}:
+        return None
     there = pd.Series(values.dropna().unique())
     if kind == "number":
         return _unit(there) if set(words(name)) & CLOCK else None
-    if kind != "label" or not _is_text(values) or not len(there):
+    if not _is_text(values) or not len(there):
         return None
     fits = [form for form in _guessed(there[:_SHOWN]) if _fits(there, form)]
     if len(fits) > 1:  # rows that come in the order of their times show which it is
@@ -216,7 +229,7 @@ def _holds_dates(values: pd.Series) -> bool:
 def _converted(values: pd.Series, kind: Kind, decimal: str) -> pd.Series:
     if kind == "moment":
         return as_time(values)
-    if kind == "label":
+    if kind in {"label", "collection"}:
         return as_text(values)
     if _is_text(values):
         return as_number(as_numbers(values.astype("str"), decimal=decimal))

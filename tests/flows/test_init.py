@@ -65,6 +65,17 @@ def test_a_drafted_model_is_trained_and_monitored_without_an_edit(
     assert judged["action"] == "none", judged["reason"]
 
 
+@pytest.mark.parametrize("source", [".", "./", "**", "file://."])
+def test_a_folder_that_the_configuration_would_lie_in_is_refused(folder, capsys, source):
+    write_orders(folder)
+
+    assert init(source=source) == 2
+
+    assert "SOURCE must hold rows alone" in capsys.readouterr().err
+    assert not [*folder.glob("conf/*")]
+    assert init(source="./*.csv") == 0
+
+
 def test_what_was_written_is_said_in_few_lines(folder, capsys):
     write_orders(folder)
 

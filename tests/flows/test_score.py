@@ -175,6 +175,21 @@ def test_rows_that_a_table_does_not_get_are_kept_with_their_reason(into_a_table,
     assert len(of_table(tmp_path)) == 9
 
 
+def test_rows_of_a_key_within_one_microsecond_are_one_row_of_a_table(into_a_table, tmp_path, live):
+    conf = yaml.safe_load(Path(into_a_table).read_text())
+    conf["data"]["key_unique"] = False
+    Path(into_a_table).write_text(yaml.safe_dump(conf))
+    rows = live.drop(columns="churned").head(9).assign(id="same")
+    rows["at"] = rows["at"].iloc[0] + pd.to_timedelta(500 * np.arange(9), "ns")
+    rows.to_parquet(tmp_path / "more.parquet")
+
+    for _ in range(2):
+        result = score(into_a_table, rows=str(tmp_path / "more.parquet"))
+
+        assert result["reasons"] == {"id and at must be unique together": 4}
+        assert len(of_table(tmp_path)) == result["predicted"] == 5
+
+
 def test_a_score_without_a_file_and_without_a_table_is_refused(shop):
     with pytest.raises(ConfigError, match=r"file to write, or a table in data\.scores\. Got neit"):
         score(shop)

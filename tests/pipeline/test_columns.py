@@ -302,6 +302,22 @@ def test_inferred_columns_accept_the_rows_they_came_from(values):
     pandera_schema(columns).validate(conform(frame, columns), lazy=True)
 
 
+COLLECTIONS = {
+    "lists": pd.Series([[1], None]),
+    "lists and whole numbers": pd.Series([1, [1]], dtype=object),
+    "lists of arrow": arrow([[1], [2]], pa.list_(pa.int64())),
+    "maps of arrow": arrow([{"a": 1}], pa.struct([("a", pa.int64())])),
+    "categories": pd.Series(pd.Categorical([(1, 2), (1, 2)])),
+    "arrays": pd.Series([np.array([1.0]), None]),
+}
+
+
+@pytest.mark.parametrize("values", COLLECTIONS.values(), ids=COLLECTIONS)
+def test_collections_are_not_declared_but_named(values, caplog):
+    assert infer_columns(values.to_frame("tags").assign(x=1.5)) == {"x": Numeric()}
+    assert "Column 'tags' holds a " in caplog.text
+
+
 def test_rows_with_a_repeated_column_name_cannot_be_declared():
     with pytest.raises(DataError, match=r"rows hold a more than once\. Got a, a\. Fix the source"):
         infer_columns(pd.DataFrame([[1, 2]], columns=["a", "a"]))

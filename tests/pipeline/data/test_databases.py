@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Categorical, Numeric, SqlSource
-from pipeline.data.sources import read
-from pipeline.errors import ConfigError, DataError
+from pipeline.data.sources import read, read_parts
+from pipeline.errors import ConfigError, DataError, UnavailableError
 
 WINDOWED = "SELECT * FROM q WHERE t >= :start AND t < :end"
 FIRST = pd.Timestamp("2024-01-01")
@@ -31,6 +31,18 @@ def table(folder, texts, kind="TEXT"):
 def rows(path, start=None, end=None, query=WINDOWED):
     source = SqlSource(kind="sql", url=f"sqlite:///{path}", query=query)
     return read(source, time="t", key="id", start=start, end=end)
+
+
+def run(url, *statements):
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def _row(table, key, at):
+    return f"INSERT INTO {table} VALUES ({key}, '{at}+00')"  # noqa: S608 -- no part of it is given
 
 
 def offset(hours):
@@ -114,6 +126,13 @@ def test_a_query_without_a_window_holds_the_rows_of_all_years(tmp_path, sign):
     assert rows(path, start=FIRST)["t"].tolist() == moments[2:]
 
 
+def test_a_query_without_a_window_holds_the_last_times_however_they_are_spelled(tmp_path):
+    texts = ["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999999+00:00", "9999-12-31 23:59:59"]
+    path = table(tmp_path, texts)
+
+    assert len(rows(path)) == len(texts)
+
+
 def test_a_query_without_a_window_holds_the_rows_of_all_years_that_sqlite_can_read(tmp_path):
     path = table(tmp_path, ["0001-01-01", "1600-02-29 12:00", "9999-12-31"])
     query = "SELECT * FROM q WHERE datetime(t) >= datetime(:start) AND datetime(t) < datetime(:end)"
@@ -194,17 +213,14 @@ def test_a_query_without_its_time_column_says_so(tmp_path):
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
 def test_postgresql_compares_a_window_in_utc_whatever_its_own_zone(postgres, kind):
-    engine = sa.create_engine(postgres)
-    with engine.begin() as connection:
-        connection.execute(sa.text("ALTER DATABASE postgres SET timezone TO 'America/New_York'"))
-        connection.execute(sa.text("DROP TABLE IF EXISTS q"))
-        connection.execute(sa.text(f"CREATE TABLE q (id bigint, t {kind})"))
-        connection.execute(
-            sa.text("INSERT INTO q VALUES (:id, :t)"),
-            [{"id": 2**53 + i, "t": f"{at}+00:00"} for i, at in enumerate(HOURS)],
-        )
-        connection.execute(sa.text("INSERT INTO q VALUES (null, '2024-01-01')"))
-    engine.dispose()
+    run(
+        postgres,
+        "ALTER DATABASE postgres SET timezone TO 'America/New_York'",
+        "DROP TABLE IF EXISTS q",
+        f"CREATE TABLE q (id bigint, t {kind})",
+        *(_row("q", 2**53 + i, at) for i, at in enumerate(HOURS)),
+        "INSERT INTO q VALUES (null, '2024-01-01')",
+    )
     source = SqlSource(kind="sql", url=postgres, query=WINDOWED)
 
     found = read(source, time="t", key="id", start=FIRST, end=FIRST + 2 * HALF)
@@ -215,19 +231,80 @@ def test_postgresql_compares_a_window_in_utc_whatever_its_own_zone(postgres, kin
     assert found["id"][1] == str(2**53 + 1)
 
 
-@pytest.mark.integration
-def test_a_query_of_postgresql_without_a_window_holds_the_rows_of_all_years(postgres):
-    times = [datetime.fromisoformat(text) for text in ("0001-01-01", "1600-02-29", "9999-12-31")]
-    engine = sa.create_engine(postgres)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE IF EXISTS years"))
-        connection.execute(sa.text("CREATE TABLE years (id int, t timestamp)"))
-        given = [{"id": i, "t": time} for i, time in enumerate(times)]
-        connection.execute(sa.text("INSERT INTO years VALUES (:id, :t)"), given)
-    engine.dispose()
-    source = SqlSource(kind="sql", url=postgres, query=WINDOWED.replace("q", "years"))
+YEARS = ["0001-01-01", "1600-02-29", "9999-12-31 23:59:59.999999"]
+OPEN = [
+    "SELECT * FROM years WHERE t >= :start AND t < :end",
+    "SELECT * FROM years WHERE t >= :start AND t < :end - interval '1 day'",
+    "SELECT * FROM years WHERE t >= CAST(:start AS {kind}) AND t < CAST(:end AS {kind})",
+]
 
-    assert read(source, time="t", key="id")["t"].tolist() == times
+
+@pytest.mark.integration
+@pytest.mark.parametrize("query", OPEN)
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+def test_a_query_of_postgresql_without_a_window_holds_the_rows_of_all_years(postgres, kind, query):
+    times = pd.to_datetime(YEARS, format="ISO8601")
+    run(postgres, "DROP TABLE IF EXISTS years", f"CREATE TABLE years (id int, t {kind})")
+    run(postgres, *(_row("years", i, at) for i, at in enumerate(YEARS)))
+    source = SqlSource(kind="sql", url=postgres, query=query.format(kind=kind))
+
+    found = read(source, time="t", key="id")
+
+    assert found["t"].tolist() == [*(times.normalize() if kind == "date" else times)]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgres@/none", 'database "none" does not exist'),
+        ("nobody@/postgres", 'role "nobody" does not exist'),
+    ],
+)
+def test_an_address_that_a_server_refuses_is_named(postgres, address, said):
+    place = postgres.replace("postgres@/postgres", address)
+    source = SqlSource(kind="sql", url=place, query="SELECT 1 AS t")
+
+    with pytest.raises(ConfigError, match=rf"^data\.\*\.url must be .* Got: {said}\. Correct it"):
+        read(source, time="t", key="id")
+
+
+@pytest.mark.integration
+def test_a_server_with_too_many_connections_may_answer_later(postgres):
+    run(postgres, "CREATE ROLE few LOGIN CONNECTION LIMIT 0")
+    url = postgres.replace("postgres@/", "few@/")
+
+    with pytest.raises(UnavailableError, match=r"does not answer \(too many connections"):
+        read(SqlSource(kind="sql", url=url, query="SELECT 1 AS t"), time="t", key="id")
+
+
+COLLECTIONS = ["ARRAY[1, 2]", """'{"a": 1}'::jsonb""", "ARRAY[ARRAY['a']]", "'[1]'::json"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("size", [None, 1])
+@pytest.mark.parametrize("value", COLLECTIONS)
+@pytest.mark.parametrize("name", ["id", "t", "x", "plan", "y"])
+def test_a_column_of_collections_is_refused_by_name(postgres, name, value, size):
+    columns = {"id": "'a'", "t": "now()::timestamp", "x": "1", "plan": "'b'", "y": "0"}
+    given = ", ".join(f"{sql} AS {one}" for one, sql in (columns | {name: value}).items())
+    nulls = ", ".join("null" for _ in columns)
+    query = f"SELECT {given} UNION ALL SELECT {nulls}"
+    source = SqlSource(kind="sql", url=postgres, query=query)
+    roles = {"time": "t", "key": "id", "target": "y"}
+    declared = {"x": Numeric(), "plan": Categorical()}
+
+    with pytest.raises(DataError, match=f"Column '{name}' must hold one value in each row"):
+        [*read_parts(source, **roles, columns=declared, size=size)]
+
+
+@pytest.mark.integration
+def test_a_column_of_collections_that_nothing_names_does_no_harm(postgres):
+    query = "SELECT 'a' AS id, now()::timestamp AS t, ARRAY[1, 2] AS tags"
+
+    found = read(SqlSource(kind="sql", url=postgres, query=query), time="t", key="id")
+
+    assert found["tags"].tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 import io
 import os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,7 @@ from hypothesis import strategies as st
 from pipeline.columns import as_time
 from pipeline.config import FileSource, Numeric
 from pipeline.data import sources
-from pipeline.data.files import find
-from pipeline.errors import DataError, UnavailableError
+from pipeline.errors import DataError
 
 DAY, HOUR = pd.Timedelta("1D"), pd.Timedelta("1h")
 FIRST = pd.Timestamp("2026-01-01")
@@ -275,36 +272,3 @@ def test_a_window_holds_what_a_full_read_that_is_filtered_holds(
         return
 
     pd.testing.assert_frame_equal(read(folder / "*", start, end), expected)
-
-
-class _Refusing(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_error(int(self.path[1:4]))
-
-    do_HEAD = do_GET  # noqa: N815 -- the name in http.server
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "said"),
-    [
-        (403, DataError, "HTTP 403"),
-        (404, DataError, "No file matches"),
-        (500, UnavailableError, "HTTP 500"),
-        (None, UnavailableError, "Cannot connect to host"),
-    ],
-)
-def test_a_web_server_that_has_no_rows_is_told_from_one_that_is_down(status, kind, said):
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/{status}.csv"
-        if status is None:
-            server.shutdown()
-            server.server_close()
-        with pytest.raises(kind, match=said):
-            find(address)
-        server.shutdown()
-        thread.join()

@@ -124,7 +124,8 @@ def test_an_error_of_postgresql_is_its_message_alone(postgres, data):
 def test_a_password_that_is_not_escaped_is_refused_unseen(data):
     address = "postgresql+pg8000://me:hun@ter2@127.0.0.1:1/w"
 
-    with pytest.raises(ConfigError, match="spell @ in a user or password as %40") as found:
+    rule = r"^data\.scores\.url must spell @ in a user or password as %40"
+    with pytest.raises(ConfigError, match=rule) as found:
         write(address, data, part(0, 3))
     assert "ter2" not in str(found.value)
 
@@ -246,6 +247,19 @@ def test_a_server_that_ends_the_connection_may_answer_later(postgres, data):
         write(postgres, data, late=parts())
     write(postgres, data, part(0, 9))
     assert len(stored(postgres)) == 9
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgres@/none", 'database "none" does not exist'),
+        ("nobody@/postgres", 'role "nobody" does not exist'),
+    ],
+)
+def test_a_server_that_refuses_its_address_blames_the_address(postgres, data, address, said):
+    rule = rf"^data\.scores\.url must be .* Got: {said}\. Correct it"
+    with pytest.raises(ConfigError, match=rule):
+        write(postgres.replace("postgres@/postgres", address), data, part(0, 5))
 
 
 def test_an_sqlite_file_in_a_folder_that_does_not_exist_is_refused(tmp_path, data):

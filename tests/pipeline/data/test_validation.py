@@ -354,6 +354,21 @@ def test_keys_may_come_again_at_another_time_where_they_need_not_be_unique(frame
     assert validated.quarantined["amount"].tolist() == frame["amount"][[5]].tolist()
 
 
+def test_two_rows_of_a_key_within_one_microsecond_are_one_row(frame, data):
+    repeated = Data.model_validate(data.model_dump() | {"key_unique": False})
+    frame["at"] = frame["at"].astype("datetime64[ns]")
+    frame.loc[[3, 4, 5], "id"] = "r2"
+    frame.loc[[3, 4, 5], "at"] = frame.loc[3, "at"] + pd.to_timedelta([1100, 1900, 2000], "ns")
+
+    found = validate(frame, repeated)
+
+    assert found.reasons == {"id and at must be unique together": 1}
+    assert found.quarantined["amount"].tolist() == frame["amount"][[4]].tolist()
+    seen = Seen()
+    parts = [split(frame.loc[[row]], repeated, seen) for row in (3, 4, 5)]
+    assert [len(part.valid) for part in parts] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("unique", [True, False])
 def test_rows_without_a_key_are_refused_for_that_alone(frame, data, unique):
     declared = Data.model_validate(data.model_dump() | {"key_unique": unique})

@@ -45,6 +45,8 @@ LEFT_OUT = [
     ("order_id", lambda _: np.arange(N) + 70_000, None),
     ("reference", lambda _: [f"r-{i * 7919 % 10007}" for i in range(N)], None),
     ("shop", lambda _: "Vienna", "one value in all rows"),
+    ("tags", lambda _: [[i % 3] for i in range(N)], "lists or maps"),
+    ("basket", lambda _: [{"item": i} for i in range(N)], "lists or maps"),
     ("empty", lambda _: pd.Series([None] * N, dtype="str"), "no value in any row"),
     ("shipped", lambda o: o["ordered_at"] + pd.Timedelta("1D"), "moments, which never return"),
     ("year", lambda o: o["ordered_at"].dt.year, "its values never return"),
@@ -86,6 +88,14 @@ def test_a_column_that_is_no_feature_is_left_out_with_its_reason(
     else:
         assert why in reasons(draft)[name]
     assert "amount" in kept(draft)
+
+
+@pytest.mark.parametrize("option", ["target", "time", "key"])
+def test_a_role_is_refused_to_a_column_of_collections(orders, drafted, option):
+    rows = orders.assign(tags=[[i] for i in range(N)])
+
+    with pytest.raises(DataError, match=f"--{option} must name a column of one value in each row"):
+        drafted(rows, **{option: "tags"})
 
 
 KEPT = [
