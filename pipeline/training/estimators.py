@@ -19,6 +19,13 @@ from pipeline.errors import ConfigError, PipelineError, first_line
 
 _PLACE = re.compile(r"^\[\d+:\d+:\d+\] \S+:\d+: ")
 """Time and line of its own source, with which XGBoost begins its errors."""
+_BOOSTING = (
+    *("rate_drop", "one_drop", "skip_drop", "sample_type", "normalize_type"),
+    *("quantile_alpha", "huber_slope", "tweedie_variance_power"),
+    *("feature_selector", "top_k"),
+)
+"""Parameters of dropped trees, objectives and linear models, which XGBoost's estimators take
+without listing them; of a misspelled one it would only warn."""
 
 
 @contextmanager
@@ -86,7 +93,8 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
     labels = [isinstance(column, Categorical) for column in columns.values()]
     with suiting(path):
         estimator: BaseEstimator = kind()
-        allowed = estimator.get_params()
+        allowed = [*estimator.get_params()]
+        allowed += _BOOSTING if hasattr(estimator, "get_booster") else ()
         arguments = _arguments(params, allowed, labels, seed)
         if isinstance(kind, type):
             estimator = kind(**arguments)

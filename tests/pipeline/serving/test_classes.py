@@ -27,7 +27,7 @@ KINDS = {
     "shallow": {"max_depth": 1},
     "several trees a round": {"num_parallel_tree": 3, "subsample": 0.5},
     "a given base score": {"base_score": 0.9},
-    "other trees": {"booster": "dart"},
+    "other trees": {"booster": "dart", "rate_drop": 0.5},
 }
 
 

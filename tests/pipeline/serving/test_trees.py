@@ -50,7 +50,7 @@ KINDS = {
     "pruned": {"gamma": 5.0},
     "a given base score": {"base_score": 0.9},
     "several trees a round": {"num_parallel_tree": 3, "subsample": 0.5},
-    "other trees": {"booster": "dart"},
+    "other trees": {"booster": "dart", "rate_drop": 0.5},
     "no trees": {"n_estimators": 0},
 }
 
@@ -100,7 +100,7 @@ OWN = {
     "another missing value": {"missing": -9.0},
     "linear": {"booster": "gblinear"},
     "stopped early": {"early_stopping_rounds": 2, "n_estimators": 200},
-    "dart": {"booster": "dart"},
+    "dart": {"booster": "dart", "rate_drop": 0.5},
     "a margin of its own": {"base_score": 0.9, "scale_pos_weight": 3.0},
     "random forest": {"num_parallel_tree": 5, "subsample": 0.5, "n_estimators": 1},
 }

@@ -19,7 +19,7 @@ FITS = {
     "three classes": (xgboost.XGBClassifier(n_estimators=8), X, THREE),
     "stopped early": (xgboost.XGBClassifier(n_estimators=200, early_stopping_rounds=2), X, TWO),
     "another missing value": (xgboost.XGBClassifier(n_estimators=8, missing=-1), CODED, TWO),
-    "dropped trees": (xgboost.XGBClassifier(n_estimators=8, booster="dart"), X, TWO),
+    "dropped trees": (xgboost.XGBClassifier(n_estimators=8, booster="dart", rate_drop=0.5), X, TWO),
     "linear": (xgboost.XGBClassifier(n_estimators=8, booster="gblinear"), X, TWO),
     "forest": (xgboost.XGBRFClassifier(n_estimators=8), X, TWO),
     "regression": (xgboost.XGBRegressor(n_estimators=8), X, TARGET),

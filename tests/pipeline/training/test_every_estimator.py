@@ -17,10 +17,11 @@ ROWS = 240
 SMALLER = {"n_estimators": 5, "n_jobs": 1}
 BOOSTERS = {
     "linear": {"booster": "gblinear", "n_estimators": 5},
-    "dropped trees": {"booster": "dart", "n_estimators": 5},
+    "dropped trees": {"booster": "dart", "n_estimators": 5, "rate_drop": 0.5},
     "another missing value": {"missing": -999, "n_estimators": 5},
     "stopped early": {"early_stopping_rounds": 2},
 }
+QUANTILES = {"objective": "reg:quantileerror", "n_estimators": 5, "n_jobs": 1}
 REFUSED = {
     "asks for another estimator": (
         *("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor"),
@@ -109,6 +110,32 @@ def test_it_predicts_as_it_does_alone_or_is_refused_in_a_sentence(
     got = loaded.predict(frame)
     got = got[:, model.seen] if task == "classes" else got
     np.testing.assert_array_equal(got, wanted.astype(np.float64))
+
+
+def test_a_quantile_is_predicted_as_xgboost_predicts_it(tables):
+    frame, declared = tables["regression"]
+    params = QUANTILES | {"quantile_alpha": 0.9}
+    training = Training(estimator="xgboost.XGBRegressor", params=params)
+
+    model = fit(frame, declared, training, "regression")
+
+    alone = clone(model.estimator).fit(model.encode(frame), frame[declared.target])
+    assert model.estimator.get_params()["quantile_alpha"] == 0.9
+    np.testing.assert_array_equal(model.predict(frame), alone.predict(model.encode(frame)))
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"quantile_alpha": [0.1, 0.9]}, "Got 2 numbers for a row"),
+        ({"quantile_alfa": 0.9}, r"Got quantile_alfa\. Did you mean quantile_alpha\?"),
+    ],
+)
+def test_several_quantiles_and_misspelled_ones_are_refused(tables, params, said):
+    training = Training(estimator="xgboost.XGBRegressor", params=QUANTILES | params)
+
+    with pytest.raises(ConfigError, match=said):
+        fit(*tables["regression"], training, "regression")
 
 
 def test_the_documents_name_each_estimator_that_is_refused():
