@@ -1,5 +1,7 @@
 """The gate before the champion: a version is judged, and promoted, refused or held for people."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 from prefect import task
@@ -15,7 +17,7 @@ from pipeline.errors import RegistryError
 from pipeline.monitoring.means import PARTS
 from pipeline.monitoring.promises import worth
 from pipeline.registry import records
-from pipeline.registry.champions import held, promote
+from pipeline.registry.champions import held, promote, whole_before
 from pipeline.registry.history import Batch, History
 from pipeline.registry.recent import read_last
 from pipeline.registry.versions import CHALLENGER, CHAMPION, Registry, Version
@@ -25,6 +27,7 @@ from pipeline.training.metrics import losses
 from pipeline.training.model import Model, Predictions
 from pipeline.training.predictions import BASELINE, PREDICTION, as_cells, of_cells
 
+_LOG = logging.getLogger(__name__)
 APPROVAL, RELEASE = "approval", "release"
 """What a version that passed may wait for."""
 
@@ -55,7 +58,7 @@ def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> G
         raise RegistryError(message)
     version = registry.version(number)
     registry.point(CHALLENGER, number)
-    decision = _judged(settings, registry, version, champion)
+    decision = _judged(settings, registry, version, _rival(registry, champion))
     if decision.promoted:
         if decision.warning:
             event = poor_version(settings.name, registry.conf, number, decision.warning)
@@ -69,6 +72,26 @@ def gate(settings: Settings, registry: Registry, number: int, by: str = "") -> G
         post(settings, event)
         registry.record_gate(number, decision)
     return decision
+
+
+def _rival(registry: Registry, champion: Version | None) -> Version | None:
+    """The champion to compare with; None: there is none, or its files and those before are gone.
+
+    Raises
+    ------
+    RegistryError
+        If its files are gone or were changed, and people can go back to another champion.
+    """
+    if champion is None:
+        return None
+    try:
+        registry.folder_of(champion.number)
+    except RegistryError as error:
+        if whole_before(registry, champion.number) is not None:
+            raise
+        _LOG.warning("The version is judged as a first one is. %s", error)
+        return None
+    return champion
 
 
 def _go_on(

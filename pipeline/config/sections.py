@@ -256,10 +256,19 @@ class Retention(Section):
     """Pages that were delivered or given up, beyond the week for which a page is tried."""
 
 
+def fitting_an_address(folder: Path) -> Path:
+    """Check that an address may hold a folder, as that of MLflow's store does."""
+    if odd := sorted(set("?#%") & set(str(folder.absolute()))):
+        rule = f"must not hold {' or '.join(odd)}, which mean something in MLflow's address"
+        raise ValueError(f"{rule}. Got {folder.absolute()}")
+    return folder
+
+
 class Tracking(Section):
     """Where runs, artifacts and captures are kept."""
 
-    folder: Path = Path(".holdfast")
+    # Where this module is imported says nothing about where a model is kept.
+    folder: Path = Field(default=Path(".holdfast"), validate_default=False)
     """The one folder of all state on disk."""
     uri: str | None = None
     """MLflow's address; empty: MLFLOW_TRACKING_URI, else SQLite in `folder`."""
@@ -270,10 +279,7 @@ class Tracking(Section):
     @field_validator("folder")
     @classmethod
     def _fits_an_address(cls, folder: Path) -> Path:
-        if odd := sorted(set("?#%") & set(str(folder.absolute()))):
-            message = f"must not hold {' or '.join(odd)}, which mean something in MLflow's address"
-            raise ValueError(f"{message}. Got {folder}")
-        return folder
+        return fitting_an_address(folder)
 
     @field_validator("locks")
     @classmethod

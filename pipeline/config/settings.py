@@ -26,6 +26,7 @@ from pipeline.config.sections import (
     Serving,
     Tracking,
     Training,
+    fitting_an_address,
 )
 from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
@@ -81,6 +82,12 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     tracking: Tracking = Tracking()
     _conf: str = ""
+
+    @field_validator("tracking")
+    @classmethod
+    def _folder(cls, tracking: Tracking) -> Tracking:
+        fitting_an_address(tracking.folder)
+        return tracking
 
     @model_validator(mode="after")
     def _slices(self) -> Self:

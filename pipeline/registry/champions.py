@@ -5,7 +5,9 @@ wins, and whoever comes next finishes a change that was cut off.
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal
 
 import pandas as pd
@@ -15,6 +17,7 @@ from pipeline.monitoring.episode import Attempt
 from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry, Version
 from pipeline.reporting import notes
 
+_LOG = logging.getLogger(__name__)
 _CHANGE, _HELD = "mlflow.holdfast.change.", "held"
 """Tags of the registered model. MLflow's pages show none whose name begins with ``mlflow.``."""
 _CHANGES = (_CHANGE, "change.")
@@ -179,8 +182,9 @@ def _unpromotable(
 def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[int | None, int]:
     """Make the previous champion champion again, and hold promotion until it is released.
 
-    Versions that were deleted in MLflow are passed over. Where the champion itself was deleted, or
-    its alias, the newest champion that is left is the previous one.
+    Versions that were deleted in MLflow, or whose files are gone or were changed, are passed over.
+    Where the champion itself was deleted, or its alias, the newest champion that is left is the
+    previous one.
 
     Returns
     -------
@@ -194,11 +198,12 @@ def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[i
     """
     with registry.exclusive("champion"):
         now = _reconcile(registry, since)
-        former = before(registry, now)
+        former = whole_before(registry, now)
         if former is None:
             message = (
-                f"Model {registry.name!r} has no previous champion to go back to. "
-                f"Name a version: `holdfast register {registry.conf} <version>`."
+                f"Model {registry.name!r} has no previous champion to go back to that is whole. "
+                f"Train another: `holdfast train {registry.conf}`; or name a version: `holdfast "
+                f"register {registry.conf} <version>`."
             )
             raise RegistryError(message)
         registry.tag_model(_HELD, reason[:_LONGEST])
@@ -297,10 +302,32 @@ def _line(made: list[Change]) -> list[int]:
 
 def before(registry: Registry, now: int | None) -> int | None:
     """The champion to go back to from the present one; None: there is none that is left."""
+    return next(reversed(_steps(registry, now)), None)
+
+
+def whole_before(registry: Registry, now: int | None) -> int | None:
+    """The champion to go back to whose files are what was registered; None: there is none.
+
+    A warning is logged of each that is passed over.
+    """
+    return next(filter(partial(_is_whole, registry), reversed(_steps(registry, now))), None)
+
+
+def _steps(registry: Registry, now: int | None) -> list[int]:
+    """The champions before the present one that are left, the newest last."""
     existing = {version.number for version in registry.versions()}
     line = [number for number in _line(changes(registry)) if number in existing]
-    steps = line[:-1] if line and line[-1] == now else line
-    return steps[-1] if steps else None
+    return line[:-1] if line and line[-1] == now else line
+
+
+def _is_whole(registry: Registry, number: int) -> bool:
+    """Whether the files of a version are what was registered; a warning says if not."""
+    try:
+        registry.check_files(number)
+    except RegistryError as error:
+        _LOG.warning("Version %d is passed over. %s", number, error)
+        return False
+    return True
 
 
 def attempts(versions: list[Version]) -> list[Attempt]:

@@ -368,7 +368,7 @@ class Registry(Tracking):
     def _files_gone(self, version: Version) -> str:
         return (
             f"The files of version {version.number} of {self.name!r} are gone from MLflow's "
-            f"artifacts. Restore them; or go back to the champion before: "
+            f"artifacts. Restore them; or go back to the champion before, if there is one: "
             f"`holdfast rollback {self.conf}`; or train another: `holdfast train {self.conf}`."
         )
 
@@ -380,8 +380,8 @@ class Registry(Tracking):
             message = (
                 f"The files of version {version.number} of {self.name!r} were changed after they "
                 f"were registered (their SHA-256 begins with {got[:12]}). Find out who changed "
-                f"them; go back to the champion before: `holdfast rollback {self.conf}`; or train "
-                f"another: `holdfast train {self.conf}`."
+                f"them; go back to the champion before, if there is one: `holdfast rollback "
+                f"{self.conf}`; or train another: `holdfast train {self.conf}`."
             )
             raise RegistryError(message)
 

@@ -102,6 +102,24 @@ sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
+def test_a_folder_that_no_address_may_hold_is_refused_unless_the_state_is_elsewhere(
+    tmp_path, write_shop
+):
+    odd = tmp_path / "a #1 100% ?"
+    odd.mkdir()
+    conf = Path(write_shop(odd))
+    conf.write_text(conf.read_text().replace(f"tracking:\n  folder: {odd / 'state'}\n", ""))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    code, _, err = finished("flows.cli", "check", str(conf), cwd=odd, env=environment)
+
+    assert (code, "Traceback" in err) == (2, False)
+    assert "must not hold # or % or ?, which mean something in MLflow's address" in err
+    environment["HOLDFAST__TRACKING__FOLDER"] = str(tmp_path / "state")
+    code, out, err = finished("flows.cli", "doctor", str(conf), cwd=odd, env=environment)
+    assert "has no champion yet" in out + err
+
+
 @pytest.mark.parametrize("name", OF_ONE_MODEL)
 def test_a_missing_model_file_is_refused_in_one_sentence(name, capsys):
     assert main([name, "conf/none.yaml", *REST.get(name, [])]) == 2

@@ -376,6 +376,26 @@ def test_a_fault_gets_one_sentence_and_its_cure_lets_the_next_run_go_on(
         goes_on(retrained)
 
 
+@pytest.mark.parametrize("harmed", ["deleted", "cut", "files deleted"])
+def test_a_champion_before_that_is_not_whole_is_never_gone_back_to(retrained, harmed):
+    _, registry = opened(retrained)
+    if harmed == "deleted":
+        registry.client.delete_model_version("shop", "1")
+    elif harmed == "cut":
+        cut(files_of(registry, 1) / "data" / "bundle" / "heldout.parquet")
+    else:
+        shutil.rmtree(files_of(registry, 1))
+    files_deleted(registry)
+
+    with pytest.raises(RegistryError, match="before, if there is one"):
+        monitor(retrained)
+    with pytest.raises(RegistryError, match=r"go back to that is whole\. Train another"):
+        rollback(retrained)
+    assert opened(retrained)[1].alias("champion").number == 2
+    assert train(retrained, until="2026-03-16")["promoted"]
+    goes_on(retrained)
+
+
 @pytest.mark.parametrize("name", ["cache", "locks"])
 def test_a_file_in_the_place_of_a_folder_gets_one_sentence_and_a_cure_that_helps(retrained, name):
     folder = opened(retrained)[1].folder / name
