@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
@@ -22,6 +23,8 @@ CSV = frozenset({"/invocations"})
 """Routes that read CSV besides JSON."""
 MOST_HELD = 4
 """Longest bodies that are held in memory at once, or as many bytes of shorter ones."""
+HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:~!$&'()*+,;=%-]+\])(?::\d*)?")
+"""What RFC 9110 allows in Host: a name or an address, and a port."""
 SHORT = 65_536
 """Bytes of a body that is held in any case: connections limit how many there are."""
 
@@ -96,6 +99,10 @@ class Guard:
             self.metrics.answered(route, status)
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if (len(hosts) != 1 or not HOST.fullmatch(hosts[0])) and scope["http_version"] != "1.0":
+            sentence = "A request must have one Host header, with a host and perhaps a port."
+            raise Failed(HTTPStatus.BAD_REQUEST, sentence)
         scope["trusted"] = self._token is not None and _sends(self._token, headers)
         if scope["path"] in OPEN:
             return

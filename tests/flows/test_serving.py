@@ -7,12 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
 
@@ -150,12 +150,12 @@ def test_an_exported_model_is_served_and_holds_no_training_rows(trained, tmp_pat
 
 
 @contextmanager
-def served(conf):
-    """A server in its own process, and its address."""
+def served(conf, workers=1):
+    """A server in its own process, or in several, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
-    command = [sys.executable, "-m", "flows.cli", "serve", conf]
+    command = [sys.executable, "-m", "flows.cli", "serve", conf, "--workers", str(workers)]
     root = Path(__file__).parents[2]
     server = subprocess.Popen(command, env=os.environ | own, cwd=root, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -178,26 +178,28 @@ def served(conf):
         server.wait()
 
 
-def send_requests(address, stop, answers, row):
-    """Send requests on one connection until told to stop; note version or failure by key."""
+def send_requests(address, stop, answers, rows):
+    """Send requests on one connection until told to stop; note the answer or failure by key."""
     with httpx.Client(base_url=address, timeout=30) as client:
         while not stop.is_set():
             key = f"{threading.get_ident()}-{len(answers)}-{time.monotonic_ns()}"
+            keys = [f"{key}-{i}" for i in range(len(rows))]
             try:
-                answer = client.post("/predict", json={"rows": [row], "keys": [key]})
+                answer = client.post("/predict", json={"rows": rows, "keys": keys})
             except httpx.HTTPError as error:
                 if not stop.is_set():
                     answers.append((key, repr(error)))
                 return
-            answers.append((key, answer.json()["version"] if answer.is_success else answer.text))
+            answers.append((key, answer.json() if answer.is_success else answer.text))
 
 
 @contextmanager
-def load(address, connections):
+def load(address, connections, rows=1):
     row = httpx.get(f"{address}/contract").json()["example"]
     stop, answers = threading.Event(), []
+    sent = [{**row, "amount": 20 + 60 * i / rows} for i in range(rows)]
     threads = [
-        threading.Thread(target=send_requests, args=(address, stop, answers, row))
+        threading.Thread(target=send_requests, args=(address, stop, answers, sent))
         for _ in range(connections)
     ]
     for thread in threads:
@@ -208,25 +210,60 @@ def load(address, connections):
         thread.join()
 
 
+@contextmanager
+def probes_of_all(server, address, workers):
+    """Connections to a server, so many that each of its workers has one or more."""
+
+    def of_all():
+        ports = {one.get_extra_info("client_addr")[1] for one in streams}
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children()]
+        reached = [
+            one
+            for one in family
+            if {c.raddr.port for c in one.net_connections() if c.raddr} & ports
+        ]
+        return len(reached) == workers
+
+    streams = []
+    with ExitStack() as opened_probes:
+        probes = []
+        while not of_all():
+            probe = opened_probes.enter_context(httpx.Client(base_url=address, timeout=30))
+            with probe.stream("GET", "/version") as answer:
+                streams.append(answer.extensions["network_stream"])
+                answer.read()
+            probes.append(probe)
+        yield probes
+
+
 @pytest.mark.team
-def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trained):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trained, workers):
     train(trained, until=NEW)
     settings, registry = opened(trained)
-    with served(trained) as (server, address):
-        with load(address, connections=4) as (_, answers):
-            for number in (1, 2) * 5:
+    with served(trained, workers) as (server, address):
+        with probes_of_all(server, address, workers) as probes, load(address, 4, 5) as (_, answers):
+            for number in (1, 2) * 4:
                 registry.point("champion", number)
                 until(
                     lambda number=number: (
-                        httpx.get(f"{address}/version").json()["version"] == str(number)
+                        {one.get("/version").json()["version"] for one in probes} == {str(number)}
                     )
                 )
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=20) == 0
 
+    assert [answer for _, answer in answers if isinstance(answer, str)] == []
+    by_version = {}
+    for _, answer in answers:
+        by_version.setdefault(answer["version"], set()).add(str(answer["predictions"]))
+    # One answer has predictions of the version that it names, and of no other.
+    assert set(by_version) == {"1", "2"}
+    assert [len(found) for found in by_version.values()] == [1, 1]
+    assert len(set.union(*by_version.values())) == 2
     kept = read_captures(settings.captures)
-    assert set(Counter(version for _, version in answers)) == {"1", "2"}
-    assert dict(zip(kept["holdfast-key"], kept["holdfast-version"], strict=True)) == dict(answers)
+    sent = [(f"{key}-{i}", one["version"]) for key, one in answers for i in range(5)]
+    assert sorted(zip(kept["holdfast-key"], kept["holdfast-version"], strict=True)) == sorted(sent)
 
 
 @pytest.mark.team
@@ -241,13 +278,14 @@ def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
         server.kill()
 
     kept = read_captures(settings.captures)
-    assert set(early) <= set(kept["holdfast-key"])
+    stored = {key.rpartition("-")[0] for key in kept["holdfast-key"]}
+    assert set(early) <= stored
     # Of each connection, the first requests are stored, without a gap.
     by_thread = {}
     for key, _ in answered:
         by_thread.setdefault(key.partition("-")[0], []).append(key)
     for keys in by_thread.values():
-        there = [key in set(kept["holdfast-key"]) for key in keys]
+        there = [key in stored for key in keys]
         assert there == sorted(there, reverse=True)
     with served(trained) as (_, address):
         assert httpx.get(f"{address}/ready").status_code == 200

@@ -364,8 +364,9 @@ async def test_a_request_that_is_cut_off_is_a_bad_request(state):
         sent.append(message)
 
     app = create_app(state=state, captures=None, options=Serving())
-    headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    headers = [(b"host", b"a"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/predict"}
+    scope["headers"] = headers
     await app(scope, receive, send)
 
     assert sent[0]["status"] == 400

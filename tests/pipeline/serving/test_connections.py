@@ -259,6 +259,41 @@ def test_what_is_not_http_is_refused_in_json(serve, request_):
     assert answer.endswith(b'{"error":"A request must be valid HTTP/1.1."}')
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        b"",
+        b"host: a\r\nhost: a\r\n",
+        b"host: a\r\nHost: b\r\n",
+        *(
+            b"host: %s\r\n" % bad
+            for bad in (b"a b", b"a/b", b"me@a", b"a:b", b"[::1", b"a,b c", b"\xff")
+        ),
+    ],
+)
+@pytest.mark.parametrize("line", [b"GET /live", b"GET /version", b"POST /predict"])
+def test_a_request_without_one_valid_host_is_refused(serve, line, hosts):
+    head = line + b" HTTP/1.1\r\ncontent-type: application/json\r\n"
+    with serve() as port, connect(port) as sock:
+        sock.sendall(head + hosts + b"content-length: 2\r\n\r\n{}")
+        answer = read_all(sock)
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(
+        b'{"error":"A request must have one Host header, with a host and perhaps a port."}'
+    )
+
+
+@pytest.mark.parametrize("host", [b"", b"a", b"a:", b"A-b.example:80", b"10.0.0.1:80", b"[::1]:80"])
+def test_a_request_with_a_valid_host_is_answered(serve, host):
+    with serve() as port:
+        answer = ask(port, b"GET /live HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+        older = ask(port, b"GET /live HTTP/1.0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert older.startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_in_another_coding_than_chunks_is_refused(serve, body):
     head = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
     with serve() as port, connect(port) as sock:
