@@ -22,6 +22,7 @@ from flows.session import (
     output_failed,
 )
 from pipeline.errors import ConfigError, PipelineError, UnavailableError
+from pipeline.redaction import redacted
 
 
 @app.command(group=VERSIONS)
@@ -299,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(error: Exception, code: int) -> int:
     with suppress(OSError):
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{redacted(str(error))}\n")
     return code
 
 

@@ -19,9 +19,10 @@ from pipeline.config import Numeric, Settings
 from pipeline.data import validation
 from pipeline.data.labels import labelled
 from pipeline.data.validation import Validated
-from pipeline.errors import DataError, redacted
+from pipeline.errors import DataError
 from pipeline.monitoring.means import Baseline
 from pipeline.monitoring.targets import describe_target
+from pipeline.redaction import redacted
 from pipeline.reference import Reference
 from pipeline.registry import environment, records
 from pipeline.registry.training_runs import record_training

@@ -12,7 +12,8 @@ from pipeline.config import NAME, FileSource, Settings, Source, spelled
 from pipeline.data import sources
 from pipeline.data.places import find
 from pipeline.drafting import drafts, sourcing, writing
-from pipeline.errors import ConfigError, redacted
+from pipeline.errors import ConfigError
+from pipeline.redaction import redacted
 
 FOLDER = Path("conf")
 

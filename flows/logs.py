@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from pipeline.errors import PipelineError, RedactedRecord
+from pipeline.errors import PipelineError
+from pipeline.redaction import RedactedRecord
 
 OURS: Final = ("flows", "pipeline")
 """Packages whose warnings are printed; those of libraries are in the log file only."""

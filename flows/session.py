@@ -21,9 +21,9 @@ from pipeline.errors import (
     DataError,
     PipelineError,
     UnavailableError,
-    redacted,
     trouble,
 )
+from pipeline.redaction import redacted
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -74,7 +74,7 @@ def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator[
         log = _log_file(settings)
     except (ConfigError, UnavailableError):
         if verbose:
-            traceback.print_exc()
+            sys.stderr.write(redacted(traceback.format_exc()))
         raise
     os.environ.setdefault("PREFECT_HOME", str(log.parents[1] / "prefect"))
     if not os.environ.get("PREFECT_API_URL"):

@@ -7,36 +7,18 @@ PipelineError
 └── UnavailableError   nobody yet: a server or disk does not answer, a retry may succeed
 
 A refused row raises nothing; `validation.validate` returns it with its reason. Messages quote
-errors of libraries, which quote addresses: what is secret in an address is left out here.
+errors of libraries, which quote addresses: what is secret is left out here.
 """
 
-import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
+from pipeline.redaction import redacted
+
 _LONGEST = 200
-_SECRETS = (
-    (re.compile(r'(?<=://)[^\s"<>]*@'), "***@"),  # user and password, which may hold any other sign
-    (re.compile(r'([?&][^\s"<>=&]+=)[^\s"<>&]+'), r"\1***"),
-)
-"""Parts of addresses that may be secret: userinfo and the values of a query."""
-
-
-def redacted(text: str) -> str:
-    """Replace the userinfo and the query values of all addresses in a text.
-
-    Examples
-    --------
-    >>> redacted("no answer from https://me:s3cret@host/rows?token=s3cret&part=1")
-    'no answer from https://***@host/rows?token=***&part=***'
-    """
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def first_line(error: BaseException | None) -> str:
@@ -47,27 +29,6 @@ def first_line(error: BaseException | None) -> str:
     line = next(iter(text.strip().splitlines()), type(error).__name__)
     # A text that is cut first could end within a secret that is not recognised any more.
     return redacted(line)[:_LONGEST].rstrip(".")
-
-
-class RedactedRecord(logging.LogRecord):
-    """A log record without secrets of addresses, in its message and in its traceback.
-
-    `logging.setLogRecordFactory(RedactedRecord)` makes all records of a process so, whichever
-    library logs them and wherever they go.
-    """
-
-    def getMessage(self) -> str:  # noqa: N802 -- the name in logging
-        """The message, redacted."""
-        return redacted(super().getMessage())
-
-    @property
-    def exc_text(self) -> str | None:
-        """The traceback as a formatter wrote it, redacted."""
-        return self._traceback
-
-    @exc_text.setter
-    def exc_text(self, text: str | None) -> None:
-        self._traceback = text and redacted(text)
 
 
 class PipelineError(Exception):

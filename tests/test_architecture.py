@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BELOW = {
-    "errors": set(),
-    "config": {"errors"},
+    "redaction": set(),
+    "errors": {"redaction"},
+    "config": {"errors", "redaction"},
     "columns": {"config", "errors"},
     "derivation": {"columns", "config", "errors"},
     "reference": {"columns", "config", "errors"},
@@ -24,13 +25,22 @@ BELOW = {
     "backtest": {"training", "data", "columns", "config", "errors"},
     "reporting": {
         *("backtest", "monitoring", "training", "reference"),
-        *("columns", "config", "errors"),
+        *("columns", "config", "errors", "redaction"),
     },
     "registry": {
         *("reporting", "monitoring", "training", "reference"),
         *("columns", "config", "errors"),
     },
-    "serving": {"registry", "training", "data", "derivation", "columns", "config", "errors"},
+    "serving": {
+        "registry",
+        "training",
+        "data",
+        "derivation",
+        "columns",
+        "config",
+        "errors",
+        "redaction",
+    },
 }
 """What each room of `pipeline` may import."""
 SHIMS = {"pipeline.model": {"training"}}

@@ -39,7 +39,7 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import NAME, Settings, refused
+from pipeline.config.settings import NAME, Settings, refused, secrets_of
 from pipeline.config.wording import ENV_PREFIX, placed
 
 __all__ = [
@@ -83,5 +83,6 @@ __all__ = [
     "placed",
     "read_document",
     "refused",
+    "secrets_of",
     "spelled",
 ]

@@ -7,7 +7,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -30,6 +38,7 @@ from pipeline.config.sections import (
 )
 from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
+from pipeline.redaction import remember
 
 NAME = r"^[a-z][a-z0-9-]*$"
 """What the name of a model looks like."""
@@ -215,7 +224,25 @@ class Settings(BaseSettings):
         if problems:
             raise refused(path, problems)
         settings._conf = str(path)
+        remember(secrets_of(settings), os.environ)
         return settings
+
+
+def secrets_of(section: BaseModel) -> set[str]:
+    """All values of settings that are secret."""
+    found: set[str] = set()
+    values: list[Any] = [section.model_dump()]
+    while values:
+        value = values.pop()
+        if isinstance(value, SecretStr):
+            found.add(value.get_secret_value())
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+        elif isinstance(value, str) and "@" in value.partition("://")[2]:
+            found.add(value)
+    return found
 
 
 class _FileAlone(Settings):

@@ -16,7 +16,8 @@ from typing import Final
 import filelock
 
 from pipeline.config import Alerts, Route, Severity
-from pipeline.errors import PipelineError, redacted
+from pipeline.errors import PipelineError
+from pipeline.redaction import redacted
 from pipeline.reporting import outbox
 from pipeline.reporting.outbox import Message
 from pipeline.reporting.pages import REFUSED, Event, Outcome, name_of, send, service_of

@@ -2,7 +2,8 @@
 
 import sys
 
-from pipeline.errors import PipelineError, redacted
+from pipeline.errors import PipelineError
+from pipeline.redaction import redacted
 from pipeline.serving.server import serve
 
 try:

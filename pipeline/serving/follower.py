@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 import pandas as pd
 
 from pipeline import config
-from pipeline.errors import PipelineError, RegistryError, UnavailableError, redacted
+from pipeline.errors import PipelineError, RegistryError, UnavailableError
+from pipeline.redaction import redacted
 from pipeline.serving.served_version import ServedVersion
 
 if TYPE_CHECKING:

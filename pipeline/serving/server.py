@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from pipeline.config import ENV_PREFIX, Serving, Settings
-from pipeline.errors import ConfigError, RedactedRecord
+from pipeline.config import ENV_PREFIX, Serving, Settings, secrets_of
+from pipeline.errors import ConfigError
+from pipeline.redaction import RedactedRecord, remember
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
 from pipeline.serving.connections import Server
@@ -133,6 +134,7 @@ def _opened(conf: str | None) -> tuple[Serving, Callable[[Worker | None], None]]
         )
         raise ConfigError(message)
     options = _from_environment()
+    remember(secrets_of(options), os.environ)
     return options, partial(_serve_exported, Path(folder), options)
 
 
