@@ -63,7 +63,7 @@ def links(registry: Registry, run_id: str, shown: str = "") -> list[str]:
     here = prefect_link(runtime.flow_run.id or "")
     if not registry.uri.startswith("http"):
         return [here]
-    run = f"{registry.uri}/#/experiments/{registry.experiment}/runs/{run_id}"
+    run = f"{registry.address}/#/experiments/{registry.experiment}/runs/{run_id}"
     place = f"/artifacts/{shown}" if shown else ""
     return [f"MLflow: {run}{place}?workflowType=machine_learning", here]
 

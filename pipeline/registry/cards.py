@@ -36,7 +36,7 @@ def draw_card(tracking: Tracking, number: int, run_id: str, tags: Mapping[str, s
         number_of=number,
         tags=tags,
         parameters=tracking.run_of(run_id).data.params,
-        tracking=tracking.uri,
+        tracking=tracking.address,
         gate=tracking.read(run_id, GATE),
     )
     with translated():

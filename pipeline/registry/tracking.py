@@ -125,8 +125,16 @@ class Tracking:
         self._places: dict[str, str] = {}
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        # It would print the address of each run, with its password.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+
+    @property
+    def address(self) -> str:
+        """MLflow's address for people, without user, password and query."""
+        scheme, separator, rest = self.uri.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
 
     def exclusive(
         self, what: str, patience: float = locks.PATIENCE
