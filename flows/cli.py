@@ -89,6 +89,32 @@ def register(conf: str, version: int, /, *, approved_by: str = "", output: Outpu
     run("register", conf, output, version=version, approved_by=approved_by)
 
 
+@app.command(group=VERSIONS)
+def promote(
+    conf: str,
+    /,
+    *,
+    source: Annotated[str, Parameter(name="--from")],
+    approved_by: str = "",
+    output: Output = PLAIN,
+) -> None:
+    """Copy another environment's champion into this one, and put it before the gate.
+
+    The copy has the files of the champion, with their hashes, and a training run of its own. The
+    gate compares it with the champion here, as any challenger. The other environment is only read.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    source
+        The environment to copy from, such as staging.
+    approved_by
+        Who approves it, where the file asks for approval (promotion.approval: manual).
+    """
+    run("promote", conf, output, source=source, approved_by=approved_by)
+
+
 @app.command(group=LIVE)
 def monitor(conf: str, /, *, batch: Moment = None, output: Output = PLAIN) -> None:
     """Judge the next batch of live rows, and act on it: nothing, page people, or retrain.

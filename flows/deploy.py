@@ -35,7 +35,7 @@ from pydantic import TypeAdapter
 from flows.models import POOL
 from flows.monitor import next_batch
 from flows.steps import opened
-from pipeline.config import Settings, spelled
+from pipeline.config import ENV_PREFIX, Settings, spelled
 from pipeline.errors import ConfigError, UnavailableError
 from pipeline.registry import records
 from pipeline.registry.versions import CHAMPION, Registry
@@ -147,6 +147,8 @@ def _plans(model: Settings) -> list[Plan]:
             "parameters": {"conf": settings.conf},
             "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
             "pull_steps": [folder],
+            # A worker may serve several environments, whose variable must not be its own.
+            "job_variables": {"env": {f"{ENV_PREFIX}ENVIRONMENT": settings.environment}},
         }
         plans.append(Plan(f"{name}/{settings.name}", flow, fields, schedules.get(name)))
     return plans
@@ -256,6 +258,9 @@ def _changed_by_people(found: DeploymentResponse) -> str:
 def _differing(found: DeploymentResponse, plan: Plan) -> dict[str, Any]:
     """Fields of a deployment that differ from its plan."""
     fields = plan.fields | {"parameters": {**found.parameters, **plan.fields["parameters"]}}
+    variables = found.job_variables or {}
+    env = {**variables.get("env", {}), **plan.fields["job_variables"]["env"]}
+    fields["job_variables"] = {**variables, "env": env}
     return {key: value for key, value in fields.items() if getattr(found, key) != value}
 
 

@@ -55,14 +55,19 @@ def ask_people(settings: Settings, registry: Registry, number: int) -> None:
 def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     """Put an existing version before the gate, and promote it if it passes."""
     settings, registry = opened(conf)
-    gate(settings, registry, version, approved_by)
+    return judged(settings, registry, version, approved_by)
+
+
+def judged(settings: Settings, registry: Registry, version: int, by: str) -> dict[str, Any]:
+    """Put a version before the gate and before people; what became of it."""
+    gate(settings, registry, version, by)
     ask_people(settings, registry, version)
-    judged, champion = registry.version(version), registry.alias(CHAMPION)
+    found, champion = registry.version(version), registry.alias(CHAMPION)
     return {
         "version": version,
         "promoted": champion is not None and champion.number == version,
-        "waits": judged.waits_for,
-        "reason": judged.reason,
+        "waits": found.waits_for,
+        "reason": found.reason,
     }
 
 

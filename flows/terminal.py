@@ -315,6 +315,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "forget": show_forgotten,
     "monitor": show_batch,
     "page": show_pages,
+    "promote": show_version,
     "prune": show_pruned,
     "register": show_version,
     "release": show_release,

@@ -39,7 +39,7 @@ from pipeline.config.sections import (
     Tracking,
     Training,
 )
-from pipeline.config.settings import NAME, Settings, refused, secrets_of
+from pipeline.config.settings import NAME, PRODUCTION, Settings, name_in, refused, secrets_of
 from pipeline.config.wording import ENV_PREFIX, placed
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "NAME",
     "OWN_KEY",
     "OWN_TIME",
+    "PRODUCTION",
     "REASON",
     "RESERVED",
     "SEVERITIES",
@@ -80,6 +81,7 @@ __all__ = [
     "Tracking",
     "Training",
     "edited",
+    "name_in",
     "placed",
     "read_document",
     "refused",

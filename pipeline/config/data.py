@@ -24,6 +24,8 @@ RESERVED = "holdfast-"
 """How names of Holdfast's own columns begin; no column of a table may have such a name."""
 REASON = "quarantine_reason"
 """Column of refused rows that says why; no column of a table may have its name."""
+LONGEST_TABLE = 63
+"""Characters of the name of a table in PostgreSQL."""
 OWN_KEY = f"{RESERVED}key"
 OWN_TIME = f"{RESERVED}time"
 """Key and time of the rows of a table that has none."""
@@ -202,7 +204,7 @@ class SqlTable(Section):
     url: SecretStr
     """An SQLAlchemy address of SQLite or PostgreSQL; a password is better set in the environment,
     as HOLDFAST__DATA__SCORES__URL."""
-    table: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)
+    table: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=LONGEST_TABLE)
     """Name of the table, which is made if it does not exist. Each model needs its own."""
 
     @field_validator("url")

@@ -24,7 +24,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from pipeline.config.data import Data
+from pipeline.config.data import LONGEST_TABLE, Data
 from pipeline.config.reading import read_document
 from pipeline.config.sections import (
     Alerts,
@@ -40,8 +40,10 @@ from pipeline.config.wording import ENV_PREFIX, explained, placed
 from pipeline.errors import ConfigError
 from pipeline.redaction import remember
 
-NAME = r"^[a-z][a-z0-9-]*$"
-"""What the name of a model looks like."""
+NAME = r"^[a-z](-?[a-z0-9])*$"
+"""What the name of a model or an environment looks like; `--` stands between the two."""
+PRODUCTION = "production"
+"""The environment whose names are those of the file."""
 
 
 class _Environment(EnvSettingsSource):
@@ -78,8 +80,13 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    environment: str = Field(default=PRODUCTION, pattern=NAME, max_length=30)
+    """Where the model runs. Any other than `production`, such as `staging`, has its own experiment,
+    registered model, deployments, captures, table of scores and state, under names that it ends;
+    better set as HOLDFAST__ENVIRONMENT than in the file."""
     name: str = Field(pattern=NAME, max_length=100)
-    """Name of the experiment, the registered model and the deployments."""
+    """Name of the experiment, the registered model and the deployments. In another environment than
+    production they are called `<name>--<environment>`."""
     task: Literal["classification", "regression"]
     """What is predicted: the probability of 1 or of each of `data.classes`, or a number."""
     data: Data
@@ -97,6 +104,33 @@ class Settings(BaseSettings):
     def _folder(cls, tracking: Tracking) -> Tracking:
         fitting_an_address(tracking.folder)
         return tracking
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, name: str, info: ValidationInfo) -> str:
+        return name_in(info.data.get("environment", PRODUCTION), name)
+
+    @field_validator("data")
+    @classmethod
+    def _own_scores(cls, data: Data, info: ValidationInfo) -> Data:
+        environment = info.data.get("environment", PRODUCTION)
+        if data.scores is None or environment == PRODUCTION:
+            return data
+        table = f"{data.scores.table}_{environment.replace('-', '_')}"
+        if len(table) > LONGEST_TABLE:
+            message = f"data.scores.table must be shorter for {environment}: {table} is too long"
+            raise ValueError(message)
+        own = data.scores.model_copy(update={"table": table})
+        return data.model_copy(update={"scores": own})
+
+    @field_validator("serving")
+    @classmethod
+    def _own_captures(cls, serving: Serving, info: ValidationInfo) -> Serving:
+        given = serving.captures
+        if given is None:
+            return serving
+        stem = name_in(info.data.get("environment", PRODUCTION), given.stem)
+        return serving.model_copy(update={"captures": given.with_stem(stem)})
 
     @model_validator(mode="after")
     def _slices(self) -> Self:
@@ -226,6 +260,11 @@ class Settings(BaseSettings):
         settings._conf = str(path)
         remember(secrets_of(settings), os.environ)
         return settings
+
+
+def name_in(environment: str, name: str) -> str:
+    """What something is called in an environment."""
+    return name if environment == PRODUCTION else f"{name}--{environment}"
 
 
 def secrets_of(section: BaseModel) -> set[str]:

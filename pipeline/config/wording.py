@@ -37,8 +37,8 @@ _CAME: Final = {
     type(None): "nothing",
 }
 _PATTERNS: Final = {
-    r"^[a-z][a-z0-9-]*$": "must begin with a small letter and hold small letters, digits and "
-    "dashes only",
+    r"^[a-z](-?[a-z0-9])*$": "must begin with a small letter and hold small letters, digits and "
+    "single dashes between them only",
 }
 _LIMITS: Final = {
     "greater_than": ("gt", "above"),

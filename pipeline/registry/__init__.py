@@ -8,6 +8,7 @@ __all__ = [
     "backtests",
     "cards",
     "champions",
+    "copying",
     "environment",
     "forgetting",
     "health",

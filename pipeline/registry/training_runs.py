@@ -1,7 +1,7 @@
 """Training runs: logged with everything about them, their models registered as versions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Metric, Run
 from mlflow.models import infer_signature
+from mlflow.models.model import ModelInfo
 
 from pipeline.config import Training
 from pipeline.registry import environment
@@ -119,18 +120,36 @@ def _log_results(registry: Registry, run: Run, trained: Trained) -> None:
 def _register(registry: Registry, trained: Trained, bundle: Path, tags: Mapping[str, str]) -> int:
     private = any(column.private for column in trained.model.columns.values())
     rows = trained.heldout[list(trained.model.columns)]
-    info = mlflow.pyfunc.log_model(
-        name="model",
-        loader_module="pipeline.training.model",
-        data_path=str(bundle),
+    log = partial(
+        mlflow.pyfunc.log_model,
         signature=infer_signature(rows, trained.model.predict(rows)),
         input_example=None if private else rows.head(3),
         pip_requirements=environment.requirements(),
     )
+    return created(registry, log, bundle, tags)
+
+
+def created(
+    registry: Registry, log: Callable[..., ModelInfo], bundle: Path, tags: Mapping[str, str]
+) -> int:
+    """Log the model of a bundle with the run that is active, and register it; its number.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where to register it.
+    log : callable
+        MLflow's `log_model`, with all that the bundle does not hold.
+    bundle : Path
+        The folder that travels with the version.
+    tags : mapping of str to str
+        Of the version.
+    """
+    info = log(name="model", loader_module="pipeline.training.model", data_path=str(bundle))
     mlflow.log_artifacts(str(bundle), "reference")
     if not registry.client.search_registered_models(f"name = '{registry.name}'"):
         registry.client.create_registered_model(registry.name)
-    create = partial(
+    register = partial(
         registry.client.create_model_version,
         *(registry.name, info.model_uri),
         run_id=info.run_id,
@@ -138,8 +157,8 @@ def _register(registry: Registry, trained: Trained, bundle: Path, tags: Mapping[
     )
     for _ in range(_deleted(registry)):
         reason = "Its number belonged to a version that was deleted in MLflow."
-        create(description=reason, tags={SUBSTITUTE: "yes"})
-    return int(create(tags=dict(tags)).version)
+        register(description=reason, tags={SUBSTITUTE: "yes"})
+    return int(register(tags=dict(tags)).version)
 
 
 def _deleted(registry: Registry) -> int:

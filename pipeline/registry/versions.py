@@ -351,7 +351,7 @@ class Registry(Tracking):
         with writing(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as partial:
             path = self.fetch(version, Path(partial))
             whole = shutil.copytree(path / DATA, Path(partial) / "whole")
-            manifest = json.loads((whole / MANIFEST).read_text())
+            manifest = json.loads((whole / MANIFEST).read_text()) | {"name": self.name}
             manifest |= {"version": version.number, "sha256": version.tags["sha256"]}
             (whole / MANIFEST).write_text(json.dumps(manifest, indent=1))
             seal(whole)

@@ -108,7 +108,7 @@ def test_each_mistake_has_its_line_and_is_put_in_words(write):
     assert refusal(write(MISTAKES)).splitlines()[1:] == [
         (
             "  line 1: name: must begin with a small letter and hold small letters, digits and "
-            "dashes only. Got 'Bad'. Rename it."
+            "single dashes between them only. Got 'Bad'. Rename it."
         ),
         (
             "  line 2: task: must be one of classification, regression. Got 'classificatio'. "
