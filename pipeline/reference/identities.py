@@ -17,7 +17,7 @@ from pipeline.columns import Floats
 Kind = Literal["sum", "product", "quotient", "order"]
 Mask = NDArray[np.bool_]
 _KINDS: tuple[Kind, ...] = ("sum", "product", "quotient", "order")
-_COLUMNS, _PROBED, _MOST = 40, 32, 100
+COLUMNS, _PROBED, _MOST = 40, 32, 100
 """Most columns that are looked at, rows on which every rule is tried, and rules that are kept."""
 _FEWEST, _OF_A_BLOCK = 200, 30
 """Fewest rows that show a rule, and of a block by which it is asked for."""
@@ -109,7 +109,7 @@ def find(values: Mapping[str, Floats], blocks: NDArray[np.integer]) -> tuple[Ide
     """
     varied = {
         name: own
-        for name, own in list(values.items())[:_COLUMNS]
+        for name, own in list(values.items())[:COLUMNS]
         if len(np.unique(own[np.isfinite(own)])) > 1
     }
     if len(varied) < 2 or len(blocks) < _FEWEST:  # noqa: PLR2004 -- a rule has two columns

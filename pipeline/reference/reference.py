@@ -17,7 +17,7 @@ from pipeline.columns import as_number, require
 from pipeline.config import Columns, Numeric
 from pipeline.reference.blocks import NO_BLOCK, cut, novelties, numbered
 from pipeline.reference.classifier import CLASSIFIED, separate
-from pipeline.reference.identities import Identity, find, kept_by_both
+from pipeline.reference.identities import COLUMNS, Identity, find, kept_by_both
 from pipeline.reference.merging import merged_profiles, merged_sample, rescored
 from pipeline.reference.normal_scores import NormalScores
 from pipeline.reference.pairs import Followed, choose, in_both, too_many
@@ -233,7 +233,8 @@ class Reference:
         features = (self.names[i] for i in self.features)
         numeric = [x for x in features if isinstance(self.columns[x], NumericProfile)]
         numeric.sort(key=lambda name: -importance.get(name, 0.0))
-        values = {name: as_number(rows[name]).to_numpy(dtype=np.float64) for name in numeric}
+        most = numeric[:COLUMNS]
+        values = {name: as_number(rows[name]).to_numpy(dtype=np.float64) for name in most}
         return replace(self, identities=find(values, self.cell_blocks))
 
     @cached_property
