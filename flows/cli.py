@@ -68,7 +68,7 @@ def validate(
     start
         First time to read; by default the oldest row.
     end
-        Time to read up to, not included; by default the newest row.
+        Time to read up to, not included; by default all rows up to the newest one are read.
     """
     run("validate", conf, output, source=source, start=start, end=end)
 
@@ -163,7 +163,7 @@ def score(
     start
         First time to read; by default the oldest row.
     end
-        Time to read up to, not included; by default the newest row.
+        Time to read up to, not included; by default all rows up to the newest one are read.
     explain
         Write what each feature contributed to each prediction as well (XGBoost only).
     """
