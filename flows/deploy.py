@@ -46,6 +46,7 @@ FLOWS: Final = {
     "register": "flows.register",
     "rollback": "flows.register",
     "release": "flows.register",
+    "promote": "flows.promote",
     "monitor": "flows.monitor",
     "score": "flows.score",
     "replay": "flows.replay",

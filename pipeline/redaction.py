@@ -54,6 +54,8 @@ _TOKENS = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")
 """JSON web tokens, which show by themselves what they are."""
 
 _SHORTEST: Final = 8
+_STORES: Final = {"sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "file"}
+"""Schemes of addresses whose paths are not secret, as those of webhooks are."""
 _known: Final[set[str]] = set()
 _any_known = re.compile(r"(?!)")
 
@@ -91,8 +93,8 @@ def remember(secrets: Iterable[str], environment: Mapping[str, str]) -> None:
     Parameters
     ----------
     secrets : iterable of str
-        Values of settings that are secret. Of an address: its user, password and whatever follows
-        its host.
+        Values of settings that are secret. Of an address: its password, the values of its query,
+        and its path, unless it is the address of a database.
     environment : mapping of str to str
         Variables, of which those are taken whose names say that they are secret, and what stands
         before the `@` of an address.
@@ -100,7 +102,7 @@ def remember(secrets: Iterable[str], environment: Mapping[str, str]) -> None:
     global _any_known  # noqa: PLW0603 -- a process has one set of secrets
     found = {part for secret in secrets for part in _parts(secret)}
     for name, value in environment.items():
-        if re.search(rf"{_NAME}$", name):
+        if name != "PWD" and re.search(rf"{_NAME}$", name):  # PWD is the folder of the shell
             found.update(_parts(value))
         for before in re.findall(r"(?<=://)[^\s\"<>]*(?=@)", value):
             found.update(_spelled(before.partition(":")[2]))
@@ -113,12 +115,14 @@ def remember(secrets: Iterable[str], environment: Mapping[str, str]) -> None:
 
 def _parts(secret: str) -> set[str]:
     """A secret and, of an address, those of its parts that are secret as well."""
-    _, is_address, rest = secret.partition("://")
+    scheme, is_address, rest = secret.partition("://")
     if not is_address:
         user, _, password = secret.partition(":")  # of an account, as user:password
         return _spelled(secret) | (_spelled(password) if user.isidentifier() else set())
     before, _, after = rest.rpartition("@")
     found = _spelled(before.partition(":")[2])
+    if scheme.partition("+")[0] in _STORES:  # the path is that of a database, or of its file
+        after = f"?{after.partition('?')[2]}"
     for part in re.split(r"[/?&#]", after)[1:]:
         found |= _spelled(part.rpartition("=")[2])
     return found

@@ -280,7 +280,7 @@ def secrets_of(section: BaseModel) -> set[str]:
         elif isinstance(value, list | tuple):
             values += value
         elif isinstance(value, str) and "@" in value.partition("://")[2]:
-            found.add(value)
+            found.add(value.partition("://")[2].rpartition("@")[0])
     return found
 
 

@@ -86,7 +86,7 @@ def read_query(
         with connected(engine, "data.*.url") as connection:
             bounds = _bounds(connection, source.query, window) if bound else {}
             result = connection.execute(
-                _with_times(query, bounds) if _has_infinity(engine) else query,
+                _with_times(query, bound) if _has_infinity(engine) else query,
                 {name: bounds[name] for name in bound},
                 execution_options={"yield_per": size} if size else {},
             )
@@ -197,8 +197,8 @@ def _has_infinity(engine: sa.Engine) -> bool:
     return engine.dialect.name == "postgresql" and casts
 
 
-def _with_times(query: sa.TextClause, bounds: Bounds) -> sa.TextClause:
-    return query.bindparams(*(sa.bindparam(name, type_=sa.DateTime) for name in bounds))
+def _with_times(query: sa.TextClause, bound: set[str]) -> sa.TextClause:
+    return query.bindparams(*(sa.bindparam(name, type_=sa.DateTime) for name in sorted(bound)))
 
 
 def _spelled(connection: sa.Connection, query: str, time: str) -> set[tuple[str, ...]]:

@@ -26,6 +26,7 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 OF_ONE_MODEL = [name for name in COMMANDS if name not in {"init", "up", "deploy", "schema"}]
 REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
 REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
+REST |= {"promote": ["--from", "staging"]}
 REST |= {"forget": ["--key", "4711", "--reason", "asked"]}
 """What a command needs after the model's file."""
 MODULES = sorted(

@@ -14,7 +14,7 @@ BATCHES = {"shop": 5, "claims": 2}
 """Batches of each table before the one that brings about a promotion."""
 VERSIONS = {"shop": 3, "claims": 2}
 """Versions of each table at the end of that batch."""
-KILLED = "_register > create_model_version"
+KILLED = "created > create_model_version"
 """A point between a trained model and its registration, where a process is killed as well."""
 
 
@@ -68,9 +68,9 @@ def test_the_points_cover_monitor_train_register_and_promote(crashes):
 
     assert len(crashes["points"]) > 40
     for what in (
-        *("> create_experiment", "_register > create_registered_model"),
+        *("> create_experiment", "created > create_registered_model"),
         *("record > log_dict", "page_owed > post", "record_training > create_run"),
-        *("_register > create_model_version", "record_gate > update_model_version"),
+        *("created > create_model_version", "record_gate > update_model_version"),
         *("_move > tag_model", "_finish > point", "_finish > tag", "record_performance"),
     ):
         assert what in points

@@ -201,3 +201,17 @@ def test_a_log_record_is_redacted_with_its_traceback():
     assert "s3cret" not in stream.getvalue()
     assert "asked ftp://***@host" in stream.getvalue()
     assert "OSError: http://***@host/?token=***" in stream.getvalue()
+
+
+def test_the_path_of_a_database_is_no_secret_and_stays_in_commands():
+    remember(["sqlite:////srv/m0del-7/rows-7.db", "postgresql://me:hunter2-x@host/wareh0use-7"], {})
+    command = "holdfast rollback /srv/m0del-7/shop.yaml; see rows-7.db and wareh0use-7"
+
+    assert redacted(command) == command
+    assert redacted("no entry for hunter2-x") == "no entry for ***"
+
+
+def test_the_folder_of_the_shell_is_no_password():
+    remember([], {"PWD": "/srv/m0dels-8", "DB_PWD": "hunter3-x"})
+
+    assert redacted("/srv/m0dels-8/shop.yaml: hunter3-x") == "/srv/m0dels-8/shop.yaml: ***"

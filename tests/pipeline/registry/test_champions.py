@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +9,8 @@ import yaml
 from pipeline.config import Settings
 from pipeline.errors import RegistryError
 from pipeline.registry import champions
-from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry
+from pipeline.registry.versions import CHAMPION, DATA, PREVIOUS, Registry
+from pipeline.training.bundle import MANIFEST, sha256_of
 
 pytestmark = pytest.mark.integration
 
@@ -67,14 +69,17 @@ def registry(conf):
 
 
 def add(registry, count=1, gate="passed"):
-    """Register versions as training does, without a model; the last number."""
-    client = registry.client
+    """Register versions as training does, of a file in place of a model; the last number."""
+    client, place = registry.client, Path(registry.conf).parent / "registered"
+    (place / DATA).mkdir(parents=True, exist_ok=True)
+    (place / DATA / MANIFEST).write_text("{}")
+    sha256 = sha256_of(place / DATA)
     if not client.search_registered_models(f"name = '{registry.name}'"):
         client.create_registered_model(registry.name)
     for _ in range(count):
         tags = {"gate": gate, "reason": "Better.", "until": "2026-02-02 00:00", "episode": "v1-x"}
-        tags |= {"rows": "100", "sha256": "0"}
-        made = client.create_model_version(registry.name, "file:///none", tags=tags)
+        tags |= {"rows": "100", "sha256": sha256}
+        made = client.create_model_version(registry.name, place.as_uri(), tags=tags)
     return int(made.version)
 
 
