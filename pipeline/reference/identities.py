@@ -167,7 +167,8 @@ def implied_by(
         if rule.kind != "order" and name in columns and columns <= {name, *among}:
             values = {column: numbers(column) for column in columns}
             meant, (judged, breaks) = rule.implied(name, values), rule.broken(values)
-            if np.isfinite(meant)[np.isfinite(own)].mean() >= _COVERED:
+            there = np.isfinite(own)
+            if np.isfinite(meant[there]).sum() >= max(_COVERED * there.sum(), 1):
                 share = float(breaks.sum() / max(judged.sum(), 1))
                 found.append((share, np.where(np.isfinite(meant), meant, own), columns - {name}))
     return min(found, key=lambda one: one[0])[1:] if found else None

@@ -179,7 +179,7 @@ def served(conf, workers=1):
 
 
 def send_requests(address, stop, answers, rows):
-    """Send requests on one connection until told to stop; note the answer or failure by key."""
+    """Send requests on one connection until `stop` is set; keep each answer with its key."""
     with httpx.Client(base_url=address, timeout=30) as client:
         while not stop.is_set():
             key = f"{threading.get_ident()}-{len(answers)}-{time.monotonic_ns()}"

@@ -123,6 +123,15 @@ def test_a_rule_with_a_column_that_may_not_tell_tells_nothing():
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_without_values_follows_from_nothing():
+    values = orders()
+    rules = tuple(rules_of(values).values())
+    empty = values | {"price": np.full(ROWS, np.nan)}
+
+    assert implied_by(rules, "price", set(values) - {"price"}, empty.__getitem__) is None
+
+
 def test_two_references_keep_what_both_obey():
     one = find(orders(), np.zeros(ROWS, dtype=int))
     other = find(orders(1) | {"net": orders(1)["price"] * 1.5}, np.zeros(ROWS, dtype=int))
