@@ -41,7 +41,7 @@ def run(command: str, conf: str, output: Output, done: str = "", **given: Any) -
     """Run the function behind a command on a model's file, print what it returned, return it."""
     with (
         stdout_to_stderr() if output.json else nullcontext(),
-        session(conf, verbose=output.verbose, live=command not in OWN_BAR) as settings,
+        session(conf, output, live=command not in OWN_BAR) as settings,
     ):
         name = command.replace("-", "_")
         function = getattr(import_module(MODULES.get(command, f"flows.{name}")), name)

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from flows.options import Output
 from pipeline.errors import PipelineError
+from pipeline.logs import formatter
 from pipeline.redaction import RedactedRecord
 
 OURS: Final = ("flows", "pipeline")
 """Packages whose warnings are printed; those of libraries are in the log file only."""
-FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FILE_BYTES: Final = 10_000_000
 """A file that grows beyond this is renamed, and a new one begun; four are kept."""
 STATUS: Final = 76
@@ -82,35 +83,38 @@ def _own_stderr(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def logged(path: Path, *, verbose: bool, live: bool) -> Iterator[None]:
+def logged(path: Path, output: Output, *, live: bool) -> Iterator[None]:
     """Send log records to a file and to the terminal.
 
     Parameters
     ----------
     path : Path
         The file; its folder exists.
-    verbose : bool
-        Whether the terminal shows every record, with tracebacks.
+    output : Output
+        Whether the terminal shows every record, with tracebacks, and in which format; records in
+        JSON are all shown.
     live : bool
         Whether a status line shows what happens meanwhile, where stderr is a terminal.
     """
     import prefect  # noqa: F401, PLC0415 -- it sets up logging when imported; this comes after
 
     status = Status("starting", console=Console(stderr=True))
-    _handle(path, logging.StreamHandler() if verbose else _Terminal(status))
+    every = output.verbose or output.log_format == "json"
+    terminal = logging.StreamHandler() if every else _Terminal(status)
+    _handle(path, terminal, formatter(output.log_format))
     with (
-        nullcontext() if verbose else _own_stderr(path),
-        status if live and not verbose and status.console.is_terminal else nullcontext(),
+        nullcontext() if every else _own_stderr(path),
+        status if live and not every and status.console.is_terminal else nullcontext(),
     ):
         yield
 
 
-def _handle(path: Path, terminal: logging.Handler) -> None:
+def _handle(path: Path, terminal: logging.Handler, form: logging.Formatter) -> None:
     """Give the root logger a log file and the terminal until this process ends."""
     logging.setLogRecordFactory(RedactedRecord)
     file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=3, encoding="utf-8")
     for handler in (file, terminal):
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter(form)
     for package in OURS:
         logging.getLogger(package).setLevel(logging.INFO)
     logging.getLogger().handlers[:] = [file, terminal]

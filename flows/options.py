@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
+from pipeline.logs import LogFormat
+
 HELP = """\
 Train, serve and monitor a tabular model that one YAML file describes.
 
@@ -34,6 +36,8 @@ def _moment(_: Any, tokens: Sequence[Token]) -> str:
 
 
 Moment = Annotated[str | None, Parameter(converter=_moment)]
+NamedMoment = Annotated[str, Parameter(converter=_moment)]
+"""A moment that has to be given."""
 
 
 @Parameter(name="*", group=Group("Output", sort_key=1))
@@ -45,6 +49,8 @@ class Output:
     """Print the result as one JSON object on the last line of standard output, nothing else."""
     verbose: bool = False
     """Print everything that is logged as well, with tracebacks."""
+    log_format: LogFormat = "text"
+    """json: Log each record as one JSON object, to standard error and to the log file."""
 
 
 PLAIN = Output()

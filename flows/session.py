@@ -16,6 +16,7 @@ import psutil
 from rich.console import Console
 
 from flows.logs import logged
+from flows.options import PLAIN, Output
 from pipeline.errors import (
     ConfigError,
     DataError,
@@ -48,15 +49,15 @@ class UnexpectedError(Exception):
 
 
 @contextmanager
-def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator["Settings"]:
+def session(conf: str, output: Output = PLAIN, *, live: bool = True) -> Iterator["Settings"]:
     """Settings of a model, read and checked before any server starts.
 
     Parameters
     ----------
     conf : str
         The model's YAML file.
-    verbose : bool
-        Whether the terminal shows everything that is logged, with tracebacks.
+    output : Output
+        What the terminal shows of what is logged.
     live : bool
         Whether a status line shows what happens meanwhile, where stderr is a terminal.
 
@@ -73,13 +74,13 @@ def session(conf: str, *, verbose: bool = False, live: bool = True) -> Iterator[
         settings = Settings.load(conf)
         log = _log_file(settings)
     except (ConfigError, UnavailableError):
-        if verbose:
+        if output.verbose:
             sys.stderr.write(redacted(traceback.format_exc()))
         raise
     os.environ.setdefault("PREFECT_HOME", str(log.parents[1] / "prefect"))
     if not os.environ.get("PREFECT_API_URL"):
         _check_prefect_store()
-    with _ended_by_interrupt(), logged(log, verbose=verbose, live=live):
+    with _ended_by_interrupt(), logged(log, output, live=live):
         try:
             yield settings
         except Exception as error:

@@ -10,6 +10,7 @@ from flows.app import SERVING, SETUP, app, run, show
 from flows.options import PLAIN, Output
 from flows.session import session, stdout_to_stderr
 from pipeline.errors import RegistryError
+from pipeline.logs import LogFormat
 
 
 @app.command(group=SERVING)
@@ -18,6 +19,7 @@ def serve(
     /,
     *,
     workers: Annotated[int | None, Parameter(validator=Number(gte=1, lte=64))] = None,
+    log_format: LogFormat | None = None,
 ) -> None:
     """Serve the champion over HTTP, and follow it when it changes.
 
@@ -31,10 +33,12 @@ def serve(
         names is served.
     workers
         Processes that answer, in place of serving.workers.
+    log_format
+        How records are logged, in place of serving.log_format: text, or json, an object on a line.
     """
     from pipeline.serving import server  # noqa: PLC0415 -- slow to import, as all below
 
-    server.serve(conf, workers)
+    server.serve(conf, workers, log_format)
 
 
 @app.command(group=SERVING)
@@ -128,7 +132,7 @@ def deploy(*conf: str, output: Output = PLAIN) -> None:
         from flows.models import load  # noqa: PLC0415
 
         models = load(conf)
-        with session(models[0].conf, verbose=output.verbose):
+        with session(models[0].conf, output):
             from flows import deploy  # noqa: PLC0415
 
             deployed = deploy.deploy(models)
@@ -152,7 +156,7 @@ def check(conf: str, /, *, output: Output = PLAIN) -> None:
         from flows import check  # noqa: PLC0415
 
         check.usable(conf)
-        with session(conf, verbose=output.verbose):
+        with session(conf, output):
             checked = check.check(conf)
     show("check", checked, output)
 
@@ -311,7 +315,7 @@ def forget(conf: str, /, *, key: str, reason: str, output: Output = PLAIN) -> No
 
 
 @app.command(group=SETUP)
-def watch(conf: str, /, *more: str, once: bool = False) -> None:
+def watch(conf: str, /, *more: str, once: bool = False, log_format: LogFormat = "text") -> None:
     """Watch models from outside of their runs; `holdfast up` does it for its models.
 
     Pages about runs that died and about silence (no monitor, no batch, no labels for two
@@ -325,8 +329,10 @@ def watch(conf: str, /, *more: str, once: bool = False) -> None:
         The files of further models.
     once
         Look once and end, for cron.
+    log_format
+        json: Log each record as one JSON object, to standard error and to the log file.
     """
-    with session(conf, live=False):
+    with session(conf, Output(log_format=log_format), live=False):
         from flows import watch  # noqa: PLC0415
 
         watch.watch([conf, *more], once=once)

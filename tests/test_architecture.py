@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BELOW = {
     "redaction": set(),
+    "logs": set(),
     "errors": {"redaction"},
-    "config": {"errors", "redaction"},
+    "config": {"errors", "logs", "redaction"},
     "columns": {"config", "errors"},
     "derivation": {"columns", "config", "errors"},
     "reference": {"columns", "config", "errors"},
@@ -39,6 +40,7 @@ BELOW = {
         "columns",
         "config",
         "errors",
+        "logs",
         "redaction",
     },
 }

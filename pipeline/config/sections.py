@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, field_validator
 
 from pipeline.config.fields import Length, Moment, Section, written
+from pipeline.logs import LogFormat
 
 Severity = Literal["info", "warning", "failure"]
 """How much an event matters."""
@@ -227,6 +228,8 @@ class Serving(Section):
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that answer, each with the limits above; of more than one, another process starts
     them, and starts those again that end."""
+    log_format: LogFormat = "text"
+    """How the server logs to standard error: `text`, or `json`, an object on a line."""
     timeout: Length = written("10s")
     """How long a client may take to send the headers of a request, to send its body, and to take
     its answer."""

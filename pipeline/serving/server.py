@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.config import ENV_PREFIX, Serving, Settings, secrets_of
 from pipeline.errors import ConfigError
+from pipeline.logs import LogFormat, formatter
 from pipeline.redaction import RedactedRecord, remember
 from pipeline.serving.app import create_app
 from pipeline.serving.capturing import Captures
@@ -39,7 +40,9 @@ class _Environment(BaseSettings):
     serving: Serving = Serving()
 
 
-def serve(conf: str | None, workers: int | None = None) -> None:
+def serve(
+    conf: str | None, workers: int | None = None, log_format: LogFormat | None = None
+) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
     Parameters
@@ -49,6 +52,8 @@ def serve(conf: str | None, workers: int | None = None) -> None:
         model in the folder that the environment variable MODEL_DIR names.
     workers : int or None
         Processes that answer, in place of ``serving.workers``.
+    log_format : str or None
+        How records are logged, ``text`` or ``json``, in place of ``serving.log_format``.
 
     Raises
     ------
@@ -57,23 +62,31 @@ def serve(conf: str | None, workers: int | None = None) -> None:
     """
     _set_up_process()
     options, serve_alone = _opened(conf)
+    kind = log_format or options.log_format
+    _log_as(kind)
     _check_address(options)
     n = workers or options.workers
     if n > 1:
-        supervise(n, (options.host, options.port), partial(_serve_beside, conf))
+        supervise(n, (options.host, options.port), partial(_serve_beside, conf, kind))
     serve_alone(None)
 
 
-def _serve_beside(conf: str | None, worker: Worker) -> None:
+def _serve_beside(conf: str | None, log_format: LogFormat, worker: Worker) -> None:
     """Serve a model beside other workers."""
     _set_up_process()
+    _log_as(log_format)
     _, serve_model = _opened(conf)
     serve_model(worker)
 
 
+def _log_as(log_format: LogFormat) -> None:
+    stderr = logging.StreamHandler()
+    stderr.setFormatter(formatter(log_format, "%(levelname)s: %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[stderr])
+
+
 def _set_up_process() -> None:
     logging.setLogRecordFactory(RedactedRecord)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # Uvicorn raises the signal again when it has shut down; this makes that a clean exit.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -120,6 +121,23 @@ def test_an_exported_model_needs_no_mlflow():
 
     assert "starlette" in loaded
     assert not {"fastapi", "mlflow", "prefect", "scipy", "sqlalchemy"} & set(loaded)
+
+
+@pytest.mark.integration
+def test_a_server_logs_json_where_asked(bundle):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    asked = {"SERVING__LOG_FORMAT": "json", "SERVING__PORT": port}
+    own = {"MODEL_DIR": str(bundle)} | {f"HOLDFAST__{k}": v for k, v in asked.items()}
+    command = [sys.executable, "-m", "pipeline.serving"]
+    with subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE) as server:
+        first = server.stderr.readline()
+        server.terminate()
+        lines = [first, *server.stderr.readlines()]
+
+    records = [json.loads(line) for line in lines]
+    assert {"time", "level", "logger", "message"} == {*records[0]}
+    assert records[0]["message"].startswith("serving flights, version ")
 
 
 def edits():
