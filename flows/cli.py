@@ -4,14 +4,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from flows import setting_up  # noqa: F401 -- adds its commands
 from flows.app import LIVE, VERSIONS, app, run
-from flows.options import PLAIN, Moment, Output
+from flows.options import PLAIN, Moment, NamedMoment, Output
 from flows.session import (
     FAILED,
     INTERRUPTED,
@@ -191,6 +191,40 @@ def replay(
         How many batches to judge; by default all.
     """
     run("replay", conf, output, batches=batches)
+
+
+@app.command(group=LIVE)
+def replay_captures(
+    conf: str,
+    /,
+    *,
+    source: Annotated[str, Parameter(name="--from")],
+    start: NamedMoment,
+    end: Moment = None,
+    address: Annotated[str, Parameter(name="--to")] = "",
+    output: Output = PLAIN,
+) -> None:
+    """Send what another environment's API answered to this one's, and compare the predictions.
+
+    Requests go one after the other, with the keys of their rows and the labels that have come for
+    these. The API here captures them as its own, as of now. A window that is sent again is captured
+    again.
+
+    Parameters
+    ----------
+    conf
+        The model's YAML file.
+    source
+        The environment whose captures are sent, such as production.
+    start
+        Send requests from this time on.
+    end
+        Time to send up to, not included; by default now.
+    address
+        Address of the API; by default that of serving.host and serving.port.
+    """
+    given: dict[str, Any] = {"source": source, "start": start, "end": end, "address": address}
+    run("replay-captures", conf, output, **given)
 
 
 @app.command(group=LIVE)

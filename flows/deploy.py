@@ -50,6 +50,7 @@ FLOWS: Final = {
     "monitor": "flows.monitor",
     "score": "flows.score",
     "replay": "flows.replay",
+    "replay-captures": "flows.replay_captures",
     "review": "flows.review",
     "digest": "flows.digest",
     "backtest": "flows.backtest",
@@ -142,7 +143,7 @@ def _plans(model: Settings) -> list[Plan]:
     folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(Path.cwd())}}
     plans = []
     for name, module in FLOWS.items():
-        flow = getattr(import_module(module), name)
+        flow = getattr(import_module(module), name.replace("-", "_"))
         fields = {
             "entrypoint": f"{module}.{name}",
             "parameters": {"conf": settings.conf},

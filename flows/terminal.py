@@ -123,6 +123,24 @@ def show_digest(result: Result, settings: Settings) -> None:
         _console().print(_reasons(result["reasons"], "Refused requests", "problems"))
 
 
+def show_replayed_captures(result: Result, settings: Settings) -> None:
+    """Show how many captured requests were sent, and how far predictions differ."""
+    refused = result["rows"] - result["answered"]
+    _say(
+        f"{_count(result['requests'], 'request')} of {result['from']} sent to {settings.name}: "
+        f"{result['answered']:,} of {_count(result['rows'], 'row')} answered, "
+        f"{refused:,} refused; {_count(result['labels'], 'label')} stored."
+    )
+    if result["answered"]:
+        _say(
+            f"Predictions of {result['equal']:,} rows are as they were in {result['from']}; they "
+            f"differ by {result['mean_difference']:.3g} on the mean, "
+            f"by {result['largest_difference']:.3g} at most."
+        )
+    if result["reasons"]:
+        _console().print(_reasons(result["reasons"], "Refused rows", "problems"))
+
+
 def show_export(result: Result, settings: Settings) -> None:
     """Show where an exported version is and how to serve it."""
     _say(
@@ -320,6 +338,7 @@ SHOW: Final[dict[str, Callable[..., None]]] = {
     "register": show_version,
     "release": show_release,
     "replay": show_replay,
+    "replay-captures": show_replayed_captures,
     "restore": show_restored,
     "review": show_review,
     "rollback": show_rollback,

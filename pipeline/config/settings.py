@@ -191,6 +191,12 @@ class Settings(BaseSettings):
         given = self.serving.captures
         return given or self.tracking.folder / "captures" / f"{self.name}.db"
 
+    def captures_in(self, environment: str) -> Path:
+        """The SQLite file of captured predictions of another environment."""
+        own = self.captures
+        base = own.stem.removesuffix(f"--{self.environment}")
+        return own.with_stem(name_in(environment, base))
+
     @property
     def conf(self) -> str:
         """The file that the settings were read from, as it was named."""

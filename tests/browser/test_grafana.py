@@ -29,6 +29,8 @@ ODD = [GOOD | {"plan": "gold"}, GOOD | {"amount": "much"}, GOOD | {"amount": 199
 """A label that is refused, a type that is refused, and a number outside of training."""
 SWAP = "Swaps"
 """The annotation of a new champion."""
+STAGING = "holdfast-shop--staging"
+"""A job whose server is down."""
 PATIENCE = 90
 """Seconds after which a query must have data."""
 
@@ -69,11 +71,15 @@ def served(store):
 
 def scraping(target, tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
-    job = {"job_name": "holdfast", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+    targets = {"holdfast": target, STAGING: free_port()}
+    jobs = [
+        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        for name, port in targets.items()
+    ]
     conf = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(DEPLOY / "alerts.yaml")],
-        "scrape_configs": [job],
+        "scrape_configs": jobs,
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(conf))
     places = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
@@ -110,6 +116,15 @@ def test_the_dashboard_lists_the_jobs_that_are_scraped(prometheus):
     found = asked(f"{prometheus}/api/v1/label/job/values?match[]={metric}")
 
     assert found["data"] == ["holdfast"]
+
+
+def test_a_job_of_staging_whose_server_is_down_alerts_under_its_own_name(prometheus):
+    rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+    (down,) = [one["expr"] for one in rules if one["alert"] == "HoldfastDown"]
+
+    found = asked(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': down})}")
+
+    assert [one["metric"]["job"] for one in found["data"]["result"]] == [STAGING]
 
 
 def test_prometheus_accepts_and_evaluates_every_alert(prometheus):

@@ -3,13 +3,16 @@ import json
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -386,3 +389,38 @@ def holdfast(prefect, monkeypatch, capfd):
     yield run
     root.handlers[:] = before
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Serves a model's champion in processes of its own."""
+    return served
+
+
+@contextlib.contextmanager
+def served(conf, workers=1):
+    """A server in its own process, or in several, and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
+    command = [sys.executable, "-m", "flows.cli", "serve", conf, "--workers", str(workers)]
+    root = Path(__file__).parents[2]
+    server = subprocess.Popen(command, env=os.environ | own, cwd=root, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+
+    def ready():
+        assert server.poll() is None
+        try:
+            return httpx.get(f"{address}/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        end = time.monotonic() + 60
+        while not ready():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield server, address
+    finally:
+        server.kill()
+        server.wait()

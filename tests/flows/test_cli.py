@@ -27,6 +27,7 @@ OF_ONE_MODEL = [name for name in COMMANDS if name not in {"init", "up", "deploy"
 REST = {"register": ["1"], "export": ["out"], "score": ["out.csv"]}
 REST |= {"backup": ["out.tar.gz"], "restore": ["in.tar.gz"]}
 REST |= {"promote": ["--from", "staging"]}
+REST |= {"replay-captures": ["--from", "staging", "--start", "2026-03-01"]}
 REST |= {"forget": ["--key", "4711", "--reason", "asked"]}
 """What a command needs after the model's file."""
 MODULES = sorted(
@@ -258,6 +259,18 @@ def test_an_expected_error_is_one_sentence_and_its_traceback_is_in_the_log(holdf
 
 
 @pytest.mark.integration
+def test_logs_in_json_name_the_run_of_each_record_and_keep_stdout_as_it_is(holdfast, shop):
+    plain = holdfast("validate", shop, "--json")
+
+    code, out, err = holdfast("validate", shop, "--json", "--log-format", "json")
+
+    assert (code, out) == plain[:2]
+    records = [json.loads(line) for line in err.splitlines()]
+    assert "validate shop" in {one.get("flow_run_name") for one in records}
+    log = opened(shop)[0].tracking.folder / "logs" / "holdfast.log"
+    assert err.splitlines()[-1] in log.read_text().splitlines()
+
+
 def test_verbose_shows_the_traceback_of_an_expected_error(holdfast, shop):
     (Path(shop).parent / "rows.parquet").unlink()
 

@@ -67,6 +67,7 @@ ELSEWHERE = {
     "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies",
     "holdfast upgrade-check": "makes environments; tests/flows/test_upgrade_check.py makes two",
     "holdfast promote": "two environments; tests/flows/test_environments.py promotes from one",
+    "holdfast replay-captures": "two servers; tests/flows/test_replay_captures.py sends to one",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
     "make ": "tests/test_documents.py: targets exist, and take their commands",

@@ -1,14 +1,9 @@
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -149,35 +144,6 @@ def test_an_exported_model_is_served_and_holds_no_training_rows(trained, tmp_pat
     assert files == {"model", "golden", "manifest.json", "sha256.json"}
 
 
-@contextmanager
-def served(conf, workers=1):
-    """A server in its own process, or in several, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    own = {"HOLDFAST__SERVING__PORT": str(port), "HOLDFAST__SERVING__POLL": "200ms"}
-    command = [sys.executable, "-m", "flows.cli", "serve", conf, "--workers", str(workers)]
-    root = Path(__file__).parents[2]
-    server = subprocess.Popen(command, env=os.environ | own, cwd=root, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-
-    def ready():
-        assert server.poll() is None
-        try:
-            return httpx.get(f"{address}/ready").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        end = time.monotonic() + 60
-        while not ready():
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        yield server, address
-    finally:
-        server.kill()
-        server.wait()
-
-
 def send_requests(address, stop, answers, rows):
     """Send requests on one connection until `stop` is set; keep each answer with its key."""
     with httpx.Client(base_url=address, timeout=30) as client:
@@ -238,10 +204,12 @@ def probes_of_all(server, address, workers):
 
 @pytest.mark.team
 @pytest.mark.parametrize("workers", [1, 2])
-def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trained, workers):
+def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(
+    trained, serve, workers
+):
     train(trained, until=NEW)
     settings, registry = opened(trained)
-    with served(trained, workers) as (server, address):
+    with serve(trained, workers) as (server, address):
         with probes_of_all(server, address, workers) as probes, load(address, 4, 5) as (_, answers):
             for number in (1, 2) * 4:
                 registry.point("champion", number)
@@ -267,9 +235,9 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(trai
 
 
 @pytest.mark.team
-def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
-    settings, _ = opened(trained)
-    with served(trained) as (server, address), load(address, connections=2) as (stop, answers):
+def test_a_killed_server_loses_what_it_answered_last_at_most(trained, serve):
+    settings, _ = opened(trained, serve)
+    with serve(trained) as (server, address), load(address, connections=2) as (stop, answers):
         until(lambda: len(answers) > 10)
         early = dict(answers)
         time.sleep(2)  # rows are written after a quarter of a second; this machine may be busy
@@ -287,7 +255,7 @@ def test_a_killed_server_loses_what_it_answered_last_at_most(trained):
     for keys in by_thread.values():
         there = [key in stored for key in keys]
         assert there == sorted(there, reverse=True)
-    with served(trained) as (_, address):
+    with serve(trained) as (_, address):
         assert httpx.get(f"{address}/ready").status_code == 200
 
 
