@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.adoption import TABLES
 from benchmarks.costs import NAMES, drafted
-from benchmarks.harness.command import Figures, Goal, Result, at_least, options, run
+from benchmarks.harness.command import Figures, Goal, Result, at_least, name_some, options, run
 from benchmarks.harness.processes import ChildError
 from benchmarks.harness.windows import labelled_rows
 from pipeline.config import Settings
@@ -27,7 +27,7 @@ SURE: Final = {"xgboost.XGBClassifier": {"n_estimators": 300, "max_depth": 8, "l
 
 def main() -> int:
     parser = options("calibration", __doc__, quick="one table")
-    parser.add_argument("tables", nargs="*", help=f"some of {', '.join(NAMES)}; by default all")
+    name_some(parser, "tables", NAMES)
     return run(parser, measure)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.adoption import TABLES
-from benchmarks.harness.command import Figures, Goal, Result, at_least, options, run
+from benchmarks.harness.command import Figures, Goal, Result, at_least, name_some, options, run
 from benchmarks.harness.processes import ChildError, holdfast
 from benchmarks.harness.windows import labelled_rows
 from pipeline.columns import Floats
@@ -34,7 +34,7 @@ CUTS: Final = 200
 
 def main() -> int:
     parser = options("costs", __doc__, quick="one table")
-    parser.add_argument("tables", nargs="*", help=f"some of {', '.join(NAMES)}; by default all")
+    name_some(parser, "tables", NAMES)
     return run(parser, measure)
 
 

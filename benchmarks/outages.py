@@ -6,7 +6,6 @@ answers for the broken weeks; with it, where the source is mended and the weeks 
 and without it. With the diagnosis the rest of the year is measured as well.
 """
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.batches.faulty_flights import AFTER, FAULT, FIRST, FLIGHTS
-from benchmarks.harness.command import Figures, Goal, Result, at_most, options, run
+from benchmarks.harness.command import Figures, Goal, Result, at_most, name_some, options, run
 from benchmarks.harness.processes import ChildError, holdfast
 
 CONF: Final = "conf/flights.yaml"
@@ -64,7 +63,7 @@ QUICK: Final = Extent(until=f"{FIRST:%Y-%m-%d}", before=0, soon=1, rest=False, w
 def main() -> int:
     quick = "one fault, one week after it, a first version that is trained up to it"
     parser = options("outages", __doc__, quick=quick)
-    parser.add_argument("causes", nargs="*", type=_cause, help=f"some of {', '.join(FLIGHTS)}")
+    name_some(parser, "causes", FLIGHTS)
     parser.add_argument(
         "--on-unanswered",
         choices=("hold", "accept"),
@@ -72,13 +71,6 @@ def main() -> int:
         help="what a fault counts as that nobody answers for (monitoring.on_unanswered)",
     )
     return run(parser, measure)
-
-
-def _cause(name: str) -> str:
-    if name not in FLIGHTS:
-        message = f"Causes must be some of {', '.join(FLIGHTS)}. Got {name}."
-        raise argparse.ArgumentTypeError(message)
-    return name
 
 
 class Replays:

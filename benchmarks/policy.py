@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import performance
 from benchmarks.batches import labelled
 from benchmarks.batches.histories import FOLDER
-from benchmarks.harness.command import Result, at_least, at_most, options, run
+from benchmarks.harness.command import Result, at_least, at_most, name_some, options, run
 from benchmarks.harness.processes import holdfast
 from pipeline.backtest import fits, policies
 
@@ -24,7 +24,7 @@ loss beyond that of the first model left alone, on any set."""
 
 def main() -> int:
     parser = options("policy", __doc__, quick="a simulated table of four live weeks")
-    parser.add_argument("sets", nargs="*", help=f"some of {', '.join(SETS)}; by default all")
+    name_some(parser, "sets", SETS)
     return run(parser, measure)
 
 

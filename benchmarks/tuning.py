@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.adoption import TABLES
-from benchmarks.harness.command import Figures, Goal, Result, at_least, options, run
+from benchmarks.harness.command import Figures, Goal, Result, at_least, name_some, options, run
 from benchmarks.harness.processes import ChildError, holdfast
 from benchmarks.harness.windows import labelled_rows
 from pipeline.config import Settings
@@ -34,7 +34,7 @@ def main() -> int:
     parser = options("tuning", __doc__, quick="one table, three trials")
     parser.add_argument("--trials", type=int, default=TRIALS, help=f"{TRIALS} by default")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"{MINUTES} by default")
-    parser.add_argument("tables", nargs="*", help=f"some of {', '.join(NAMES)}; by default all")
+    name_some(parser, "tables", NAMES)
     return run(parser, measure)
 
 

@@ -38,22 +38,30 @@ def name_of(page: Path) -> str:
 def commands() -> dict[str, str]:
     """Lines that a reader may type, each with the first page that shows it.
 
-    These are the lines of code blocks and what stands in backticks; variables before a command
-    belong to it. Usage lines of the program itself are left out, and so are `console` blocks, which
-    `replayed` runs.
+    Variables before a command belong to it. Usage lines of the program itself are left out.
     """
     found: dict[str, str] = {}
     for page in sorted(PAGES, key=lambda one: one.name == "CHANGELOG.md"):  # others come first
         text = page.read_text(encoding="utf-8")
         if "<!-- Written by" in text:
             continue
-        blocks = [block for language, block in FENCE.findall(text) if language != "console"]
-        lines = [line for block in blocks for line in block.splitlines()]
-        lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
-        for line in lines:
-            typed = line.strip().removeprefix("$ ").removeprefix("export ")
-            found.setdefault(typed.split("  #")[0].strip(), name_of(page))
+        for line in typed(text):
+            found.setdefault(line, name_of(page))
     return found
+
+
+def typed(text: str) -> list[str]:
+    """Lines of the code blocks of a page, and what stands in backticks, also over two lines.
+
+    Lines of `console` blocks are left out, because they hold output as well: `replayed` runs those
+    of `quick-start.md`, and those of other pages were copied by hand.
+    """
+    blocks = [block for language, block in FENCE.findall(text) if language != "console"]
+    lines = [line for block in blocks for line in block.splitlines()]
+    for paragraph in FENCE.sub("", text).split("\n\n"):
+        lines += [" ".join(one.split()) for one in re.findall(r"`([^`]+)`", paragraph)]
+    bare = [line.strip().removeprefix("$ ").removeprefix("export ") for line in lines]
+    return [line.split("  #")[0].strip() for line in bare]
 
 
 def without_variables(line: str) -> str:

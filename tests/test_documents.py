@@ -5,14 +5,16 @@ import re
 import shlex
 import subprocess
 from urllib.parse import unquote
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from cyclopts import CycloptsError
+from prefect.events.schemas.automations import AutomationCore
 
-from docs.documented import FENCE, PAGES, ROOT, commands, name_of, without_variables
+from docs.documented import FENCE, PAGES, ROOT, commands, name_of, typed, without_variables
 from flows.cli import app
 from pipeline.columns import infer_columns
 from pipeline.config import Settings
@@ -20,6 +22,7 @@ from pipeline.monitoring.drift import compare
 from pipeline.reference import Reference
 
 FIRST_SCREEN = 45
+LINES_OF_YAML = 12
 LONGEST_TABLE = 8
 MODEL = """
 name: shop
@@ -84,10 +87,29 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
-def test_the_first_screen_of_the_readme_is_one_screen():
+def test_the_first_screen_of_the_readme_shows_what_it_is_and_how_to_start():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    screen = text.partition("\n## ")[0]
+    (conf,) = (block for language, block in FENCE.findall(screen) if language == "yaml")
 
-    assert text.partition("\n## ")[0].count("\n") <= FIRST_SCREEN
+    assert screen.count("\n") <= FIRST_SCREEN
+    assert conf.count("\n") == LINES_OF_YAML
+    assert "](docs/history.svg)" in screen
+    assert "make demo" in typed(screen)
+    assert any(line.startswith("git clone ") for line in typed(screen))
+
+
+def test_a_command_is_found_in_a_block_and_in_backticks_that_go_on_in_the_next_line():
+    text = "Type `docker\ncompose up` or:\n\n```\n$ make demo     # first\n```\n\n`A=b make up`."
+
+    assert typed(text) == ["make demo", "docker compose up", "A=b make up"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_backtick_of_a_paragraph_has_its_other_one(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+
+    assert [one for one in text.split("\n\n") if one.count("`") % 2] == []
 
 
 def test_the_readme_leaves_long_tables_to_other_pages():
@@ -126,16 +148,22 @@ def test_a_target_in_a_document_does_what_the_program_takes(line):
         app.parse_args(shlex.split(call), exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize(
-    "line", calls_of("python -m benchmarks.", ".venv/bin/python -m benchmarks.")
-)
-def test_a_benchmark_in_a_document_is_one_of_the_folder(line):
-    module = re.search(r"-m (benchmarks\.\w+)", line)[1]
-
-    assert importlib.util.find_spec(module)
+YAML = snippets("yaml")
+AUTOMATIONS = [one for one in YAML if "trigger:" in one.values[0]]
 
 
-@pytest.mark.parametrize("text", snippets("yaml"))
+@pytest.mark.parametrize("text", AUTOMATIONS)
+def test_an_automation_in_a_document_is_one_that_prefect_takes(text):
+    written = yaml.safe_load(re.sub(r"<id of .*>", str(uuid4()), text))
+
+    taken = AutomationCore.model_validate(written).model_dump(mode="json")
+
+    assert merged(taken, {**written, "actions": taken["actions"]}) == taken
+    for given, action in zip(written["actions"], taken["actions"], strict=True):
+        assert given.items() <= action.items()
+
+
+@pytest.mark.parametrize("text", [one for one in YAML if one not in AUTOMATIONS])
 def test_a_setting_in_a_document_is_one_that_can_be_set(text, tmp_path):
     path, model = tmp_path / "shop.yaml", yaml.safe_load(MODEL)
     if "arrival" in text:

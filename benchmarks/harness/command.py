@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -36,6 +36,19 @@ def options(name: str, doc: str | None, *, quick: str) -> argparse.ArgumentParse
     return parser
 
 
+def name_some(parser: argparse.ArgumentParser, what: str, known: Collection[str]) -> None:
+    """Let the command line name some of what can be measured, which is all by default."""
+    names = ", ".join(known)
+
+    def one(given: str) -> str:
+        if given not in known:
+            message = f"{what} must be some of {names}. Got {given}."
+            raise argparse.ArgumentTypeError(message)
+        return given
+
+    parser.add_argument(what, nargs="*", type=one, help=f"some of {names}; by default all")
+
+
 def run(parser: argparse.ArgumentParser, measure: Measure) -> int:
     """Measure with the options of the command line and print the result; 1 if it failed."""
     given = vars(parser.parse_args())
@@ -53,11 +66,8 @@ def run_parts(parser: argparse.ArgumentParser, measures: Sequence[Measure]) -> i
     started are held to one thread, as CPU time is compared and trials run side by side.
     """
     parts = {measure.__name__: measure for measure in measures}
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; by default all")
+    name_some(parser, "parts", parts)
     given = parser.parse_args()
-    unknown = sorted(set(given.parts) - set(parts))
-    if unknown:
-        parser.error(f"parts must be some of {', '.join(parts)}. Got {', '.join(unknown)}.")
     _forget_servers()
     os.environ["OMP_NUM_THREADS"] = "1"
     figures: Figures = {}
