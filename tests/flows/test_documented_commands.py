@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from docs.documented import (
     BASH,
@@ -63,22 +64,27 @@ ENDLESS = re.compile(r"(python -m pipeline\.serving|holdfast serve|holdfast watc
 """Commands that run until they are ended."""
 
 ELSEWHERE = {
-    "holdfast replay": "a whole history; tests/flows/test_terminal.py replays one",
-    "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies",
-    "holdfast upgrade-check": "makes environments; tests/flows/test_upgrade_check.py makes two",
+    "holdfast replay": "a whole history; tests/flows/test_cli.py replays one batch of another",
+    "holdfast backtest": "minutes; tests/flows/test_backtest.py compares policies, at night",
+    "holdfast upgrade-check": "environments; tests/flows/test_upgrade_check.py makes two, at night",
     "holdfast promote": "two environments; tests/flows/test_environments.py promotes from one",
     "holdfast replay-captures": "two servers; tests/flows/test_replay_captures.py sends to one",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
     "make ": "tests/test_documents.py: targets exist, and take their commands",
-    "docker ": "no container engine; tests/test_image.py and tests/flows/test_team.py do its part",
-    "prefect ": "tests/flows/test_up.py runs deployments through a worker",
-    "mlflow ": "MLflow's own commands, which tests/flows/test_store_faults.py stands in for",
-    "uv ": "tests/test_image.py installs the groups of the lock file",
-    ".venv/bin/python -m uv ": "asks the registry of packages; tests/benchmarks/peers has the rest",
-    ".venv/bin/pre-commit ": "changes the hooks of git; tests/test_english.py has its part",
+    "docker ": "no container engine: what images and services start is run by tests/test_image.py "
+    "and tests/flows/test_team.py; pull, upgrade, dump and restore are not run at all",
+    "prefect ": "tests/flows/test_up.py runs deployments through a worker; `prefect deployment "
+    "schedule` and `prefect deploy` are not run",
+    "mlflow models serve": "a name here; python -m benchmarks.serving runs it",
+    "mlflow experiments restore": "run by a test below",
+    "uv sync": "tests/test_image.py installs the group that serves; the extra is not installed",
+    "uv lock": "asks the registry of packages, and is not run",
+    ".venv/bin/python -m uv ": "asks the registry too; tests/benchmarks/peers reads stored locks",
+    ".venv/bin/pre-commit ": "changes the hooks of git; tests/test_english.py and "
+    "tests/test_schema.py do what two of the five hooks do",
     "python -m pytest": "this runs the tests",
-    "python -m benchmarks.": "tests/benchmarks/test_entry_points.py starts each benchmark",
+    "python -m benchmarks.": "minutes to hours; tests/benchmarks/test_entry_points.py parses each",
 }
 """Commands that are not run here, by how they begin, and why, or what runs them."""
 
@@ -161,6 +167,22 @@ def test_commands_that_are_not_run_here_are_run_where_it_says():
     ]
 
     assert (unused, lost) == ([], [])
+
+
+def test_a_deleted_experiment_is_back_after_the_command_that_operating_names(
+    tmp_path, empty_store, monkeypatch
+):
+    empty_store(tmp_path / ".holdfast")
+    (line,) = (line for line in LINES if typed(line).startswith("mlflow experiments restore"))
+    monkeypatch.chdir(tmp_path)
+    address, command = line.split(" ", 1)
+    client = MlflowClient(address.removeprefix("MLFLOW_TRACKING_URI="))
+    number = client.create_experiment("shop")
+    client.delete_experiment(number)
+
+    run(f"{address} python -m {command.replace('<id>', number)}", tmp_path)
+
+    assert client.get_experiment(number).lifecycle_stage == "active"
 
 
 def quick_start():
