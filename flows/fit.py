@@ -82,7 +82,7 @@ def fit(settings: Settings, registry: Registry, until: pd.Timestamp, asked: dict
         )
     tags = {
         "since": f"{valid[data.time].min():%Y-%m-%d %H:%M}",
-        "until": f"{until:%Y-%m-%d %H:%M}",
+        "until": str(until).removesuffix(":00"),  # to the microsecond: batches begin there
         "rows": str(trained.fitted_rows),
         "calibration": calibration,
         **asked,

@@ -103,8 +103,8 @@ def _recipe(settings: Settings) -> str:
 
 
 def until_of(settings: Settings, registry: Registry) -> pd.Timestamp:
-    """End of the last judged batch; before there is one, the configured start, else now."""
+    """End of the last judged batch; before there is one, the configured start, else this minute."""
     last = read_last(registry)
     if last is not None:
         return last.end
-    return settings.training.until or pd.Timestamp.now("UTC").tz_localize(None)
+    return settings.training.until or pd.Timestamp.now("UTC").tz_localize(None).floor("min")

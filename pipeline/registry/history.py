@@ -17,8 +17,8 @@ MOST_RECENT = 52
 
 
 def batch_name(start: pd.Timestamp) -> str:
-    """Name of the batch that starts at a moment; batches sort by it."""
-    return f"{start:%Y-%m-%dT%H:%M}"
+    """Name of the batch that starts at a moment, which it spells in full; batches sort by it."""
+    return start.isoformat().removesuffix(":00")
 
 
 @dataclass(frozen=True)

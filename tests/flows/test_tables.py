@@ -211,6 +211,35 @@ def test_a_table_without_time_and_key_is_trained_on_and_monitored(
     )
 
 
+def test_batches_of_less_than_a_minute_are_judged_one_after_another(
+    make_conf, tmp_path, make_shop_rows
+):
+    make_shop_rows()[:2688].drop(columns="at").to_parquet(tmp_path / "rows.parquet")
+    conf = make_conf()
+    settings = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    del settings["data"]["time"]
+    settings["data"] |= {"label_delay": "0D", "arrival": {"start": FIRST.date(), "every": "100ms"}}
+    settings["training"] |= {"until": "2026-02-16T00:03:21.600", "holdout": "33600ms"}
+    settings["monitoring"] = {"batch": "33600ms"}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings))
+    train(conf)
+
+    found = [monitor(conf) for _ in range(2)]
+    again = monitor(conf, batch="2026-02-16T00:03:21.6")
+    with pytest.raises(DataError, match=r"Got 2026-02-16T00:03:55\. Name 2026-02-16T00:03:21\.600"):
+        monitor(conf, batch="2026-02-16T00:03:55")
+
+    assert [one["rows"] for one in found] == [336, 336]
+    assert again == found[0]
+    assert [one["batch"] for one in found] == [
+        "2026-02-16T00:03:21.600000",
+        "2026-02-16T00:03:55.200000",
+    ]
+    _, registry = opened(conf)
+    starts = [batch.start for batch in records.read_history(registry).batches]
+    assert starts == [pd.Timestamp(one["batch"]) for one in found]
+
+
 def test_a_batch_of_which_many_rows_are_refused_is_a_question_to_people(
     trained, tmp_path, make_shop_rows
 ):
