@@ -22,6 +22,8 @@ _LATER = {408, 429}
 """HTTP status of a server that asks to be called again later."""
 _SERVER_ERROR = 500
 """The first HTTP status that blames the server."""
+_SILENCE = 60
+"""Seconds that a web server may say nothing; other protocols have bounds of their own."""
 _AWAY = re.compile("Connect|Disconnect|Timeout|Payload|gaierror")
 """Errors of those who get no answer, or half of one; each library of a protocol has its own."""
 _HIDDEN = re.compile(r"/\.|/_[^/]*/")
@@ -42,7 +44,7 @@ def find(path: str) -> Found:
         If a server does not answer, or only with an error of its own.
     """
     try:
-        filesystem, pattern = fsspec.core.url_to_fs(path)
+        filesystem, pattern = fsspec.core.url_to_fs(path, **_bounds(path))
         # A name may hold `[`, which a glob would take for a set of characters.
         exact = filesystem.exists(pattern)
         matched = _matched(filesystem, pattern, exact=exact)
@@ -70,6 +72,21 @@ def find(path: str) -> Found:
         message = f"File source {path!r} must hold files. Got {odd[0]!r}, which is none. Remove it."
         raise DataError(message)
     return filesystem, [(name, _keys(_below(name, pattern, exact=exact))) for name in found]
+
+
+def _bounds(path: str) -> dict[str, Any]:
+    """Options of the protocols of a path that end the wait for a web server that is silent.
+
+    Without them aiohttp would end each read after five minutes, even one that goes on.
+    """
+    protocols = [name for name in ("http", "https") if f"{name}://" in path]
+    if not protocols:
+        return {}
+    from aiohttp import ClientTimeout  # noqa: PLC0415 -- fsspec says what to install without it
+
+    bound = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    given = {name: fsspec.config.conf.get(name, {}).get("client_kwargs", {}) for name in protocols}
+    return {name: {"client_kwargs": {"timeout": bound} | given[name]} for name in protocols}
 
 
 def _matched(filesystem: fsspec.AbstractFileSystem, pattern: str, *, exact: bool) -> dict[str, Any]:
@@ -101,7 +118,8 @@ def unreached(place: str, error: BaseException) -> PipelineError | None:
     if not statuses and not away:
         return None
     later = bool(away)
-    got = f"HTTP {statuses[0]}" if statuses else first_line(away[0])
+    said = [*(one for one in away if str(one)), *away]  # fsspec's own of a timeout says nothing
+    got = f"HTTP {statuses[0]}" if statuses else first_line(said[0])
     if statuses:
         later = statuses[0] >= _SERVER_ERROR or statuses[0] in _LATER
     message = f"File source {place!r} cannot be read ({got}). Check its server and its path."

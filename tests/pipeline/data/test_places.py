@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 
 from pipeline.config import FileSource
-from pipeline.data import sources
+from pipeline.data import places, sources
 from pipeline.data.places import find
 from pipeline.errors import DataError, UnavailableError
 
@@ -15,7 +15,7 @@ LISTING = b'<a href="a.csv">a</a> <a href="b.csv">b</a>'
 
 
 class _Answering(BaseHTTPRequestHandler):
-    """A path begins with what the server does: a status, `cut`, or `GET` and a status or `cut`."""
+    """A path begins with what the server does: a status or a word, perhaps after `GET`."""
 
     def do_GET(self):
         mood, _, name = self.path[1:].partition("/")
@@ -28,11 +28,17 @@ class _Answering(BaseHTTPRequestHandler):
         if mood == "gone":
             self.connection.shutdown(SHUT_RDWR)
             return
-        self.send_response(200 if mood == "cut" else int(mood))
+        if mood == "silent":
+            self.rfile.read(1)  # until whoever asked gives up
+            return
+        halves = mood in {"cut", "stuck"}
+        self.send_response(200 if halves else int(mood))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body[:10] if mood == "cut" else body)
+            self.wfile.write(body[:10] if halves else body)
+        if mood == "stuck":
+            self.rfile.read(1)
 
     do_HEAD = do_GET  # noqa: N815 -- the name in http.server
 
@@ -86,6 +92,16 @@ def test_files_of_a_web_server_are_read(server, name):
 def test_a_web_server_that_has_trouble_may_answer_later(server, mood, name):
     with pytest.raises(UnavailableError, match=r"cannot be read \((HTTP \d|Server|Response)"):
         read(f"{server}/{mood}/{name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["silent/{}", "GETsilent/{}", "GETstuck/{}", "silent/{}.zip"])
+def test_a_web_server_that_falls_silent_is_not_waited_for(server, form, name, monkeypatch):
+    monkeypatch.setattr(places, "_SILENCE", 0.1)
+    address = f"{server}/{form.format(name)}"
+
+    with pytest.raises(UnavailableError, match=r"cannot be read \(Timeout on reading"):
+        read(f"zip://*.csv::{address}" if address.endswith(".zip") else address)
 
 
 @pytest.mark.parametrize("name", NAMES)
