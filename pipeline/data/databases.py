@@ -5,9 +5,10 @@ after every bound of that day with a blank. How the bounds are written follows t
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -75,7 +76,8 @@ def read_query(
     ConfigError
         If the database's address cannot be used, or its server refuses it.
     DataError
-        If the query does not run, or SQLite holds numbers for times.
+        If the query does not run, its driver cannot read a value, or SQLite holds numbers for
+        times.
     UnavailableError
         If the database does not answer.
     """
@@ -91,14 +93,28 @@ def read_query(
                 execution_options={"yield_per": size} if size else {},
             )
             names = list(result.keys())
-            rows = result.fetchmany(size) if size else result.fetchall()
+            rows = _fetched(result, size)
             yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
-            while size and (rows := result.fetchmany(size)):
+            while size and (rows := _fetched(result, size)):
                 yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
     except sa.exc.SQLAlchemyError as error:
         raise _sql_error(error) from error
     finally:
         engine.dispose()
+
+
+def _fetched(result: sa.CursorResult[Any], size: int | None) -> Sequence[sa.Row[Any]]:
+    """The next rows, or all; of a value such as the year 12000, drivers raise errors of Python."""
+    try:
+        return result.fetchmany(size) if size else result.fetchall()
+    except (sa.exc.DataError, ValueError, ArithmeticError) as error:
+        if _sqlstate(answer(error)) is not None:
+            raise
+        message = (
+            "The SQL source holds a value that its driver cannot read "
+            f"({first_line(answer(error))}). Convert it in the query, such as to text."
+        )
+        raise DataError(message) from error
 
 
 def engine_of(url: SecretStr, setting: str, **options: str) -> sa.Engine:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Categorical, Numeric, SqlSource
 from pipeline.data.sources import read, read_parts
+from pipeline.data.validation import split
 from pipeline.errors import ConfigError, DataError, UnavailableError
 
 WINDOWED = "SELECT * FROM q WHERE t >= :start AND t < :end"
@@ -316,3 +317,29 @@ def test_a_driver_that_is_asynchronous_is_refused_by_name(driver, place):
 
     with pytest.raises(ConfigError, match=f"Got {re.escape(driver)}, which is asynchronous"):
         read(source, time=None)
+
+
+@pytest.mark.parametrize("size", [None, 1])
+def test_a_value_that_its_driver_cannot_read_is_refused_in_a_sentence(tmp_path, size):
+    sqlite3.register_converter("moment", lambda text: datetime.fromisoformat(text.decode()))
+    path = table(tmp_path, ["2024-01-01", "12000-01-01"], "moment")
+    source = SqlSource(kind="sql", url=f"sqlite:///{path}?detect_types=1", query="SELECT * FROM q")
+
+    with pytest.raises(DataError, match=r"its driver cannot read \(Invalid isoformat.*Convert it"):
+        list(read_parts(source, time="t", key="id", size=size))
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz", "date"])
+def test_moments_that_no_calendar_of_python_has_are_rows_of_every_window(postgres, data, kind):
+    moments = ["2024-01-01", "infinity", "-infinity", "12000-01-01"]
+    rows = ", ".join(f"({number}, '{at}')" for number, at in enumerate(moments))
+    run(postgres, "DROP TABLE IF EXISTS odd", f"CREATE TABLE odd (id int, at {kind})")
+    run(postgres, f"INSERT INTO odd VALUES {rows}")  # noqa: S608 -- no part of it is given
+    source = SqlSource(kind="sql", url=postgres, query="SELECT *, 1 AS amount FROM odd")
+
+    found = read(source, time="at", key="id", start=FIRST, end=FIRST + HALF)
+
+    assert found["id"].tolist() == ["0", "1", "2", "3"]
+    refused = split(found, data.model_copy(update={"features": {"amount": Numeric()}}))
+    assert refused.reasons == {"at must be a time": 3}
+    assert refused.quarantined["id"].tolist() == ["1", "2", "3"]
