@@ -6,8 +6,10 @@ after every bound of that day with a blank. How the bounds are written follows t
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -28,6 +30,8 @@ from pipeline.errors import (
 )
 
 Bounds = dict[str, datetime | str | float | bytes]
+_SILENCE = 60
+"""Seconds that a server may take to let somebody in."""
 _LATER = ("08", "40", "53", "57P")
 """Classes of SQLSTATE of servers that are too busy, start, stop, or ask to be called again."""
 _OPEN: Bounds = {"start": "", "end": b""}
@@ -158,9 +162,11 @@ def connected(engine: sa.Engine, setting: str) -> sa.Connection:
         If a server that answers refuses the address, as where it has no such database.
     SQLAlchemyError
         If it does not answer.
+    UnavailableError
+        If it takes the call and says nothing.
     """
     try:
-        return engine.connect()
+        return engine.connect() if engine.dialect.name == "sqlite" else _soon(engine, setting)
     except TypeError as error:  # a driver of an address with options that it does not know
         message = f"{setting} must suit its driver. Got: {first_line(error)}. Correct it."
         raise ConfigError(message) from error
@@ -170,6 +176,26 @@ def connected(engine: sa.Engine, setting: str) -> sa.Connection:
         got = first_line(answer(error))
         message = f"{setting} must be the address of a database that it may use. Got: {got}."
         raise ConfigError(f"{message} Correct it, or make the database.") from error
+
+
+def _soon(engine: sa.Engine, setting: str) -> sa.Connection:
+    """A connection that is there within a minute: most drivers would wait without an end."""
+    made: Future[sa.Connection] = Future()
+
+    def connect() -> None:
+        try:
+            made.set_result(engine.connect())
+        except BaseException as error:  # noqa: BLE001 -- raised again by who waits
+            made.set_exception(error)
+
+    Thread(target=connect, daemon=True).start()
+    try:
+        return made.result(_SILENCE)
+    except TimeoutError as error:
+        message = (
+            f"The database does not answer within {_SILENCE} s. Check its server and {setting}."
+        )
+        raise UnavailableError(message) from error
 
 
 def _require_file(url: sa.URL) -> None:

@@ -1,5 +1,8 @@
+import gc
 import re
+import socket
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import datetime
 
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Categorical, Numeric, SqlSource
+from pipeline.data import databases
 from pipeline.data.sources import read, read_parts
 from pipeline.data.validation import split
 from pipeline.errors import ConfigError, DataError, UnavailableError
@@ -343,3 +347,18 @@ def test_moments_that_no_calendar_of_python_has_are_rows_of_every_window(postgre
     refused = split(found, data.model_copy(update={"features": {"amount": Numeric()}}))
     assert refused.reasons == {"at must be a time": 3}
     assert refused.quarantined["id"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of the call that was given up
+def test_a_server_that_takes_a_call_and_says_nothing_may_answer_later(monkeypatch):
+    monkeypatch.setattr(databases, "_SILENCE", 0.1)
+    before = {*threading.enumerate()}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql+pg8000://u:hunter2@127.0.0.1:{server.getsockname()[1]}/x"
+        source = SqlSource(kind="sql", url=url, query="SELECT 1")
+
+        with pytest.raises(UnavailableError, match=r"not answer within 0\.1 s.*data\.\*\.url"):
+            read(source, time="t", key="id")
+    for thread in {*threading.enumerate()} - before:
+        thread.join()
+    gc.collect()
