@@ -76,7 +76,7 @@ def gather(settings: Settings, registry: Registry, start: pd.Timestamp, reading:
     """Read and check the rows of a batch, and find the champion that judges it."""
     name, end = batch_name(start), start + settings.monitoring.batch
     version = champions.champion_at(registry, start)
-    rows = read(settings, live_source(settings), start, end, as_of=end)
+    rows = read(settings, live_source(settings), start, end, as_of=end, need_labels=False)
     refusal = None
     try:
         checked = check(settings, rows, rows_name(name, reading))

@@ -11,10 +11,9 @@ from prefect import get_run_logger
 from flows.estimates import cells_of
 from flows.reports import redraw
 from flows.slices import slice_losses
-from flows.steps import check, read
+from flows.steps import check, labels_so_far, read
 from pipeline.columns import as_target, as_time
 from pipeline.config import Settings, Source
-from pipeline.data import tables
 from pipeline.data.labels import comparable, labelled, newest_labels
 from pipeline.errors import DataError, RegistryError
 from pipeline.monitoring.means import HORIZON, Baseline
@@ -112,12 +111,11 @@ def promises_kept(versions: Iterable[Version], history: History, loss: str) -> l
 def _labels(settings: Settings, batches: Sequence[Batch], as_of: pd.Timestamp) -> pd.DataFrame:
     """The newest label of each key or, where labels are in the live rows, of each key and time.
 
-    A live source that has forgotten its rows does not keep newer batches from being judged.
+    A source that has forgotten its rows does not keep newer batches from being judged.
     """
     data = settings.data
     if data.labels is not None:
-        labels = tables.read_labels(data, captures=settings.captures)
-        return newest_labels(labels, data, as_of=as_of)
+        return newest_labels(labels_so_far(settings), data, as_of=as_of)
     columns = [data.key, data.time, data.target]
     columns += [data.label_time] if data.label_time else []
     try:

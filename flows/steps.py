@@ -15,12 +15,12 @@ from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
 from flows.logs import log_sentences
-from pipeline.columns import as_time
+from pipeline.columns import as_time, require
 from pipeline.config import CaptureSource, Settings, Source
 from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import UnavailableError
+from pipeline.errors import DataError, UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 
@@ -79,15 +79,35 @@ def read(
     end: pd.Timestamp | None,
     *,
     as_of: pd.Timestamp | None = None,
+    need_labels: bool = True,
 ) -> pd.DataFrame:
-    """Rows of a window, with the labels that have arrived for them by a moment, or until now."""
+    """Rows of a window, with the labels that have arrived for them by a moment, or until now.
+
+    Without a need for labels, rows whose labels cannot be read have none.
+    """
     data, captures = settings.data, settings.captures
     rows = tables.read(source, data, start=start, end=end, captures=captures)
     never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
     if data.labels is None or never_served:
         return rows
-    labels = tables.read_labels(data, captures=captures)
+    labels = tables.read_labels(data, captures=captures) if need_labels else labels_so_far(settings)
     return join_labels(rows, labels, data, as_of=as_of)
+
+
+def labels_so_far(settings: Settings) -> pd.DataFrame:
+    """Labels of `data.labels`; none, with a warning, if they cannot be read.
+
+    Batches are judged without them, and people are paged if labels stay away.
+    """
+    data = settings.data
+    columns = [data.key, data.target, *([data.label_time] if data.label_time else [])]
+    try:
+        labels = tables.read_labels(data, captures=settings.captures)
+        require(labels, columns)
+    except DataError as error:
+        get_run_logger().warning("The labels of data.labels cannot be read. %s", error)
+        return pd.DataFrame(columns=columns)
+    return labels
 
 
 def read_training(

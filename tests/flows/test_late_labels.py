@@ -201,3 +201,31 @@ def test_a_source_that_forgot_its_rows_stops_nothing(trained, make_shop_rows, tm
     assert (result["batch"], result["rows"]) == (SECOND, 336)
     first, _ = records.read_history(opened(trained)[1]).batches
     assert first.performance is None or first.performance.rows < 336
+
+
+@pytest.mark.parametrize("broken", ["gone", "torn", "without a target", "without a time"])
+def test_labels_that_cannot_be_read_keep_no_batch_from_being_judged(
+    trained, tmp_path, make_shop_rows, caplog, broken
+):
+    rows = make_shop_rows()
+    rows.drop(columns="churned").to_parquet(tmp_path / "live.parquet")
+    labels = tmp_path / "labels.parquet"
+    write_labels(tmp_path, rows.assign(known_at=rows["at"]))
+    conf = with_labels(trained, tmp_path)
+    monitor(conf)
+    if broken == "torn":
+        labels.write_bytes(labels.read_bytes()[:100])
+    elif broken == "gone":
+        labels.unlink()
+    else:
+        column = {"target": "churned", "time": "known_at"}[broken.removeprefix("without a ")]
+        pd.read_parquet(labels).drop(columns=column).to_parquet(labels)
+
+    judged = monitor(conf)
+
+    assert (judged["batch"], judged["rows"], judged["action"]) == (SECOND, 336, "none")
+    assert "The labels of data.labels cannot be read. " in caplog.text
+    write_labels(tmp_path, rows.assign(known_at=rows["at"]))
+    model, registry = opened(conf)
+    settled = settle(model, registry, records.read_history(registry), NOW)
+    assert [batch.performance.rows for batch in settled.batches] == [336, 336]
