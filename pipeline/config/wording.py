@@ -116,7 +116,10 @@ def _sentence(error: Mapping[str, Any], kinds: Sequence[Any]) -> str:
         return _about_tag(error["ctx"], kinds)
     if kind == "extra_forbidden":
         known = [name for model in kinds for name in model.model_fields]
-        return f"no such setting. {_meant(str(error['loc'][-1]), known) or _SPELLING}"
+        if meant := _meant(str(error["loc"][-1]), known):
+            return f"no such setting. {meant}"
+        where = [f"{key} is {tag}" for key in ("kind", "type") for tag in _tags(kinds, key)]
+        return f"no such setting{f' where {where[0]}' if len(where) == 1 else ''}. {_SPELLING}"
     wanted = _KINDS.get(kind.partition("_")[0])
     if wanted and kind != "value_error":
         cure = "Write it in quotes" if wanted == "text" else "Correct it"
@@ -190,11 +193,8 @@ def _declared(location: Sequence[Any], root: type[BaseModel]) -> tuple[tuple[Any
             continue
         kept.append(part)
         models = [inner for model in models for inner in _inside(model, part)]
-    return tuple(kept), [model for model in models if _is_model(model)] or _parents(kept, root)
-
-
-def _parents(kept: Sequence[Any], root: type[BaseModel]) -> list[Any]:
-    return _declared(kept[:-1], root)[1] if kept else [root]
+    found = [model for model in models if _is_model(model)]
+    return tuple(kept), found or (_declared(location[:-1], root)[1] if location else [root])
 
 
 def _inside(annotation: Any, part: Any) -> list[Any]:

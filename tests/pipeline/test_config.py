@@ -104,6 +104,19 @@ serving: 3
 """
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting", "said"),
+    [
+        ({"data__train__kind": "sql"}, "train.path", "kind is sql"),
+        ({"data__features__age__type": "categorical"}, "features.age.min", "type is categorical"),
+    ],
+)
+def test_a_setting_of_another_kind_is_not_proposed_for_itself(write, kind, setting, said):
+    text = changed(data__features__age__min=0, **kind)
+
+    assert f"data.{setting}: no such setting where {said}. Check the" in refusal(write(text))
+
+
 def test_each_mistake_has_its_line_and_is_put_in_words(write):
     assert refusal(write(MISTAKES)).splitlines()[1:] == [
         (
