@@ -299,7 +299,7 @@ class _Looked:
         """How many rows there are, and what their labels and times are."""
         found, data = self.validated, self.settings.data
         target, moments = found.valid[data.target], found.valid[data.time]
-        names = dict(enumerate(data.several))
+        names = dict(enumerate(data.classes or ()))
         shares = zip(*np.unique(target.dropna(), return_counts=True), strict=True)
         labels = {names.get(int(value), f"{value:g}"): int(n) for value, n in shares}
         numbers = {"mean": float(target.mean()), "min": float(target.min())}

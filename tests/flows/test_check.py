@@ -94,6 +94,16 @@ def test_rows_that_will_be_refused_are_counted_with_their_reasons(shop, make_sho
     assert "10 refused: plan must be one of {free, pro}" in foreseen(checked)
 
 
+def test_two_classes_are_counted_by_their_names(shop, make_shop_rows):
+    rows = make_shop_rows()
+    ones = int(rows["churned"].sum())
+    rows["churned"] += 1
+
+    checked = check(shop(rows, data__classes=["1", "2"]))
+
+    assert checked["rows"]["labels"] == {"1": len(rows) - ones, "2": ones}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
