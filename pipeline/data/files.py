@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.columns import TRUTH
 from pipeline.config import FileSource
 from pipeline.data.csv_files import read_csv
 from pipeline.data.declared import (
@@ -92,7 +93,7 @@ def read_files(
     filesystem, found = find(source.path)
     files = [
         partial(_read, filesystem, name, keys, source=source, declared=declared)
-        for name, keys in found
+        for name, keys in _with_truth(found, declared)
     ]
     if size is None:
         parts = [next(read(window, None)) for read in files]
@@ -105,6 +106,21 @@ def read_files(
     for read, (_, some) in zip(files, heads, strict=True):
         for rows, total in read(window, size) if some else ():
             yield rows if rows.columns.equals(columns) else rows.reindex(columns=columns), total
+
+
+def _with_truth(
+    found: list[tuple[str, dict[str, str | None]]], declared: Declared
+) -> list[tuple[str, dict[str, str | None]]]:
+    """Files with folders of truth values as 1 and 0, where a column of numbers has no others."""
+    named: dict[str, set[str]] = {}
+    for _, keys in found:
+        for name in declared.numbers & keys.keys():
+            named.setdefault(name, set()).update({keys[name] or ""} - {""})
+    truths = {name for name, values in named.items() if values <= TRUTH.keys()}
+    return [
+        (file, {n: str(TRUTH[v]) if v and n in truths else v for n, v in keys.items()})
+        for file, keys in found
+    ]
 
 
 def _together(parts: list[Part], source: FileSource) -> pd.DataFrame:
@@ -229,9 +245,10 @@ def _parquet(
     if doubled:
         message = f"its schema names {', '.join(doubled)} more than once"
         raise ValueError(message)
-    condition = _condition(fragment.physical_schema, window)
+    schema = _filtered(fragment.physical_schema)
+    condition = _condition(schema, window)
     if size is None:
-        table = fragment.to_table(filter=condition)
+        table = fragment.to_table(schema=schema, filter=condition)
         yield _as_frame(table, declared), fragment.count_rows()
         return
     groups = fragment if condition is None else fragment.subset(condition)
@@ -245,12 +262,18 @@ def _parquet(
     )
     skipped, rows = fragment.count_rows() - groups.count_rows(), 0
     for batch in batches:
-        table = pa.Table.from_batches([batch])
+        table = pa.Table.from_batches([batch]).cast(schema)
         inside = table if condition is None else table.filter(condition)
         yield _as_frame(inside, declared), len(table) + (0 if rows else skipped)
         rows += len(table)
     if not rows:
-        yield _as_frame(fragment.physical_schema.empty_table(), declared), skipped
+        yield _as_frame(schema.empty_table(), declared), skipped
+
+
+def _filtered(schema: pa.Schema) -> pa.Schema:
+    """A schema whose columns Arrow can filter, which it cannot do with views of texts yet."""
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    return pa.schema([field.with_type(views.get(field.type, field.type)) for field in schema])
 
 
 def _bunches(groups: list[ds.RowGroupInfo], size: int) -> Iterator[list[int]]:

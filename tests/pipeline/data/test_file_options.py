@@ -145,6 +145,25 @@ def test_partitioned_folders_that_pyarrow_wrote_give_the_same_rows(tmp_path):
     assert found["shop"].isna().tolist() == [False, True]
 
 
+def test_folders_of_truth_values_are_numbers_as_in_a_file(tmp_path):
+    frame = pd.DataFrame({"id": [*"abc"], "x": [True, False, None], "at": "2026-01-01"})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_parquet(tmp_path / "rows", partition_cols=["x"])
+
+    folders = read(tmp_path / "rows").sort_values("id")["x"].tolist()
+
+    assert folders[:2] == read(tmp_path / "rows.csv")["x"].tolist()[:2] == [1, 0]
+    assert pd.isna(folders[2])
+
+
+def test_a_folder_of_a_truth_value_beside_a_number_is_no_number(tmp_path):
+    for value in ("True", "3"):
+        (tmp_path / f"month={value}").mkdir()
+        (tmp_path / f"month={value}" / "rows.csv").write_text(CSV.format(value))
+
+    assert read(tmp_path)["month"].tolist() == [3, 3, "True", "True"]
+
+
 def test_a_column_of_a_file_counts_for_more_than_a_folder(tmp_path):
     (tmp_path / "id=z").mkdir()
     (tmp_path / "id=z" / "rows.csv").write_text(CSV.format("r"))

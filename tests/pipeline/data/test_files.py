@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.columns import as_time
+from pipeline.columns import as_text, as_time
 from pipeline.config import FileSource, Numeric
 from pipeline.data import sources
 from pipeline.errors import DataError
@@ -193,6 +193,21 @@ def test_every_way_to_store_times_is_compared_with_the_window(tmp_path, form, ho
     window = [FIRST + n * HOUR for n in hours]
 
     pd.testing.assert_frame_equal(read(path, *window), read_all_then_filter([path], *window))
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.float16()])
+@pytest.mark.parametrize("size", [None, 1])
+def test_columns_of_every_type_can_be_in_a_window(tmp_path, kind, size):
+    at = pa.array([FIRST, FIRST + DAY], pa.timestamp("us"))
+    table = pa.table({"at": at, "c": pa.array([1, 2]).cast(pa.string()).cast(kind)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    source = FileSource(kind="file", path=str(tmp_path / "rows.parquet"))
+
+    window = {"start": FIRST + DAY, "end": FIRST + 2 * DAY}
+    parts = sources.read_parts(source, time="at", size=size, **window)
+
+    found = pd.concat(parts)["c"]
+    assert [as_text(found).iloc[0], len(found)] == ["2", 1]
 
 
 def test_a_zone_that_nobody_knows_is_refused_with_its_file(tmp_path):
