@@ -13,7 +13,14 @@ from flows.notes import run_name
 from flows.output import Output
 from flows.paging import ended
 from flows.settle import live_source
-from flows.steps import opened, patient, quarantine_folder, show_refused, warn_of_strays
+from flows.steps import (
+    opened,
+    patient,
+    quarantine_folder,
+    require_window,
+    show_refused,
+    warn_of_strays,
+)
 from pipeline.config import Data, FileSource, Moment, Settings, Source, SqlTable
 from pipeline.data import tables
 from pipeline.data.parts import Checked
@@ -67,6 +74,7 @@ def score(
     With `explain`, what each feature contributed to a prediction is written as well.
     """
     settings, registry = opened(conf)
+    require_window(start, end)
     target = _checked(file, settings.data)
     source = live_source(settings) if not rows else _file(rows, settings.data)
     return patient(_score)(

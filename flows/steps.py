@@ -20,7 +20,7 @@ from pipeline.config import CaptureSource, Settings, Source
 from pipeline.data import tables, validation
 from pipeline.data.labels import join_labels
 from pipeline.data.validation import NoValidRowError, Validated
-from pipeline.errors import DataError, UnavailableError
+from pipeline.errors import ConfigError, DataError, UnavailableError
 from pipeline.registry.history import History
 from pipeline.registry.versions import Registry
 
@@ -69,6 +69,21 @@ def patient(step: Callable[P, R]) -> Callable[P, R]:
         return retried(*map(quote, args), **unseen)  # type: ignore[arg-type]
 
     return call
+
+
+def require_window(start: pd.Timestamp | None, end: pd.Timestamp | None) -> None:
+    """Check that a window that was asked for begins before it ends.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
+    if start is not None and end is not None and start >= end:
+        message = (
+            f"The start of a window must be before its end. Got {start} and {end}. Correct it."
+        )
+        raise ConfigError(message)
 
 
 @task(cache_policy=NO_CACHE)

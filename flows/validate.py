@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.notes import run_name
 from flows.paging import ended
-from flows.steps import check, opened, patient, quarantine_folder, read
+from flows.steps import check, opened, patient, quarantine_folder, read, require_window
 from pipeline.config import Moment
 from pipeline.data import validation
 from pipeline.training.target import checked_target
@@ -27,6 +27,7 @@ def validate(
 ) -> dict[str, Any]:
     """Count the valid rows of a source, and write the refused rows with their reasons."""
     settings, _ = opened(conf)
+    require_window(start, end)
     chosen = settings.data.train if source == "train" else settings.data.live
     rows = patient(read.fn)(settings, chosen or settings.data.train, start, end)
     name = f"{source} {start or 'first'} to {end or 'last'}".replace(":", "")

@@ -11,10 +11,11 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.digest import digest
 from flows.monitor import monitor, next_batch
+from flows.score import score
 from flows.steps import opened
 from flows.train import train
 from flows.validate import validate
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
@@ -145,6 +146,16 @@ def test_a_moment_means_the_same_in_every_flow(trained, spelled):
 def test_a_moment_that_is_ambiguous_or_a_word_is_refused(call, word):
     with pytest.raises(ParameterTypeError, match=f"must be a date or time such as.*Got '{word}'"):
         call(word)
+
+
+@pytest.mark.parametrize("end", ["2026-02-16", "2026-02-09"])
+def test_a_window_that_ends_before_it_begins_is_refused(trained, tmp_path, end):
+    said = "start of a window must be before its end. Got 2026-02-16 00:00:00 and 2026-02-"
+
+    with pytest.raises(ConfigError, match=said):
+        validate(trained, start="2026-02-16", end=end)
+    with pytest.raises(ConfigError, match=said):
+        score(trained, str(tmp_path / "out.csv"), start="2026-02-16", end=end)
 
 
 def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
