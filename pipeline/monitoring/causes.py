@@ -18,7 +18,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.clipped import clipped
 from pipeline.monitoring.diagnoses.clocks import shifted
 from pipeline.monitoring.diagnoses.dependencies import BREAKS, rule_broken
-from pipeline.monitoring.diagnoses.identities import inconsistent
+from pipeline.monitoring.diagnoses.identities import contradicted, inconsistent
 from pipeline.monitoring.diagnoses.missing import join, nulls, sentinel
 from pipeline.monitoring.diagnoses.permutations import permuted
 from pipeline.monitoring.diagnoses.rounding import rounded
@@ -208,12 +208,27 @@ def _most(case: Case, doubt: Doubt) -> Cause | None:
     if exact:
         first = exact[0]
         return next((x for x in found if _names(x) == _names(first)), first)
+    found = [cause for cause in found if not _refuted(case, broken, cause)]
     if not found:
         return next(iter(broken), None)
     most = max(found, key=partial(_rank, case))
     if most.cause == "shuffled" and BREAKS not in most.evidence:
         return next(_behind(case, found, most), None) or with_rival(case, most)
     return most
+
+
+def _refuted(case: Case, broken: Sequence[Cause], found: Cause) -> bool:
+    """Whether broken arithmetic shows that a cause is none.
+
+    It would leave a rule broken, or is a relation lost to the columns of broken rules alone.
+    """
+    if not broken or contradicted(case, found):
+        return bool(broken)
+    if found.cause != "shuffled":
+        return False
+    for cause in broken:
+        case = case.without(cause)
+    return all(other.columns != found.columns for other in shuffled(case))
 
 
 def _names(cause: Cause) -> tuple[str, frozenset[str]]:

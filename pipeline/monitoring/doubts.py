@@ -7,18 +7,21 @@ two batches. What is said of the reference alone is the world moving.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.columns import Floats
 from pipeline.monitoring.calibration import Limits, strength
 from pipeline.monitoring.diagnoses.case import Case
+from pipeline.monitoring.diagnoses.far_values import far_rows
+from pipeline.monitoring.diagnoses.identities import inconsistent
 from pipeline.monitoring.diagnoses.likelihood import Mask
 from pipeline.monitoring.diagnoses.memory import Memory
 from pipeline.monitoring.diagnoses.novelty import new_values
 from pipeline.monitoring.diagnoses.parameters import SHARED
 from pipeline.monitoring.findings import Cause
+from pipeline.reference import Reference
 from pipeline.reference.profile import MISSING
 from pipeline.reference.sketches import KEPT, as_reference, own_blocks, panel
 from pipeline.reference.summaries import Trait
@@ -93,7 +96,7 @@ class Doubt:
             )
         doubts = (
             (self._has_grown, "undone, the values would lie further from the last sound batch"),
-            (self._showed_before, "the last sound batches showed it before"),
+            (self._showed_before, "beside the last sound batches alone it does not show"),
             (self._in_new_rows, "only rows with values that no training row has show it"),
             (self._by_what_moved, "it rests on columns that moved further than ever before"),
         )
@@ -161,6 +164,8 @@ class Doubt:
         Nobody knows what else goes with values that no batch had; values in other rows than their
         own have their usual distribution.
         """
+        if diagnosis is inconsistent:  # arithmetic holds however far numbers move
+            return False
         moved = self._moved - blamed if cause.cause in _OF_RELATIONS else frozenset[str]()
         if cause.cause == "shuffled" and moved & set(cause.columns):
             return True
@@ -188,8 +193,14 @@ class Doubt:
         for name in case.known:
             if name not in but and (case.is_number(name) or case.tally.novel.get(name)):
                 mine = case.memory.recall(("new rows", name), partial(self._new_rows, name))
-                marked |= mine & (mine.mean() < _MOSTLY_NEW)
+                if mine.any() and mine.mean() < _MOSTLY_NEW and not self._brings_new(name):
+                    marked |= mine
         return marked
+
+    def _brings_new(self, name: str) -> bool:
+        """Whether each later block brought values that no earlier block held, as films change."""
+        new = self._blocks_of(name).new
+        return bool(len(new) and np.median(new) >= _RENEWED)
 
     def _new_rows(self, name: str) -> Mask:
         """Mark the rows with new values of a column."""
@@ -210,8 +221,9 @@ class Doubt:
     def _leaps(self, name: str) -> bool:
         """Whether numbers lie further from the last sound batch than any crisis leads to.
 
-        Steps from batch to batch are taken to have a tail as heavy as a Pareto distribution with
-        exponent 1: the largest of n is exceeded k-fold with a chance of 1 / ((n + 1) k).
+        A part of the rows does not leap alone. Steps from batch to batch are taken to have a tail
+        as heavy as a Pareto distribution with exponent 1: the largest of n is exceeded k-fold with
+        a chance of 1 / ((n + 1) k).
         """
         case = self._case
         if not case.is_number(name):
@@ -221,6 +233,8 @@ class Doubt:
         )
         if len(kept) < 2:  # noqa: PLR2004 -- one batch shows no step
             return False
+        if far_rows(case, name).any():
+            return True
         furthest = np.abs(np.diff(kept, axis=0)).max()
         now = np.abs(np.nanquantile(case.numbers(name), _LEVELS) - kept[-1]).max()
         return bool(furthest > 0 and now * _LEAPS * len(kept) > furthest)
@@ -247,28 +261,18 @@ class Doubt:
         return self._case.memory.recall(("held", name), lambda: self._largest_held(name))
 
     def _largest_held(self, name: str) -> float:
-        reference = self._case.reference
-        if name not in reference.columns:
+        blocks = self._blocks_of(name)
+        if len(blocks.most) < 2:  # noqa: PLR2004 -- a single block shows no change
             return 0.0
-        cells, seen = reference.cells[:, reference.names.index(name)], set[int]()
-        most, tops, new, distinct = [], [], [], []
-        for number in range(len(reference.blocks)):
-            own = cells[(reference.cell_blocks == number) & (cells != MISSING)]
-            if len(own):
-                values, counts = np.unique(own, return_counts=True)
-                most.append(int(values[counts.argmax()]))
-                tops.append(counts.max() / len(own))
-                unseen = [value not in seen for value in values.tolist()]
-                new.append(counts[unseen].sum() / len(own))
-                distinct.append(len(values) / len(own))
-                seen |= set(values.tolist())
-        if len(most) < 2:  # noqa: PLR2004 -- a single block shows no change
-            return 0.0
-        changes = len(set(most)) > 1 and np.median(tops) >= _HELD
-        later = np.asarray(new[max(1, len(new) // 2) :])  # of weather, first weeks are new as well
-        habit = np.count_nonzero(later >= _RENEWED) > 1  # a price list is revised once
-        renewed = habit and later.mean() >= _RENEWED and np.median(distinct) <= _FEW
-        return float(max(tops)) if len(seen) == 1 or changes or renewed else 0.0
+        changes = len(set(blocks.most)) > 1 and np.median(blocks.tops) >= _HELD
+        habit = np.count_nonzero(blocks.new >= _RENEWED) > 1  # a price list is revised once
+        renewed = habit and blocks.new.mean() >= _RENEWED and np.median(blocks.distinct) <= _FEW
+        return float(max(blocks.tops)) if blocks.values == 1 or changes or renewed else 0.0
+
+    def _blocks_of(self, name: str) -> "_Blocks":
+        return self._case.memory.recall(
+            ("blocks", name), lambda: _values_of_blocks(self._case.reference, name)
+        )
 
     @cached_property
     def _nearby(self) -> Case | None:
@@ -288,6 +292,46 @@ class Doubt:
         tally = reference.tally(rows)
         summary = reference.summarise(tally)
         return Case(reference, rows, tally, summary, (), case.findings, case.standing)
+
+
+class _Blocks(NamedTuple):
+    """The values of a column in the blocks of a reference that hold any.
+
+    Attributes
+    ----------
+    most : list of int
+        The most frequent value of each block.
+    tops, distinct : list of float
+        Its share, and the number of distinct values for each row.
+    new : array of float
+        Share of rows with values that no earlier block held, of the later half of the blocks: of
+        weather, first weeks are new as well.
+    values : int
+        Distinct values of all blocks.
+    """
+
+    most: list[int]
+    tops: list[float]
+    distinct: list[float]
+    new: Floats
+    values: int
+
+
+def _values_of_blocks(reference: Reference, name: str) -> _Blocks:
+    most, tops, distinct, new, seen = list[int](), [], [], list[float](), set[int]()
+    if name in reference.columns:
+        cells = reference.cells[:, reference.names.index(name)]
+        for number in range(len(reference.blocks)):
+            own = cells[(reference.cell_blocks == number) & (cells != MISSING)]
+            if len(own):
+                values, counts = np.unique(own, return_counts=True)
+                most.append(int(values[counts.argmax()]))
+                tops.append(float(counts.max() / len(own)))
+                unseen = [value not in seen for value in values.tolist()]
+                new.append(float(counts[unseen].sum() / len(own)))
+                distinct.append(len(values) / len(own))
+                seen |= set(values.tolist())
+    return _Blocks(most, tops, distinct, np.asarray(new[max(1, len(new) // 2) :]), len(seen))
 
 
 def _again(case: Case, diagnosis: Diagnosis, cause: Cause, blamed: frozenset[str]) -> bool:

@@ -26,6 +26,8 @@ _PROBES, _PROBED_OBEYED, _PROBED_BY_CHANCE = 8, 0.95, 0.8
 obeys it, and the share that does not obey with the results of other rows."""
 _FITTED = 1_000
 """Most rows to which sums of more than two columns are fitted."""
+_THERE = (0.0, 0.5, 0.9, 0.99)
+"""Least shares of a sum's rows in which its terms are there, until enough rows are complete."""
 _OBEYED, _IN_A_BLOCK = 0.99, 0.98
 """Least share of rows that obey a rule, over all rows and in each block."""
 _BY_CHANCE = 0.5
@@ -261,15 +263,40 @@ def _probed(result: Floats, made: Floats, unit: float | None) -> Mask:
 
 
 def _summed(i: int, every: Floats, *, without: set[int]) -> Iterator[list[int]]:
-    """Three columns or more whose sum is a column, by least squares over complete rows."""
-    complete = every[:, np.isfinite(every).all(axis=0)][:, :_FITTED]
-    if complete.shape[1] < _FEWEST:
-        return
+    """Three columns or more whose sum is a column, by least squares over complete rows.
+
+    Columns that are missing beside the sum, most often first, are left out until enough rows are.
+    """
+    there = np.isfinite(every[:, np.isfinite(every[i])])
     others = np.delete(np.arange(len(every)), [i, *without])
-    factors = np.linalg.lstsq(complete[others].T, complete[i], rcond=None)[0]
-    ones = np.abs(factors - 1) < _ONE
-    if ones.sum() > 2 and (ones | (np.abs(factors) < _ONE)).all():  # noqa: PLR2004 -- others are tried
-        yield others[ones].tolist()
+    for least in _THERE:
+        others = others[there[others].mean(axis=1) >= least]
+        complete = np.isfinite(every[[i, *others]]).all(axis=0)
+        if complete.sum() >= _FEWEST:
+            break
+    else:
+        return
+    rows = np.flatnonzero(complete)[:_FITTED]
+    for factors in _solutions(every[np.ix_(others, rows)].T, every[i, rows]):
+        ones = np.abs(factors - 1) < _ONE
+        if ones.sum() > 2 and (ones | (np.abs(factors) < _ONE)).all():  # noqa: PLR2004 -- others are tried
+            yield others[ones].tolist()
+            return
+
+
+def _solutions(terms: Floats, result: Floats) -> Iterator[Floats]:
+    """Factors by which the terms add up to the result, by least squares.
+
+    If one term follows from the others, as an amount from three counts, there are many solutions:
+    those that do without one term are tried.
+    """
+    fitted = np.linalg.lstsq(terms, result, rcond=None)
+    factors, rank = np.asarray(fitted[0], dtype=float), fitted[2]
+    if rank == terms.shape[1] - 1:
+        free = np.linalg.svd(terms, full_matrices=False)[2][-1]
+        for k in np.flatnonzero(np.abs(free) > _ONE * np.abs(free).max()):
+            yield factors - float(factors[k] / free[k]) * free
+    yield factors
 
 
 def decimals(values: Floats) -> float:

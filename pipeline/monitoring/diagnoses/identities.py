@@ -30,7 +30,10 @@ class Parameters:
     same : float
         Distance, relative to a factor, up to which two factors count as one.
     found : float
-        Share of the implied values that stand in other rows, where values changed rows.
+        Share of the implied values that came, in whichever row, where values changed rows.
+    restored, near : float
+        Least share of the rows that break a rule which a unit of a column puts right, and distance
+        up to which a value is right, relative to it.
     varied : int
         Fewest distinct values of a column whose values may have changed rows.
     odd : float
@@ -45,6 +48,8 @@ class Parameters:
     nearly: float = 0.9
     same: float = 1e-3
     found: float = 0.8
+    restored: float = 0.5
+    near: float = 0.05
     varied: int = 20
     odd: float = 0.5
     plausible: float = 0.9
@@ -170,11 +175,39 @@ def _of_column(name: str, values: Floats, implied: Floats) -> _Fault | None:
             return _Fault("sign", (name,), "was {0} multiplied by -1?")
         figures: dict[str, float | str] = {"factor": float(f"{factor:.6g}"), "offset": 0.0}
         return _Fault("unit", (name,), f"was {{0}} multiplied by {factor:.4g}?", figures)
-    digits = np.asarray([f"{x:.6g}" for x in values]), np.asarray([f"{x:.6g}" for x in implied])
-    elsewhere = np.isin(digits[1], digits[0]).mean()
-    if elsewhere > PARAMS.found and len(np.unique(digits[0])) >= PARAMS.varied:
+    varied = len(np.unique(values)) >= PARAMS.varied
+    if varied and _elsewhere(values, implied) > PARAMS.found:
         return _Fault("shuffled", (name,), "were values of {0} put in other rows?")
     return None
+
+
+def contradicted(case: Case, cause: Cause) -> bool:
+    """Whether rules that the batch breaks show that something else happened to a column."""
+    for rule, _, breaks in _rules_of(case)[0]:
+        own = [name for name in cause.columns if name in rule.columns]
+        if rule.kind == "order" or not own:
+            continue
+        values = {x: case.numbers(x)[breaks] for x in rule.columns}
+        if cause.cause == "unit" and "factor" in cause.evidence:
+            name, change = own[0], cause.evidence
+            values[name] = (values[name] - float(change["offset"])) / float(change["factor"])
+            meant = rule.implied(name, values)
+            right = np.abs(values[name] - meant) <= PARAMS.near * np.abs(meant)
+            if right.mean() < PARAMS.restored:
+                return True
+        if cause.cause == "shuffled" and not any(
+            _elsewhere(values[x], rule.implied(x, values)) > PARAMS.found for x in own
+        ):
+            return True
+        if cause.cause == "swapped" and not _exchanged(rule, (own[0], own[-1]), values):
+            return True
+    return False
+
+
+def _elsewhere(values: Floats, implied: Floats) -> float:
+    """Share of the implied values that came, in whichever row."""
+    came, meant = (Counter(f"{x:.6g}" for x in some) for some in (values, implied))
+    return (came & meant).total() / max(len(values), 1)
 
 
 def _described(case: Case, one: _Broken, fault: _Fault) -> Cause:

@@ -34,6 +34,9 @@ class Parameters:
         Least excess of that share in its standard deviations over ordinary batches.
     groups : int
         Groups of the values of a column by which it predicts whether another one is missing.
+    paired : float
+        Share of the rows in which two columns are missing together or not at all, from which both
+        are missing for one reason.
     together : float
         Share of their missing rows that columns of a failed join have in common.
     several : int
@@ -59,6 +62,7 @@ class Parameters:
     spike: float = 0.07
     spreads: float = 2.0
     groups: int = 33
+    paired: float = 0.999
     together: float = 0.8
     several: int = 3
     rows: int = 10
@@ -107,11 +111,17 @@ def nulls(case: Case) -> Iterator[Cause]:
         missing = case.missing(name)
         share, most = float(missing.mean()), _usual_missing(case, name)
         where = segment(case, missing, [name])
+        other, alone = _left_alone(case, name)
+        beside = (
+            f" In {alone.mean():.0%} of rows {other!r} is there, which was always missing with it."
+            if alone.any()
+            else ""
+        )
         yield Cause(
             "nulls",
             (name,),
             f"{name!r} is missing in {share:.0%} of rows, where at most {most:.1%} is "
-            f"usual{clause(where)}.",
+            f"usual{clause(where)}.{beside}",
             {"share of rows": round(share, 4), "largest usual share": round(most, 4)},
             f"Ask the source why {name!r} is not filled in, and load the window again.",
             share=share,
@@ -130,12 +140,43 @@ def _null_spike(case: Case, name: str) -> bool:
     if len(missing) < SHARED.fewest:
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
+    if _left_alone(case, name)[1].mean() > SHARED.part:
+        return True
     if share - most <= PARAMS.spike:  # what is missing by another column takes longer to know
         return False
     most = max(most, case.once("missing by", name, lambda: _missing_by_others(case, name)))
     _, sd = usual(case.reference, Trait("missing", (name,)))
     odds = share / max(1 - share, 1e-9) / (most / max(1 - most, 1e-9) + 1e-9)
     return share - most > max(PARAMS.spike, PARAMS.spreads * sd) and odds > SHARED.odds
+
+
+def _left_alone(case: Case, name: str) -> tuple[str, Mask]:
+    """A column that is there in rows without this one, though both were always missing together.
+
+    A charge has a start and an end, or neither: of one alone, the other was lost. Empty, and no
+    row, if there is no such column.
+    """
+    return case.once("left alone", name, lambda: _missing_pair(case, name))
+
+
+def _missing_pair(case: Case, name: str) -> tuple[str, Mask]:
+    missing = case.missing(name)
+    most = "", np.zeros(len(missing), dtype=bool)
+    profiles = case.reference.columns
+    usual = {
+        x: profiles[x].missing / max(profiles[x].n + profiles[x].missing, 1) for x in case.every
+    }
+    if not missing.any() or not 0 < usual.get(name, 0) < 1:
+        return most
+    own = case.reference.cells[:, case.place(name)] == MISSING
+    for other in case.every:
+        if other == name or abs(usual[other] - usual[name]) > 1 - PARAMS.paired:
+            continue
+        beside = case.reference.cells[:, case.place(other)] == MISSING
+        alone = missing & ~case.missing(other)
+        if alone.sum() > most[1].sum() and (own == beside).mean() >= PARAMS.paired:
+            most = other, alone
+    return most
 
 
 def _missing_by_others(case: Case, name: str) -> float:

@@ -48,6 +48,8 @@ class Parameters:
     one_by_one, by_chance : float
         Largest distance of the sorted shares of new labels from those of known labels, and how
         much larger it may be by chance, times the root of the rows with new labels.
+    lone : float
+        Share of rows up to which one label in place of another may be a successor, as of a person.
     missed : float
         Expected rows of a known label that are enough to be missed.
     gone : float
@@ -68,11 +70,13 @@ class Parameters:
     as_frequent: float = 0.4
     one_by_one: float = 0.15
     by_chance: float = 0.5
+    lone: float = 0.1
     missed: float = 20.0
     gone: float = 0.1
 
 
 PARAMS = Parameters()
+_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l"})
 _LAST = chr(sys.maxunicode)
 """The highest character: a text that begins with a prefix sorts before the prefix and this."""
 
@@ -119,10 +123,13 @@ def recode(case: Case) -> Iterator[Cause]:
 
 
 def _plain(label: str) -> str:
-    """A label without case, accents, spaces and punctuation, read in the right encoding."""
+    """A label without case, accents, spaces and punctuation, read in the right encoding.
+
+    Zero and O, and one, I and L, are typed and recognised for one another.
+    """
     with suppress(UnicodeError):  # UTF-8 that was read as Western European
         label = label.encode("cp1252").decode("utf-8")
-    return re.sub(r"[\W_]+", "", normalize("NFKD", label.casefold()))
+    return re.sub(r"[\W_]+", "", normalize("NFKD", label.casefold())).translate(_ALIKE)
 
 
 def _respelled(
@@ -136,7 +143,7 @@ def _respelled(
     weight = dict(zip(labels, counts.tolist(), strict=True))
     respelled = {x: plain[_plain(x)][0] for x in strange if _plain(x) in plain and _plain(x)}
     if sum(weight[x] for x in respelled) > PARAMS.matched * counts[new].sum():
-        return respelled, "in another case, or with other spaces or punctuation"
+        return respelled, "in another case, or with other spaces, punctuation or digits for letters"
     return None
 
 
@@ -263,6 +270,8 @@ def _for_the_gone(came: _Newcomers) -> bool:
     listed = [x for x in came.gone if came.before[x] / came.total * came.rows >= SHARED.seen]
     gone_share = sum(came.before[x] for x in came.gone) / came.total
     share = came.mass / came.rows
+    if len(came.gone) == 1 and share <= PARAMS.lone:
+        return False
     as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < PARAMS.as_frequent
     return bool(as_frequent and came.several >= PARAMS.least_several * len(listed))
 

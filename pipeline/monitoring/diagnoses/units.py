@@ -15,6 +15,7 @@ from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import Case
 from pipeline.monitoring.diagnoses.clocks import cycle
 from pipeline.monitoring.diagnoses.conversions import CONVERSIONS
+from pipeline.monitoring.diagnoses.far_values import far_values
 from pipeline.monitoring.diagnoses.grids import off_grid
 from pipeline.monitoring.diagnoses.likelihood import Change, Origin, touched_rows
 from pipeline.monitoring.diagnoses.novelty import new_numbers, repeats
@@ -131,9 +132,13 @@ PARAMS = Parameters()
 def unit(case: Case) -> Iterator[Cause]:
     """Recognise a column in another unit: multiplied by a factor, with an offset added."""
     for name in case.numeric:
-        if transformable(case, name) and not cycle(case.profile(name)):
-            cause = case.once("unit", name, partial(_unit_of, case, name))
-            yield from [cause] if cause else []
+        cause = case.once("unit", name, partial(_found, case, name))
+        yield from [cause] if cause else []
+
+
+def _found(case: Case, name: str) -> Cause | None:
+    asked = transformable(case, name) and not cycle(case.profile(name))
+    return (_unit_of(case, name) if asked else None) or far_values(case, name)
 
 
 def _unit_of(case: Case, name: str) -> Cause | None:

@@ -140,3 +140,22 @@ def test_two_references_keep_what_both_obey():
 
     assert ("order", ("opened", "closed")) in {(rule.kind, rule.columns) for rule in kept}
     assert not any("net" in rule.columns for rule in kept)
+
+
+def test_a_sum_of_three_is_found_beside_columns_that_are_never_there_together():
+    values, card = orders(), np.arange(ROWS) % 2 == 0
+    values["valid"] = np.where(card, 12.0 + np.arange(ROWS) % 31, np.nan)
+    values["days"] = np.where(card, np.nan, 1.0 + np.arange(ROWS) % 5)
+
+    assert ("sum", "total", "net", "tax", "shipping") in rules_of(values)
+
+
+def test_a_sum_of_three_is_found_beside_an_amount_that_follows_from_its_terms():
+    random = np.random.default_rng(0)
+    values = {
+        name: random.poisson(mean, ROWS) * 1.0 for name, mean in zip("abc", (30, 8, 6), strict=True)
+    }
+    values["sold"] = values["a"] + values["b"] + values["c"]
+    values["revenue"] = 11.5 * values["a"] + 7.5 * values["b"] + 9.5 * values["c"]
+
+    assert ("sum", "sold", "a", "b", "c") in rules_of(values)
