@@ -134,7 +134,7 @@ def deploy(models: Sequence[Settings]) -> list[dict[str, Any]]:
 
 def flow_of(deployment: DeploymentResponse) -> str:
     """Name of the flow that a deployment runs."""
-    return re.split("[.:]", deployment.entrypoint or "")[-1]
+    return re.split("[.:]", deployment.entrypoint or "")[-1].replace("_", "-")
 
 
 def _plans(model: Settings) -> list[Plan]:
@@ -143,9 +143,10 @@ def _plans(model: Settings) -> list[Plan]:
     folder = {"prefect.deployments.steps.set_working_directory": {"directory": str(Path.cwd())}}
     plans = []
     for name, module in FLOWS.items():
-        flow = getattr(import_module(module), name.replace("-", "_"))
+        function = name.replace("-", "_")
+        flow = getattr(import_module(module), function)
         fields = {
-            "entrypoint": f"{module}.{name}",
+            "entrypoint": f"{module}.{function}",
             "parameters": {"conf": settings.conf},
             "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
             "pull_steps": [folder],

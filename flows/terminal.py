@@ -185,7 +185,7 @@ def show_init(result: Result) -> None:
     _say("Read the file, then:")
     for command in result["next"]:
         _say(f"  {command}")
-    _say("`holdfast deploy` schedules training and monitoring of every file in conf/.")
+    _say("`holdfast deploy` schedules the monitors of conf/, which retrain when drift persists.")
 
 
 def show_doctor(findings: list[Result], settings: Settings) -> None:

@@ -64,8 +64,8 @@ def test_a_service_waits_for_others_until_they_are_healthy(name):
 
 def test_only_what_ends_and_what_has_nothing_to_answer_has_no_health_check():
     assert {name for name, one in SERVICES.items() if "healthcheck" not in one} == {
-        "deploy",
-        "watch",
+        *("deploy", "deploy-staging"),
+        *("watch", "watch-staging"),
     }
 
 
@@ -130,7 +130,7 @@ def test_prefect_is_asked_by_those_alone_who_have_its_account():
     account = SERVICES["prefect"]["environment"]["PREFECT_SERVER_API_AUTH_STRING__FILE"]
     clients = [one for one in SERVICES.values() if "PREFECT_API_URL" in one.get("environment", {})]
 
-    assert len(clients) == 4
+    assert len(clients) == 7
     assert {one["environment"]["PREFECT_API_AUTH_STRING__FILE"] for one in clients} == {account}
 
 
@@ -140,14 +140,29 @@ def test_an_image_of_others_is_pinned_by_its_tag(name):
 
 
 def test_prometheus_scrapes_the_api_and_has_its_token():
-    (job,) = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())["scrape_configs"]
-    (target,) = [one for config in job["static_configs"] for one in config["targets"]]
-    name, _, port = target.partition(":")
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())["scrape_configs"]
+    (target,) = jobs[0]["static_configs"][0]["targets"]
+    (found,) = jobs[1]["dns_sd_configs"]
+    places = [tuple(target.split(":")), (found["names"][0], str(found["port"]))]
 
-    assert SERVICES[name]["environment"]["HOLDFAST__SERVING__PORT"] == port
-    token = Path(job["authorization"]["credentials_file"]).name
-    assert token in SERVICES["prometheus"]["secrets"]
-    assert token in SERVICES["api"]["secrets"]
+    assert [name for name, _ in places] == ["api", "api-staging"]
+    for job, (name, port) in zip(jobs, places, strict=True):
+        assert SERVICES[name]["environment"]["HOLDFAST__SERVING__PORT"] == port
+        token = Path(job["authorization"]["credentials_file"]).name
+        assert token in SERVICES["prometheus"]["secrets"]
+        assert token in SERVICES[name]["secrets"]
+
+
+@pytest.mark.parametrize("name", ["api", "deploy", "watch"])
+def test_staging_is_production_under_its_own_names_where_it_is_asked_for(name):
+    production, staging = SERVICES[name], SERVICES[f"{name}-staging"]
+    own = {"HOLDFAST__ENVIRONMENT": "staging"}
+    own |= {"HOLDFAST__SERVING__PORT": "8001"} if name == "api" else {}
+
+    assert staging["profiles"] == ["staging"]
+    assert staging["environment"] == production["environment"] | own
+    differ = {key for key in staging if staging[key] != production.get(key)}
+    assert differ - {"profiles", "environment"} == ({"ports", "healthcheck"} & production.keys())
 
 
 def test_grafana_asks_that_prometheus_and_finds_the_dashboard():

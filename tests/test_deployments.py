@@ -16,7 +16,7 @@ def is_flow(decorator):
 
 def test_every_flow_is_deployed():
     written = {
-        node.name: f"flows.{path.stem}"
+        node.name.replace("_", "-"): f"flows.{path.stem}"
         for path in (ROOT / "flows").glob("*.py")
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef) and any(map(is_flow, node.decorator_list))
@@ -27,7 +27,7 @@ def test_every_flow_is_deployed():
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_has_the_name_of_its_function_and_begins_with_the_model_file(name):
-    flow = getattr(import_module(FLOWS[name]), name)
+    flow = getattr(import_module(FLOWS[name]), name.replace("-", "_"))
 
     assert flow.name == name
     first = next(iter(flow.fn.__annotations__.items()))
