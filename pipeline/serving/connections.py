@@ -172,6 +172,7 @@ class Server(uvicorn.Server):
             ws="none",
             lifespan="off",
             access_log=False,
+            log_config=None,  # its records go where all others go
             server_header=False,
             timeout_graceful_shutdown=30,
         )

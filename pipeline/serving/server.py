@@ -83,6 +83,7 @@ def _log_as(log_format: LogFormat) -> None:
     stderr = logging.StreamHandler()
     stderr.setFormatter(formatter(log_format, "%(levelname)s: %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[stderr])
+    logging.captureWarnings(capture=True)
 
 
 def _set_up_process() -> None:

@@ -77,6 +77,7 @@ ELSEWHERE = {
     "prefect ": "tests/flows/test_up.py runs deployments through a worker; `prefect deployment "
     "schedule` and `prefect deploy` are not run",
     "mlflow models serve": "a name here; python -m benchmarks.serving runs it",
+    "mlflow db upgrade": "a server's database; not run",
     "mlflow experiments restore": "run by a test below",
     "uv sync": "tests/test_image.py installs the group that serves; the extra is not installed",
     "uv lock": "asks the registry of packages, and is not run",
