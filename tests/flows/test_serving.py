@@ -236,7 +236,7 @@ def test_champions_change_under_load_without_a_failed_request_or_a_lost_row(
 
 @pytest.mark.team
 def test_a_killed_server_loses_what_it_answered_last_at_most(trained, serve):
-    settings, _ = opened(trained, serve)
+    settings, _ = opened(trained)
     with serve(trained) as (server, address), load(address, connections=2) as (stop, answers):
         until(lambda: len(answers) > 10)
         early = dict(answers)
