@@ -130,9 +130,7 @@ def nulls(case: Case) -> Iterator[Cause]:
 
 
 def _usual_missing(case: Case, name: str) -> float:
-    profile = case.reference.columns[name]
-    overall = profile.missing / max(profile.n + profile.missing, 1)
-    return max(case.most(Trait("missing", (name,))), overall)
+    return max(case.most(Trait("missing", (name,))), _missing_before(case)[name])
 
 
 def _null_spike(case: Case, name: str) -> bool:
@@ -140,7 +138,7 @@ def _null_spike(case: Case, name: str) -> bool:
     if len(missing) < SHARED.fewest:
         return False
     share, most = float(missing.mean()), _usual_missing(case, name)
-    if _left_alone(case, name)[1].mean() > SHARED.part:
+    if share > SHARED.part and _left_alone(case, name)[1].mean() > SHARED.part:
         return True
     if share - most <= PARAMS.spike:  # what is missing by another column takes longer to know
         return False
@@ -162,11 +160,8 @@ def _left_alone(case: Case, name: str) -> tuple[str, Mask]:
 def _missing_pair(case: Case, name: str) -> tuple[str, Mask]:
     missing = case.missing(name)
     most = "", np.zeros(len(missing), dtype=bool)
-    profiles = case.reference.columns
-    usual = {
-        x: profiles[x].missing / max(profiles[x].n + profiles[x].missing, 1) for x in case.every
-    }
-    if not missing.any() or not 0 < usual.get(name, 0) < 1:
+    usual = _missing_before(case)
+    if not missing.any() or not 0 < usual[name] < 1:
         return most
     own = case.reference.cells[:, case.place(name)] == MISSING
     for other in case.every:
@@ -177,6 +172,15 @@ def _missing_pair(case: Case, name: str) -> tuple[str, Mask]:
         if alone.sum() > most[1].sum() and (own == beside).mean() >= PARAMS.paired:
             most = other, alone
     return most
+
+
+def _missing_before(case: Case) -> dict[str, float]:
+    """Share of the training rows that lack each column."""
+    columns = case.reference.columns.items()
+    return case.memory.recall(
+        "missing before",
+        lambda: {name: one.missing / max(one.n + one.missing, 1) for name, one in columns},
+    )
 
 
 def _missing_by_others(case: Case, name: str) -> float:
