@@ -251,7 +251,7 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self, how, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.how, self.got, self.taken = how, [], []
+        self.how, self.got, self.taken, self.slept = how, [], [], False
         self.thread = Thread(target=self.serve_forever, args=[0.01])
         self.thread.start()
 
@@ -275,6 +275,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.got.append(page)
         if self.server.how == "slow":
             time.sleep(30)
+            self.server.slept = True
         if self.server.how == "drops":
             return
         if self.server.how == "takes":

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import select
 import socket
 import time
 
@@ -135,19 +136,28 @@ def test_slow_headers_are_cut_off(serve, first, slow):
 
 
 def test_slow_bodies_take_no_place_from_others(serve, body):
-    with serve(timeout="3s", max_requests=1, max_bytes=10_000) as port:
+    with serve(timeout="60s", max_requests=1, max_bytes=10_000) as port:
         slow = [connect(port) for _ in range(60)]
         for sock in slow:
             sock.sendall(post(body[:20], length=5_000))
-        began = time.monotonic()
         answers = [ask(port, post(body)) for _ in range(20)]
-        spent = time.monotonic() - began
-        ended = [read_all(sock) for sock in slow]
+        ended, _, _ = select.select(slow, [], [], 0)
         for sock in slow:
             sock.close()
 
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
-    assert spent < 3
+    assert not ended
+
+
+def test_slow_bodies_are_cut_off(serve, body):
+    with serve(timeout="500ms", max_requests=1) as port:
+        slow = [connect(port) for _ in range(60)]
+        for sock in slow:
+            sock.sendall(post(body[:20], length=5_000))
+        ended = [read_all(sock) for sock in slow]
+        for sock in slow:
+            sock.close()
+
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in ended)
     assert all(b"connection: close" in answer for answer in ended)
 
@@ -218,14 +228,11 @@ def test_requests_of_one_connection_wait_for_each_other_and_for_nobody_else(serv
                 sock.send(post(wrong) * 20)
         except BlockingIOError:
             pass
-        began = time.monotonic()
         answers = [ask(port, post(body)) for _ in range(20)]
-        spent = time.monotonic() - began
         sock.settimeout(20)
         received = sock.recv(65_536)
 
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
-    assert spent < 2
     assert received.startswith(b"HTTP/1.1 422")
 
 
