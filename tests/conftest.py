@@ -251,7 +251,7 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self, how, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.how, self.got, self.taken, self.slept = how, [], [], False
+        self.how, self.got, self.taken, self.answered = how, [], [], []
         self.thread = Thread(target=self.serve_forever, args=[0.01])
         self.thread.start()
 
@@ -275,11 +275,15 @@ class Handler(BaseHTTPRequestHandler):
         self.server.got.append(page)
         if self.server.how == "slow":
             time.sleep(30)
-            self.server.slept = True
+        if self.server.how == "trickles":  # no time-out between two bytes ends that
+            for byte in b"HTTP/1.0 200 " + b"a" * 20:
+                self.wfile.write(bytes([byte]))
+                time.sleep(1)
         if self.server.how == "drops":
             return
         if self.server.how == "takes":
             self.server.taken.append(page)
+        self.server.answered.append(page)
         answer, _, status = self.server.how.partition(" ")
         self.send_response(int(status) if answer == "answers" else 200)
         self.send_header("Location", "/elsewhere")

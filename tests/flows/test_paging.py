@@ -89,14 +89,14 @@ def test_a_flow_that_fails_pages_at_doublings_and_says_when_it_succeeds(shop, re
 
 
 def test_no_flow_waits_until_a_slow_receiver_answers(shop, receive, addressed):
-    receiver = receive("slow")
+    receiver = receive("trickles")
     addressed(receive(), receiver)
 
     with pytest.raises(RegistryError):
         monitor(shop)
 
     assert receiver.got
-    assert not receiver.slept
+    assert not receiver.answered
 
 
 def test_a_promotion_and_a_rollback_page_each_once(trained, receive, addressed):

@@ -91,7 +91,7 @@ def test_the_address_that_took_a_page_is_not_asked_again_while_two_others_are_do
 
 
 def test_nobody_waits_until_slow_receivers_answer(receive, pager):
-    slow = [receive("slow") for _ in range(3)]
+    slow = [receive("trickles") for _ in range(3)]
     to = pager(*(one.url for one in slow))
 
     for event in numbered(6):
@@ -99,7 +99,7 @@ def test_nobody_waits_until_slow_receivers_answer(receive, pager):
     deliver(to)
 
     assert all(one.got for one in slow)
-    assert not any(one.slept for one in slow)
+    assert not any(one.answered for one in slow)
 
 
 def test_a_refused_page_does_not_keep_back_the_next_one(receive, pager):
