@@ -161,7 +161,7 @@ def _monitoring(settings: Settings, registry: Registry) -> IntervalSchedule:
     """Run once for each batch of the champion, soon after its end."""
     length = settings.monitoring.batch
     if registry.alias(CHAMPION) is not None:
-        start = next_batch(registry, records.read_history(registry))
+        start = next_batch(settings, registry, records.read_history(registry))
     else:
         start = settings.training.until or ORIGIN
     return _every(length, start + min(LATE, length / 10))

@@ -83,7 +83,7 @@ def _lived(settings: Settings, span: Span, say: Say) -> dict[str, Any]:
     with registry.exclusive("lived"):  # a process whose parent was killed may not be over yet
         if registry.alias(CHAMPION) is None:
             _train(settings, registry, span.start, "")
-        first = span.place(next_batch(registry, patient(records.read_history)(registry)))
+        first = span.place(next_batch(settings, registry, patient(records.read_history)(registry)))
         for batch in range(span.batches):
             if batch >= first:
                 with suppress(DataError):  # as in a replay, history goes on after such a batch

@@ -13,7 +13,8 @@ from flows.retrains import send
 from flows.sentences import of_batch
 from flows.settle import live_source, recent_history
 from flows.steps import opened, patient
-from pipeline.config import Moment, Settings, spelled
+from pipeline.config import CaptureSource, Moment, Settings, spelled
+from pipeline.data.captures import first_captured
 from pipeline.data.tables import Progress, progress
 from pipeline.errors import DataError
 from pipeline.registry import champions, records
@@ -36,7 +37,7 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         return _untrained(settings)
     with registry.exclusive("monitor"):
         history = patient(recent_history)(settings, registry, batch)
-        start = next_batch(registry, history) if batch is None else batch
+        start = next_batch(settings, registry, history) if batch is None else batch
         if batch is not None:
             _require_judgeable(settings, registry, history, start)
         patient(champions.reconcile)(registry, start)
@@ -45,7 +46,9 @@ def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
         end = start + settings.monitoring.batch
         came: Progress = "whole"
         if batch is None:
-            came = patient(progress)(live_source(settings), settings.data, start, end)
+            came = patient(progress)(
+                live_source(settings), settings.data, start, end, captures=settings.captures
+            )
         if came != "whole":
             result = _not_judged(settings, came, start, end)
             if came == "silent":
@@ -68,7 +71,7 @@ def _require_judgeable(
     """Refuse a batch of rows that were trained on or of two others, unless it is recorded."""
     if batch_name(start) in {batch.name for batch in history.batches}:
         return
-    length, following = settings.monitoring.batch, next_batch(registry, history)
+    length, following = settings.monitoring.batch, next_batch(settings, registry, history)
     unseen, off = patient(champions.judged_from)(registry, start), (start - following) % length
     if start < unseen:
         first = unseen + (following - unseen) % length
@@ -106,6 +109,11 @@ def _not_judged(
     reason = f"The batch is not over {when}; nothing was judged."
     if came == "silent":
         reason = f"No row of {name} or later has come; nothing was judged."
+        if isinstance(live_source(settings), CaptureSource):
+            reason = (
+                "No request was answered yet; nothing was judged. Serve the model: "
+                f"`holdfast serve {settings.conf}`."
+            )
     nothing = {"batch": name, "rows": 0, "drifted": [], "action": "none"}
     return nothing | {"reason": reason}
 
@@ -146,9 +154,18 @@ def _note(registry: Registry, history: History, result: dict[str, Any]) -> None:
 
 
 @patient
-def next_batch(registry: Registry, history: History) -> pd.Timestamp:
-    """Start of the batch after the last recorded batch, else of the first after training."""
-    return registry.champion().until if history.last is None else history.last.end
+def next_batch(settings: Settings, registry: Registry, history: History) -> pd.Timestamp:
+    """Start of the batch after the last recorded batch, else of the first after training.
+
+    Batches of captures begin with the first request: of the time before there is nothing to judge.
+    The first batch is one of which at least half came after it.
+    """
+    following = registry.champion().until if history.last is None else history.last.end
+    if not isinstance(live_source(settings), CaptureSource):
+        return following
+    length, first = settings.monitoring.batch, first_captured(settings.captures)
+    later = 0 if first is None else round((first - following) / length)
+    return following + max(later, 0) * length
 
 
 @patient

@@ -54,7 +54,7 @@ def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
         catch_up(settings, registry)
         history = patient(records.read_history)(registry)
         end = _last_end(settings)
-        starts = _starts(settings, next_batch(registry, history), end)[:batches]
+        starts = _starts(settings, next_batch(settings, registry, history), end)[:batches]
         done = len(history.batches)
         progress.update(bar, total=done + len(starts), completed=done)
         shown = create_progress_artifact(0.0, f"{settings.name}-replay", "Share of batches judged")

@@ -140,6 +140,15 @@ def read_captures(
     return pd.concat([whole.drop(columns=[*CAPTURED]), captured], axis=1).reset_index(drop=True)
 
 
+def first_captured(path: Path) -> pd.Timestamp | None:
+    """Time of the oldest answer, in UTC without zone; None if there is none, or no store yet."""
+    if not path.exists():
+        return None
+    with closing(_reading(path)) as connection:
+        (first,) = connection.execute("SELECT min(at) FROM answers").fetchone()
+    return None if first is None else pd.Timestamp(first, unit="us")
+
+
 _NO_ROWS = pd.DataFrame({name: pd.Series(dtype="int64") for name in CAPTURED})
 
 

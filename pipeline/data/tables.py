@@ -14,6 +14,7 @@ import pandas as pd
 from pipeline.columns import as_time, conform, require
 from pipeline.config import OWN_KEY, OWN_TIME, CaptureSource, Columns, Data, Source, spelled
 from pipeline.data import sources
+from pipeline.data.captures import first_captured
 from pipeline.data.repeats import Counted
 from pipeline.derivation import raw_columns, with_derived
 from pipeline.errors import DataError
@@ -183,15 +184,25 @@ Progress = Literal["whole", "open", "silent"]
 """How far a batch has come: no more rows will; some may; its time is over and none has."""
 
 
-def progress(source: Source, data: Data, start: pd.Timestamp, end: pd.Timestamp) -> Progress:
+def progress(
+    source: Source,
+    data: Data,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    *,
+    captures: Path | None = None,
+) -> Progress:
     """Whether the rows of a window have come, as far as they will.
 
     A window that is over is silent if its source holds no row of it and no later one: these may be
-    on their way, or the source has ended. Rows without a time come in their order, so that only a
-    later row ends a window, or its last.
+    on their way, or the source has ended. A model that never answered a request is silent; one
+    that did is silent no more. Rows without a time come in their order, so that only a later row
+    ends a window, or its last.
     """
     if isinstance(source, CaptureSource):
-        return "whole" if sources.is_over(end) else "open"
+        if not sources.is_over(end):
+            return "open"
+        return "silent" if captures is None or first_captured(captures) is None else "whole"
     if data.arrival is not None:
         last = read(source, data, start=end - data.arrival.every)
         return "open" if last.empty else "whole"

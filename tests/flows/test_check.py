@@ -259,6 +259,12 @@ def test_a_large_table_is_thinned(shop, monkeypatch):
     assert most < 1.6 * least
 
 
+def test_a_model_that_is_not_served_yet_is_foreseen_without_the_labels_of_clients(shop):
+    captured = check(shop(data__live={"kind": "capture"}, data__labels={"kind": "capture"}))
+
+    assert captured["rows"] == check(shop())["rows"]
+
+
 @pytest.mark.team
 def test_the_command_prints_the_plan_and_exits_with_2_where_a_file_is_wrong(shop, tmp_path):
     def run(*words):

@@ -332,6 +332,41 @@ def test_captured_predictions_are_the_live_batch(trained, make_conf, make_shop_r
     assert history.last.performance.rows == len(batch)
 
 
+def of_captures(make_conf, settings):
+    both = {"live": {"kind": "capture"}, "labels": {"kind": "capture"}}
+    return make_conf(data=settings.model_dump(mode="json")["data"] | both)
+
+
+def test_a_model_that_answered_no_request_yet_has_no_batch(trained, make_conf):
+    conf = of_captures(make_conf, opened(trained)[0])
+    told = (
+        "No request was answered yet; nothing was judged. Serve the model: "
+        f"`holdfast serve {conf}`."
+    )
+
+    before = monitor(conf)
+    settings, registry = opened(conf)
+    Captures(settings.captures).close()
+    started = monitor(conf)
+
+    assert (before["reason"], started["reason"]) == (told, told)
+    assert records.read_history(registry).batches == ()
+
+
+@pytest.mark.parametrize(("first", "judged"), [("02-20", "02-23"), ("02-25", "02-23")])
+def test_batches_of_captures_begin_with_the_first_request(
+    trained, make_conf, make_shop_rows, first, judged
+):
+    settings, _ = opened(trained)
+    rows = make_shop_rows()
+    capture(settings, rows[rows["at"] >= f"2026-{first}"])
+
+    result = monitor(of_captures(make_conf, settings))
+
+    assert result["batch"] == f"2026-{judged}T00:00"
+    assert result["rows"] > 0
+
+
 def test_captured_rows_with_labels_are_trained_on_after_the_rows_of_a_file(
     make_conf, make_shop_rows, tmp_path
 ):
