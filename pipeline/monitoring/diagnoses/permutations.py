@@ -22,6 +22,7 @@ from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.reorderings import partly_reordered, reordered
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.findings import Cause
+from pipeline.reference.profile import MISSING
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Parameters:
         Smallest share of affected rows, among those whose labels changed places.
     further : float
         How much further from the usual shares those put back may be, where most rows are affected.
+    unmet : float
+        Rows that two labels would share in the reference by chance, from which it is no chance
+        that they share none.
+    unheard : float
+        Least share of rows with two labels that never went together that shows an exchange in most
+        rows, however little the other rows tell.
+    closer : float
+        Largest distance from the usual shares of those put back, relative to that of those that
+        came, if the other rows tell little.
     """
 
     second: int = 15
@@ -53,6 +63,9 @@ class Parameters:
     each_part: float = 0.4
     part: float = 0.05
     further: float = 0.1
+    unmet: float = 10.0
+    unheard: float = 0.05
+    closer: float = 0.5
 
 
 PARAMS = Parameters()
@@ -110,7 +123,7 @@ def _exchange(case: Case, name: str) -> Exchange | None:
     drawn = _drawn(case, name)
     if drawn.inside.sum() < SHARED.fewest_related:
         return None
-    found = [one for option in _options(drawn) if (one := _tried(drawn, option))]
+    found = [one for option in _options(drawn) if (one := _tried(case, name, drawn, option))]
     return max(found, key=lambda one: one.nats, default=None)
 
 
@@ -136,7 +149,7 @@ def _drawn(case: Case, name: str) -> _Drawn:
     return _Drawn(expected, np.clip(came, 0, size - 1), (came >= 0) & (came < size), related)
 
 
-def _tried(drawn: _Drawn, option: Places) -> Exchange | None:
+def _tried(case: Case, name: str, drawn: _Drawn, option: Places) -> Exchange | None:
     """Try an exchange of labels; None unless the other columns show that it was made."""
     expected, classes, inside, related = drawn
     to, rows = option[classes], np.arange(len(classes))
@@ -148,7 +161,10 @@ def _tried(drawn: _Drawn, option: Places) -> Exchange | None:
     share, total = mixture(gain[moved])
     total -= of_chance(expected.blocks, gained_before(expected, option)) * moved.sum()
     each = total / max(share * moved.sum(), 1)
-    if total < PARAMS.total or not _enough(drawn, to, share=share, each=each):
+    if total < PARAMS.total or not (
+        _enough(drawn, to, share=share, each=each)
+        or (share > SHARED.most and _unheard_of(case, name, drawn, to))
+    ):
         return None
     touched = touched_rows(gain, share) & moved
     held = np.sort(np.bincount(classes[touched]))
@@ -170,6 +186,28 @@ def _enough(drawn: _Drawn, to: Places, *, share: float, each: float) -> bool:
         return each > PARAMS.each and near < far + PARAMS.further
     telling = drawn.expected.information > SHARED.tells
     return share > PARAMS.part and each > PARAMS.each_part and telling
+
+
+def _unheard_of(case: Case, name: str, drawn: _Drawn, to: Places) -> bool:
+    """Whether an exchange parts labels that never went together, and brings none such together."""
+    expected, classes, inside, _ = drawn
+    parted, joined = np.zeros_like(inside), np.zeros_like(inside)
+    for other in case.categorical:
+        if other in {name, *case.blamed}:
+            continue
+        place = case.reference.names.index(other)
+        before = case.reference.cells[: len(expected.classes), place]  # those it is learnt from
+        now = case.drawn_cells[:, place]
+        there, known = before != MISSING, inside & (now != MISSING)
+        together = np.zeros((int(max(before.max(), now.max())) + 1, len(expected.shares)))
+        np.add.at(together, (before[there], expected.classes[there]), 1)
+        by_chance = np.outer(together.sum(axis=1), together.sum(axis=0)) / max(there.sum(), 1)
+        never = (together == 0) & (by_chance >= PARAMS.unmet)
+        odd, would_be = never[now[known], classes[known]], never[now[known], to[known]]
+        parted[known] |= odd & ~would_be
+        joined[known] |= would_be & ~odd
+    nearer = _from_usual(drawn, to) < PARAMS.closer * _from_usual(drawn, classes)
+    return bool(nearer and parted.mean() >= PARAMS.unheard and not joined.any())
 
 
 def _from_usual(drawn: _Drawn, classes: Places) -> float:

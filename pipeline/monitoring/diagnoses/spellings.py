@@ -38,6 +38,8 @@ class Parameters:
         Fewest labels, or rows of a label, that count as several.
     left, near : float
         Largest share of known labels, and distance of sorted shares, where all were replaced.
+    none : float
+        Share of known labels up to which none is left, whatever the shares of the new labels are.
     least_several, most_several : float
         Least and largest number of new labels, relative to the labels that they may replace.
     most_for_gone : float
@@ -64,6 +66,7 @@ class Parameters:
     few: int = 3
     left: float = 0.1
     near: float = 0.25
+    none: float = 0.01
     least_several: float = 0.4
     most_several: float = 2.5
     most_for_gone: float = 2.0
@@ -250,27 +253,34 @@ def _replaced(
 
 
 def _for_all(came: _Newcomers) -> bool:
-    """Whether hardly a known label is left, and the new ones are as frequent."""
-    if came.rows - came.mass >= PARAMS.left * came.rows:
+    """Whether hardly a known label is left, and the new ones are as frequent, or none is.
+
+    A single label may take over, as a new version does.
+    """
+    left = came.rows - came.mass
+    if left >= PARAMS.left * came.rows:
         return False
     least = PARAMS.least_several * came.expected(came.mass)
     most = PARAMS.most_several * len(came.before)
     near = _sorted_distance(came.fresh, came.before, came.mass, came.total) < PARAMS.near
-    return least <= came.several <= most and near
+    none = left <= PARAMS.none * came.rows and min(came.several, came.expected(came.mass)) > 1
+    return least <= came.several <= most and (near or none)
 
 
 def _for_the_gone(came: _Newcomers) -> bool:
     """Whether new labels are as frequent together as the labels that are gone.
 
     Where all labels are gone, the new labels are as frequent in any case: they would have to be
-    about as many.
+    about as many. One label in place of several takes over, as a new version does.
     """
     if not came.gone or len(came.fresh) > PARAMS.most_for_gone * len(came.gone):
         return False
     listed = [x for x in came.gone if came.before[x] / came.total * came.rows >= SHARED.seen]
     gone_share = sum(came.before[x] for x in came.gone) / came.total
     share = came.mass / came.rows
-    if len(came.gone) == 1 and share <= PARAMS.lone:
+    successor = len(came.gone) == 1 and share <= PARAMS.lone
+    takes_over = came.several < 2 <= len(came.gone)
+    if successor or takes_over:
         return False
     as_frequent = abs(np.log(share / max(gone_share, 1e-9))) < PARAMS.as_frequent
     return bool(as_frequent and came.several >= PARAMS.least_several * len(listed))

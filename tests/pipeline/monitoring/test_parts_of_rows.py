@@ -1,4 +1,4 @@
-"""Faults in a part of the rows that labels, missing values or the range of a column could hide."""
+"""Faults that other labels, missing values, a calm week or the range of a column could hide."""
 
 from functools import partial
 
@@ -184,3 +184,76 @@ def test_a_frequent_label_that_became_another_one_was_renamed():
     (cause,) = compare(reference=fit(partial(desk, share=0.3)), current=batch).causes
 
     assert cause.name == "recode (agent)"
+
+
+def turbines(random, _, wind=11.0):
+    """A turbine waits when the wind is low, runs otherwise, and is seldom stopped."""
+    speed = random.gamma(8, wind / 8, ROWS).round(1)
+    stopped = random.random(ROWS) < 0.01
+    return pd.DataFrame(
+        {
+            "status": np.where(speed < 4, "WAIT", np.where(stopped, "STOP", "RUN")),
+            "wind": speed,
+            "power": (np.clip(speed - 4, 0, 9) * 200 * ~stopped).round(),
+            "outside": random.normal(9, 4, ROWS).round(1),
+        }
+    )
+
+
+CODES = {"RUN": "1", "WAIT": "2", "STOP": "3"}
+
+
+def test_labels_that_are_all_new_are_another_code_book_also_in_a_calm_week():
+    calm = turbines(np.random.default_rng(5), WEEKS, wind=4.5)
+    coded = calm.assign(status=calm["status"].map(CODES))
+    reference = fit(turbines)
+
+    (cause,) = compare(reference=reference, current=coded).causes
+
+    assert cause.name == "recode (status)"
+    assert compare(reference=reference, current=calm).causes == ()
+
+
+def versions(random, week):
+    """Two versions of an app; from the first week after training on, all clients have a new one."""
+    old = random.choice(["4.1", "4.2"], ROWS, p=[0.3, 0.7])
+    return pd.DataFrame(
+        {
+            "version": np.where(week >= WEEKS, "5.0", old),
+            "clicks": random.poisson(6, ROWS),
+            "minutes": random.lognormal(2, 0.5, ROWS).round(1),
+        }
+    )
+
+
+def test_one_label_that_takes_over_is_a_new_version():
+    batch = versions(np.random.default_rng(5), WEEKS)
+
+    assert compare(reference=fit(versions), current=batch).causes == ()
+
+
+def chargers(random, week, members=0.0):
+    """Guests are never members, unless a share of them may be from a week on."""
+    guest = random.random(ROWS) < 0.12
+    known = random.choice(["card", "app"], ROWS)
+    share = np.where(guest, members if week >= WEEKS else 0.0, 0.45)
+    return pd.DataFrame(
+        {
+            "access": np.where(guest, "guest", known),
+            "member": (random.random(ROWS) < share).astype(int),
+            "energy": random.gamma(4, 5, ROWS).round(2),
+            "hour": random.integers(6, 22, ROWS),
+        }
+    )
+
+
+def test_a_flag_that_makes_labels_meet_that_never_met_is_inverted():
+    found = said(chargers, lambda x: x.assign(member=1 - x["member"]), share=1.0)
+
+    assert found == ["permuted (member)"]
+
+
+def test_labels_that_meet_for_the_first_time_in_a_new_offer_are_no_fault():
+    batch = chargers(np.random.default_rng(5), WEEKS, members=0.9)
+
+    assert compare(reference=fit(chargers), current=batch).causes == ()
