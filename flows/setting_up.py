@@ -77,7 +77,7 @@ def init(
         A CSV or Parquet file, a folder or glob of them, `package.module:function`, or an
         SQLAlchemy URL together with --query.
     target
-        The column to predict: two labels or numbers.
+        The column to predict: up to 50 labels, or numbers.
     time
         The column that says when a row came; by default the best that is found.
     key
@@ -99,7 +99,7 @@ def init(
 
 @app.command(group=SETUP)
 def up(*conf: str) -> None:
-    """Start Prefect, MLflow and a worker for a team; Ctrl-C stops them all.
+    """Start Prefect, MLflow and a worker on this machine; Ctrl-C stops them all.
 
     Deploys all flows of the models, as `holdfast deploy` does. HOLDFAST_PREFECT_PORT (4200)
     and HOLDFAST_MLFLOW_PORT (5000) set the ports.

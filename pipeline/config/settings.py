@@ -82,7 +82,7 @@ class Settings(BaseSettings):
 
     environment: str = Field(default=PRODUCTION, pattern=NAME, max_length=30)
     """Where the model runs. Any other than `production`, such as `staging`, has its own experiment,
-    registered model, deployments, captures, table of scores and state, under names that it ends;
+    registered model, deployments, captures, table of scores and state, under names that end in it;
     better set as HOLDFAST__ENVIRONMENT than in the file."""
     name: str = Field(pattern=NAME, max_length=100)
     """Name of the experiment, the registered model and the deployments. In another environment than
