@@ -333,7 +333,7 @@ def judge_batch():
 
 def judge_next(settings, registry, start=None, **reading):
     history = records.read_history(registry)
-    start = next_batch(registry, history) if start is None else pd.Timestamp(start)
+    start = next_batch(settings, registry, history) if start is None else pd.Timestamp(start)
     return judge(settings, registry, history, start, **reading).batch(batch_name(start))
 
 

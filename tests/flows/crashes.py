@@ -108,7 +108,7 @@ def judge_next(conf, batches):
         train(conf)
     replay.catch_up(settings, registry)
     for _ in range(batches):
-        start = monitor.next_batch(registry, records.read_history(registry))
+        start = monitor.next_batch(settings, registry, records.read_history(registry))
         replay.step(settings, registry, start, say=str)
 
 

@@ -104,12 +104,12 @@ def test_a_batch_without_a_valid_row_is_broken_and_the_next_one_is_judged(spoilt
 
     result = monitor(conf)
 
-    _, registry = opened(conf)
+    settings, registry = opened(conf)
     history = records.read_history(registry)
     (batch,) = history.batches
     assert (result["rows"], result["action"]) == (0, "page")
     assert (batch.rows, batch.quarantined) == (0, A_WEEK)
-    assert next_batch(registry, history) == pd.Timestamp(SECOND)
+    assert next_batch(settings, registry, history) == pd.Timestamp(SECOND)
     assert monitor(conf)["action"] == "none"
 
 

@@ -62,7 +62,7 @@ def test_decisions_do_not_depend_on_interruptions_of_a_replay(copy_shop, tmp_pat
 @pytest.mark.team
 def test_a_batch_that_comes_late_undoes_nothing_and_every_decision_stays_explained(trained):
     settings, registry = opened(trained)
-    first = next_batch(registry, records.read_history(registry))
+    first = next_batch(settings, registry, records.read_history(registry))
     late = first + pd.Timedelta("7D")
     for k in (0, 2, 3, 4, 5, 6):
         step(settings, registry, first + k * pd.Timedelta("7D"), say=str)

@@ -124,7 +124,7 @@ def test_a_page_lost_with_its_process_is_written_by_the_next_run(about_to_ask, r
     addressed(receiver)
     settings, registry = opened(about_to_ask)
     history = records.read_history(registry)
-    history = judge(settings, registry, history, next_batch(registry, history))
+    history = judge(settings, registry, history, next_batch(settings, registry, history))
     assert history.last.verdict.decision.action == "retrain"
     assert receiver.got == []
 

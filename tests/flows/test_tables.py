@@ -168,7 +168,7 @@ def test_a_batch_that_would_hold_rows_of_two_others_is_refused(trained):
 
 @pytest.mark.parametrize("start", ["2026-02-09", "2026-02-15", "2025-01-06", "2026-02-15T23:59"])
 def test_a_batch_of_rows_that_were_trained_on_is_refused(trained, start):
-    _, registry = opened(trained)
+    settings, registry = opened(trained)
     said = "rows that its version was trained on.* Name 2026-02-16T00:00 or a later one"
 
     with pytest.raises(DataError, match=said):
@@ -180,7 +180,8 @@ def test_a_batch_of_rows_that_were_trained_on_is_refused(trained, start):
 
     assert monitor(trained, batch="2026-02-16")["batch"] == "2026-02-16T00:00"
     assert [batch.version for batch in records.read_history(registry).batches] == [1, 1]
-    assert next_batch(registry, records.read_history(registry)) == pd.Timestamp("2026-03-02")
+    following = next_batch(settings, registry, records.read_history(registry))
+    assert following == pd.Timestamp("2026-03-02")
 
 
 def test_a_first_champion_judges_no_batch_before_its_own_training_ends(shop, make_conf):

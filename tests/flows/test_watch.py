@@ -83,7 +83,7 @@ def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask,
     deployed(active=True)
     settings, registry = opened(about_to_ask)
     history = records.read_history(registry)
-    judge(settings, registry, history, next_batch(registry, history))
+    judge(settings, registry, history, next_batch(settings, registry, history))
     watch([about_to_ask], once=True)
     (first,) = [run for run in runs_of(about_to_ask) if run.parameters.get("episode")]
     with get_client(sync_client=True) as client:
@@ -104,7 +104,7 @@ def test_a_retrain_that_died_three_times_pages_once_and_is_given_up(about_to_ask
     deployed(active=True)
     settings, registry = opened(about_to_ask)
     history = records.read_history(registry)
-    judge(settings, registry, history, next_batch(registry, history))
+    judge(settings, registry, history, next_batch(settings, registry, history))
     for _ in range(5):
         watch([about_to_ask], once=True)
         with get_client(sync_client=True) as client:
@@ -185,7 +185,7 @@ def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside
 ):
     settings, registry = opened(about_to_ask)
     history = records.read_history(registry)
-    judge(settings, registry, history, next_batch(registry, history))
+    judge(settings, registry, history, next_batch(settings, registry, history))
 
     watch([about_to_ask], once=True)
 
