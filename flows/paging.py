@@ -176,11 +176,16 @@ def page_run(settings: Settings, flow: str, flow_run: FlowRun, state: State[Any]
 
 
 def page_silence(
-    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    *,
+    scheduled: bool | None,
+    due: pd.Timestamp | None = None,
 ) -> None:
-    """Page about what has not happened for two intervals, and about its end."""
+    """Page about what has not happened in time, and about its end."""
     pager, now = pager_of(settings), pd.Timestamp.now("UTC").tz_localize(None)
-    signs = _signs(settings, registry, history, scheduled=scheduled)
+    signs = _signs(settings, registry, history, scheduled=scheduled, due=due)
     found = silence.silences(signs, length=settings.monitoring.batch, now=now)
     first = next(iter(found), None)  # the others follow from it
     for what in silence.SILENCES:
@@ -214,7 +219,12 @@ def _places(registry: Registry, history: History) -> list[str]:
 
 
 def _signs(
-    settings: Settings, registry: Registry, history: History, *, scheduled: bool | None
+    settings: Settings,
+    registry: Registry,
+    history: History,
+    *,
+    scheduled: bool | None,
+    due: pd.Timestamp | None,
 ) -> silence.Signs:
     monitored = registry.monitored
     length = settings.monitoring.batch
@@ -226,6 +236,7 @@ def _signs(
         served=_naive(made[0].at) if made else pd.Timestamp.now("UTC").tz_localize(None),
         monitored=None if monitored is None else pd.Timestamp(monitored, unit="s"),
         scheduled=scheduled,
+        due=due,
         batch_end=None if history.last is None else history.last.end,
         labels_due=None if newest is None else newest + length + settings.data.label_delay,
     )

@@ -34,6 +34,7 @@ DELIVERED: Final = 30.0
 LOOKS: Final = 10
 """Looks at the pages for one look at the records."""
 ENDED: Final = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}
+WAITING: Final = {"name": {"any_": ["Scheduled", "Late"]}}
 MOST: Final = 200
 """Newest runs of a model that are looked at."""
 
@@ -70,17 +71,19 @@ def look_after(conf: str) -> None:
     settings, registry = opened(conf)
     history = recent_history(settings, registry)
     scheduled: bool | None = None
+    due: pd.Timestamp | None = None
     if PREFECT_API_URL.value() is not None:
         with get_client(sync_client=True) as client:
             try:
                 found = _deployments(client, settings.name)
                 scheduled = _is_scheduled(found)
+                due = _due(client, found)
                 page_dead_runs(settings, client, found)
             except (httpx.HTTPError, PrefectHTTPStatusError) as error:
                 logger.warning("Prefect's API does not answer (%s).", type(error).__name__)
     history = page_owed(settings, registry, history)
     if registry.alias(CHAMPION) is not None:
-        page_silence(settings, registry, history, scheduled=scheduled)
+        page_silence(settings, registry, history, scheduled=scheduled, due=due)
     if PREFECT_API_URL.value() is not None:
         _send_again(settings, registry, history)
 
@@ -97,6 +100,28 @@ def _is_scheduled(deployments: dict[Any, DeploymentResponse]) -> bool | None:
     if not monitors:
         return None
     return any(schedule.active and not one.paused for one in monitors for schedule in one.schedules)
+
+
+def _due(
+    client: SyncPrefectClient, deployments: dict[Any, DeploymentResponse]
+) -> pd.Timestamp | None:
+    """When the oldest run of the monitor was due that no worker has started; None: none is.
+
+    Runs that wait for another run of the monitor to end are not late.
+    """
+    monitors = [str(one.id) for one in deployments.values() if flow_of(one) == "monitor"]
+    if not monitors:
+        return None
+    filters: dict[str, Any] = {"state": WAITING, "deployment_id": {"any_": monitors}}
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate(filters),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+    times = [run.expected_start_time for run in runs if run.expected_start_time is not None]
+    now = pd.Timestamp.now("UTC")
+    late = [pd.Timestamp(one) for one in times if pd.Timestamp(one) <= now]
+    return late[0].tz_convert("UTC").tz_localize(None) if late else None
 
 
 def page_dead_runs(

@@ -13,10 +13,12 @@ from pipeline.config import spelled
 from pipeline.reporting.pages import Event
 from pipeline.reporting.rendering import plain
 
-What = Literal["schedule", "monitor", "batches", "labels"]
+What = Literal["schedule", "worker", "monitor", "batches", "labels"]
 SILENCES: Final[tuple[What, ...]] = get_args(What)
 INTERVALS: Final = 2
 """Lengths of a batch for which something that is expected in each may be missing."""
+LATE: Final = pd.Timedelta("1h")
+"""How long a run that is due may wait for a worker."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Signs:
         When the monitor last ran to its end; None: never.
     scheduled : bool or None
         Whether a schedule starts the monitor; None: nobody knows.
+    due : Timestamp or None
+        When the oldest run of the monitor was due that no worker has started; None: there is none.
     batch_end : Timestamp or None
         End of the newest recorded batch; None: there is none.
     labels_due : Timestamp or None
@@ -41,6 +45,7 @@ class Signs:
     served: pd.Timestamp
     monitored: pd.Timestamp | None
     scheduled: bool | None
+    due: pd.Timestamp | None
     batch_end: pd.Timestamp | None
     labels_due: pd.Timestamp | None
 
@@ -68,6 +73,8 @@ def silences(signs: Signs, *, length: pd.Timedelta, now: pd.Timestamp) -> dict[W
         found["schedule"] = last
     if not signs.scheduled and signs.monitored is None:
         return found
+    if signs.due is not None and now - signs.due > LATE:
+        found["worker"] = signs.due
     if now - last > allowed:
         found["monitor"] = last
     if signs.batch_end is not None and now - signs.batch_end > allowed:
@@ -123,18 +130,21 @@ def episode_of(what: What) -> str:
 
 _SUBJECTS: Final[Mapping[What, str]] = {
     "schedule": "the monitor is not scheduled",
+    "worker": "no worker runs the monitor",
     "monitor": "the monitor does not run",
     "batches": "no batch arrives",
     "labels": "no labels come",
 }
 _MOMENTS: Final[Mapping[What, str]] = {
     "schedule": "when the monitor last ran to its end",
+    "worker": "when the oldest run that waits was due",
     "monitor": "when it last ran to its end",
     "batches": "the end of the newest batch that came",
     "labels": "when the labels of the oldest batch without any were due",
 }
 _OVER: Final[Mapping[What, str]] = {
     "schedule": "the monitor is looked after again",
+    "worker": "a worker runs the monitor again",
     "monitor": "the monitor runs again",
     "batches": "batches arrive again",
     "labels": "labels arrive again",
@@ -145,6 +155,13 @@ _TEXTS: Final[Mapping[What, Mapping[str, str]]] = {
         "harm": "drift, faults and lost performance are seen by nobody.",
         "why": "the schedule of the deployment monitor/{model} is off.",
         "cure": "resume it at the deployment monitor/{model} in Prefect, or let cron run this:",
+        "command": "monitor",
+    },
+    "worker": {
+        "what": "a run of the monitor of {model} is due, and no worker has started it for an hour.",
+        "harm": "no batch is judged until one does. What serves is not changed by it.",
+        "why": "it is not known. Perhaps the worker has stopped, or is of another Prefect version.",
+        "cure": "start a worker (prefect worker start --pool holdfast), or run it here:",
         "command": "monitor",
     },
     "monitor": {

@@ -1,5 +1,6 @@
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments import run_deployment
-from prefect.states import Completed, Crashed
+from prefect.states import Completed, Crashed, Scheduled
 
 from flows.judge import judge
 from flows.monitor import monitor, next_batch
@@ -128,6 +129,26 @@ def test_a_schedule_that_is_off_pages_once_each_time_and_so_does_its_end(trained
     assert [title for title in titles(pages) if title in {off, on}] == [off, on, off, on]
     (page, _) = [page for page in pages if page["title"] == off]
     assert "Why: the schedule of the deployment monitor/shop is off." in page["message"].split("\n")
+
+
+def test_a_run_that_no_worker_starts_pages_once_and_so_does_its_end(trained, pages, deployed):
+    deployed(active=True)
+    monitor(trained)
+    due = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=2))
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("monitor/shop")
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"conf": trained}, state=due
+        )
+        for _ in range(2):
+            watch([trained], once=True)
+        client.set_flow_run_state(run.id, Completed(), force=True)
+        for _ in range(2):
+            watch([trained], once=True)
+
+    late, over = "no worker runs the monitor", "resolved, a worker runs the monitor again"
+    assert titles(pages).count(f"[failure] shop: {late}") == 1
+    assert titles(pages).count(f"[info] shop: {over}") == 1
 
 
 def looked_at(conf, *, monitored):

@@ -22,6 +22,7 @@ def found(**changed):
         "served": ago(20),
         "monitored": ago(1),
         "scheduled": True,
+        "due": None,
         "batch_end": ago(1),
         "labels_due": ago(1),
     }
@@ -45,6 +46,14 @@ def test_a_silent_monitor_comes_before_what_follows_from_it():
     everything = found(monitored=ago(5), batch_end=ago(5), labels_due=ago(4))
 
     assert list(everything) == ["monitor", "batches", "labels"]
+
+
+@pytest.mark.parametrize(("minutes", "named"), [(59, []), (61, ["worker"])])
+def test_a_run_that_is_due_may_wait_for_an_hour(minutes, named):
+    due = NOW - pd.Timedelta(minutes, "min")
+
+    assert list(found(due=due)) == named
+    assert list(found(due=due, monitored=None, served=ago(1))) == named
 
 
 def test_a_schedule_that_is_off_counts_unless_somebody_else_runs_the_monitor():
