@@ -283,7 +283,7 @@ def _residuals(found: Mapping[str, Any]) -> Chart:
 
 def _allows(column: Mapping[str, Any]) -> str:
     """What the contract allows in a column."""
-    if column["type"] == "numeric":
+    if "allowed" in column:
         low, high = column["allowed"]
         if low is None and high is None:
             return "any number"
@@ -297,7 +297,7 @@ def _had(column: Mapping[str, Any]) -> str:
     """What the training rows had in a column."""
     if column["private"]:
         return "private"
-    if column["type"] == "numeric":
+    if "allowed" in column:
         low, high = column["seen"] or (None, None)
         return f"{number(low)} to {number(high)}" if low is not None else ""
     more = f" and {column['more']:,} more" if column["more"] else ""

@@ -7,7 +7,7 @@ import json
 from http import HTTPStatus
 from typing import Any
 
-from pipeline.config import Columns
+from pipeline.config import Column, Columns, Numeric
 from pipeline.serving.bodies import read_json
 from pipeline.serving.problems import LONGEST_KEY, MAX_ROWS, Unreadable, shown
 from pipeline.serving.protocols import Answer, Protocol
@@ -21,10 +21,8 @@ _BITS = {
     **{f"UINT{bits}": (0, 2**bits - 1) for bits in (64, 32, 16, 8)},
 }
 """Least and greatest value of each datatype of integers."""
-_TYPES = {
-    "numeric": ("FP64", "FP32", "FP16", *_BITS),
-    "categorical": ("BYTES",),
-}
+_NUMBERS, _LABELS = ("FP64", "FP32", "FP16", *_BITS), ("BYTES",)
+"""Datatypes of a column's tensor; the first is the one that metadata names."""
 _TENSOR = 'Send {"inputs": [{"name": "column", "shape": [1], "datatype": "FP64", "data": [1]}]}.'
 _NO_BINARY = "Send and ask for tensors as JSON."
 
@@ -106,8 +104,8 @@ def _tensor(given: Any, columns: Columns) -> tuple[str, list[Any]]:
     _check_parameters(given)
     data = _values(name, given.get("data"), given.get("shape"))
     column = columns.get(name)
-    if column is not None and kind not in _TYPES[column.type]:
-        rule = f"the datatype of {name} must be one of {', '.join(_TYPES[column.type])}"
+    if column is not None and kind not in _datatypes(column):
+        rule = f"the datatype of {name} must be one of {', '.join(_datatypes(column))}"
         raise Unreadable(shown(kind), rule, _TENSOR)
     if kind in _BITS:
         low, high = _BITS[kind]
@@ -117,6 +115,10 @@ def _tensor(given: Any, columns: Columns) -> tuple[str, list[Any]]:
                 cure = "Send integers, or the datatype FP64."
                 raise Unreadable(f"{name[:40]}: {shown(value)}", rule, cure)
     return name, data
+
+
+def _datatypes(column: Column) -> tuple[str, ...]:
+    return _NUMBERS if isinstance(column, Numeric) else _LABELS
 
 
 def _values(name: str, data: Any, shape: Any) -> list[Any]:
@@ -167,7 +169,7 @@ def metadata(name: str, version: str, model: Model, *, decides: bool) -> dict[st
         "versions": [version],
         "platform": "holdfast",
         "inputs": [
-            {"name": column, "datatype": _TYPES[rule.type][0], "shape": [-1]}
+            {"name": column, "datatype": _datatypes(rule)[0], "shape": [-1]}
             for column, rule in model.columns.items()
         ],
         "outputs": [output, *([decision] if decides else [])],
