@@ -25,6 +25,7 @@ from pipeline.backtest.recommendation import Recommendation, recommend
 from pipeline.columns import Floats, Matrix
 from pipeline.config import Settings, edited
 from pipeline.errors import DataError
+from pipeline.registry import environment
 from pipeline.registry.backtests import NOTE, record_backtest
 from pipeline.registry.versions import Registry
 from pipeline.reporting.backtests import backtest_note, picture
@@ -173,7 +174,7 @@ def _past(settings: Settings, folder: Path) -> Past:
             "training.until to an earlier moment."
         )
         raise DataError(message)
-    own = folder / fits.key_of(settings, [training, live])
+    own = folder / fits.key_of(settings, [training, live], judging=environment.judging())
     _forget_others(own)
     own.mkdir(parents=True, exist_ok=True)
     fits.keep(own, training, live)
@@ -181,7 +182,7 @@ def _past(settings: Settings, folder: Path) -> Past:
 
 
 def _forget_others(own: Path) -> None:
-    """Remove what was kept for other rows or settings."""
+    """Remove what was kept for other rows, settings, code or packages."""
     for other in own.parent.glob("*"):
         if other != own and other.is_dir():
             shutil.rmtree(other)

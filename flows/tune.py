@@ -16,6 +16,7 @@ from flows.train import until_of
 from pipeline.backtest.fits import key_of
 from pipeline.config import Settings, edited
 from pipeline.errors import ConfigError
+from pipeline.registry import environment
 from pipeline.registry.studies import close_study, open_study, record_trial
 from pipeline.registry.versions import Registry
 from pipeline.training import tuning
@@ -92,7 +93,7 @@ def _study(settings: Settings, registry: Registry) -> Study:
     until = until_of(settings, registry)
     _, rows, _ = labelled_rows(settings, registry, until)
     newest, *parts = tuning.stretches(rows, settings.data, settings.training)
-    key = key_of(settings, [rows])
+    key = key_of(settings, [rows], judging=environment.judging())
     run_id, trials = open_study(registry, key)
     return Study(run_id, key, newest, parts, space, trials)
 

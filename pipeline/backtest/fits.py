@@ -71,11 +71,14 @@ def keep(folder: Path, training: pd.DataFrame, live: pd.DataFrame) -> None:
         (folder / f"{name}.part").rename(folder / name)
 
 
-def key_of(settings: Settings, rows: Iterable[pd.DataFrame]) -> str:
-    """Hash of all that fits and decisions depend on: rows and settings."""
+def key_of(settings: Settings, rows: Iterable[pd.DataFrame], *, judging: str) -> str:
+    """Hash of all that fits and decisions depend on: rows, settings, code and packages.
+
+    `judging` is the hash of code and packages, `environment.judging`.
+    """
     included = {"task", "data", "training", "monitoring", "promotion"}
     parts = settings.model_dump_json(include=included)
-    whole = hashlib.sha256(parts.encode())
+    whole = hashlib.sha256((parts + judging).encode())
     for frame in rows:
         names = [name for name in frame if frame[name].dtype == "object"]
         texts = frame.astype(dict.fromkeys(names, "str"))

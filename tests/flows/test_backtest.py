@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.backtest import applied, backtest
+from flows.backtest import _past, applied, backtest
 from flows.steps import opened
+from flows.tune import _study
 from pipeline.backtest.recommendation import Recommendation
 from pipeline.config import Settings
 
@@ -95,3 +96,17 @@ def test_settings_are_written_only_where_there_are_any(trained):
     assert Path(trained).read_text() == before
     assert applied(settings, Recommendation("performance alone", "Do.", {"alpha": 1e-9}))
     assert Settings.load(trained).monitoring.alpha == 1e-9
+
+
+def test_what_was_kept_is_not_read_after_an_upgrade(trained, tmp_path, monkeypatch):
+    settings, registry = opened(trained)
+    keys = {_past(settings, tmp_path / "kept").folder}
+    searches = {_study(settings, registry).key}
+
+    for packages in ("scikit-learn 1.9.0", "scikit-learn 1.9.1"):
+        monkeypatch.setattr("pipeline.registry.environment.judging", lambda of=packages: of)
+        keys.add(_past(settings, tmp_path / "kept").folder)
+        searches.add(_study(settings, registry).key)
+
+    assert len(keys) == len(searches) == 3
+    assert len([*(tmp_path / "kept").glob("*/live.parquet")]) == 1  # of the newest alone

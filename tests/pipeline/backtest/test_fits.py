@@ -74,11 +74,16 @@ def test_batches_count_rows_with_a_label(settings, frame):
     assert fits.rows_of_batches(frame, settings, SPAN).tolist() == [84, 84, 0]
 
 
-def test_other_rows_or_settings_have_another_key(settings, rows):
+def test_other_rows_settings_or_code_have_another_key(settings, rows):
     changed = settings.model_copy(
         update={"training": settings.training.model_copy(update={"seed": 1})}
     )
-    keys = {fits.key_of(settings, [rows]), fits.key_of(settings, [rows[:-1]])}
+    known = fits.key_of(settings, [rows], judging="now")
+    others = {
+        fits.key_of(settings, [rows[:-1]], judging="now"),
+        fits.key_of(changed, [rows], judging="now"),
+        fits.key_of(settings, [rows], judging="upgraded"),
+    }
 
-    assert len(keys | {fits.key_of(changed, [rows])}) == 3
-    assert fits.key_of(settings, [rows.copy()]) in keys
+    assert len(others | {known}) == 4
+    assert fits.key_of(settings, [rows.copy()], judging="now") == known
