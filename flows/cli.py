@@ -234,7 +234,7 @@ def review(
     *,
     batch: Moment = None,
     answer: Literal["accept", "drop", "reload"] | None = None,
-    reason: str = "",
+    reason: str | None = None,
     output: Output = PLAIN,
 ) -> None:
     """List broken batches that wait for an answer, or answer for one of them.

@@ -25,7 +25,7 @@ from pipeline.training.forgetting import forget_rows
 
 Item = dict[str, str]
 SHORTEST: Final = 3
-"""Characters of a reason."""
+"""Least characters of a reason."""
 
 
 def forget(conf: str, key: str, reason: str) -> dict[str, Any]:
@@ -52,11 +52,15 @@ def forget(conf: str, key: str, reason: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If there is no key or no reason.
+        If there is no key, or no reason of a few characters.
     """
     settings, registry = opened(conf)
     if not key.strip() or len(reason.strip()) < SHORTEST:
-        message = "A request must have a key and a reason. Got an empty one. Give both of them."
+        got = f"a reason of {len(reason.strip())}" if key.strip() else "a blank key"
+        message = (
+            f"A request must have a key and a reason of at least {SHORTEST} characters. Got {got}. "
+            "Give both of them."
+        )
         raise ConfigError(message)
     if settings.data.key == OWN_KEY and not isinstance(settings.data.live, CaptureSource):
         message = (

@@ -13,7 +13,7 @@ from flows.retrains import send
 from flows.settle import recent_history
 from flows.steps import opened
 from pipeline.config import Settings
-from pipeline.errors import RegistryError
+from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import records
 from pipeline.registry.answers import Answer, record_answer
 from pipeline.registry.history import Batch, History
@@ -30,7 +30,7 @@ _LABELS = "Mend the source of the labels; they are read again by themselves."
     on_crashed=[ended],
 )
 def review(
-    conf: str, batch: str | None = None, answer: Answer | None = None, reason: str = ""
+    conf: str, batch: str | None = None, answer: Answer | None = None, reason: str | None = None
 ) -> list[dict[str, Any]]:
     """Record an answer for a batch and act on it, if one is given; the batches still open."""
     settings, registry = opened(conf)
@@ -39,9 +39,12 @@ def review(
             "An answer must name a batch and say accept, drop or reload. Got only one of the two."
         )
         raise RegistryError(message)
+    if reason is not None and not reason.strip():
+        message = "A reason must say why. Got a blank one. Say why, or leave the reason out."
+        raise ConfigError(message)
     history = records.read_history(registry)
     if batch is not None and answer is not None:
-        answered = record_answer(registry, history, batch, answer, reason)
+        answered = record_answer(registry, history, batch, answer, reason or "")
         history = history.with_batch(answered)
         redraw(settings, registry, history, answered)
         if answer == "reload":

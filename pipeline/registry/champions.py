@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.errors import RegistryError
+from pipeline.errors import ConfigError, RegistryError
 from pipeline.monitoring.episode import Attempt
 from pipeline.registry.versions import CHAMPION, PREVIOUS, Registry, Version
 from pipeline.reporting import notes
@@ -195,7 +195,15 @@ def rollback(registry: Registry, reason: str, *, since: pd.Timestamp) -> tuple[i
     ------
     RegistryError
         If there is no previous champion.
+    ConfigError
+        If the reason is blank: promotion would not be held by it.
     """
+    reason = reason.strip()
+    if not reason:
+        message = (
+            "A rollback must have a reason. Got a blank one. Say why, or leave the reason out."
+        )
+        raise ConfigError(message)
     with registry.exclusive("champion"):
         now = _reconcile(registry, since)
         former = whole_before(registry, now)

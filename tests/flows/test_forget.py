@@ -179,5 +179,7 @@ def test_a_server_loads_a_rewritten_version_and_refuses_none(trained, person):
 
 
 def test_a_request_needs_a_reason(trained):
-    with pytest.raises(ConfigError, match="must have a key and a reason"):
-        forget(trained, "r1", " ")
+    with pytest.raises(ConfigError, match=r"must have a key and a reason .* Got a reason of 2"):
+        forget(trained, "r1", " no ")
+    with pytest.raises(ConfigError, match="Got a blank key"):
+        forget(trained, " ", "They asked for it.")

@@ -12,7 +12,7 @@ from flows.monitor import monitor
 from flows.review import review
 from flows.steps import opened
 from flows.train import train
-from pipeline.errors import DataError, RegistryError
+from pipeline.errors import ConfigError, DataError, RegistryError
 from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
@@ -175,6 +175,13 @@ def test_a_batch_is_not_late_where_all_later_ones_are_set_aside(broken, mend, tm
     first, second = records.read_history(registry).batches
     assert (first.set_aside, second.set_aside) == (False, True)
     assert registry.read(first.run_id, records.GIVEN)["late"] is False
+
+
+def test_an_answer_with_a_blank_reason_is_refused(broken):
+    with pytest.raises(ConfigError, match="Got a blank one"):
+        review(broken, batch=BATCH, answer="drop", reason=" ")
+
+    assert records.read_history(opened(broken)[1]).batches[0].answer == ""
 
 
 @pytest.mark.parametrize("half", [{"batch": BATCH}, {"answer": "drop"}])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.config import Settings
-from pipeline.errors import RegistryError
+from pipeline.errors import ConfigError, RegistryError
 from pipeline.registry import champions
 from pipeline.registry.versions import CHAMPION, DATA, PREVIOUS, Registry
 from pipeline.training.bundle import MANIFEST, sha256_of
@@ -107,6 +107,18 @@ def test_a_repeated_promotion_changes_nothing(registry):
         champions.promote(registry, 1, expected=None, since=SINCE)
 
     assert len(champions.changes(registry)) == 1
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_rollback_without_a_reason_is_refused(registry, blank):
+    add(registry, 2)
+    for number, before in ((1, None), (2, 1)):
+        champions.promote(registry, number, expected=before, since=SINCE)
+
+    with pytest.raises(ConfigError, match="Got a blank one"):
+        champions.rollback(registry, blank, since=SINCE)
+
+    assert registry.champion().number == 2
 
 
 def test_a_rollback_holds_promotion_until_it_is_released(registry):
