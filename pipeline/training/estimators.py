@@ -9,9 +9,16 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import BaseDecisionTree
 from sklearn.utils import get_tags
 
 from pipeline.config import Categorical, Columns, Data, Training
@@ -26,6 +33,13 @@ _BOOSTING = (
 )
 """Parameters of dropped trees, objectives and linear models, which XGBoost's estimators take
 without listing them; of a misspelled one it would only warn."""
+
+_TREES = (
+    *(BaseDecisionTree, RandomForestClassifier, RandomForestRegressor),
+    *(ExtraTreesClassifier, ExtraTreesRegressor),
+)
+"""Estimators that are given labels as codes: trees cut the range of codes as often as they need,
+and nothing else can be trusted not to add codes up or to measure distances between them."""
 
 
 @contextmanager
@@ -78,10 +92,11 @@ def import_estimator(path: str) -> Any:
 def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed: int) -> Any:
     """Create an unfitted estimator for encoded matrices.
 
-    XGBoost handles labels and nulls itself. Any other estimator that allows NaN is used
-    directly, and learns which columns are labels if it has a parameter for that. The rest get
-    one-hot encoding, imputation with an indicator, and scaling in front. A function may be named
-    instead of a class; the pipeline that it returns prepares columns itself, which it gets by name.
+    An estimator that allows NaN and has a parameter for it learns which columns are labels, as
+    XGBoost does. Trees and forests of scikit-learn get labels as codes. All others get one-hot
+    encoding in front, and those that do not allow NaN imputation with an indicator, and scaling.
+    A function may be named instead of a class; the pipeline that it returns prepares columns
+    itself, which it gets by name.
 
     Raises
     ------
@@ -106,9 +121,13 @@ def build_estimator(path: str, params: dict[str, Any], columns: Columns, *, seed
         cure = f"Did you mean {', '.join(close)}?" if close else "See its documentation."
         message = f"training.params must suit {path}. Got {', '.join(unknown)}. {cure}"
         raise ConfigError(message)
-    if isinstance(estimator, Pipeline) or _takes_nulls(estimator, path):
+    if isinstance(estimator, Pipeline):
         return estimator
-    return _prepared(estimator, labels)
+    nulls = _takes_nulls(estimator, path)
+    native = {"feature_types", "categorical_features"} & {*allowed}
+    if nulls and (native or isinstance(estimator, _TREES) or not any(labels)):
+        return estimator
+    return _prepared(estimator, labels, nulls=nulls)
 
 
 def _require_estimator(kind: Any, path: str) -> None:
@@ -199,7 +218,7 @@ def _arguments(
     return given
 
 
-def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
+def _prepared(estimator: BaseEstimator, labels: list[bool], *, nulls: bool) -> Pipeline:
     numbers = make_pipeline(
         SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
         StandardScaler(),
@@ -207,7 +226,11 @@ def _prepared(estimator: BaseEstimator, labels: list[bool]) -> Pipeline:
     onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     steps = ColumnTransformer(
         [
-            ("numbers", numbers, [i for i, label in enumerate(labels) if not label]),
+            (
+                "numbers",
+                "passthrough" if nulls else numbers,
+                [i for i, label in enumerate(labels) if not label],
+            ),
             ("labels", onehot, [i for i, label in enumerate(labels) if label]),
         ]
     )

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import xgboost
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
@@ -235,6 +236,60 @@ def test_a_bad_import_path_is_a_config_error(path):
 def test_bad_parameters_are_a_config_error(data, path, params):
     with pytest.raises(ConfigError, match=r"training\.params must suit"):
         build_estimator(path, params, data.features, seed=0)
+
+
+NEAREST = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics.pairwise import nan_euclidean_distances
+
+
+class Nearest(ClassifierMixin, BaseEstimator):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def fit(self, matrix, target):
+        self.classes_, self.matrix_, self.target_ = np.unique(target), matrix, target
+        return self
+
+    def predict_proba(self, matrix):
+        nearest = nan_euclidean_distances(matrix, self.matrix_).argmin(axis=1)
+        return np.eye(2)[self.target_[nearest].astype(int)]
+"""
+
+
+def test_distances_between_labels_do_not_follow_from_their_order(tmp_path, monkeypatch):
+    (tmp_path / "nearest_rows.py").write_text(NEAREST)
+    monkeypatch.syspath_prepend(tmp_path)
+    columns = {"size": Numeric(nullable=True), "city": Categorical()}
+    matrix = np.array([[0.0, 0], [0, 3], [5, np.nan], [np.nan, 0]])
+
+    estimator = build_estimator("nearest_rows.Nearest", {}, columns, seed=0)
+    estimator.fit(matrix, np.array([0.0, 1, 1, 0]))
+
+    # By codes the label 2 would be nearer to 3, whose row has the class 1, than to 0.
+    assert estimator.predict_proba([[0.0, 2]])[0].tolist() == [1, 0]
+    assert np.isnan(estimator[-1].matrix_[3, 0])
+    assert estimator[-1].matrix_[:, 1:].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("path", "widths"),
+    [
+        ("sklearn.ensemble.RandomForestClassifier", None),
+        ("sklearn.tree.DecisionTreeRegressor", None),
+        ("sklearn.ensemble.BaggingClassifier", 2),
+        ("sklearn.linear_model.LogisticRegression", 2),
+    ],
+)
+def test_only_trees_are_given_labels_as_codes(path, widths):
+    columns = {"size": Numeric(), "city": Categorical()}
+
+    estimator = build_estimator(path, {}, columns, seed=0)
+
+    assert (len(estimator) if isinstance(estimator, Pipeline) else None) == widths
 
 
 NO_ESTIMATORS = ["json.loads", "pathlib.Path", "builtins.print", "sklearn.base.BaseEstimator"]
