@@ -129,8 +129,10 @@ class Monitoring(Section):
     diagnosis: bool = True
     """Whether batches with a recognised fault are set aside; if not, they count as moved."""
     broken_alpha: float = Field(default=0.01, gt=0, le=1)
-    """Largest share of sound batches in which a fault may be reported of a column. Where the blocks
-    of the reference show a fault of a column more often, it is not looked for there."""
+    """Largest share of sound batches that may show again, and more clearly, what blocks of the
+    reference showed of a fault, over all faults and columns together. What a fault has to exceed
+    grows with what the blocks showed of it; a fault that none of them showed has no such limit. At
+    1 there are no limits."""
 
 
 class Route(Section):

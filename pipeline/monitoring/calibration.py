@@ -71,7 +71,8 @@ def limits(
     judge : callable
         Finds causes, without asking for limits.
     alpha : float
-        Largest share of sound batches in which what was seen is said again.
+        Largest share of sound batches that may show again, and more clearly, what blocks of the
+        reference showed of a fault, over all faults and columns together. At 1 there are no limits.
     columns : collection of str, optional
         The columns whose limits are asked for; all by default.
     kept : Path, optional
@@ -82,7 +83,8 @@ def limits(
     -------
     dict of (str, str) to float
         The least evidence of a cause and column, in nats a row, or the share of rows of causes
-        without nats; empty with fewer than `_FEWEST` + 1 blocks.
+        without nats; a pair that no block showed has none. Empty with fewer than `_FEWEST` + 1
+        blocks.
     """
     if alpha >= 1:
         return {}

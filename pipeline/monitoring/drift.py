@@ -85,8 +85,9 @@ def compare(
         Faults of the batches right before this batch, if these are in quarantine: that a fault
         continues takes less evidence than that it begins.
     broken_alpha : float
-        Chance that a sound batch shows again what the reference's own blocks show of a cause, over
-        all causes and columns together: a cause has to exceed it by as much.
+        Largest share of sound batches that may show again, and more clearly, what blocks of the
+        reference showed of a fault, over all faults and columns together; see
+        `calibration.limits`.
     kept : Path, optional
         File that keeps what these blocks show, so that another process need not judge them again;
         it is for this reference and this version of the code alone.

@@ -273,7 +273,8 @@ class DriftReport:
     causes : tuple of Cause
         Faults that were recognised in the rows as they arrived.
     broken_alpha : float
-        Chance that a batch with nothing wrong is called broken, that the diagnoses are held to.
+        Largest share of sound batches that may show again, and more clearly, what blocks of the
+        reference showed of a fault, over all faults and columns together.
     shapes : tuple of Shape
         Each column of the reference and of the batch, as they are drawn.
     indicators : tuple of Indicator

@@ -85,6 +85,7 @@ def test_each_tenfold_smaller_share_needs_as_much_more_evidence():
     assert second - first == pytest.approx(third - second)
     assert second > first
     assert ("unit", "amount") not in limits(reference, causes_of, alpha=0.9)
+    assert limits(reference, causes_of, alpha=1) == {}
 
 
 def test_what_blocks_show_is_kept_for_other_processes_and_found_on_where_it_was_cut_off(tmp_path):
