@@ -17,7 +17,7 @@ from pipeline.serving.responses import Failed
 from pipeline.serving.served_version import Predicted, ServedVersion
 from pipeline.training.costs import decide
 
-Asked = Literal["ranges", "interval", "set", "contributions"]
+Extra = Literal["ranges", "interval", "set", "contributions"]
 """What a request may ask for beside predictions."""
 MOST_EXPLAINED = 100
 """Rows of a request whose contributions are computed, which takes a millisecond a row and more."""
@@ -63,7 +63,7 @@ def score(
     content_type: str,
     request_id: str,
     bad_rows: Literal["request", "row"],
-    explain: Collection[Asked] = (),
+    explain: Collection[Extra] = (),
 ) -> Scored:
     """Predict the rows of a request.
 
@@ -149,7 +149,7 @@ def _score_good_rows(
     asked: object,
     request_id: str,
     *,
-    explain: Collection[Asked],
+    explain: Collection[Extra],
 ) -> Scored:
     """Predict the rows without a problem; predictions of the others are None."""
     n = len(given["rows"])
@@ -184,7 +184,7 @@ def _beside(
     predicted: Predicted,
     places: Sequence[int],
     n: int,
-    asked: Collection[Asked],
+    asked: Collection[Extra],
 ) -> dict[str, Any]:
     """Fields of an answer beside predictions: decisions, and what a request asked for.
 

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any, TypeVar, get_args
+from urllib.parse import unquote
 
 import pandas as pd
 from pydantic_core import to_json
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.config import Serving
 from pipeline.errors import ConfigError, UnavailableError
 from pipeline.serving import labels
-from pipeline.serving.answering import Asked, Refused, Scored, score
+from pipeline.serving.answering import Extra, Refused, Scored, score
 from pipeline.serving.bodies import is_long
 from pipeline.serving.capturing import Captures
 from pipeline.serving.follower import ServingState
@@ -340,12 +341,12 @@ class _Predict:
         await send(start)
         await send({"type": "http.response.body", "body": content})
 
-    def _asked(self, query: bytes, served: ServedVersion) -> Collection[Asked]:
+    def _asked(self, query: bytes, served: ServedVersion) -> Collection[Extra]:
         """What a request asks for beside predictions."""
         if not query:
             return ()
-        name, _, values = query.decode("latin-1").partition("=")
-        asked = [one for one in get_args(Asked) if one in values.split(",")]
+        name, _, values = unquote(query.decode("latin-1")).partition("=")
+        asked = [one for one in get_args(Extra) if one in values.split(",")]
         if (
             not asked
             or name != "explain"
@@ -354,7 +355,7 @@ class _Predict:
         ):
             sentence = (
                 "A query must be empty, or for /predict explain= and some of "
-                f"{','.join(get_args(Asked))}, in this order."
+                f"{','.join(get_args(Extra))}, in this order."
             )
             raise Failed(HTTPStatus.BAD_REQUEST, sentence)
         if "interval" in asked and served.margins is None:

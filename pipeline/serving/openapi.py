@@ -1,13 +1,16 @@
 """The OpenAPI document of a served version, with golden rows as examples."""
 
-from typing import Any
+from itertools import combinations
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from pipeline.derivation import Derivations
+from pipeline.serving.answering import Extra
 from pipeline.serving.labels import Asked, label_type
 from pipeline.serving.problems import Problem
 from pipeline.serving.served_version import ServedVersion
+from pipeline.training.contributions import is_explainable
 
 _JSON = "application/json"
 _ERROR = {
@@ -89,6 +92,7 @@ def _post_routes(served: ServedVersion) -> dict[str, Any]:
             {"$ref": "#/components/schemas/Request"},
             {"rows": [row], "keys": ["order-1"]},
             _of_classes(classes) | ({} if served.costs is None else _DECIDED) | _ANSWER,
+            parameters=[_explain(served)],
         ),
         "/invocations": _post(
             "Predict rows by MLflow's scoring protocol",
@@ -108,6 +112,24 @@ def _post_routes(served: ServedVersion) -> dict[str, Any]:
             {"labels": [{"key": "order-1", "target": classes[0] if classes else 1}]},
             {"stored": {"type": "integer"}, "unknown": {"type": "integer"}},
         ),
+    }
+
+
+def _explain(served: ServedVersion) -> dict[str, Any]:
+    """The parameter that asks for more than predictions, of what the version can give."""
+    able = {
+        "interval": served.margins is not None,
+        "set": served.sets is not None,
+        "contributions": is_explainable(served.model),
+    }
+    known = [one for one in get_args(Extra) if able.get(one, True)]
+    some = [",".join(few) for n in range(len(known)) for few in combinations(known, n + 1)]
+    return {
+        "name": "explain",
+        "in": "query",
+        "description": "What the answer shall hold of each row beside its prediction.",
+        "schema": {"enum": some},
+        "allowReserved": True,  # the comma between two of them
     }
 
 
@@ -170,9 +192,11 @@ def _get_routes(served: ServedVersion) -> dict[str, Any]:
         name: "The model, by the Open Inference Protocol",
         f"{name}/ready": "Whether the model answers",
     }
-    paths = {route: {"get": {"summary": text, "responses": _OK}} for route, text in routes.items()}
+    failed = _failures(_OF_ANY)
+    ok = _OK | failed
+    paths = {route: {"get": {"summary": text, "responses": ok}} for route, text in routes.items()}
     text = {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    metrics = {"get": {"summary": "Metrics for Prometheus", "responses": {"200": text}}}
+    metrics = {"get": {"summary": "Metrics for Prometheus", "responses": {"200": text} | failed}}
     return paths | {"/metrics": metrics}
 
 
@@ -180,32 +204,40 @@ _OK = {
     "200": {"description": "Success", "content": {_JSON: {"schema": {"type": "object"}}}},
     "503": {"description": "Not now", "content": {_JSON: {"schema": {"type": "object"}}}},
 }
+_OF_ANY = {
+    "400": "The request is cut off, its Host or its query is not valid, or it breaks the protocol",
+    "401": "The token is missing or wrong",
+    "403": "The page of another site sent the request",
+    "404": "The route or the model does not exist, or no labels are stored here",
+    "405": "The route does not have this method",
+    "408": "The request arrived too slowly",
+    "431": "The headers are too long",
+    "500": "The server failed; its log has the details",
+}
+"""What any request can be answered with."""
+_OF_POSTS = {
+    "413": "The body is too long",
+    "415": "The body is not of a type that the route reads",
+    "503": "Too many requests at once, or no champion is loaded yet",
+}
 
 
-def _post(summary: str, schema: Any, example: Any, answer: dict[str, Any]) -> dict[str, Any]:
+def _failures(texts: dict[str, str]) -> dict[str, Any]:
+    content = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
+
+
+def _post(
+    summary: str, schema: Any, example: Any, answer: dict[str, Any], **more: Any
+) -> dict[str, Any]:
     required = [name for name in answer if name not in _ON_REQUEST]
     ok = {"type": "object", "required": required, "properties": answer}
-    failed = {"$ref": "#/components/schemas/Error"}
     responses = {
         "200": {"description": "Success", "content": {_JSON: {"schema": ok}}},
         "422": {
             "description": "The request breaks the contract; all problems are listed",
             "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}}},
         },
-    }
-    for status, text in (
-        (
-            "400",
-            "The request is cut off, its query is unknown, or it breaks the protocol",
-        ),
-        ("403", "The page of another site sent the request"),
-        ("415", "The body is not of a type that the route reads"),
-        ("431", "The headers are too long"),
-        ("401", "The token is missing or wrong"),
-        ("408", "The request arrived too slowly"),
-        ("413", "The body is too long"),
-        ("503", "Too many requests at once, or no champion is loaded yet"),
-    ):
-        responses[status] = {"description": text, "content": {_JSON: {"schema": failed}}}
+    } | _failures(_OF_ANY | _OF_POSTS)
     body = {"required": True, "content": {_JSON: {"schema": schema, "example": example}}}
-    return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
+    return {"post": {"summary": summary, "requestBody": body, "responses": responses} | more}

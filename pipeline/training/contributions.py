@@ -12,6 +12,11 @@ from pipeline.errors import ConfigError
 from pipeline.training.model import Model
 
 
+def is_explainable(model: Model) -> bool:
+    """Whether contributions of columns can be computed."""
+    return hasattr(model.estimator, "get_booster")
+
+
 def check_explainable(model: Model) -> None:
     """Refuse a model whose predictions are not explained.
 
@@ -20,7 +25,7 @@ def check_explainable(model: Model) -> None:
     ConfigError
         If it is not a model of XGBoost.
     """
-    if not hasattr(model.estimator, "get_booster"):
+    if not is_explainable(model):
         got = type(model.estimator).__name__
         message = f"Contributions of columns are computed for models of XGBoost only. Got {got}."
         raise ConfigError(message)

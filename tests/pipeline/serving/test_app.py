@@ -1,7 +1,10 @@
 import asyncio
 import dataclasses
 import json
+import re
 import sqlite3
+from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -527,6 +530,29 @@ async def test_the_openapi_document_has_the_columns_and_examples_that_work(clien
             answer = await client.request(method, route, json=content and content["example"])
             assert answer.status_code == 200, (route, answer.text)
             assert str(answer.status_code) in operation["responses"]
+
+
+async def test_the_openapi_document_has_every_status_that_is_documented(client):
+    page = (Path(__file__).parents[3] / "docs/serving.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", page, re.MULTILINE)
+    paths = (await client.get("/openapi.json")).json()["paths"]
+
+    for route in ("/predict", "/invocations", "/v2/models/flights/infer", "/labels"):
+        assert {*paths[route]["post"]["responses"]} == {"200", *", ".join(rows).split(", ")}
+    for route in ("/version", "/v2/models/flights", "/metrics"):
+        assert {"400", "401", "404", "405", "500"} <= {*paths[route]["get"]["responses"]}
+
+
+async def test_every_explanation_that_the_openapi_document_has_can_be_asked_for(client, row):
+    predict = (await client.get("/openapi.json")).json()["paths"]["/predict"]["post"]
+    (explain,) = predict["parameters"]
+
+    assert explain["schema"]["enum"] == ["ranges", "contributions", "ranges,contributions"]
+    for values in explain["schema"]["enum"]:
+        for query in (f"explain={values}", f"explain={quote(values)}"):
+            answer = await client.post(f"/predict?{query}", json={"rows": [row]})
+            assert answer.status_code == 200
+            assert ("contributions" in values) == ("contributions" in answer.json())
 
 
 async def test_metrics_count_requests_rows_and_problems(client, row):
