@@ -210,6 +210,8 @@ def reach_verdict(
         "cooldown": policy.cooldown,
         "late": history.counts_after(batch.name),
         "record_harmless": policy.harmless == "record",
+        "refusals": episode.REFUSALS,
+        "uncleared": episode.UNCLEARED,
     }
     decision = episode.decide(evidence, history=before.verdicts, attempts=made, **given)
     given["history"] = [known.name for known in before.batches]

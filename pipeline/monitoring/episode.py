@@ -16,10 +16,8 @@ from pipeline.monitoring.verdicts import Action, Attempt, Decision, Evidence, Ve
 
 __all__ = ["Action", "Attempt", "Decision", "Evidence", "Verdict", "decide"]
 
-REFUSALS = 2
-"""Number of challengers refused in a row after which the monitor halts."""
-UNCLEARED = 2
-"""Number of retrains in a row that did not clear the drift after which the monitor halts."""
+REFUSALS, UNCLEARED = 2, 2
+"""What `decide` halts after by default. A decision of before these were recorded was made by 2."""
 
 
 def decide(
@@ -34,6 +32,8 @@ def decide(
     record_harmless: bool = False,
     escalate_after: int = 0,
     on_unanswered: OnUnanswered = "hold",
+    refusals: int = REFUSALS,
+    uncleared: int = UNCLEARED,
 ) -> Decision:
     """Decide what to do about a batch, given the history before it.
 
@@ -62,10 +62,21 @@ def decide(
     on_unanswered : str
         ``hold``: a fault that nobody answers for stays set aside. ``accept``: after
         `escalate_after` batches it counts as accepted.
+    refusals : int
+        Number of challengers refused in a row after which the monitor halts.
+    uncleared : int
+        Number of retrains in a row that did not clear the drift after which the monitor halts.
     """
     before = questions.before(evidence, history)
     sound = {*accepted, *counted(before, answered=answered)}
-    policy = _Policy(attempts, cooldown, late=late, record_harmless=record_harmless)
+    policy = _Policy(
+        attempts,
+        cooldown,
+        late=late,
+        record_harmless=record_harmless,
+        refusals=refusals,
+        uncleared=uncleared,
+    )
     if not evidence.broken:
         return _about_drift(evidence, before, sound, policy)
     question = questions.ask(
@@ -91,6 +102,8 @@ class _Policy:
     cooldown: int
     late: bool
     record_harmless: bool
+    refusals: int
+    uncleared: int
 
 
 def _about_drift(
@@ -176,7 +189,7 @@ def _about_trouble(
         return Decision("page" if evidence.worse else "none", reason)
     if policy.record_harmless and evidence.harmless and not evidence.worse:
         return Decision("none", f"{trouble}; harmless so far, and only recorded.")
-    stop = _stop(evidence, [v for v in before if _counts(v, accepted)], policy.attempts)
+    stop = _stop(evidence, [v for v in before if _counts(v, accepted)], policy)
     if stop:
         return Decision("halt", f"{trouble}, but {stop}: people must look.")
     return _retrain(
@@ -184,14 +197,14 @@ def _about_trouble(
     )
 
 
-def _stop(evidence: Evidence, earlier: Sequence[Verdict], attempts: Sequence[Attempt]) -> str:
+def _stop(evidence: Evidence, earlier: Sequence[Verdict], policy: _Policy) -> str:
     """Say why retraining is of no use; empty when it may be of use."""
     own = {v.decision.episode for v in earlier if v.evidence.version == evidence.version}
-    refused = _refused_in_a_row(attempts, own)
-    if refused >= REFUSALS:
+    refused = _refused_in_a_row(policy.attempts, own)
+    if refused >= policy.refusals:
         return f"{refused} challengers in a row were refused"
-    if _uncleared(evidence, earlier, attempts) >= UNCLEARED:
-        return f"{UNCLEARED} retrains in a row did not clear it"
+    if _uncleared(evidence, earlier, policy.attempts) >= policy.uncleared:
+        return f"{policy.uncleared} retrains in a row did not clear it"
     return ""
 
 

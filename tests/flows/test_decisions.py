@@ -1,5 +1,6 @@
 import json
 import threading
+from inspect import signature
 from pathlib import Path
 
 import mlflow
@@ -43,6 +44,14 @@ def explained(conf):
         given["attempts"] = [Attempt(**attempt) for attempt in given["attempts"]]
         verdict = batch.verdict
         yield verdict.decision, decide(verdict.evidence, history=before, **given)
+
+
+def test_all_that_decides_is_recorded_with_a_decision(trained):
+    monitor(trained)
+
+    _, registry = opened(trained)
+    given = registry.read(records.read_history(registry).last.run_id, GIVEN)
+    assert {*given} == {*signature(decide).parameters} - {"evidence"}
 
 
 @pytest.mark.team

@@ -82,6 +82,18 @@ def test_two_challengers_refused_in_a_row_halt():
     assert "people must look" in decision.reason
 
 
+def test_a_decision_is_made_again_by_the_limits_that_it_was_made_by():
+    refusals = [asked("01"), asked("03")], refused("01", "03")
+    retrains = two_retrains()
+    evidence = troubled("05", 3).evidence
+
+    def made(now, told, **limits):
+        return decide(now, history=told[0], attempts=told[1], cooldown=0, **limits).action
+
+    assert (made(TROUBLE, refusals), made(TROUBLE, refusals, refusals=3)) == ("halt", "retrain")
+    assert (made(evidence, retrains), made(evidence, retrains, uncleared=3)) == ("halt", "retrain")
+
+
 def test_a_champion_put_in_place_by_hand_ends_the_halt():
     evidence = Evidence("05", 2, persisted=("age",))
     history = [asked("01"), asked("03")]
