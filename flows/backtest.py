@@ -13,8 +13,7 @@ from prefect import flow
 
 from flows import terminal
 from flows.lived import in_own_store, lived
-from flows.notes import note, run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL, note
 from flows.processes import WORKERS, Say, Work, side_by_side
 from flows.settle import live_source
 from flows.steps import check, opened, patient, read, read_training
@@ -73,13 +72,7 @@ class Compared(NamedTuple):
     broken: list[str]
 
 
-@flow(
-    name="backtest",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="backtest", **OF_A_MODEL)
 def backtest(conf: str, cost: float = 0.0, *, apply: bool = False) -> dict[str, Any]:
     """Compare policies of retraining on the past rows, recommend one, and write it into the file.
 

@@ -6,8 +6,7 @@ import pandas as pd
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.notes import is_scheduled, run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL, is_scheduled
 from flows.steps import opened
 from pipeline.config import Moment
 from pipeline.data.captures import read_refusals
@@ -18,13 +17,7 @@ from pipeline.reporting.refusals import most_frequent, weekly_note
 WEEK = pd.Timedelta("7D")
 
 
-@flow(
-    name="digest",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="digest", **OF_A_MODEL)
 def digest(conf: str, until: Moment | None = None) -> dict[str, Any]:
     """Summarise the requests that were refused in the week before `until`, by default now."""
     settings, registry = opened(conf)

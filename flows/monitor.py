@@ -7,8 +7,8 @@ from prefect import flow, get_run_logger
 
 from flows.gate import gate, shadowed
 from flows.judge import judge
-from flows.notes import is_scheduled, note, run_name
-from flows.paging import ended, event_of, page_owed, page_silence
+from flows.notes import OF_A_MODEL, is_scheduled, note
+from flows.paging import event_of, page_owed, page_silence
 from flows.retrains import send
 from flows.sentences import of_batch
 from flows.settle import live_source, recent_history
@@ -23,13 +23,7 @@ from pipeline.registry.versions import Registry
 from pipeline.reporting.wording import STATES
 
 
-@flow(
-    name="monitor",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="monitor", **OF_A_MODEL)
 def monitor(conf: str, batch: Moment | None = None) -> dict[str, Any]:
     """Judge one batch, by default the batch after the last recorded one, and act on it."""
     settings, registry = opened(conf)

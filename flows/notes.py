@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, Final
 
 from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 
-from flows.paging import links
+from flows.paging import ended, links
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 from pipeline.registry.versions import Registry
@@ -30,6 +30,15 @@ def run_name() -> str:
         model = Path(conf).stem
     about = [str(given[name]).removesuffix(" 00:00:00") for name in _SHOWN if given.get(name)]
     return " ".join([str(runtime.flow_run.flow_name), model, *about])
+
+
+OF_A_MODEL: Final[dict[str, Any]] = {
+    "flow_run_name": run_name,
+    "on_completion": [ended],
+    "on_failure": [ended],
+    "on_crashed": [ended],
+}
+"""What every flow of a model has beside its name: how its runs are called, and who is paged."""
 
 
 def is_scheduled() -> bool:

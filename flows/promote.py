@@ -4,8 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.notes import run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL
 from flows.register import judged
 from flows.steps import opened
 from pipeline.config import name_in
@@ -14,13 +13,7 @@ from pipeline.registry.copying import copied
 from pipeline.registry.versions import CHAMPION, Registry
 
 
-@flow(
-    name="promote",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="promote", **OF_A_MODEL)
 def promote(conf: str, source: str, approved_by: str = "") -> dict[str, Any]:
     """Copy another environment's champion, and promote the copy if it passes the gate here.
 

@@ -8,8 +8,8 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 
 from flows.gate import APPROVAL, RELEASE, gate
-from flows.notes import run_name
-from flows.paging import ended, page_changes
+from flows.notes import OF_A_MODEL
+from flows.paging import page_changes
 from flows.steps import opened
 from pipeline.config import Settings
 from pipeline.registry import champions
@@ -45,13 +45,7 @@ def ask_people(settings: Settings, registry: Registry, number: int) -> None:
         registry.refuse(number, f"Not approved by {answer.by}. {answer.comment}".strip())
 
 
-@flow(
-    name="register",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="register", **OF_A_MODEL)
 def register(conf: str, version: int, approved_by: str = "") -> dict[str, Any]:
     """Put an existing version before the gate, and promote it if it passes."""
     settings, registry = opened(conf)
@@ -71,13 +65,7 @@ def judged(settings: Settings, registry: Registry, version: int, by: str) -> dic
     }
 
 
-@flow(
-    name="rollback",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="rollback", **OF_A_MODEL)
 def rollback(conf: str, reason: str = "asked for by hand") -> dict[str, int | None]:
     """Make the previous champion champion again; no version is promoted until `release`."""
     settings, registry = opened(conf)
@@ -94,13 +82,7 @@ def _next_start(registry: Registry) -> pd.Timestamp:
     return max(starts) if starts else registry.champion().until
 
 
-@flow(
-    name="release",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="release", **OF_A_MODEL)
 def release(conf: str) -> dict[str, Any]:
     """Let versions be promoted again; the newest version that waited comes before the gate."""
     settings, registry = opened(conf)

@@ -12,8 +12,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from flows import terminal
 from flows.judge import judge
 from flows.monitor import judge_shadows, next_batch
-from flows.notes import run_name
-from flows.paging import ended, page_owed, post
+from flows.notes import OF_A_MODEL
+from flows.paging import page_owed, post
 from flows.retrains import outstanding
 from flows.settle import live_source, recent_history, rows_name, settle
 from flows.steps import check, opened, patient, read
@@ -32,13 +32,7 @@ from pipeline.training.model import Model
 Say = Callable[[str], None]
 
 
-@flow(
-    name="replay",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="replay", **OF_A_MODEL)
 def replay(conf: str, batches: int | None = None) -> list[dict[str, Any]]:
     """Train the first version if there is none, then judge all batches, or the next `batches`."""
     settings, registry = opened(conf)

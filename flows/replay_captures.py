@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from prefect import flow, get_run_logger
 
-from flows.notes import run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL
 from flows.steps import opened
 from pipeline.config import Moment, Settings
 from pipeline.data.captures import CAPTURED, read_captures, read_labels
@@ -56,13 +55,7 @@ class Sent(NamedTuple):
     refused: tuple[str, ...] = ()
 
 
-@flow(
-    name="replay-captures",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="replay-captures", **OF_A_MODEL)
 def replay_captures(
     conf: str, source: str, start: Moment, end: Moment | None = None, address: str = ""
 ) -> dict[str, Any]:

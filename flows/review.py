@@ -6,8 +6,8 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.judge import judge
-from flows.notes import run_name
-from flows.paging import ended, page_owed
+from flows.notes import OF_A_MODEL
+from flows.paging import page_owed
 from flows.reports import redraw
 from flows.retrains import send
 from flows.settle import recent_history
@@ -22,13 +22,7 @@ from pipeline.registry.versions import Registry
 _LABELS = "Mend the source of the labels; they are read again by themselves."
 
 
-@flow(
-    name="review",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="review", **OF_A_MODEL)
 def review(
     conf: str, batch: str | None = None, answer: Answer | None = None, reason: str | None = None
 ) -> list[dict[str, Any]]:

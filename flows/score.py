@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from prefect import flow
 
-from flows.notes import run_name
+from flows.notes import OF_A_MODEL
 from flows.output import Output
-from flows.paging import ended
 from flows.settle import live_source
 from flows.steps import (
     opened,
@@ -50,13 +49,7 @@ BASE: Final = "base of contributions"
 """Columns of contributions, the first one before the name of each feature."""
 
 
-@flow(
-    name="score",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="score", **OF_A_MODEL)
 def score(
     conf: str,
     file: str = "",

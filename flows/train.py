@@ -8,8 +8,7 @@ from prefect import flow
 
 from flows.fit import fit
 from flows.gate import gate
-from flows.notes import note, run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL, note
 from flows.register import ask_people
 from flows.sentences import of_version
 from flows.steps import opened, patient
@@ -21,13 +20,7 @@ from pipeline.registry.training_runs import close_cut_off
 from pipeline.registry.versions import CHAMPION, Registry, Version
 
 
-@flow(
-    name="train",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="train", **OF_A_MODEL)
 def train(conf: str, until: Moment | None = None, episode: str = "") -> dict[str, Any]:
     """Train a version on the rows before `until` and put it before the gate.
 

@@ -8,8 +8,7 @@ import pandas as pd
 from prefect import flow, get_run_logger
 
 from flows.fit import labelled_rows
-from flows.notes import note, run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL, note
 from flows.steps import opened, patient
 from flows.tables import figure
 from flows.train import until_of
@@ -49,13 +48,7 @@ class Study(NamedTuple):
     trials: list[Trial]
 
 
-@flow(
-    name="tune",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="tune", **OF_A_MODEL)
 def tune(
     conf: str, trials: int = 30, minutes: float = 30.0, *, apply: bool = False
 ) -> dict[str, Any]:

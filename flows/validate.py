@@ -4,21 +4,14 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.notes import run_name
-from flows.paging import ended
+from flows.notes import OF_A_MODEL
 from flows.steps import check, opened, patient, quarantine_folder, read, require_window
 from pipeline.config import Moment
 from pipeline.data import validation
 from pipeline.training.target import checked_target
 
 
-@flow(
-    name="validate",
-    flow_run_name=run_name,
-    on_completion=[ended],
-    on_failure=[ended],
-    on_crashed=[ended],
-)
+@flow(name="validate", **OF_A_MODEL)
 def validate(
     conf: str,
     source: Literal["train", "live"] = "train",

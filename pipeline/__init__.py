@@ -4,11 +4,16 @@ No room imports Prefect, which runs the decisions in `flows`; only `registry` im
 """
 
 __all__ = [
+    "backtest",
     "columns",
     "config",
     "data",
+    "derivation",
+    "drafting",
     "errors",
+    "logs",
     "monitoring",
+    "redaction",
     "reference",
     "registry",
     "reporting",

@@ -98,6 +98,10 @@ def rooms_imported(module):
 PIPELINE = [name for name in MODULES if name.startswith("pipeline.") and name not in SHIMS]
 
 
+def test_the_package_names_every_room():
+    assert importlib.import_module("pipeline").__all__ == sorted(BELOW)
+
+
 def test_each_room_imports_only_rooms_listed_before_it():
     rooms = list(BELOW)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from flows.deploy import FLOWS
+from flows.notes import run_name
+from flows.paging import ended
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,9 +28,11 @@ def test_every_flow_is_deployed():
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_has_the_name_of_its_function_and_begins_with_the_model_file(name):
+def test_a_flow_has_the_name_of_its_function_and_begins_with_the_model_file_and_pages(name):
     flow = getattr(import_module(FLOWS[name]), name.replace("-", "_"))
 
     assert flow.name == name
     first = next(iter(flow.fn.__annotations__.items()))
     assert first == ("conf", str)
+    hooks = [flow.on_completion_hooks, flow.on_failure_hooks, flow.on_crashed_hooks]
+    assert (flow.flow_run_name, hooks) == (run_name, [[ended]] * 3)

@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from pipeline.config import RESERVED
 from pipeline.monitoring.indicators import Indicator
 from pipeline.monitoring.shapes import Shape
+from pipeline.reference.finite import finite
 from pipeline.reference.summaries import Summary, summary_to_json
 
 LISTED = 5_000
@@ -355,17 +355,9 @@ class DriftReport:
             "alarm": self.alarm,
             "outcome": self.outcome,
         }
-        cleaned: dict[str, Any] = _without_nan(values)
+        cleaned: dict[str, Any] = finite(values)
         return cleaned
 
     def to_frame(self) -> pd.DataFrame:
         """Tabulate the report: one row per test, most significant first."""
         return pd.DataFrame([{"name": found.name} | asdict(found) for found in self.findings])
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -8,10 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from pipeline.monitoring.findings import ColumnDrift, DriftReport
 from pipeline.monitoring.shapes import Shape
+from pipeline.reference.finite import finite
 
 _MOST_FINDINGS = 50
 """Findings of drift that are stored with the report, the most important ones."""
@@ -20,8 +19,6 @@ _MOST_PAIRS = 50
 _OF_TESTS = {"columns", "statistic", "p_value", "effect"}
 _DIGITS = 4
 """Significant digits of a stored number."""
-_SHORTER = 1e4
-"""Whole numbers below it are stored without a point."""
 THOUSAND = 1_000
 """Shares of a drawn column are stored in thousandths."""
 
@@ -64,7 +61,7 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
         "indicators": _table([asdict(one) for one in report.indicators]),
         "shapes": _table([_drawn(one) for one in report.shapes if one.column not in private]),
     }
-    rounded: dict[str, Any] = _rounded(record)
+    rounded: dict[str, Any] = finite(record, digits=_DIGITS)
     return rounded
 
 
@@ -97,16 +94,3 @@ def _drawn(shape: Shape) -> dict[str, Any]:
     }
     thousandths["beyond"] *= any(thousandths["beyond"])  # mostly none, and not stored then
     return vars(shape) | thousandths
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if not isinstance(value, float):
-        return value
-    if not np.isfinite(value):
-        return None
-    short = float(f"{value:.{_DIGITS}g}")
-    return int(short) if short.is_integer() and abs(short) < _SHORTER else short

@@ -9,6 +9,7 @@ __all__ = [
     "Reference",
     "blocks",
     "classifier",
+    "finite",
     "identities",
     "masses",
     "normal_scores",

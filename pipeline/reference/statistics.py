@@ -1,8 +1,9 @@
 """Two-sample statistics and their null distributions, each with its source.
 
-Every test returns a p-value that is uniform, or larger, when rows are independent draws.
-The rows of real batches are not independent: `calibrated` corrects for that with the
-reference's own blocks. All functions take arrays of tests at once and broadcast.
+Tests return p-values that are uniform when rows are independent draws, exactly or as rows
+become many; counts and ties make them larger, and `cauchy_p` of tests that depend on one another
+may be a tenth smaller. The rows of real batches are not independent: `calibrated` corrects for
+that with the reference's own blocks. Functions of `ArrayLike` take many tests at once.
 """
 
 import numpy as np
@@ -61,7 +62,11 @@ def mean_p(z: ArrayLike, *, skewness: ArrayLike = 0.0) -> Floats:
 
 
 def difference_skewness(n: ArrayLike, m: ArrayLike) -> Floats:
-    """Skewness of a mean of `n` values less a mean of `m`, relative to that of a single value."""
+    """Skewness of a mean of `n` values less a mean of `m`, relative to that of a single value.
+
+    Elementary: cumulants of independent sums add up, so that the third one of the difference is
+    that of a value times 1/n^2 - 1/m^2, and its variance that of a value times 1/n + 1/m.
+    """
     n, m = np.asarray(n, float), np.asarray(m, float)
     skewness: Floats = (1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5
     return skewness
@@ -118,7 +123,8 @@ def homogeneity(reference: Floats, current: Floats) -> tuple[float, int]:
 def total_variation(*, reference: Floats, current: Floats) -> float:
     """Half the sum of absolute differences of shares, from 0 to 1; NaN when a side is empty.
 
-    Takes rows per label of both sides.
+    It is the largest difference of the chances that both sides give one set of labels, which is
+    the definition of this distance. Takes rows per label of both sides.
     """
     if reference.sum() == 0 or current.sum() == 0:
         return float("nan")

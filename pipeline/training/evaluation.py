@@ -11,6 +11,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pipeline.columns import Floats
 from pipeline.config import Columns, Data, Numeric
+from pipeline.reference.finite import finite
 from pipeline.training.fitting import Trained
 from pipeline.training.metrics import metric_intervals
 from pipeline.training.model import Predictions
@@ -76,7 +77,7 @@ def evaluation(
         "columns": _contract(data.features, trained.model.categories, ranges),
         "figures": _figures(task, target, predicted),
     }
-    rounded: dict[str, Any] = _rounded(record)
+    rounded: dict[str, Any] = finite(record, digits=_DIGITS)
     return rounded
 
 
@@ -191,13 +192,3 @@ def _groups(target: Floats, predicted: Predictions) -> dict[str, list[float]]:
 
 def _few(values: Floats) -> list[float]:
     return [float(values[i]) for i in _thinned(len(values))]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None
