@@ -165,8 +165,8 @@ def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iter
     """Spend the budget of a family on the tests that could reach their floor by chance.
 
     At the level p, a test with nothing wrong counts as drifted with chance min(reach, p). The sum
-    of these chances over all tests bounds the chance that any test does: Bonferroni's bound,
-    sharpened by what the floors already exclude.
+    of these chances over all tests bounds the chance that any test does (Boole's inequality):
+    Bonferroni's bound, sharpened by what the floors already exclude.
     """
     known = [test for test in tests if np.isfinite(test.p_value)]
     reach = np.sort([test.reach for test in known])

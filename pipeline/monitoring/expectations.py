@@ -251,7 +251,10 @@ def _shown(batch: Cells) -> dict[str, _Guess]:
 
 
 def _of_labels(rows: Floats, slope: Floats, chances: Floats) -> float:
-    """Variance of a metric whose labels are drawn, each by its own chance (delta method)."""
+    """Variance of a metric whose labels are drawn, each by its own chance (delta method).
+
+    Elementary: a label of the chance p has the variance p (1 - p), times its squared slope.
+    """
     return float((rows * np.square(slope) * chances * (1 - chances)).sum())
 
 
@@ -322,7 +325,11 @@ def _measures(rows: Floats, p: Floats, chances: Floats) -> dict[str, _Measure]:
 
 
 def _auc(rows: Floats, p: Floats, chances: Floats) -> _Measure:
-    """Share of pairs of a positive and a negative row that are in order; a tie counts half."""
+    """Share of pairs of a positive and a negative row that are in order; a tie counts half.
+
+    It is the statistic of Mann & Whitney (1947, Ann. Math. Stat. 18(1): 50-60); its slope is the
+    derivative of the quotient of ordered and all pairs by each row's chance.
+    """
     order = np.argsort(p, kind="stable")
     _, cell = np.unique(p[order], return_inverse=True)
     positive = (rows * chances)[order]
@@ -340,7 +347,11 @@ def _auc(rows: Floats, p: Floats, chances: Floats) -> _Measure:
 
 
 def _by_size(current: _Table, known: _Table) -> dict[str, _Guess]:
-    """Losses of a regression, by their mean in each cell of the prediction."""
+    """Losses of a regression, by their mean in each cell of the prediction.
+
+    A post-stratified mean, with the variance of a draw and of the cells' means (Holt & Smith 1979,
+    J. R. Stat. Soc. A 142(1): 33-46).
+    """
     rows, size = known.rows, current.rows.sum()
     share, count = current.rows / size, np.maximum(known.rows, 1)
     found = {}

@@ -121,7 +121,11 @@ class Side(NamedTuple):
 
 
 def before_and_between(baseline: Baseline) -> tuple[Side, Part]:
-    """The baseline, and the variance of the mean of a block beyond that of its parts."""
+    """The baseline, and the variance of the mean of a block beyond that of its parts.
+
+    Elementary: the mean of k independent blocks varies 1/k as much as a block, so that k times
+    what it varies beyond its parts is what a block varies beyond its parts.
+    """
     parts = baseline.parts
     by_part = Side.of(parts["loss"].to_numpy(), parts["rows"].to_numpy(np.float64))
     blocks = parts.groupby("block")[["loss", "rows"]].sum()
@@ -135,6 +139,9 @@ def before_and_between(baseline: Baseline) -> tuple[Side, Part]:
 
 def together(earlier: Iterable[Observed], own: Side, between: Part) -> Side:
     """A batch and some batches before it as one side.
+
+    What batches vary beyond their parts adds up by their squared shares of the rows, as does the
+    variance of any weighted mean of independent values (Kish 1965, Survey Sampling).
 
     Parameters
     ----------

@@ -158,7 +158,11 @@ def _shifts(judged: Judged, found: Bounds, together: dict[Trait, float]) -> Iter
 
 
 def _found(*, floor: float, level: float, scale: Scale, noise: float) -> float:
-    """Shift of a mean of unit variance that is found: beyond floor and level, plus luck."""
+    """Shift of a mean of unit variance that is found: beyond floor and level, plus luck.
+
+    Elementary: a normal estimate of a shift exceeds a cut with the chance `POWER` where the shift
+    lies that quantile of the normal distribution, in standard errors, beyond the cut.
+    """
     value = (
         special.chdtri(1, level)
         if np.isinf(scale.freedom)
@@ -175,7 +179,12 @@ def _labels(
     found: Bounds,
     together: dict[Trait, float],
 ) -> tuple[float, float]:
-    """Share of rows that has to change its label, by the power of the chi-square test."""
+    """Share of rows that has to change its label, by the power of the chi-square test.
+
+    References
+    ----------
+    Patnaik (1949), Biometrika 36(1-2): 202-232, for the power by the noncentral distribution.
+    """
     now = judged.tally.counts[name][:-1]
     n, m = float(now.sum()), profile.n
     traits = [Trait("share", (name,), label) for label in profile.followed]
@@ -207,7 +216,7 @@ def _share(size: float) -> float:
 def _together(
     reference: Reference, rows: float, persistence: int, found: Bounds
 ) -> dict[Trait, float]:
-    """Change of each trait that is found in the batches that are judged together."""
+    """Change of each trait that is found in batches that are judged together, as by `_found`."""
     before, units, ruler = reference.usual.observed, reference.usual.units, reference.usual.ruler
     sizes = {}
     for place, trait in enumerate(reference.traits.all):

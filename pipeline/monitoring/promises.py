@@ -64,7 +64,7 @@ def worth(promises: Sequence[Promise]) -> float:
     """The share of a promise that can be expected to be kept, from 0 to 1.
 
     It is the slope of realised on promised gains through the origin, shrunk towards 1 by a promise
-    of 10% that was kept (ridge regression).
+    of 10% that was kept (ridge regression: Hoerl & Kennard 1970, Technometrics 12(1): 55-67).
     """
     products = sum(one.promised * one.realised for one in promises)
     squares = sum(one.promised**2 for one in promises)

@@ -95,9 +95,9 @@ def _more(came: Came, usual: Sequence[Came], level: float) -> bool:
     """Whether a share is larger than usual, by `FLOOR` and beyond chance.
 
     The count of a batch follows a beta-binomial distribution, given the counts of the stretches
-    and Jeffreys' prior. Where stretches differ by more than chance, all counts are divided by
-    their dispersion, Pearson's chi-square over its degrees of freedom (McCullagh and Nelder 1989,
-    section 4.5).
+    and Jeffreys' prior (1946, Proc. R. Soc. A 186: 453-461). Where stretches differ by more
+    than chance, all counts are divided by their dispersion, Pearson's chi-square over its degrees
+    of freedom (McCullagh and Nelder 1989, section 4.5).
     """
     rows, refused = sum(one.rows for one in usual), sum(one.refused for one in usual)
     share = refused / max(rows, 1)

@@ -159,7 +159,11 @@ def _location_test(batch: Judged, name: str, profile: NumericProfile) -> Finding
 
 
 def _spread_test(batch: Judged, name: str, profile: NumericProfile) -> Finding:
-    """Test the variance of the normal scores, whose own variance follows from their kurtosis."""
+    """Test the variance of the normal scores, whose own variance follows from their kurtosis.
+
+    Elementary: a variance is a mean of squares, so that its variance is that of one square over
+    the rows. The size is that of the spread in logarithms, half that of the variance.
+    """
     n, m, trait = batch.tally.known(name), profile.n, Trait("spread", (name,))
     noise, skewness = 1 / n + 1 / m, difference_skewness(n, m) * profile.moments.square_skewness
     error = np.sqrt(profile.moments.square_variance * noise)
@@ -206,7 +210,8 @@ def _label_tests(batch: Judged, name: str, profile: CategoricalProfile) -> Itera
 
     By Cauchy and Schwarz, half the sum of absolute differences of shares is at most half the root
     of chi-square over the effective rows. With many labels chance alone makes that large, so the
-    size reported is taken from the chi-square beyond what chance explains.
+    size reported is taken from the chi-square beyond its mean by chance, which is its degrees of
+    freedom times the design effect.
     """
     now, before, floor = batch.tally.counts[name][:-1], profile.rows, _FLOORS["labels"]
     n, m = float(now.sum()), profile.n

@@ -50,7 +50,11 @@ class Separation:
     rows: tuple[int, int]
 
     def chance(self, floor: float) -> float:
-        """Bound of the chance of a mean area `floor` above 0.5 with nothing wrong."""
+        """Bound of the chance of a mean area `floor` above 0.5 with nothing wrong.
+
+        The variance is that of one area without ties (Mann & Whitney 1947, Ann. Math. Stat. 18(1):
+        50-60); a mean of two varies no more, and ties make it smaller.
+        """
         zeros, ones = self.rows
         if not zeros or not ones:
             return float("nan")

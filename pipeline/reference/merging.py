@@ -113,8 +113,9 @@ def _recoded(cells: Cells, old: Profile, new: Profile) -> Cells:
 def rescored(block: Summary, old: Columns, new: Columns) -> Summary:
     """Convert the summary of a block to the normal scores of a merged reference.
 
-    The normal scores of the block are taken as normally distributed: their quantiles are read
-    back as values, which are scored again. Shares, missing values and rank correlations stay,
+    The normal scores of the block are taken as normally distributed, so that their quantile is
+    the location and, times the spread, that of a standard normal: these quantiles are read back as
+    values, which are scored again. Shares, missing values and rank correlations stay,
     except that correlations with a column whose most frequent label has changed are dropped.
     """
     renamed = {name for name in old if _leading(old[name]) != _leading(new[name])}

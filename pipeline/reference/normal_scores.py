@@ -249,6 +249,11 @@ def _of_fisher(r: Floats, both: Floats, third: Floats, fourth: Floats) -> Floats
         Correlations.
     both, third, fourth : array of float
         Means of a^2 b^2, of a^3 b + a b^3, and of a^4 + b^4, of standardised scores a and b.
+
+    References
+    ----------
+    Devlin, Gnanadesikan & Kettenring (1975), Biometrika 62(3): 531-545, for the influence of a
+    row, a b - r (a^2 + b^2) / 2, of which this is the mean square; the slope of z is 1 / (1 - r^2).
     """
     influence = both - r * third + r**2 * (fourth + 2 * both) / 4
     limit = np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION)
@@ -297,7 +302,12 @@ def _standardised(
 
 
 def fisher(r: Floats) -> Floats:
-    """Fisher's z of correlations, each limited to `LARGEST_CORRELATION` in size."""
+    """Fisher's z of correlations, each limited to `LARGEST_CORRELATION` in size.
+
+    References
+    ----------
+    Fisher (1921), Metron 1: 3-32.
+    """
     z: Floats = np.arctanh(np.clip(r, -LARGEST_CORRELATION, LARGEST_CORRELATION))
     return z
 

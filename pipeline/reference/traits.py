@@ -186,7 +186,11 @@ class Traits:
 
 
 def _unit(trait: Trait, profile: Profile) -> tuple[float, float]:
-    """Variance and skewness of one row's contribution to a trait of one column."""
+    """Variance and skewness of one row's contribution to a trait of one column.
+
+    Elementary: of a share p, a row counts 1 with the chance p and else 0, which has the variance
+    p (1 - p) and the skewness (1 - 2 p) / root(p (1 - p)).
+    """
     if isinstance(profile, NumericProfile) and trait.kind == "location":
         return 1.0, profile.moments.skewness
     if isinstance(profile, NumericProfile) and trait.kind == "spread":

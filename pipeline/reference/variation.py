@@ -187,6 +187,7 @@ def _like_dependent(squares: Floats, freedom: NDArray[Any], proved: Floats) -> N
     Of the traits that failed the test, as many as chance may explain (99 times of 100) are left
     out. The others are taken to have a typical effect, the lower quartile of theirs. A trait is
     marked where more than `_EXCEPTIONAL` traits with that effect would vary as little as it does.
+    The rule is Holdfast's own; its counts are those of a binomial and a chi-square distribution.
     """
     tested = len(squares)
     failed = len(proved) - stats.binom.ppf(0.99, tested, _DEPENDENT) if tested else 0.0
@@ -203,6 +204,8 @@ def _shared_effect(squares: Floats, freedom: Floats) -> float:
 
     Traits that failed the test are missing from the sample, so the mean of the others is compared
     with that of a chi-square value times the effect, cut off at the critical value of the test.
+    Below c that mean is k F(c; k + 2) / F(c; k), with k degrees of freedom, since x times the
+    density for k is k times the density for k + 2.
     """
     if len(squares) == 0:
         return 1.0
@@ -226,8 +229,9 @@ def grown(effect: Floats, *, n: float, n_block: float) -> Floats:
     """Scale design effects of blocks of `n_block` rows to batches of `n` rows.
 
     What all rows of a batch share weighs more the more rows there are: 1 + (effect - 1)
-    n / n_block. Dependence between neighbouring rows does not grow like that, and which kind of
-    dependence it is cannot be known, so batches shorter than a block keep the block's effect.
+    n / n_block (Kish 1965, Survey Sampling: 1 + (n - 1) roh, of many rows). Dependence between
+    neighbouring rows does not grow like that, and which kind of dependence it is cannot be known,
+    so batches shorter than a block keep the block's effect.
     """
     return 1 + (effect - 1) * max(n / n_block, 1.0)
 
@@ -275,6 +279,10 @@ def last_batches_p(before: Observed, now: Observed, units: Units, ruler: Yardsti
     -------
     array of float, shape (n_traits,)
         Two-sided p-values; NaN where either side has fewer than two values.
+
+    References
+    ----------
+    Fisher (1925), Metron 5: 90-104, for t of two samples with a pooled spread.
     """
     b, m = before.count, now.count
     plain, weighted = now.mean - before.mean, now.weighted_mean - before.weighted_mean
