@@ -24,7 +24,7 @@ HORIZON = 4
 CONFIDENCE = 0.95
 """Level of the one-sided interval of a change."""
 
-Observed = tuple[Floats, Floats]
+Sevenths = tuple[Floats, Floats]
 """Means of the sevenths of a batch, and their rows."""
 
 
@@ -137,7 +137,7 @@ def before_and_between(baseline: Baseline) -> tuple[Side, Part]:
     return by_block, Part(max(beyond, 0.0), by_block.parts[0].freedom)
 
 
-def together(earlier: Iterable[Observed], own: Side, between: Part) -> Side:
+def together(earlier: Iterable[Sevenths], own: Side, between: Part) -> Side:
     """A batch and some batches before it as one side.
 
     What batches vary beyond their parts adds up by their squared shares of the rows, as does the
@@ -145,7 +145,7 @@ def together(earlier: Iterable[Observed], own: Side, between: Part) -> Side:
 
     Parameters
     ----------
-    earlier : iterable of Observed
+    earlier : iterable of Sevenths
         The batches before.
     own : Side
         The batch.

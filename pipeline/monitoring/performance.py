@@ -12,7 +12,7 @@ from pipeline.monitoring.means import (
     CONFIDENCE,
     HORIZON,
     Baseline,
-    Observed,
+    Sevenths,
     Side,
     before_and_between,
     compare,
@@ -82,7 +82,7 @@ class Performance:
     slices: tuple[SliceLoss, ...] = ()
 
     @property
-    def observed(self) -> Observed:
+    def observed(self) -> Sevenths:
         """Means of its sevenths, and rows of each as far as they are known."""
         rows = self.counts or (self.rows / max(len(self.parts), 1),) * len(self.parts)
         return np.array(self.parts), np.array(rows)

@@ -21,8 +21,8 @@ from pipeline.monitoring.means import (
     HORIZON,
     Baseline,
     Difference,
-    Observed,
     Part,
+    Sevenths,
     Side,
     before_and_between,
     compare,
@@ -80,7 +80,7 @@ class SliceLoss:
         return bool(np.isfinite(self.at_least))
 
     @property
-    def observed(self) -> Observed:
+    def observed(self) -> Sevenths:
         """Means of its sevenths, and their rows."""
         return np.array(self.parts), np.array(self.counts, dtype=np.float64)
 
@@ -320,7 +320,7 @@ def from_text(text: str) -> tuple[SliceLoss, ...]:
 def _tests(
     own: Side,
     baseline: Baseline,
-    earlier: Sequence[Observed | None],
+    earlier: Sequence[Sevenths | None],
     *,
     spans: Sequence[int],
     allowed: float,
