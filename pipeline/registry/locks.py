@@ -69,18 +69,24 @@ def _advisory(database: str, name: str, patience: float) -> Iterator[None]:
     with _connection(database) as connection:
         question = sa.text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
         end, pause = time.monotonic() + patience, _SHORTEST
-        while not connection.scalar(question, {"name": name}):
-            if time.monotonic() > end:
-                raise _taken(name, patience)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST)
+        try:
+            while not connection.scalar(question, {"name": name}):
+                if time.monotonic() > end:
+                    raise _taken(name, patience)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST)
+        except sa.exc.SQLAlchemyError as error:
+            raise _away(error) from error
         yield
 
 
 def _connection(database: str) -> sa.Connection:
     try:
-        engine = sa.create_engine(database, poolclass=sa.pool.NullPool)
-        return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        # Not an option of the connection: to take that back fails when the database is gone.
+        engine = sa.create_engine(
+            database, poolclass=sa.pool.NullPool, isolation_level="AUTOCOMMIT"
+        )
+        return engine.connect()
     except ImportError as error:
         message = (
             f"The PostgreSQL driver of tracking.locks is not installed ({error}). "
@@ -88,12 +94,14 @@ def _connection(database: str) -> sa.Connection:
         )
         raise UnavailableError(message) from error
     except sa.exc.SQLAlchemyError as error:
-        cause = type(error.__cause__ or error).__name__
-        message = (
-            f"The PostgreSQL database of tracking.locks does not answer ({cause}). "
-            "Start it, or correct its address."
-        )
-        raise UnavailableError(message) from error
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> UnavailableError:
+    return UnavailableError(
+        "The PostgreSQL database of tracking.locks does not answer "
+        f"({type(error.__cause__ or error).__name__}). Start it, or correct its address."
+    )
 
 
 def _taken(name: str, patience: float) -> UnavailableError:

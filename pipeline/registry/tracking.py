@@ -36,6 +36,8 @@ _PAGE = 1_000
 """Runs that MLflow is asked for at a time."""
 _LONGEST_METRIC = 250
 """Characters that MLflow allows in the name of a metric."""
+_DATABASE_AWAY = re.compile(r"\([\w.]+\.(Interface|Operational)Error\)|'57P0\d'")
+"""What a server of MLflow says while its PostgreSQL is away or starts, among other bad requests."""
 
 
 @contextmanager
@@ -44,7 +46,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RestException as error:
-        message = f"MLflow refused a call: {first_line(error)}. Check the registry."
+        said = first_line(error)
+        if _DATABASE_AWAY.search(said):
+            message = f"MLflow's database does not answer: {said}. Start it."
+            raise UnavailableError(message) from error
+        message = f"MLflow refused a call: {said}. Check the registry."
         raise RegistryError(message) from error
     except (MlflowException, sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise _translation(first_line(error)) from error

@@ -2,8 +2,10 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy as sa
 
 from pipeline.errors import UnavailableError
 from pipeline.registry.locks import exclusive
@@ -79,3 +81,32 @@ def test_a_database_that_does_not_answer_is_unavailable_and_its_password_stays_s
     ):
         raise AssertionError
     assert "secret" not in str(caught.value)
+
+
+def cut_off(database, condition):
+    """End connections to a database, as its restart does with all of them."""
+    with sa.create_engine(database, poolclass=sa.pool.NullPool).connect() as connection:
+        holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"  # noqa: S608 -- ours
+        connection.execute(sa.text(f"{end} AND pid {condition} ({holders})"))
+
+
+def test_a_block_whose_lock_was_lost_with_its_database_ends_as_usual(postgres, tmp_path):
+    with exclusive("a", folder=tmp_path, database=postgres):
+        cut_off(postgres, "IN")
+        with exclusive("a", folder=tmp_path, database=postgres, patience=10):
+            pass
+
+
+def test_waiting_for_a_lock_ends_as_unavailable_when_its_database_is_gone(postgres, tmp_path):
+    def wait():
+        with exclusive("a", folder=tmp_path, database=postgres):
+            raise AssertionError
+
+    with exclusive("a", folder=tmp_path, database=postgres), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait)
+        while not waiting.done():
+            cut_off(postgres, "NOT IN")
+    with pytest.raises(UnavailableError, match=r"of tracking\.locks does not answer"):
+        waiting.result()

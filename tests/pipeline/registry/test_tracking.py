@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import RestException
 
 from pipeline.config import Tracking
 from pipeline.errors import RegistryError, UnavailableError
-from pipeline.registry.tracking import metric_name
+from pipeline.registry.tracking import metric_name, translated
 from pipeline.registry.versions import Registry
 
 pytestmark = pytest.mark.integration
@@ -167,6 +168,21 @@ def test_a_server_that_is_away_is_unavailable_and_not_broken(open_registry, monk
 
     with pytest.raises(UnavailableError, match="MLflow does not answer"):
         open_registry().versions()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("(pg8000.exceptions.InterfaceError) network error", UnavailableError),
+        ("(psycopg2.OperationalError) server closed the connection", UnavailableError),
+        ("(pg8000.exceptions.DatabaseError) {'S': 'FATAL', 'C': '57P03'}", UnavailableError),
+        ("(pg8000.exceptions.DatabaseError) {'S': 'ERROR', 'C': '42P01'}", RegistryError),
+        ("Invalid value for parameter 'alias'", RegistryError),
+    ],
+)
+def test_a_server_whose_database_is_away_is_unavailable_and_refuses_nothing(said, expected):
+    with pytest.raises(expected), translated():
+        raise RestException({"error_code": "BAD_REQUEST", "message": said})
 
 
 def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(open_registry, section):
