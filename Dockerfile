@@ -46,17 +46,22 @@ COPY conf conf
 COPY examples examples
 # Prefect's server copies its pages before it shows them, by default beside its code.
 ENV PREFECT_HOME=/state/prefect PREFECT_SERVER_UI_STATIC_DIRECTORY=/tmp/prefect-ui
+# In memory, by default, a server that starts again would end long runs, and never free the slots of dead runs.
+ENV PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
+# So does Prefect's server answer while its database starts again, which a run is to outlive.
+ENV PREFECT_CLIENT_RETRY_EXTRA_CODES=500
 ENV HOLDFAST__TRACKING__FOLDER=/state
 ENV DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false
 CMD ["prefect", "worker", "start", "--pool", "holdfast", "--type", "process"]
 
 FROM base AS mlflow
 COPY --from=build-mlflow /app /app
-ENV MLFLOW_BACKEND_STORE_URI=sqlite:////state/mlflow.db MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+ENV MLFLOW_BACKEND_STORE_URI=sqlite:////state/mlflow.db MLFLOW_ARTIFACTS_DESTINATION=/state/artifacts
+ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 ENV DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["healthcheck", "5000", "/health"]
-CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1", "--artifacts-destination", "/state/artifacts"]
+CMD ["mlflow", "server", "--app-name", "basic-auth", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]
 
 FROM base AS serve
 COPY --from=build-serve /app /app

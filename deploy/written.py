@@ -39,9 +39,9 @@ def variables(stage: Stage) -> dict[str, str]:
     return {name: value for name, value in pairs if name != "PATH"}
 
 
-def composed(model: str) -> dict[str, Any]:
-    """`compose.yaml`, with the name of a model, and the defaults of its other variables."""
+def composed(model: str, **given: str) -> dict[str, Any]:
+    """`compose.yaml`, with the name of a model, other variables, and the defaults of the rest."""
     text = re.sub(r"\$\{MODEL:\?[^}]+\}", model, (ROOT / "compose.yaml").read_text())
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    text = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: given.get(found[1], found[2]), text)
     found: dict[str, Any] = yaml.safe_load(text)
     return found

@@ -1,5 +1,6 @@
 """`compose.yaml` and `deploy/k8s/api.yaml`: nothing is missing, open or in clear text."""
 
+import configparser
 import re
 import subprocess
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_a_secret_is_a_file_that_the_service_is_given(name):
     service = SERVICES[name]
     files = {f"/run/secrets/{one}" for one in service.get("secrets", ())}
     for variable, value in service.get("environment", {}).items():
-        if variable.endswith("_FILE"):
+        if variable.endswith("_FILE") or value.startswith("/run/secrets"):
             assert value in files
         elif SECRET.search(variable) or SECRET.search(value):
             known = r"http://(prefect|mlflow|localhost|127\.0\.0\.1):\d+(/api)?"
@@ -97,8 +98,12 @@ def test_every_secret_is_made_at_random_and_kept_when_the_program_is_repeated(tm
         one["file"] for one in COMPOSE["secrets"].values()
     }
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    accounts = configparser.ConfigParser()
+    accounts.read_string(first.pop("mlflow-accounts"))
+    assert accounts["mlflow"]["database_uri"] == first["mlflow-database"]
+    yours = {"alerts", "s3-account"}
     random = re.findall(r"[0-9a-f]{48}", "\n".join(first.values()))
-    assert len(set(random)) == len(random) == len(first) - 1  # pages go to addresses of yours
+    assert len(set(random)) == len(random) == len(first.keys() - yours)
 
 
 def test_secrets_are_neither_in_git_nor_in_an_image():
@@ -176,8 +181,25 @@ def test_grafana_asks_that_prometheus_and_finds_the_dashboard():
 
 
 def test_mlflow_runs_the_command_of_its_image_and_keeps_the_artifacts_of_its_clients():
-    assert "command" not in SERVICES["mlflow"]
-    assert "--artifacts-destination" in last(stages()["mlflow"], "CMD")
+    service, stage = SERVICES["mlflow"], stages()["mlflow"]
+    place = "MLFLOW_ARTIFACTS_DESTINATION"
+
+    assert "command" not in service
+    assert "--no-serve-artifacts" not in last(stage, "CMD")
+    assert service["environment"][place] == variables(stage)[place] == "/state/artifacts"
+    assert service["volumes"] == ["artifacts:/state"]
+
+
+def test_mlflow_is_asked_by_the_account_that_it_makes():
+    service = SERVICES["mlflow"]["environment"]
+    clients = [one for one in SERVICES.values() if "PREFECT_API_URL" in one.get("environment", {})]
+
+    assert "--app-name basic-auth" in " ".join(yaml.safe_load(last(stages()["mlflow"], "CMD")))
+    for client in clients:
+        own = client["environment"]
+        password = own["MLFLOW_TRACKING_PASSWORD__FILE"]
+        assert password == service["MLFLOW_AUTH_ADMIN_PASSWORD__FILE"]
+        assert f"admin_username = {own['MLFLOW_TRACKING_USERNAME']}\n" in MADE.read_text()
 
 
 def test_the_pod_of_the_api_has_no_privileges_and_writes_in_its_volumes_only():
