@@ -16,11 +16,11 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 COPY pyproject.toml uv.lock ./
 
 FROM tools AS build
-RUN uv sync --frozen --no-dev --extra postgres --no-install-project
+RUN uv sync --frozen --no-dev --extra postgres --extra otel --no-install-project
 COPY README.md LICENSE ./
 COPY flows flows
 COPY pipeline pipeline
-RUN uv sync --frozen --no-dev --extra postgres
+RUN uv sync --frozen --no-dev --extra postgres --extra otel
 
 FROM tools AS build-mlflow
 RUN uv sync --frozen --only-group mlflow

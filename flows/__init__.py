@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline import tracing
+
 # Prefect and MLflow read these when they are imported; values that are set already are kept.
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -25,6 +27,7 @@ DEFAULTS = {
 
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+tracing.start()  # before Prefect starts the span of a run
 
 
 def _module_run_as_script() -> str:

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 
 from flows.paging import ended, links
+from pipeline import tracing
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 from pipeline.registry.versions import Registry
@@ -81,6 +82,7 @@ def note(
     said : str
         What people are paged about, in lines; it ends with what they have to do.
     """
+    tracing.annotate({"mlflow.run_id": run_id})
     get_run_logger().info(sentence)
     flow_run = runtime.flow_run.id
     if not flow_run:
@@ -97,3 +99,5 @@ def note(
     )
     if "Prefect" in shown:
         registry.tag_run(run_id, "prefect", shown["Prefect"])
+    if trace_id := tracing.ids().get("trace_id"):
+        registry.tag_run(run_id, "trace_id", trace_id)

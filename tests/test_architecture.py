@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BELOW = {
     "redaction": set(),
-    "logs": set(),
+    "tracing": set(),
+    "logs": {"tracing"},
     "errors": {"redaction"},
     "config": {"errors", "logs", "redaction"},
     "columns": {"config", "errors"},
@@ -42,6 +43,7 @@ BELOW = {
         "errors",
         "logs",
         "redaction",
+        "tracing",
     },
 }
 """What each room of `pipeline` may import."""

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline import tracing
 from pipeline.config import Serving
 from pipeline.errors import ConfigError, UnavailableError
 from pipeline.serving import labels
@@ -316,6 +317,8 @@ class _Predict:
         body, named = scope["body"], scope.get("path_params")
         served = api.named(**named) if named else api.served
         explain = self._asked(scope.get("query_string", b""), served)
+        about = {"holdfast.model": served.name, "holdfast.version": served.version}
+        tracing.annotate(about | {"holdfast.request_id": request_id})
         work = partial(
             self._answer,
             served,

@@ -17,6 +17,7 @@ from pipeline.config import Serving
 from pipeline.serving.guard import Guard
 from pipeline.serving.memory import keep_large_blocks_apart
 from pipeline.serving.responses import HEADERS
+from pipeline.tracing import traced
 
 LONGEST_HEAD = 16_384
 """Bytes of a request besides its body: its line, headers, trailers, and the lengths of chunks."""
@@ -165,7 +166,7 @@ class Server(uvicorn.Server):
         )
         protocol: Any = partial(Connection, limits=limits)
         config = uvicorn.Config(
-            app,
+            traced(app),
             host=options.host,
             port=options.port,
             http=protocol,

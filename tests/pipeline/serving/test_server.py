@@ -107,6 +107,7 @@ print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 
     assert {"starlette", "xgboost"} <= set(loaded)
     unwanted = {"fastapi", "flask", "matplotlib", "mlflow", "prefect", "skops", "sqlalchemy"}
+    unwanted.add("opentelemetry")
     assert not unwanted & set(loaded)
 
 
@@ -120,7 +121,8 @@ def test_an_exported_model_needs_no_mlflow():
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))
 
     assert "starlette" in loaded
-    assert not {"fastapi", "mlflow", "prefect", "scipy", "sqlalchemy"} & set(loaded)
+    unwanted = {"fastapi", "mlflow", "opentelemetry", "prefect", "scipy", "sqlalchemy"}
+    assert not unwanted & set(loaded)
 
 
 @pytest.mark.integration
