@@ -18,5 +18,6 @@ __all__ = [
     "registry",
     "reporting",
     "serving",
+    "tracing",
     "training",
 ]
