@@ -33,7 +33,7 @@ REQUESTS = [
 
 def captured_rows(path, rows):
     """The captures, as soon as so many rows are written; a killed server would lose the last."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not path.exists() or len(found := read_captures(path)) < rows:
         assert time.monotonic() < end
         time.sleep(0.02)

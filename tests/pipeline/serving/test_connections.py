@@ -167,7 +167,10 @@ def test_bodies_that_are_held_are_limited_in_all(serve):
         held = [connect(port) for _ in range(20)]
         for sock in held:
             sock.sendall(post(b" " * 900_000, length=1_000_000))
-        time.sleep(1)
+        end = time.monotonic() + 60
+        while len(select.select(held, [], [], 0)[0]) < 12 and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(0.5)
         for sock in held:
             sock.settimeout(0.2)
         refused = 0
