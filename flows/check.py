@@ -189,8 +189,7 @@ def _rows(settings: Settings) -> pd.DataFrame:
     if rows.empty:
         message = "The source data.train must hold rows. Got none. Correct it, or fill it."
         raise DataError(message)
-    never_served = isinstance(data.labels, CaptureSource) and not settings.captures.exists()
-    if data.labels is None or never_served:
+    if not tables.has_labels(data, settings.captures):
         return rows
     return join_labels(rows, tables.read_labels(data, captures=settings.captures), data)
 

@@ -102,8 +102,7 @@ def read(
     """
     data, captures = settings.data, settings.captures
     rows = tables.read(source, data, start=start, end=end, captures=captures)
-    never_served = isinstance(data.labels, CaptureSource) and not captures.exists()
-    if data.labels is None or never_served:
+    if not tables.has_labels(data, captures):
         return rows
     labels = tables.read_labels(data, captures=captures) if need_labels else labels_so_far(settings)
     return join_labels(rows, labels, data, as_of=as_of)

@@ -160,6 +160,15 @@ def read_labels(data: Data, *, captures: Path) -> pd.DataFrame:
     )
 
 
+def has_labels(data: Data, captures: Path) -> bool:
+    """Whether labels of a source of their own can be read.
+
+    Clients send none before a model is served, which makes the store of captures.
+    """
+    sent = isinstance(data.labels, CaptureSource)
+    return captures.exists() if sent else data.labels is not None
+
+
 def _declared(data: Data) -> Columns:
     """The columns of a source whose types are known, beside key, time and target."""
     raw = raw_columns(data.derive, data.features)

@@ -349,26 +349,39 @@ def answer():
 
 
 @pytest.fixture
-def receiver():
+def listen():
+    """Starts a real HTTP server that hands each body posted to a function; its port."""
+    running = []
+
+    def start(take):
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                take(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        running.append((server, thread))
+        return server.server_port
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def receiver(listen):
     """A real HTTP server; the pages it got, and its Apprise address."""
     got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    yield got, f"json://127.0.0.1:{server.server_port}/page"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    port = listen(lambda body: got.append(json.loads(body)))
+    return got, f"json://127.0.0.1:{port}/page"
 
 
 @pytest.fixture

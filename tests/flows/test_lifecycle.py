@@ -339,7 +339,7 @@ def of_captures(make_conf, settings):
 
 def test_a_model_that_answered_no_request_yet_has_no_batch(trained, make_conf):
     conf = of_captures(make_conf, opened(trained)[0])
-    told = (
+    reason = (
         "No request was answered yet; nothing was judged. Serve the model: "
         f"`holdfast serve {conf}`."
     )
@@ -349,7 +349,7 @@ def test_a_model_that_answered_no_request_yet_has_no_batch(trained, make_conf):
     Captures(settings.captures).close()
     started = monitor(conf)
 
-    assert (before["reason"], started["reason"]) == (told, told)
+    assert (before["reason"], started["reason"]) == (reason, reason)
     assert records.read_history(registry).batches == ()
 
 

@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -24,34 +22,19 @@ CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
-def spans(monkeypatch):
+def spans(listen, monkeypatch):
     """What processes that are started from now on send: spans, each as a dict."""
     got = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            sent = ExportTraceServiceRequest.FromString(body)
-            for resource in sent.resource_spans:
-                for scope in resource.scope_spans:
-                    got.extend(map(as_dict, scope.spans))
-            self.send_response(200)
-            self.end_headers()
+    def take(body):
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                got.extend(map(as_dict, scope.spans))
 
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{listen(take)}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    yield got
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return got
 
 
 def as_dict(span):
@@ -101,5 +84,5 @@ def test_spans_logs_and_the_run_in_mlflow_share_the_ids_of_a_flow_run(trained, s
     noted = [span for span in spans if "mlflow.run_id" in span]
     assert {span["trace"] for span in noted} == {flow["trace"]} == {run.data.tags["trace_id"]}
     assert {span["mlflow.run_id"] for span in noted} == {run.info.run_id}
-    told = [one for one in logged if one.get("flow_run_id") == flow["prefect.run.id"]]
-    assert flow["trace"] in {one.get("trace_id") for one in told}
+    of_run = [one for one in logged if one.get("flow_run_id") == flow["prefect.run.id"]]
+    assert flow["trace"] in {one.get("trace_id") for one in of_run}

@@ -195,7 +195,7 @@ def _unheard_of(case: Case, name: str, drawn: _Drawn, to: Places) -> bool:
     for other in case.categorical:
         if other in {name, *case.blamed}:
             continue
-        place = case.reference.names.index(other)
+        place = case.place(other)
         before = case.reference.cells[: len(expected.classes), place]  # those it is learnt from
         now = case.drawn_cells[:, place]
         there, known = before != MISSING, inside & (now != MISSING)

@@ -87,8 +87,9 @@ def test_a_decision_is_made_again_by_the_limits_that_it_was_made_by():
     retrains = two_retrains()
     evidence = troubled("05", 3).evidence
 
-    def made(now, told, **limits):
-        return decide(now, history=told[0], attempts=told[1], cooldown=0, **limits).action
+    def made(now, earlier, **limits):
+        history, attempts = earlier
+        return decide(now, history=history, attempts=attempts, cooldown=0, **limits).action
 
     assert (made(TROUBLE, refusals), made(TROUBLE, refusals, refusals=3)) == ("halt", "retrain")
     assert (made(evidence, retrains), made(evidence, retrains, uncleared=3)) == ("halt", "retrain")
