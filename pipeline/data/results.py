@@ -194,11 +194,10 @@ class ResultTable:
             cause = answer(error)
             got, table = first_line(cause), self._place.table
             code = getattr(cause, "sqlite_errorcode", None)
-            away = isinstance(error, OSError) or is_away(error)
             if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 message = f"Another process holds the database of data.scores ({got}). Try later."
                 raise UnavailableError(message) from error
-            if away and code is None:
+            if is_away(error) and code is None:
                 message = f"The database of data.scores does not answer ({got}). Check its url."
                 raise UnavailableError(message) from error
             message = f"Table {table} cannot be written ({got}). Check data.scores."

@@ -75,7 +75,7 @@ def _advisory(database: str, name: str, patience: float) -> Iterator[None]:
                     raise _taken(name, patience)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, OSError) as error:  # as pg8000 raises when cut off
             raise _away(error) from error
         yield
 
@@ -93,7 +93,7 @@ def _connection(database: str) -> sa.Connection:
             "Install holdfast[postgres]."
         )
         raise UnavailableError(message) from error
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, OSError) as error:
         raise _away(error) from error
 
 

@@ -362,3 +362,10 @@ def test_a_server_that_takes_a_call_and_says_nothing_may_answer_later(monkeypatc
     for thread in {*threading.enumerate()} - before:
         thread.join()
     gc.collect()
+
+
+def test_a_server_that_cuts_off_the_call_may_answer_later(cut_off):
+    source = SqlSource(kind="sql", url=cut_off, query="SELECT 1")
+
+    with pytest.raises(UnavailableError, match=r"not answer \(.*reset by peer\)\. Check data"):
+        read(source, time="t", key="id")

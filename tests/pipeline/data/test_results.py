@@ -234,6 +234,11 @@ def test_a_database_that_is_busy_or_away_may_answer_later(tmp_path, data, monkey
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_server_that_cuts_off_the_call_may_answer_later(cut_off, data):
+    with pytest.raises(UnavailableError, match=r"^The database of data\.scores does not answer"):
+        write(cut_off, data, part(0, 9))
+
+
 def test_a_server_that_ends_the_connection_may_answer_later(postgres, data):
     run(postgres, "DROP TABLE IF EXISTS scores")
     others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"

@@ -83,7 +83,15 @@ def test_a_database_that_does_not_answer_is_unavailable_and_its_password_stays_s
     assert "secret" not in str(caught.value)
 
 
-def cut_off(database, condition):
+def test_a_database_that_cuts_off_the_call_is_unavailable(cut_off, tmp_path):
+    with (
+        pytest.raises(UnavailableError, match=r"locks does not answer \(ConnectionResetError\)"),
+        exclusive("a", folder=tmp_path, database=cut_off),
+    ):
+        raise AssertionError
+
+
+def end_connections(database, condition):
     """End connections to a database, as its restart does with all of them."""
     with sa.create_engine(database, poolclass=sa.pool.NullPool).connect() as connection:
         holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
@@ -94,7 +102,7 @@ def cut_off(database, condition):
 
 def test_a_block_whose_lock_was_lost_with_its_database_ends_as_usual(postgres, tmp_path):
     with exclusive("a", folder=tmp_path, database=postgres):
-        cut_off(postgres, "IN")
+        end_connections(postgres, "IN")
         with exclusive("a", folder=tmp_path, database=postgres, patience=10):
             pass
 
@@ -107,6 +115,6 @@ def test_waiting_for_a_lock_ends_as_unavailable_when_its_database_is_gone(postgr
     with exclusive("a", folder=tmp_path, database=postgres), ThreadPoolExecutor() as pool:
         waiting = pool.submit(wait)
         while not waiting.done():
-            cut_off(postgres, "NOT IN")
+            end_connections(postgres, "NOT IN")
     with pytest.raises(UnavailableError, match=r"of tracking\.locks does not answer"):
         waiting.result()
