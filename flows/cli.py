@@ -38,7 +38,8 @@ def train(conf: str, /, *, until: Moment = None, episode: str = "", output: Outp
     conf
         The model's YAML file.
     until
-        Train on rows before this time; by default up to the end of the last judged batch.
+        Train on rows before this time; by default up to the end of the last judged batch, and
+        for a first version up to training.until, else up to now.
     episode
         Episode of drift that this training answers, as the monitor named it.
     """

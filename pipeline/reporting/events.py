@@ -164,8 +164,9 @@ def moved_batch(
         waiting=waiting,
         moves=moves(comparison, verdict.evidence.persisted, _MOST_MOVES) if comparison else [],
     )
-    subject = f"{model}: {what}"
-    return Event(kind, _about(verdict, reading), subject, body, episode=BATCHES)
+    about, subject = _about(verdict, reading), f"{model}: {what}"
+    asked = verdict.decision.action == "retrain"
+    return Event(kind, about, subject, body, episode=BATCHES, under_way=asked)
 
 
 def _what(verdict: Verdict) -> tuple[Kind, str]:

@@ -56,7 +56,9 @@ def failed_flow(
         again=_command(flow, parameters),
     )
     subject = f"{model}: {flow} {'crashed' if crashed else 'failed'}"
-    return Event("failure", f"{flow}-{run}", subject, body, fails(flow), recurs=True)
+    again = 0 < attempt < attempts
+    about = f"{flow}-{run}"
+    return Event("failure", about, subject, body, fails(flow), recurs=True, under_way=again)
 
 
 def stuck_retrain(model: str, asked: Mapping[str, Any], error: str) -> Event:

@@ -105,12 +105,7 @@ def write(
         before = open_pages(outbox, model, event.episode) if event.episode else []
         times, resolves = len(before) + 1, event.kind == "resolved"
         due = resolves or not event.recurs or times.bit_count() == 1
-        body, severity = event.body, event.severity
-        if event.recurs and times > 1:
-            since = moment_of(before[0]["written"])
-            body += f"\nAgain: this happened {times} times since {since}. "
-            body += f"The next page comes at {2 * times} times."
-            severity = "failure"
+        body, severity = _again(event, before)
         number = outbox.execute(
             "INSERT INTO pages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (page_id, model, severity, event.subject, body, now, event.episode, resolves, due),
@@ -123,6 +118,17 @@ def write(
                 "INSERT INTO sends (page, address, state) VALUES (?, ?, 'waiting')", (number, name)
             )
     return True
+
+
+def _again(event: Event, before: Sequence[sqlite3.Row]) -> tuple[str, Severity]:
+    """Body and severity of an event, after other pages of its episode."""
+    times = len(before) + 1
+    if not event.recurs or times == 1:
+        return event.body, event.severity
+    since = moment_of(before[0]["written"])
+    often = f"\nAgain: this happened {times} times since {since}. "
+    often += f"The next page comes at {2 * times} times."
+    return event.body + often, event.severity if event.under_way else "failure"
 
 
 def is_open(file: Path, model: str, episode: str) -> bool:

@@ -94,6 +94,8 @@ class Event:
     recurs : bool
         Whether it may happen again and again in its episode: people are then paged at each
         doubling.
+    under_way : bool
+        Whether its cure is under way, so that nobody has to act: a failure is then a warning.
     """
 
     kind: Kind
@@ -102,11 +104,12 @@ class Event:
     body: str
     episode: str = ""
     recurs: bool = False
+    under_way: bool = False
 
     @property
     def severity(self) -> Severity:
         """How much it matters, which decides about its addresses and quiet hours."""
-        return _SEVERITY[self.kind]
+        return "warning" if self.under_way else _SEVERITY[self.kind]
 
 
 def name_of(url: str) -> str:

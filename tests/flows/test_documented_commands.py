@@ -69,6 +69,7 @@ ELSEWHERE = {
     "holdfast upgrade-check": "environments; tests/flows/test_upgrade_check.py makes two, at night",
     "holdfast promote": "two environments; tests/flows/test_environments.py promotes from one",
     "holdfast replay-captures": "two servers; tests/flows/test_replay_captures.py sends to one",
+    "holdfast up ": "a server; tests/flows/test_up.py starts it",
     "holdfast register": "waits for a person; tests/flows/test_decisions.py approves versions",
     "holdfast init postgresql": "a company's database; tests/flows/test_init.py drafts from SQLite",
     "make ": "tests/test_documents.py: targets exist, and take their commands",

@@ -131,7 +131,7 @@ def test_a_page_lost_with_its_process_is_written_by_the_next_run(about_to_ask, r
     replay(about_to_ask, batches=0)
 
     (asked,) = [page for page in receiver.taken if "retrain requested" in page["title"]]
-    assert asked["title"] == "[failure] shop: performance was lost, retrain requested"
+    assert asked["title"] == "[warning] shop: performance was lost, retrain requested"
     assert " persists and performance was lost in batch " in asked["message"]
     assert is_documented(asked, about_to_ask)
     (larger, least) = re.search(

@@ -39,7 +39,7 @@ DRIFTED = "2026-03-02T00:00"
 """Batches before the drift of the shop, and the batch with which it begins."""
 PAGED = {
     "[info] shop: version 1 is the new champion",
-    "[failure] shop: performance was lost, retrain requested",
+    "[warning] shop: performance was lost, retrain requested",
     "[info] shop: version 2 is the new champion",
 }
 HOSTS = re.compile(r"\b(?:postgres|prefect|mlflow|api):(\d{4})\b|0\.0\.0\.0")

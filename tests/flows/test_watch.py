@@ -97,7 +97,7 @@ def test_a_retrain_that_died_with_its_worker_is_sent_again_at_once(about_to_ask,
     (again,) = [run for run in asked if run.id != first.id]
     assert again.parameters == first.parameters
     assert again.state.is_scheduled()
-    (page,) = [page for page in pages if page["title"] == "[failure] shop: train crashed"]
+    (page,) = [page for page in pages if page["title"] == "[warning] shop: train crashed"]
     assert "Done: this was attempt 1 of 3; the retrain is sent again" in page["message"]
 
 
@@ -210,4 +210,4 @@ def test_a_page_about_a_batch_that_its_run_did_not_write_is_written_from_outside
 
     watch([about_to_ask], once=True)
 
-    assert "[failure] shop: performance was lost, retrain requested" in titles(pages)
+    assert "[warning] shop: performance was lost, retrain requested" in titles(pages)

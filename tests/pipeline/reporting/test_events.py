@@ -380,6 +380,7 @@ KINDS = {
     ),
     "drift": moved("retrain", "Drift of temp persists.", ["temp"], persisted=("temp",)),
     "lost": moved("page", "Performance was lost in batch b.", worse="b"),
+    "asked": moved("retrain", "Performance was lost in batch b.", worse="b"),
     "halted": moved("halt", "Drift persists, but 2 challengers were refused.", persisted=("temp",)),
     "labels": moved("page", "Labels that came late look faulty.", labels=("unit (label)",)),
     "cleared": moved("page", "Resolved: drift of temp no longer persists."),
@@ -395,6 +396,8 @@ KINDS = {
     "unusable": events.unusable_batch("shop", CONF, "2026-01-19T00:00", "It has no rows."),
     "failed": failed("monitor", {"conf": CONF}),
     "crashed": failed("train", {"conf": CONF}, crashed=True),
+    "tried again": failed("train", {"conf": CONF}, attempt=1, attempts=3),
+    "given up": failed("train", {"conf": CONF}, attempt=3, attempts=3),
     "stuck": flow_events.stuck_retrain("shop", {"conf": CONF, "episode": "v1"}, "Not deployed."),
     "poor champion": champion("promoted", 4, 3, f"{WORSE} so the better of the two serves."),
     "succeeded": flow_events.succeeded_flow("shop", "monitor", CONF, "r2", failed=0),
@@ -422,6 +425,7 @@ def test_each_page_says_how_soon_somebody_has_to_act(event):
     todo = [line.partition(":")[0] for line in lines(event) if line.startswith("To do")]
 
     assert todo in (["To do, today"], ["To do, this week"], ["To do"])
+    assert (todo == ["To do, today"]) == (event.severity == "failure")
     if todo == ["To do"]:
         assert any(line.startswith("To do: nothing") for line in lines(event))
 

@@ -144,6 +144,13 @@ def test_a_summary_marks_the_pages_that_may_have_arrived_before(file):
     assert message.severity == "failure"
 
 
+def test_a_failure_that_recurs_while_it_is_tried_again_needs_nobody(file):
+    for n in (1, 2):
+        put(file, event("failure", f"r{n}", episode="fails", recurs=True, under_way=True), now=n)
+
+    assert [message.severity for message in (take(file, 3), take(file, 3))] == ["warning"] * 2
+
+
 def test_an_event_that_recurs_is_sent_at_doublings_and_as_a_failure(file):
     for n in range(1, 10):
         put(file, event("quarantine", f"r{n}", episode="fails", recurs=True), now=n)
