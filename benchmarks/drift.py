@@ -1,15 +1,10 @@
 """The drift statistics against theory and against other tools: false alarms, power, speed."""
 
-import json
-import resource
 import statistics
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +15,12 @@ from scipy import stats
 from benchmarks import peers
 from benchmarks.batches import draws
 from benchmarks.batches import ordinary as ordinaries
+from benchmarks.batches.wide import wide
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
 from pipeline.columns import infer_columns
-from pipeline.monitoring.calibration import limits
 from pipeline.monitoring.drift import compare
-from pipeline.monitoring.findings import Cause, DriftReport
+from pipeline.monitoring.findings import DriftReport
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
 
@@ -53,7 +48,8 @@ def false_alarms(seed: int, *, quick: bool) -> Result:
     cells = [*independent, *dependent]
     if quick:
         cells = [(500, 10, name, 0, 4) for name in draws.DEPENDENCE][:3] + independent[:2]
-    figures, goals = {}, []
+    figures: dict[str, Any] = {}
+    goals, whole = [], []
     for rows, columns, name, history, batches in cells:
         trials = 8 if quick else _references(rows, columns)
         trial = partial(_nothing_wrong, (rows, columns, name, history, batches))
@@ -61,9 +57,18 @@ def false_alarms(seed: int, *, quick: bool) -> Result:
         alarms, naive = (float(np.mean([one[k] for one in found])) for k in (0, 1))
         limit = float(stats.binom.ppf(0.995, len(found), ALPHA) / len(found))
         label = f"{rows} rows, {columns} columns, {name}"
-        figures[label] = {"batches": len(found), "alarms": alarms, "ks_loop_alarms": naive}
+        figures[label] = {**counted([one[0] for one in found]), "ks_loop_alarms": naive}
+        whole += [one[0] for one in found]
         goals.append(at_most(f"false alarms: {label}", alarms, limit))
+    figures["all of these"] = counted(whole)
     return figures, goals
+
+
+def counted(alarms: Sequence[bool]) -> dict[str, Any]:
+    """How many batches alarm, as a share with its 95% interval (Clopper and Pearson 1934)."""
+    ends = stats.binomtest(sum(alarms), len(alarms)).proportion_ci()
+    interval = [float(ends.low), float(ends.high)]
+    return {"batches": len(alarms), "alarms": float(np.mean(alarms)), "interval": interval}
 
 
 def _references(rows: int, columns: int) -> int:
@@ -104,32 +109,54 @@ def _ks_loop(before: pd.DataFrame, now: pd.DataFrame) -> bool:
     )
 
 
+SHIFTS = (0.0, 0.25, 0.5, 1.0)
+"""By how many standard deviations the mean of one of ten columns is raised; 0: a sound batch."""
+RULES = ("ours", "evidently, any column", "evidently, its dataset rule", "ks_2samp loop")
+
+
 def dependent_peers(seed: int, *, quick: bool) -> Result:
-    """Evidently on the same dependent batches; a few, because each takes seconds."""
+    """Evidently and the loop on the same batches: sound ones, and ones in which one mean rose.
+
+    Evidently calls a data set drifted when at least half of its columns are, by default.
+    """
     if quick:
         return {"left out": "--quick runs no other tool"}, []
     figures: dict[str, Any] = {}
     goals = []
     with tempfile.TemporaryDirectory() as folder, peers.worker("evidently") as evidently:
+        path = Path(folder) / "rows.parquet"
         for name in draws.DEPENDENCE:
-            alarms: dict[str, list[bool]] = {"evidently": [], "ours": []}
-            for trial in range(10):
-                random = np.random.default_rng([seed, trial])
-                draw = partial(draws.plain, random, columns=10, rows=draws.DEPENDENCE[name])
-                before = pd.concat([draw(500) for _ in range(10)], ignore_index=True)
-                now = draw(500)
-                reference = Reference.fit(before, infer_columns(before), block=500)
-                alarms["ours"].append(judged(reference, now).alarm)
-                for message, frame in (("reference", before), ("check", now)):
-                    path = str(Path(folder) / f"{message}.parquet")
-                    frame.to_parquet(path)
-                    answer = evidently.ask({"do": message, "path": path})
-                alarms["evidently"].append(bool(answer["alarm"]))
-            figures[name] = {tool: float(np.mean(found)) for tool, found in alarms.items()}
+            trials = [_beside(evidently, path, name, [seed, trial]) for trial in range(40)]
+            alarms = np.mean(trials, axis=0)  # trials, shifts, rules
+            shown = {
+                f"+{shift} sd": dict(zip(RULES, one, strict=True))
+                for shift, one in zip(SHIFTS, alarms.tolist(), strict=True)
+            }
+            figures[name] = {"batches of each": len(trials), **shown}
             if name != "independent rows" and "day" not in name:
-                more = figures[name]["evidently"] - figures[name]["ours"]
+                more = float(alarms[0, 1] - alarms[0, 0])
                 goals.append(at_least(f"Evidently's alarms less ours: {name}", more, 0.0))
     return figures, goals
+
+
+def _beside(evidently: peers.Worker, path: Path, name: str, seed: list[int]) -> list[list[bool]]:
+    """Whether each of `RULES` alarms, for each of `SHIFTS`; the reference: ten blocks."""
+    draw = partial(
+        draws.plain, np.random.default_rng(seed), columns=10, rows=draws.DEPENDENCE[name]
+    )
+    before = pd.concat([draw(500) for _ in range(10)], ignore_index=True)
+    reference = Reference.fit(before, infer_columns(before), block=500)
+    before.to_parquet(path)
+    evidently.ask({"do": "reference", "path": str(path), "count_only": True})
+    found = []
+    for shift in SHIFTS:
+        now = draw(500)
+        now["x000"] += shift
+        now.to_parquet(path)
+        answer = evidently.ask({"do": "check", "path": str(path)})
+        ours = judged(reference, now).alarm
+        found.append([ours, bool(answer["alarm"]), answer["dataset"], _ks_loop(before, now)])
+    return found
 
 
 def power(seed: int, *, quick: bool) -> Result:
@@ -267,76 +294,6 @@ def speed(seed: int, *, quick: bool) -> Result:
         at_least("Evidently over ours, 10,000 rows", ratio["evidently, 10k"], 30),
         at_most("extra peak MB, 1,000,000 rows", figures["extra_mb"], 300),
     ]
-
-
-WIDE = {
-    "2,000 columns": (2_000, 10_000, 1_000, 10_000, 0.0),
-    "500 columns": (500, 10_000, 1_000, 1_000, 0.0),
-    "500 ageing sensors": (500, 10_000, 1_000, 1_000, 1.0),
-    "128 ageing sensors": (128, 2_400, 240, 240, 1.0),
-    "50 ageing sensors": (50, 2_400, 240, 240, 1.0),
-}
-"""Columns, rows of the reference, of a block and of a batch, and how far sensors aged since."""
-
-
-def wide(seed: int, *, quick: bool) -> Result:
-    """CPU seconds and memory of tables with many columns, with every diagnosis, one thread.
-
-    The first batch that looks broken also tries the diagnoses on the blocks of the reference.
-    """
-    cells = {name: WIDE[name] for name in (["128 ageing sensors"] if quick else WIDE)}
-    figures: dict[str, Any] = {}
-    for name, cell in cells.items():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            figures[name] = fresh.submit(_wide_costs, cell, seed).result()
-    sensors = figures["128 ageing sensors"]
-    goals = [at_most("128 columns, CPU s of a batch", sensors["later_batch_cpu"], 5)]
-    if not quick:
-        most, few = figures["2,000 columns"], figures["50 ageing sensors"]
-        goals += [
-            at_most("2,000 columns, CPU s of the reference", most["fit_cpu"], 120),
-            at_most("2,000 columns, CPU s of a batch", most["first_batch_cpu"], 60),
-            at_most("2,000 columns, peak MB", most["peak_mb"], 1_500),
-            at_most("50 columns, trial on the blocks over fit", few["trial_over_fit"], 2),
-        ]
-    return figures, goals
-
-
-def _wide_costs(cell: tuple[int, int, int, int, float], seed: int) -> dict[str, float]:
-    """Costs of a reference and of batches, in a process of their own."""
-    columns, rows, block, batch, age = cell
-    draw = draws.sensors(np.random.default_rng([seed, columns]), columns)
-    if not age:
-        draw = partial(_normal, np.random.default_rng([seed, columns]), columns)
-    before = pd.concat([draw(block, 0.02 * age * k) for k in range(rows // block)])
-    before = before.reset_index(drop=True)
-    start = time.process_time()
-    reference = Reference.fit(before, infer_columns(before), block=block)
-    del before
-    costs = {"fit_cpu": time.process_time() - start}
-    recent: list[Summary] = []
-    for name in ("first_batch_cpu", "later_batch_cpu"):
-        now = draw(batch, age)
-        start = time.process_time()
-        report = compare(reference=reference, current=now, recent=recent, alpha=ALPHA)
-        costs[name] = time.process_time() - start
-        recent.append(report.summary)
-    costs["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    costs["report_mb"] = len(json.dumps(report.to_dict())) / 1e6
-    start = time.process_time()
-    if columns <= 100:  # in a wider table only the columns around the suspects are tried
-        limits(replace(reference), _causes, alpha=0.01)
-        costs["trial_over_fit"] = (time.process_time() - start) / costs["fit_cpu"]
-    return {name: round(value, 2) for name, value in costs.items()}
-
-
-def _normal(random: np.random.Generator, columns: int, n: int, _: float) -> pd.DataFrame:
-    names = [f"x{i:04d}" for i in range(columns)]
-    return pd.DataFrame(random.normal(size=(n, columns)), columns=names)
-
-
-def _causes(reference: Reference, current: pd.DataFrame) -> tuple[Cause, ...]:
-    return compare(reference=reference, current=current, broken_alpha=1.0).causes
 
 
 def _memory(reference: str, current: str) -> float:

@@ -34,6 +34,22 @@ def test_a_lock_file_holds_every_requirement_in_the_wanted_version(name):
         assert versions[canonical(wanted)] == version
 
 
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("evidently", "Evidently"),
+        ("nannyml", "NannyML"),
+        ("servers", "MLflow"),
+        ("servers", "FastAPI"),
+    ],
+)
+def test_the_comparison_names_the_versions_that_are_locked(name, tool):
+    comparison = (HERE.parents[1] / "docs/comparison.md").read_text(encoding="utf-8")
+    versions = {package["name"]: package["version"] for package in locked(name)["package"]}
+
+    assert f"{tool} {versions[canonical(tool)]}" in comparison
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_every_locked_file_has_a_hash(name):
     never_installed = {project(name)["name"], "nvidia-nccl-cu12"}
