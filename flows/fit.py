@@ -12,7 +12,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.indicators import baselines, summary_of
-from flows.slices import baselines_of_slices
+from flows.slices import baselines_of_slices, usual_slices
 from flows.steps import check, quarantine_folder, read_training, without_set_aside
 from pipeline.columns import as_time
 from pipeline.config import Numeric, Settings
@@ -265,11 +265,17 @@ def _bundle(
     places = pd.MultiIndex.from_frame(valid[identity])
     predicted = predictions[places.get_indexer(pd.MultiIndex.from_frame(known[identity]))]
     indicators = baselines(settings, predictions, valid[settings.data.time])
+    compared = valid.assign(**in_columns(predictions, settings.data.several))
+    reference = _reference(settings, compared, trained.importance)
+    baseline = _baseline(settings, known, predicted) | {"indicators": indicators}
+    baseline["slices"] |= usual_slices(
+        settings, reference, compared, baseline["slices"]["cuts"], trained.importance
+    )
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
         holdout=parity.held_out(trained.model, trained.heldout),
-        reference=_reference(settings, valid, predictions, trained.importance),
+        reference=reference,
         heldout=_heldout(settings, trained, earlier),
         manifest={
             "name": settings.name,
@@ -283,22 +289,17 @@ def _bundle(
         },
         halves=halves,
         targets=_targets(settings, known, predicted),
-        baseline=_baseline(settings, known, predicted) | {"indicators": indicators}
-        if halves
-        else None,
+        baseline=baseline if halves else None,
     )
 
 
 def _reference(
-    settings: Settings,
-    valid: pd.DataFrame,
-    predictions: Predictions,
-    importance: Mapping[str, float],
+    settings: Settings, compared: pd.DataFrame, importance: Mapping[str, float]
 ) -> Reference:
     """The frozen description of the rows, with predictions of models that have not seen them."""
     data = settings.data
     return Reference.fit(
-        valid.assign(**in_columns(predictions, data.several)),
+        compared,
         {**data.features, **(columns := columns_of(data.several))},
         time=data.time,
         block=settings.monitoring.batch,

@@ -14,6 +14,7 @@ from flows.gathered import Compared, Gathered, gather
 from flows.indicators import indicators
 from flows.predict import predict
 from flows.settle import is_harmless, known_performance, settle, step_of
+from flows.slices import slice_drifts
 from flows.steps import patient, quarantine_folder
 from pipeline.config import Settings
 from pipeline.data import validation
@@ -21,11 +22,13 @@ from pipeline.monitoring import drift, episode, questions
 from pipeline.monitoring.episode import Evidence, Verdict
 from pipeline.monitoring.findings import Cause, DriftReport
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.slice_drift import most_drifted
 from pipeline.monitoring.slices import worst_slice
 from pipeline.registry import champions, records
 from pipeline.registry.history import MOST_RECENT, Batch, History, batch_name
 from pipeline.registry.versions import Registry, Version
 from pipeline.reporting.rendering import drawn
+from pipeline.training.bundle import Bundle
 from pipeline.training.model import Predictions
 from pipeline.training.predictions import (
     HALVED,
@@ -116,8 +119,23 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     if report.causes:
         folder = quarantine_folder(settings)
         validation.keep(batch.rows, folder / f"{batch.kept_as} broken.parquet")
-    beside = indicators(settings, registry.bundle(batch.version), batch.checked, predicted)
-    return Compared(replace(report, indicators=beside), predicted)
+    bundle = registry.bundle(batch.version)
+    rows = _rows(settings, bundle, batch, of_cells(predicted[HALVED]))
+    report = replace(
+        report,
+        indicators=indicators(settings, bundle, batch.checked, predicted),
+        slices=slice_drifts(settings, bundle, rows, predicted),
+    )
+    return Compared(report, predicted)
+
+
+def _rows(
+    settings: Settings, bundle: Bundle, batch: Gathered, predictions: Predictions
+) -> pd.DataFrame:
+    """Valid rows of a batch with predictions, as they are compared with the reference."""
+    name = next(iter(bundle.reference.prediction), PREDICTION)  # of before: another one
+    shown = in_columns(predictions, bundle.model.classes, name)
+    return batch.checked.valid[list(settings.data.features)].assign(**shown)
 
 
 def _report(
@@ -131,13 +149,11 @@ def _report(
     standing: Sequence[Cause] = (),
 ) -> DriftReport:
     data, policy = settings.data, settings.monitoring
-    bundle, valid = registry.bundle(batch.version), batch.checked.valid
-    name = next(iter(bundle.reference.prediction), PREDICTION)  # of before: another one
-    shown = in_columns(predictions, bundle.model.classes, name)
+    bundle = registry.bundle(batch.version)
     roles = [name for name in (data.key, data.time, data.target, data.label_time) if name]
     return drift.compare(
         reference=bundle.reference,
-        current=valid[list(data.features)].assign(**shown),
+        current=_rows(settings, bundle, batch, predictions),
         recent=records.summaries(registry, recent),
         alpha=policy.alpha,
         persistence=policy.persistence,
@@ -238,6 +254,7 @@ def _evidence(
         as_of=batch.end,
         also=aside,
     )
+    moved = most_drifted(report.slices)
     return Evidence(
         batch=batch.name,
         version=batch.version,
@@ -253,6 +270,7 @@ def _evidence(
             if other.set_aside and not other.answer
             for fault in other.label_faults
         ),
+        moved_slice="" if moved is None else moved.sentence,
         **({} if known is None else _measured(known)),
     )
 

@@ -122,6 +122,7 @@ def _result(history: History, start: pd.Timestamp) -> dict[str, Any]:
         "drifted": list(batch.drifted),
         "action": decision.action,
         "reason": decision.reason,
+        "moved_slice": batch.verdict.evidence.moved_slice,
     }
 
 

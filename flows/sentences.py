@@ -10,9 +10,11 @@ def of_batch(result: Mapping[str, Any], model: str) -> str:
     drifted = f" Drifted: {', '.join(result['drifted'])}." if result["drifted"] else ""
     rows = "1 row" if result["rows"] == 1 else f"{result['rows']:,} rows"
     refused = f", {result['refused']:,} refused" if result.get("refused") else ""
+    moved = result.get("moved_slice", "")
+    sliced = f" Slice that moved apart: {moved}." if moved not in result["reason"] else ""
     return (
         f"Batch {result['batch']} of {model}, {rows}{refused}: "
-        f"{result['reason']}{drifted} Action: {result['action']}."
+        f"{result['reason']}{sliced}{drifted} Action: {result['action']}."
     )
 
 

@@ -1,20 +1,27 @@
 """The slices of a version's training rows, and those of a batch beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.config import Settings
 from pipeline.monitoring.means import Baseline
 from pipeline.monitoring.performance import Performance
+from pipeline.monitoring.slice_drift import SliceDrift
+from pipeline.monitoring.slice_tests import compare_slices
 from pipeline.monitoring.slices import (
+    Cuts,
     SliceLoss,
     cuts_of,
     judge_slices,
     slice_baselines,
     slices_of,
 )
+from pipeline.monitoring.usual_slices import UsualSlices
+from pipeline.reference import Reference
+from pipeline.reference.blocks import cut
 from pipeline.training.bundle import Bundle
 from pipeline.training.predictions import SLICE
 
@@ -45,11 +52,75 @@ def baselines_of_slices(
     return {"cuts": cuts, "baselines": {name: one.to_dict() for name, one in found.items()}}
 
 
+def usual_slices(
+    settings: Settings,
+    reference: Reference,
+    rows: pd.DataFrame,
+    cuts: Cuts,
+    importance: Mapping[str, float],
+) -> dict[str, Any]:
+    """How far the slices of a version's rows are from the others, as it is stored; {}: no slices.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    reference : Reference
+        Of the rows.
+    rows : DataFrame
+        Valid rows of training with predictions, as the reference describes them.
+    cuts : Cuts
+        How they are cut into slices.
+    importance : mapping of str to float
+        How much the model relies on each column.
+    """
+    if not cuts:
+        return {}
+    found = UsualSlices.fit(
+        reference,
+        rows,
+        slices_of(rows, cuts),
+        blocks=cut(rows[settings.data.time], settings.monitoring.batch, np.arange(len(rows))),
+        fewest=settings.promotion.slice_rows,
+        importance=importance,
+    )
+    return {"usual": found.to_dict()}
+
+
 def slices_of_rows(settings: Settings, bundle: Bundle, valid: pd.DataFrame) -> dict[str, pd.Series]:
     """The slices of valid rows as a version cuts them, in columns beside its predictions."""
     cuts = _stored(bundle).get("cuts", {})
     asked = {name: cuts[name] for name in settings.promotion.slices if name in cuts}
     return {f"{SLICE}{name}": names for name, names in slices_of(valid, asked).items()}
+
+
+def slice_drifts(
+    settings: Settings, bundle: Bundle, current: pd.DataFrame, predicted: pd.DataFrame
+) -> tuple[SliceDrift, ...]:
+    """Find the slices that moved apart from the rest of a batch; versions of before have none.
+
+    Parameters
+    ----------
+    settings : Settings
+        The model's.
+    bundle : Bundle
+        The champion.
+    current : DataFrame
+        Valid rows of the batch with predictions, as they are compared with the reference.
+    predicted : DataFrame
+        The slices of these rows, beside what was predicted for them.
+    """
+    stored = _stored(bundle).get("usual")
+    if stored is None:
+        return ()
+    names = {f"{SLICE}{name}": name for name in settings.promotion.slices}
+    return compare_slices(
+        reference=bundle.reference,
+        usual=UsualSlices.from_dict(stored),
+        current=current,
+        slices=predicted[predicted.columns.intersection(list(names))].rename(columns=names),
+        alpha=settings.monitoring.alpha,
+    )
 
 
 def slice_losses(
@@ -100,6 +171,11 @@ def not_judged(settings: Settings, bundle: Bundle, version: int) -> list[str]:
         found.append(
             f"Slices by {', '.join(lacking)} are not judged, because version {version} was "
             "trained without baselines of them. The next version will have baselines."
+        )
+    if asked and cuts and "usual" not in _stored(bundle):
+        found.append(
+            f"Drift of slices is not judged, because version {version} was trained by a release "
+            "that did not describe them. The next version will be judged."
         )
     if private:
         found.append(f"Slices by private columns are not judged: {', '.join(private)}.")

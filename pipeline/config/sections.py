@@ -90,10 +90,10 @@ class Promotion(Section):
     """Largest mean loss of a challenger, whatever the champion's; empty: no limit."""
     slices: tuple[str, ...] = ()
     """Features whose values are judged separately, such as a carrier: at the gate, and by the
-    monitor once labels have come, which cuts numbers at their quartiles and leaves private features
-    out."""
+    monitor, for drift and once labels have come for performance, which cuts numbers at their
+    quartiles and leaves private features out."""
     slice_rows: int = Field(default=200, ge=20)
-    """Fewest rows of a slice that is judged, with labels."""
+    """Fewest rows of a slice that is judged: with labels, or of training for drift."""
     slice_loss: float = Field(default=0.1, gt=0)
     """Largest relative worsening against the champion on a slice."""
     approval: Literal["automatic", "manual"] = "automatic"

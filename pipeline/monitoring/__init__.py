@@ -16,8 +16,11 @@ __all__ = [
     "promises",
     "questions",
     "refusals",
+    "slice_drift",
+    "slice_tests",
     "slices",
     "stored",
     "targets",
+    "usual_slices",
     "verdicts",
 ]

@@ -1,6 +1,6 @@
 """Share one false-alarm budget among all tests of a batch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,7 +76,7 @@ def apply_budget(
     decided = [
         found
         for group in groups
-        for found in _decide_family(group.tests, alpha, shares[group.family])
+        for found in decide_family(group.tests, alpha, shares[group.family])
     ]
     spent = sum(
         shares[group.family]
@@ -161,12 +161,26 @@ def _shares(reach: Mapping[str, float], alpha: float) -> dict[str, float]:
     return shares
 
 
-def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iterator[Finding]:
+def decide_family(tests: Sequence[Finding], alpha: float, share: float) -> list[Finding]:
     """Spend the budget of a family on the tests that could reach their floor by chance.
 
     At the level p, a test with nothing wrong counts as drifted with chance min(reach, p). The sum
     of these chances over all tests bounds the chance that any test does (Boole's inequality):
     Bonferroni's bound, sharpened by what the floors already exclude.
+
+    Parameters
+    ----------
+    tests : sequence of Finding
+        Of the family.
+    alpha : float
+        Adjusted p-value up to which a test counts as drifted.
+    share : float
+        Largest chance that any test of the family is found where nothing is wrong.
+
+    Returns
+    -------
+    list of Finding
+        The tests with their adjusted p-values and decisions, in their order.
     """
     known = [test for test in tests if np.isfinite(test.p_value)]
     reach = np.sort([test.reach for test in known])
@@ -174,13 +188,15 @@ def _decide_family(tests: Sequence[Finding], alpha: float, share: float) -> Iter
     p_values = np.asarray([test.p_value for test in tests])
     below = np.searchsorted(reach, p_values)
     chance = spent[below] + (len(reach) - below) * p_values
+    decided = []
     for test, value in zip(tests, chance, strict=True):
         if not np.isfinite(test.p_value):
-            yield test
+            decided.append(test)
             continue
         shared = float(value) * alpha / share if share > 0 else 0.0
         adjusted = min(max(shared, test.p_value), 1.0)
-        yield _called(test, adjusted, alpha)
+        decided.append(_called(test, adjusted, alpha))
+    return decided
 
 
 def _decide_decay(found: Finding, alpha: float) -> Finding:

@@ -118,6 +118,9 @@ def _about_drift(
     if evidence.worse and evidence.worst_slice:
         reason = f"{decision.reason} Worst slice: {evidence.worst_slice}."
         decision = replace(decision, reason=reason)
+    if evidence.moved_slice:
+        reason = f"{decision.reason} Slice that moved apart: {evidence.moved_slice}."
+        decision = replace(decision, reason=reason)
     if evidence.labels:
         decision = replace(decision, reason=f"{decision.reason} {_about_labels(evidence)}")
     return _paged_at_doublings(decision, evidence, earlier)

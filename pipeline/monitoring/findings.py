@@ -8,6 +8,7 @@ import pandas as pd
 from pipeline.config import RESERVED
 from pipeline.monitoring.indicators import Indicator
 from pipeline.monitoring.shapes import Shape
+from pipeline.monitoring.slice_drift import SliceDrift
 from pipeline.reference.finite import finite
 from pipeline.reference.summaries import Summary, summary_to_json
 
@@ -279,6 +280,8 @@ class DriftReport:
         Each column of the reference and of the batch, as they are drawn.
     indicators : tuple of Indicator
         What is predicted, how surely, and which share of rows is valid, beside training.
+    slices : tuple of SliceDrift
+        Slices of the batch beside its other rows, those that moved apart first.
     """
 
     rows: int
@@ -295,6 +298,7 @@ class DriftReport:
     broken_alpha: float = 0.01
     shapes: tuple[Shape, ...] = field(default=(), repr=False)
     indicators: tuple[Indicator, ...] = ()
+    slices: tuple[SliceDrift, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether both reports are equal; values that are undefined in both are equal."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.monitoring.findings import ColumnDrift, DriftReport
 from pipeline.monitoring.shapes import Shape
+from pipeline.monitoring.slice_drift import SliceDrift
 from pipeline.reference.finite import finite
 
 _MOST_FINDINGS = 50
@@ -59,6 +60,7 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
         "columns": _table([_column(column) for column in report.columns]),
         "pairs": _table([vars(pair) for pair in pairs[:_MOST_PAIRS]]),
         "indicators": _table([asdict(one) for one in report.indicators]),
+        "slices": _table([_slice(one) for one in report.slices]),
         "shapes": _table([_drawn(one) for one in report.shapes if one.column not in private]),
     }
     rounded: dict[str, Any] = finite(record, digits=_DIGITS)
@@ -85,6 +87,11 @@ def _column(column: ColumnDrift) -> dict[str, Any]:
     """A column by its own name, which is not shortened for display, without its tests."""
     figures = {key: value for key, value in vars(column).items() if key not in _OF_TESTS}
     return figures | {"name": column.columns[0]}
+
+
+def _slice(one: SliceDrift) -> dict[str, Any]:
+    """A slice with its change as text."""
+    return asdict(one) | {"change": "" if one.why else one.change}
 
 
 def _drawn(shape: Shape) -> dict[str, Any]:

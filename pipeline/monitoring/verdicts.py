@@ -42,6 +42,9 @@ class Evidence:
     worst_slice : str
         The slice of `measured` whose loss is the most above its baseline, with its change; empty:
         no slice is surely worse.
+    moved_slice : str
+        The slice of the batch that moved apart from its other rows the most clearly, with what of
+        it moved; empty: none did.
     """
 
     batch: str
@@ -57,6 +60,7 @@ class Evidence:
     change: float = 0.0
     at_least: float = 0.0
     worst_slice: str = ""
+    moved_slice: str = ""
 
 
 @dataclass(frozen=True)

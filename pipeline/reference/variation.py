@@ -225,7 +225,7 @@ def _shared_effect(squares: Floats, freedom: Floats) -> float:
     return largest if excess(largest) <= 0 else float(optimize.brentq(excess, 1.0, largest))
 
 
-def grown(effect: Floats, *, n: float, n_block: float) -> Floats:
+def grown(effect: Floats, *, n: float | Floats, n_block: float | Floats) -> Floats:
     """Scale design effects of blocks of `n_block` rows to batches of `n` rows.
 
     What all rows of a batch share weighs more the more rows there are: 1 + (effect - 1)
@@ -233,7 +233,7 @@ def grown(effect: Floats, *, n: float, n_block: float) -> Floats:
     neighbouring rows does not grow like that, and which kind of dependence it is cannot be known,
     so batches shorter than a block keep the block's effect.
     """
-    return 1 + (effect - 1) * max(n / n_block, 1.0)
+    return 1 + (effect - 1) * np.maximum(n / n_block, 1.0)
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         open=_OPEN,
         predictions=[column for column in columns if column["reserved"]],
         indicators=[_indicator(one) for one in rows_of(record.get("indicators", _NO_TABLE))],
+        drifts=rows_of(record.get("slices", _NO_TABLE)),
         incomplete=[one for one in features if one["faded"] or one["new"]],
         pairs=[_pair(pair) for pair in rows_of(record["pairs"])[:SHOWN]],
         strip=_strip([*about.past, about.own][-SHOWN:]),

@@ -9,6 +9,7 @@ from pipeline.monitoring.episode import Verdict
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import DriftReport
 from pipeline.monitoring.indicators import LIMIT
+from pipeline.monitoring.slice_drift import charted
 from pipeline.monitoring.verdicts import state_of
 from pipeline.reporting.rendering import markdown
 from pipeline.reporting.wording import STATES, after
@@ -100,6 +101,7 @@ def batch_metrics(
         "alarm": float(report.alarm),
         "causes": float(len(report.causes)),
         **predicted,
+        **charted(report.slices),
     }
     for one in report.indicators:
         metrics |= {

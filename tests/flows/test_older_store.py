@@ -34,8 +34,8 @@ from pipeline.serving.follower import Follower, ServingState
 pytestmark = pytest.mark.integration
 
 STORED = Path(__file__).parents[1] / "stored" / "older_store.tar.xz"
-UNMEASURED = {"measured": "", "change": 0.0, "at_least": 0.0, "worst_slice": ""}
-"""What a decision of before did not record of the loss."""
+UNMEASURED = {"measured": "", "change": 0.0, "at_least": 0.0, "worst_slice": "", "moved_slice": ""}
+"""What a decision of before did not record of the loss and of slices."""
 PLAIN = ("rows", "quarantined", "outcome", "answer", "paged", "announced", "reading")
 
 

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from flows.monitor import monitor
+from flows.sentences import of_batch
 from flows.steps import opened
+from flows.train import train
 from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
@@ -54,6 +57,74 @@ def test_slices_are_judged_shown_and_charted_by_their_own_baseline(replayed):
     assert charted["worst_slice_change"] == pytest.approx(last.performance.slices[0].change)
     assert charted["worse_slices"] == sum(one.worse for one in last.performance.slices)
     assert not [name for name in charted if "plan" in name]
+
+
+def test_a_slice_that_moves_apart_is_named_on_the_page_in_the_terminal_and_charted(trained):
+    settings, registry = opened(trained)
+    path = settings.data.train.path
+    rows = pd.read_parquet(path)
+    ours = (rows["plan"] == "free") & (rows["at"] >= "2026-02-16")
+    rows.assign(age=rows["age"] + 12 * ours).to_parquet(path)  # labels do not depend on the age
+
+    result = monitor(trained)
+
+    (batch,) = records.read_history(registry).batches
+    found = batch.verdict.evidence.moved_slice
+    assert re.fullmatch(r"plan = free, age \+1\.\d\d sd beyond the other rows, 1\d\d rows", found)
+    assert result["moved_slice"] == found
+    assert of_batch(result, "shop").count(f"Slice that moved apart: {found}.") == 1
+    charted = registry.run_of(batch.run_id).data.metrics
+    assert charted["drifted_slices"] >= 1
+    assert charted["most_drifted_slice_p"] < settings.monitoring.alpha
+    page = words(registry, batch.run_id)
+    assert page.count(f"Slice that moved apart: {found}.") == 1
+    assert re.search(r" plan = free moved 1\d\d age \+1\.\d\d sd ", page)
+    assert not re.search(r" plan = pro moved ", page)
+
+
+def test_drift_of_slices_is_stored_with_each_batch(replayed):
+    _, registry = opened(replayed)
+    history = records.read_history(registry)
+    quiet = [batch for batch in history.batches if batch.state == "quiet"]
+
+    stored = registry.bundle(1).baseline["slices"]["usual"]
+
+    assert set(stored["table"]["column"]) >= {"amount", "age", "plan", "holdfast-prediction"}
+    assert quiet
+    for batch in quiet:
+        record = records.comparison(registry, batch)
+        assert {"plan = free", "plan = pro"} <= {row[0] for row in record["slices"]["data"]}
+        assert batch.verdict.decision.reason == "Quiet."
+
+
+def test_without_slices_nothing_is_compared_stored_or_shown(tmp_path, write_shop, judge_batch):
+    conf = write_shop(tmp_path)
+    stated = yaml.safe_load(Path(conf).read_text())
+    del stated["promotion"]
+    Path(conf).write_text(yaml.safe_dump(stated))
+    assert train(conf)["promoted"]
+    settings, registry = opened(conf)
+
+    batch = judge_batch(settings, registry)
+
+    assert "usual" not in registry.bundle(1).baseline["slices"]
+    assert records.comparison(registry, batch)["slices"] == {"columns": [], "data": []}
+    assert batch.verdict.evidence.moved_slice == ""
+    assert "lices " not in words(registry, batch.run_id)
+    assert not [name for name in registry.run_of(batch.run_id).data.metrics if "slice" in name]
+
+
+def test_a_version_of_a_release_before_says_that_drift_of_slices_is_not_judged(
+    trained, judge_batch
+):
+    settings, registry = opened(trained)
+    del registry.bundle(1).baseline["slices"]["usual"]
+
+    batch = judge_batch(settings, registry)
+
+    assert records.comparison(registry, batch)["slices"] == {"columns": [], "data": []}
+    said = "Drift of slices is not judged, because version 1 was trained by a release that did not"
+    assert said in words(registry, batch.run_id)
 
 
 def test_a_version_without_baselines_of_a_slice_says_so(trained, judge_batch):

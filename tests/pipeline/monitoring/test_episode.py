@@ -45,6 +45,18 @@ def test_persistent_drift_asks_for_one_retrain_and_names_the_columns():
     assert decision.reason == "Drift of age persists."
 
 
+def test_a_slice_that_moved_apart_is_named_with_trouble_and_asks_for_nothing_by_itself():
+    moved = "carrier = HA, distance +1.04 sd beyond the other rows, 102 rows"
+    given = {"history": [], "attempts": [], "cooldown": 2}
+
+    calm = decide(Evidence("05", 1, moved_slice=moved), **given)
+    trouble = decide(replace(TROUBLE, moved_slice=moved), **given)
+
+    assert calm == decide(Evidence("05", 1), **given)
+    reason = f"Drift of age persists. Slice that moved apart: {moved}."
+    assert trouble == replace(decide(TROUBLE, **given), reason=reason)
+
+
 def test_lost_performance_alone_opens_an_episode():
     decision = decide(Evidence("05", 1, worse="03"), history=[], attempts=[], cooldown=2)
 

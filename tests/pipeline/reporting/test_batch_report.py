@@ -12,6 +12,7 @@ from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import Cause, ColumnDrift, DriftReport
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.shapes import Shape
+from pipeline.monitoring.slice_drift import SliceDrift
 from pipeline.monitoring.stored import to_record
 from pipeline.reference import Reference
 from pipeline.reference.summaries import Summary
@@ -491,3 +492,37 @@ def test_a_batch_that_differs_from_the_one_before_is_the_first_in_a_row(read_pag
 
     assert "It is the first batch in a row with this verdict." in words
     assert "in a row" not in read_page(batch_report(NOTHING, about())).words
+
+
+SLICES = (
+    SliceDrift(
+        "plan = pro", 120, ("amount", "holdfast-prediction"), "location", 0, 1, 1.2, 1e-9, True
+    ),
+    SliceDrift("plan = team", 300, ("age",), "missing", 0.1, 0.11, 0.01, 0.8),
+    SliceDrift("plan = <b>", 12, why="fewer than 50 rows of the batch are in it"),
+)
+
+
+def test_slices_are_listed_with_what_moved_in_them_and_those_not_compared_with_the_reason(
+    read_page,
+):
+    report = DriftReport(0, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, (), slices=SLICES)
+    stored = json.loads(json.dumps(to_record(report)))
+
+    page = read_page(batch_report(stored, about(moved_slice=SLICES[0].sentence)))
+
+    lead = "Slice that moved apart: plan = pro, amount +1.20 sd beyond the other rows, 120 rows."
+    assert page.words.count(lead) == 1
+    assert "plan = pro moved 120 amount +1.20 sd also prediction 1e-09" in page.words
+    assert "plan = team 300 missing age +1 points 0.8 At most 5%" in page.words
+    few = "(12 rows; fewer than 50 rows of the batch are in it)"
+    assert f"Not compared: plan = <b> {few}." in page.words
+
+
+def test_a_page_names_the_slice_once_where_its_reason_names_it(read_page):
+    moved = SLICES[0].sentence
+    given = about("retrain", f"Drift persists. Slice that moved apart: {moved}.", moved_slice=moved)
+
+    page = read_page(batch_report(NOTHING, given))
+
+    assert page.words.count(moved) == 2  # in the first lines, and in the table of batches
