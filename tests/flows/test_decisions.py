@@ -158,13 +158,33 @@ def test_a_version_that_people_turn_down_is_refused_with_their_words(trained):
     assert opened(trained)[1].champion().number == 1
 
 
-def approve(conf, words):
+def test_a_champion_is_rolled_back_while_another_version_waits_for_approval(trained):
+    train(trained, until=str(NEW), episode="v1-a")
+    with_promotion(trained, approval="manual")
+    gone_back = []
+
+    def meanwhile():
+        gone_back.append(rollback(trained, reason="It is worse."))
+
+    words = {"approve": False, "by": "Ada"}
+    refusing = threading.Thread(target=approve, args=(trained, words, meanwhile))
+    refusing.start()
+
+    result = train(trained, until=str(NEW + pd.Timedelta("7D")), episode="v1-b")
+
+    refusing.join()
+    assert gone_back == [{"from": 2, "to": 1}]
+    assert result["reason"] == "Not approved by Ada."
+
+
+def approve(conf, words, meanwhile=lambda: None):
     """Answer like a person in Prefect's UI, once the flow is paused."""
     with get_client(sync_client=True) as client:
         for _ in range(600):
             runs = client.read_flow_runs(flow_run_filter=PAUSED)
             paused = [run for run in runs if run.parameters.get("conf") == conf]
             if paused:
+                meanwhile()
                 client.resume_flow_run(paused[0].id, run_input=words)
                 return
             threading.Event().wait(0.2)
