@@ -100,6 +100,7 @@ def event_of(registry: Registry, history: History, batch: Batch) -> Event:
         return events.broken_batch(model, conf, batch.verdict, causes, earlier, **more)
     more |= {"comparison": records.comparison(registry, batch), "until": batch.end.isoformat()}
     more["waiting"] = [one.name for one in history.batches if one.is_open]
+    more["before"] = champions.to_go_back_to(registry, batch.version)
     return events.moved_batch(model, conf, batch.verdict, batch.drifted, earlier, **more)
 
 

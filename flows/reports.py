@@ -14,7 +14,7 @@ from pipeline.config import Settings
 from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.verdicts import Verdict
-from pipeline.registry import answers, records
+from pipeline.registry import answers, champions, records
 from pipeline.registry.history import Batch, History
 from pipeline.registry.versions import Registry
 from pipeline.reporting.advice import Answered
@@ -96,6 +96,7 @@ def draw(
         diagnosed=policy.diagnosis,
         reading=reading,
         not_sliced=not_judged(settings, registry.bundle(evidence.version), evidence.version),
+        before=champions.to_go_back_to(registry, evidence.version),
     )
     return batch_report(record, own)
 

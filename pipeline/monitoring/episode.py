@@ -244,13 +244,19 @@ def _retrain(
     """Ask for a retrain, or say what it has to wait for."""
     asked = [v for v in before if _counts(v, accepted) and v.decision.action == "retrain"]
     last = asked[-1] if asked else None
-    answered = {attempt.episode for attempt in attempts}
-    if last is not None and last.decision.episode not in answered:
+    answers = {attempt.episode: attempt for attempt in attempts}
+    if last is not None and last.decision.episode not in answers:
         reason = f"{trouble}; the retrain already asked for has not finished."
         return Decision("retrain", reason, last.decision.episode)
     waited = 0 if last is None else _waited(before, last, accepted)
     if last is not None and waited < cooldown:
-        reason = f"{trouble}; {waited} of {cooldown} batches since the last request have passed."
+        answer = answers[last.decision.episode]
+        fate = "promoted" if answer.promoted else "not promoted"
+        reason = (
+            f"{trouble}; version {answer.version}, trained on request of batch "
+            f"{last.evidence.batch}, was {fate}, and the next request waits for "
+            f"{cooldown - waited} of {cooldown} batches (monitoring.cooldown)."
+        )
         return Decision("page" if evidence.worse else "none", reason)
     return Decision("retrain", f"{trouble}.", f"v{evidence.version}-{evidence.batch}")
 

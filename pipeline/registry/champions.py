@@ -313,6 +313,12 @@ def before(registry: Registry, now: int | None) -> int | None:
     return next(reversed(_steps(registry, now)), None)
 
 
+def to_go_back_to(registry: Registry, number: int) -> int | None:
+    """The champion before a version; None: there is none, or the version is not champion."""
+    champion = registry.alias(CHAMPION)
+    return None if champion is None or champion.number != number else before(registry, number)
+
+
 def whole_before(registry: Registry, now: int | None) -> int | None:
     """The champion to go back to whose files are what was registered; None: there is none.
 

@@ -109,6 +109,8 @@ class About:
         How often it was read from its source.
     not_sliced : sequence of str
         Which of the configured slices are not judged, and why.
+    before : int or None
+        Version that one could go back to from the one that judged it; None: there is none.
     """
 
     model: str
@@ -132,6 +134,7 @@ class About:
     diagnosed: bool = True
     reading: int = 1
     not_sliced: Sequence[str] = ()
+    before: int | None = None
 
     @property
     def state(self) -> State:

@@ -125,6 +125,7 @@ def moved_batch(
     comparison: Mapping[str, Any] | None = None,
     reading: int = 1,
     waiting: Sequence[str] = (),
+    before: int | None = None,
 ) -> Event:
     """Page about drift that persists or performance that was lost.
 
@@ -148,6 +149,8 @@ def moved_batch(
         How often the batch was read from its source.
     waiting : sequence of str
         Batches that are set aside until somebody answers for them.
+    before : int or None
+        Version that one could go back to; None: there is none.
     """
     sound = [known for known in earlier if not known.evidence.broken]
     alike = takewhile(lambda known: _in_trouble(known, verdict), reversed(sound))
@@ -162,6 +165,7 @@ def moved_batch(
         drifted=drifted,
         until=until,
         waiting=waiting,
+        before=before,
         moves=moves(comparison, verdict.evidence.persisted, _MOST_MOVES) if comparison else [],
     )
     about, subject = _about(verdict, reading), f"{model}: {what}"

@@ -502,7 +502,10 @@ def test_an_accepted_fault_still_waits_for_the_cooldown():
     later = judge(evidence, history, refused("01"), cooldown=2, on_unanswered="accept")
 
     assert (early.action, later.action) == ("page", "retrain")
-    assert "2 of 3 batches since the last request have passed" in early.reason
+    assert early.reason.endswith(
+        ", trained on request of batch 01, was not promoted, and the next request waits for 1 of "
+        "3 batches (monitoring.cooldown)."
+    )
 
 
 def test_retrains_on_an_accepted_fault_that_did_not_clear_it_halt():

@@ -139,7 +139,7 @@ def test_drift_counts_from_the_first_alarm_in_a_row_under_the_same_champion():
     [
         ("retrain", "shop: performance was lost, retrain requested", "train"),
         ("halt", "shop: performance was lost, retraining stopped", "train"),
-        ("page", "shop: performance was lost, no retrain yet", "rollback"),
+        ("page", "shop: performance was lost, no retrain yet", "train"),
     ],
 )
 def test_each_action_has_its_subject_and_its_command(action, subject, command):
@@ -151,8 +151,25 @@ def test_each_action_has_its_subject_and_its_command(action, subject, command):
     assert lines(event)[-1].startswith(f"holdfast {command} {CONF}")
 
 
+@pytest.mark.parametrize(
+    ("action", "offered"), [("halt", True), ("page", True), ("retrain", False)]
+)
+def test_a_rollback_is_offered_where_nothing_else_is_under_way_and_there_is_one(action, offered):
+    lost = verdict(19, action, "Performance was lost.", "v1", worse="2026-01-19T00:00")
+
+    without = events.moved_batch("shop", CONF, lost, [], [], until=UNTIL)
+    event = events.moved_batch("shop", CONF, lost, [], [], until=UNTIL, before=3)
+
+    assert "rollback" not in without.body
+    command = [
+        "Or, if version 3 was better, go back to it:",
+        f'holdfast rollback {CONF} --reason "..."',
+    ]
+    assert (lines(event)[-2:] == command) == offered
+
+
 @pytest.mark.parametrize("action", ["halt", "page"])
-def test_open_questions_come_before_a_training_or_a_rollback(action):
+def test_open_questions_come_before_a_training(action):
     lost = verdict(19, action, "Performance was lost.", "v1", worse="2026-01-19T00:00")
 
     event = events.moved_batch("shop", CONF, lost, [], [], until=UNTIL, waiting=["b1", "b2"])
