@@ -63,13 +63,18 @@ def action_of(state: State, decision: Decision, answered: Answered | None) -> st
 
 
 def how_bad(state: State, evidence: Evidence, known: Performance | None) -> str:
-    """How much performance is lost, in a sentence; empty where it is not, or not known."""
-    if state != "worse":
+    """How much predictions suffer, as far as labels show, in a sentence; empty if quiet."""
+    if state == "quiet":
         return ""
-    if known is not None and (known.worse or not evidence.measured):
+    said = "no label has come yet, so it is not known how much predictions suffer."
+    if known is not None and known.faults:
+        said = "these labels cannot be trusted, so it is not known how much predictions suffer."
+    elif known is not None and (known.worse or not evidence.measured):
         said = loss(known)
-    else:
-        said = measured(evidence) if evidence.measured else ""
+    elif evidence.measured:
+        said = measured(evidence)
+    if evidence.broken:
+        return f"Predictions for its rows, and for later rows with this fault, may be wrong; {said}"
     return said[:1].upper() + said[1:]
 
 

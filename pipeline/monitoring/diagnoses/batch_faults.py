@@ -161,11 +161,11 @@ def volume(case: Case) -> Iterator[Cause]:
     few_blocks = len(usual) < PARAMS.blocks or max(usual) < SHARED.fewest
     if few_blocks or min(usual) / PARAMS.times < rows < max(usual) * PARAMS.times:
         return
-    few = rows < min(usual)
+    few, ends = rows < min(usual), dict.fromkeys([f"{min(usual):,.0f}", f"{max(usual):,.0f}"])
     yield Cause(
         "volume",
         (),
-        f"The batch holds {rows:,} rows where {min(usual):,.0f} to {max(usual):,.0f} are usual: "
+        f"The batch holds {rows:,} rows where {' to '.join(ends)} are usual: "
         + ("did a part of it not arrive?" if few else "did rows arrive more than once?"),
         {"rows": float(rows), "usual": float(np.median(usual))},
         "Check the job that delivers the rows, and load the window again.",

@@ -161,6 +161,34 @@ def test_a_reason_does_not_repeat_the_word_before_it(read_page):
     assert "answers. Recognised: unit (amount)." in read_page(broken).words
 
 
+UNKNOWN = "no label has come yet, so it is not known how much predictions suffer."
+SMALL = performance(0.02, -0.01, worse=False)
+
+
+@pytest.mark.parametrize(
+    ("shown", "known", "said"),
+    [
+        ({"alarm": True}, None, f"N{UNKNOWN[1:]}"),
+        (
+            {"alarm": True},
+            SMALL,
+            "The loss is 2.0% larger than after training, which may be chance",
+        ),
+        ({"broken": ("unit (amount)",)}, None, f"may be wrong; {UNKNOWN}"),
+        ({"broken": ("unit (amount)",)}, SMALL, "may be wrong; the loss is 2.0% larger than"),
+        (
+            {"broken": ("unit (amount)",), "measured": "b", "change": -0.03},
+            None,
+            "may be wrong; the loss is 3.0% smaller than after training (batch b).",
+        ),
+    ],
+)
+def test_a_batch_that_is_not_quiet_says_how_bad_it_is(shown, known, said, read_page):
+    page = read_page(batch_report(NOTHING, about("page", "Seen.", performance=known, **shown)))
+
+    assert said in page.words.split("Batch 2026-03-02")[0]
+
+
 def test_every_word_of_the_data_is_escaped(record, read_page):
     odd = replace(UNIT, sentence=ODD, segment=ODD, cure=ODD, evidence={ODD: ODD}, columns=(ODD,))
     given = about("page", ODD, broken=(ODD,))

@@ -56,7 +56,7 @@ def test_numbers_that_arrive_as_booleans_are_recognised(shop, batch):
 def test_a_batch_of_far_fewer_or_more_rows_is_recognised(shop, rows):
     report = shop.judge(shop.draw(3, rows))
 
-    shop.assert_named(report, "volume", figure=f"{rows:,} rows")
+    shop.assert_named(report, "volume", figure=f"{rows:,} rows where 2,000 are usual")
 
 
 @pytest.mark.parametrize("rows", [400, 8_000])
