@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.columns import Floats
 from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.likelihood import (
     Mask,
@@ -16,6 +17,7 @@ from pipeline.monitoring.diagnoses.likelihood import (
     touched_rows,
 )
 from pipeline.monitoring.diagnoses.parameters import SHARED
+from pipeline.monitoring.diagnoses.relations import ExpectedLabels
 from pipeline.monitoring.diagnoses.segments import clause, segment
 from pipeline.monitoring.diagnoses.sequences import OutOfStep, mean_run, out_of_step
 from pipeline.monitoring.findings import Cause
@@ -57,9 +59,9 @@ class Parameters:
         Nats per affected row that are enough even for rows that depend on one another. Otherwise
         consecutive rows with equal values count as one row.
     out : float
-        Share of values outside the cycle that is enough even for dependent rows.
+        Share of values outside the cycle that is enough even for dependent rows, or few of them.
     part : float
-        Smallest share of affected rows that is looked for.
+        Smallest share of affected rows that is looked for where hardly any lie outside.
     tells : float
         Least nats per row that the other columns must contribute to a prediction of the clock.
     glance, glance_part : float
@@ -70,6 +72,9 @@ class Parameters:
         Least share of a step by which its growth is measured, relative to the mean share.
     outside : float
         Nats that count against a value outside the cycle.
+    apart : float
+        Distance of the shares of values outside the cycle from those that a move brings there,
+        relative to the larger, up to which the move explains them; 1 / sqrt(n) is added for chance.
     """
 
     fewest_steps: int = 5
@@ -93,6 +98,7 @@ class Parameters:
     options: int = 2
     rare: float = 0.1
     outside: float = 5.0
+    apart: float = 0.25
 
 
 PARAMS = Parameters()
@@ -230,28 +236,17 @@ def _best(
             np.tile(expected.shares, (len(x), 1)) for x in (expected.now, expected.before)
         )
         expected = replace(expected, now=now, before=before)
-    there = place != _NONE
-    outside = there & ((place < 0) | (place >= found.length))
-    rows, inside = np.arange(len(place)), place % found.length
-    raw = expected.now[rows, inside] - np.where(outside, PARAMS.outside, 0.0)
-    seen = np.arange(len(expected.classes))
-    fits = []
-    for k in options or range(1, found.length):
-        gain = np.where(there, expected.now[rows, (place - k) % found.length] - raw, 0.0)
-        share, total = mixture(gain)
-        usual = (
-            expected.before[seen, (expected.classes - k) % found.length]
-            - expected.before[seen, expected.classes]
-        )
-        total -= of_chance(expected.blocks, usual) * len(gain)
-        fits.append((total, k, share, gain))
-    total, k, share, gain = max(fits, key=lambda fit: fit[0])
+    outside = (place != _NONE) & ((place < 0) | (place >= found.length))
+    moves = options or range(1, found.length)
+    fits = [fit for k in moves for fit in _fits(expected, place, outside, k)]
+    total, by, share, gain, beyond = max(fits, key=lambda fit: fit.total)
     each = total / max(share * len(gain), 1.0)
-    alone = each > PARAMS.sure or outside.mean() > PARAMS.out
-    independent = total if alone else total / mean_run(case, name)
-    if independent < SHARED.total or each < _least_each(share) or share < PARAMS.part:
+    enough = beyond and outside.mean() > PARAMS.out
+    independent = total if enough or each > PARAMS.sure else total / mean_run(case, name)
+    few = share < PARAMS.part and not enough
+    if independent < SHARED.total or each < _least_each(share) or few:
         return
-    by = (k if k <= found.length / 2 else k - found.length) * found.step
+    by *= found.step
     touched = touched_rows(gain, share)
     where = segment(case, touched, [name]) if share < SHARED.most else ""
     part = "" if share >= SHARED.most else f" in {share:.0%} of rows"
@@ -269,6 +264,49 @@ def _best(
         share=round(share, 4),
         segment=where,
     )
+
+
+class _Fit(NamedTuple):
+    """How much likelier the rows are once they are moved back."""
+
+    total: float
+    by: float
+    share: float
+    gain: Floats
+    beyond: bool
+    """Whether the clock runs on beyond its cycle: 27 is 3 o'clock, moved by a day."""
+
+
+def _fits(expected: ExpectedLabels, place: Places, outside: Mask, k: int) -> Iterator[_Fit]:
+    """Fit a move by `k` steps round the cycle, and those that end outside if values lie there."""
+    length, rows, there = len(expected.shares), np.arange(len(place)), place != _NONE
+    seen = np.arange(len(expected.classes))
+    likelier = expected.before[seen, (expected.classes - k) % length]
+    usual = of_chance(expected.blocks, likelier - expected.before[seen, expected.classes])
+    gain = expected.now[rows, (place - k) % length] - expected.now[rows, place % length]
+    round_it = np.where(there & ~outside, gain, 0.0)
+    share, total = mixture(round_it)
+    nearer = k if k <= length / 2 else k - length
+    yield _Fit(total - usual * len(gain), nearer, share, round_it, beyond=False)
+    for by in (k, k - length) if outside.any() else ():
+        into = there & (place >= by) & (place < by + length)
+        held = np.where(into, gain, np.where(outside, 0.0, -PARAMS.outside))
+        beyond = np.where(there, held + np.where(outside & into, PARAMS.outside, 0.0), 0.0)
+        share, total = mixture(beyond)
+        if _explained(place[outside], len(place), share * np.exp(expected.shares), by):
+            yield _Fit(total - usual * len(gain), by, share, beyond, beyond=True)
+
+
+def _explained(outside: Places, rows: int, moved: Floats, by: int) -> bool:
+    """Whether a move brings about as many rows to each place outside the cycle as are there."""
+    length, most = len(moved), abs(by)
+    past = outside - length if by > 0 else -1 - outside
+    past = np.where((past < 0) | (past >= most), most, past)
+    seen = np.bincount(past, minlength=most + 1) / rows
+    wanted = np.append(moved[length - most :] if by > 0 else moved[:most][::-1], 0.0)
+    apart = np.abs(np.cumsum(seen) - np.cumsum(wanted)).max()
+    limit = PARAMS.apart + 1 / np.sqrt(len(outside))
+    return bool(apart <= limit * max(seen.sum(), wanted.sum()))
 
 
 def _least_each(share: float) -> float:

@@ -138,3 +138,27 @@ def test_consecutive_rows_with_equal_values_count_as_one_row(shop):
 
     assert mean_run(shop.case(frame), "weekday") == 48
     assert mean_run(shop.case(frame.sample(frac=1, random_state=0)), "weekday") < 1.5
+
+
+@pytest.mark.parametrize(("by", "part"), [(3, "all"), (3, "some"), (-4, "some"), (9, "some")])
+def test_hours_that_run_on_beyond_the_day_say_how_far_they_were_moved(shop, batch, by, part):
+    mask = shop.touch(batch, part)
+    report = shop.judge(shop.put(batch, "hour", mask, batch["hour"] + by))
+
+    shop.assert_named(report, "shifted", "hour", figure=f"moved by {by:+g} round its 24")
+    assert report.causes[0].share == pytest.approx(mask.mean(), rel=1 / 3)
+
+
+@pytest.mark.parametrize("value", [24, 31, 46])
+def test_one_value_beyond_the_day_is_no_moved_clock(shop, batch, value):
+    mask = shop.touch(batch, "some") & (np.arange(len(batch)) % 2 == 0)
+    report = shop.judge(shop.put(batch, "hour", mask, value))
+
+    assert "shifted" not in [cause.cause for cause in report.causes]
+
+
+def test_any_values_beyond_the_day_are_no_moved_clock(shop, batch):
+    mask, random = shop.touch(batch, "some"), np.random.default_rng(0)
+    report = shop.judge(shop.put(batch, "hour", mask, random.integers(24, 100, len(batch))))
+
+    assert "shifted" not in [cause.cause for cause in report.causes]
