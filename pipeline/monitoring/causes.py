@@ -38,6 +38,9 @@ from pipeline.reference.tally import Tally
 _EXCHANGED = {"join", "nulls", "sentinel"}
 """Causes that a column may also show when it holds the values of another column."""
 
+_OF_VALUES = {"clipped", "rounded", "stuck"}
+"""Causes that rest on which values came: those of the other column where two were exchanged."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -212,6 +215,9 @@ def _most(case: Case, doubt: Doubt) -> Cause | None:
     if not found:
         return next(iter(broken), None)
     most = max(found, key=partial(_rank, case))
+    if most.cause in _OF_VALUES:
+        pairs = (x for x in found if x.cause == "swapped" and {*most.columns} <= {*x.columns})
+        return next(pairs, most)
     if most.cause == "shuffled" and BREAKS not in most.evidence:
         return next(_behind(case, found, most), None) or with_rival(case, most)
     return most

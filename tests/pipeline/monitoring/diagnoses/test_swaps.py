@@ -5,6 +5,7 @@ import pytest
 from pipeline.config import Numeric
 from pipeline.monitoring.drift import compare
 from pipeline.monitoring.findings import Cause
+from pipeline.reference import Reference
 
 
 @pytest.mark.slow
@@ -76,3 +77,22 @@ def test_a_continuing_exchange_takes_less_evidence_and_ends_with_its_batches(sho
     assert (cause.name, cause.share) == ("swapped (one, other)", 1.0)
     for ended in (draw(51), draw(52, 5), draw(53, -5)):
         assert compare(reference=reference, current=ended, standing=[before]).causes == ()
+
+
+def test_values_with_the_decimals_of_another_column_were_exchanged_and_not_rounded():
+    random, n = np.random.default_rng(0), 4_000
+    load, temp = random.normal(40, 8, n), random.normal(12, 6, n)
+    rows = pd.DataFrame(
+        {
+            "load": load,
+            "temp": temp.round(1),
+            "at": pd.date_range("2026-01-05", periods=n, freq="30min"),
+        }
+    )
+    columns = dict.fromkeys(["load", "temp"], Numeric())
+    reference = Reference.fit(rows, columns, time="at", block="7D")
+    after = rows[:336].assign(load=rows["temp"], temp=rows["load"])
+
+    (cause,) = compare(reference=reference, current=after[["load", "temp"]]).causes
+
+    assert (cause.cause, {*cause.columns}) == ("swapped", {"load", "temp"})
