@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -38,6 +39,9 @@ from pipeline.training.predictions import (
     in_columns,
     of_cells,
 )
+
+_MOST_REASONS = 5
+"""Reasons of refused rows that the report of a batch lists."""
 
 
 @patient
@@ -124,6 +128,7 @@ def compare(settings: Settings, registry: Registry, history: History, batch: Gat
     report = replace(
         report,
         indicators=indicators(settings, bundle, batch.checked, predicted),
+        refused=dict(islice(batch.checked.reasons.items(), _MOST_REASONS)),
         slices=slice_drifts(settings, bundle, rows, predicted),
     )
     return Compared(report, predicted)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,16 @@ def draw(
         diagnosed=policy.diagnosis,
         reading=reading,
         not_sliced=not_judged(settings, registry.bundle(evidence.version), evidence.version),
+        overdue=_overdue(settings, history.before(evidence.batch), end),
         before=champions.to_go_back_to(registry, evidence.version),
     )
     return batch_report(record, own)
+
+
+def _overdue(settings: Settings, before: History, end: pd.Timestamp) -> list[str]:
+    """Batches after the last one with labels whose own were due before a moment."""
+    newest = takewhile(lambda batch: batch.performance is None, reversed(before.batches))
+    return [b.name for b in newest if b.end + settings.data.label_delay < end][::-1]
 
 
 def redraw(settings: Settings, registry: Registry, history: History, batch: Batch) -> None:

@@ -1,5 +1,6 @@
 """What the comparison of a batch found: tests, drift per column and pair, and causes."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -280,6 +281,8 @@ class DriftReport:
         Each column of the reference and of the batch, as they are drawn.
     indicators : tuple of Indicator
         What is predicted, how surely, and which share of rows is valid, beside training.
+    refused : mapping of str to int
+        The most frequent reasons of refused rows, with their numbers.
     slices : tuple of SliceDrift
         Slices of the batch beside its other rows, those that moved apart first.
     """
@@ -298,6 +301,7 @@ class DriftReport:
     broken_alpha: float = 0.01
     shapes: tuple[Shape, ...] = field(default=(), repr=False)
     indicators: tuple[Indicator, ...] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
     slices: tuple[SliceDrift, ...] = ()
 
     def __eq__(self, other: object) -> bool:

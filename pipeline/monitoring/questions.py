@@ -217,7 +217,10 @@ def _held(question: Question, would: Decision | None) -> Decision:
     if question.evidence.worse:
         parts.append(f"Performance was lost in batch {question.evidence.worse}.")
     if question.faults:
-        parts.append("If it is a fault, answer drop or reload: no model learns from these rows.")
+        parts.append(
+            "If it is a fault, mend it and answer reload, or answer drop: no model learns from "
+            "faulty rows."
+        )
         parts.append(_second_reading(question, would))
     else:
         parts.append("Set aside until someone answers in review.")

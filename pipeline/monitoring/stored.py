@@ -60,6 +60,7 @@ def to_record(report: DriftReport, *, private: Collection[str] = ()) -> dict[str
         "columns": _table([_column(column) for column in report.columns]),
         "pairs": _table([vars(pair) for pair in pairs[:_MOST_PAIRS]]),
         "indicators": _table([asdict(one) for one in report.indicators]),
+        "refused": dict(report.refused),
         "slices": _table([_slice(one) for one in report.slices]),
         "shapes": _table([_drawn(one) for one in report.shapes if one.column not in private]),
     }

@@ -345,7 +345,7 @@ def gathered(before: Observed, now: Observed, units: Units, ruler: Yardstick) ->
 
     References
     ----------
-    Hawkins (1987), The Statistician 36(4): 423-429, for comparing with what came before.
+    Hawkins (1987), The Statistician 36(4), for comparing with what came before.
     Pollak (1985), Ann. Stat. 13(1): 206-227, and Shin, Ramdas & Rinaldo (2024), NEJSDS 2(2),
     for the bound.
     """

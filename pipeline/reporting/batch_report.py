@@ -17,7 +17,7 @@ from pipeline.monitoring.estimate import Estimate
 from pipeline.monitoring.findings import FLOORS
 from pipeline.monitoring.performance import Performance
 from pipeline.monitoring.stored import drifted_of, rows_of
-from pipeline.monitoring.verdicts import State, Verdict, state_of
+from pipeline.monitoring.verdicts import Evidence, State, Verdict, state_of
 from pipeline.reporting.advice import Answered, action_of, how_bad, since, why
 from pipeline.reporting.drawing import HEIGHT
 from pipeline.reporting.estimated import estimated, expected_change
@@ -109,6 +109,8 @@ class About:
         How often it was read from its source.
     not_sliced : sequence of str
         Which of the configured slices are not judged, and why.
+    overdue : sequence of str
+        Batches before it whose labels were due before its end, and of which none has come.
     before : int or None
         Version that one could go back to from the one that judged it; None: there is none.
     """
@@ -134,6 +136,7 @@ class About:
     diagnosed: bool = True
     reading: int = 1
     not_sliced: Sequence[str] = ()
+    overdue: Sequence[str] = ()
     before: int | None = None
 
     @property
@@ -154,7 +157,7 @@ class About:
             self.state,
             decision.action,
             evidence.version,
-            None if known is None else known.change,
+            _change(known, evidence),
             expected_change(self.estimates, self.loss, self.usual_loss),
             decision.reason,
         )
@@ -191,7 +194,7 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         evidence=evidence,
         decision=decision,
         how_bad=how_bad(about.state, evidence, about.performance),
-        since=since(about.state, [(one.state, one.name) for one in about.past]),
+        since=since(about.state, evidence, [(one.state, one.name) for one in about.past]),
         reason=after(STATES[about.state], decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
         why=why(about.state, evidence, features, moved, diagnosed=about.diagnosed),
@@ -216,6 +219,13 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
             realised={} if about.performance is None else about.performance.metrics,
         ),
     )
+
+
+def _change(known: Performance | None, evidence: Evidence) -> float | None:
+    """Change of a batch's loss as far as its labels were known; None: no label had come."""
+    if known is not None:
+        return known.change
+    return evidence.change if evidence.measured == evidence.batch else None
 
 
 def _cause(cause: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def _seen(kind: str, size: float, one: Mapping[str, Any]) -> str:
     if kind == "location":
         moved = [middle(one)] if size * (now[1] - median) > 0 else []
         half = f"half of training lies in {number(least)} to {number(most)}"
+        if least == most:
+            half = f"at least half of training is {number(least)}"
         parts = [*moved, beyond[size > 0]]
         return "; ".join(filter(None, [*parts, half if any(parts) else ""]))
     if kind in {"distribution", "range"}:

@@ -123,14 +123,19 @@ def judge_challenger(
     found.append(_loss_problem(float(losses["challenger"].mean()), policy))
     passed = not any(found)
     reason = " ".join(
-        filter(None, [_sentence(last, expected, worth), warning] if passed else found)
+        filter(None, [_sentence(last, expected, worth, policy), warning] if passed else found)
     )
     return GateResult(
         passed, reason, len(losses), gains, parts, warning if passed else "", expected
     )
 
 
-def _sentence(gain: Gain, expected: float | None, worth: float) -> str:
+def _sentence(gain: Gain, expected: float | None, worth: float, policy: Promotion) -> str:
+    if gain.over == "champion" and gain.mean < 0:
+        return (
+            f"It loses {-gain.mean:.2%} against the champion, surely less than {-gain.low:.2%}; "
+            f"promotion.min_gain allows {-policy.min_gain:.1%}, as it has learnt newer rows."
+        )
     reason = f"The gain over the {gain.over} is {gain.mean:+.2%}, at least {gain.low:+.2%}."
     if worth == 1 or expected is None:
         return reason

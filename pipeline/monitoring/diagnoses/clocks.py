@@ -24,6 +24,8 @@ from pipeline.monitoring.findings import Cause
 from pipeline.reference.profile import NumericProfile
 
 _CYCLES = {7: "days of the week", 12: "months", 24: "hours", 48: "half hours", 60: "minutes"}
+_MOVED_BY = {7: "another first day", 12: "counted from another month", 60: "a clock that is wrong"}
+"""What moves a cycle; the others are hours, and move with the time zone."""
 _MONTHS = 12
 _NONE = np.iinfo(np.intp).min
 """Step number of a missing value."""
@@ -180,7 +182,7 @@ def _out_of_step_cause(case: Case, name: str, found: Cycle, alone: OutOfStep) ->
         (name,),
         f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]} in "
         f"{alone.share:.0%} of rows{clause(where)}, out of step with the rows before and after: "
-        "another time zone, or another first day?",
+        f"{_MOVED_BY.get(found.length, 'another time zone')}?",
         {
             NATS: surprise(alone.seen, 0.0),
             "share of rows": round(alone.share, 4),
@@ -254,7 +256,7 @@ def _best(
         "shifted",
         (name,),
         f"{name!r} looks moved by {by:+g} round its {found.length} {_CYCLES[found.length]}{part}"
-        f"{clause(where)}: another time zone, or another first day?",
+        f"{clause(where)}: {_MOVED_BY.get(found.length, 'another time zone')}?",
         {
             NATS: round(each * share, 3),
             "share of rows": round(share, 4),

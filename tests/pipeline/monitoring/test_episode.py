@@ -325,7 +325,8 @@ def test_a_question_that_nobody_answers_is_asked_again_with_both_readings():
     assert decision == Decision(
         "page",
         "Broken: unit (temp) in 3 batches in a row, and nobody has answered. "
-        "If it is a fault, answer drop or reload: no model learns from these rows. "
+        "If it is a fault, mend it and answer reload, or answer drop: no model learns from faulty "
+        "rows. "
         "If it is the world now, answer accept for these batches: drift of temp persists, and a "
         "retrain would be asked for. The next page comes at 6 batches in a row.",
     )

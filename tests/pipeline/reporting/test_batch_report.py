@@ -518,7 +518,7 @@ def test_lost_performance_says_at_once_how_much_and_since_when(read_page):
 def test_a_batch_that_differs_from_the_one_before_is_the_first_in_a_row(read_page):
     words = read_page(batch_report(NOTHING, about(alarm=True))).words
 
-    assert "It is the first batch in a row with this verdict." in words
+    assert "It is the first such batch." in words
     assert "in a row" not in read_page(batch_report(NOTHING, about())).words
 
 
@@ -554,3 +554,32 @@ def test_a_page_names_the_slice_once_where_its_reason_names_it(read_page):
     page = read_page(batch_report(NOTHING, given))
 
     assert page.words.count(moved) == 2  # in the first lines, and in the table of batches
+
+
+def test_a_page_says_why_rows_were_refused_and_whose_labels_are_overdue(record, read_page):
+    late = replace(about(), overdue=["2026-02-02T00:00", "2026-02-09T00:00"])
+    odd = record | {"refused": {"age must be at most 120": 1_200, ODD: 1}}
+
+    text = batch_report(odd, late)
+    plain = read_page(batch_report(record, about())).words
+
+    words = read_page(text).words
+    assert "Why rows were refused: age must be at most 120 (1,200), <img" in words
+    assert "<img" not in text
+    assert "none have come of batch 2026-02-02T00:00 and 1 after it" in words
+    assert "overdue" not in plain
+    assert "Why rows were refused" not in plain
+
+
+def test_the_loss_that_a_decision_was_made_from_stands_in_the_table_as_well(record, read_page):
+    page = read_page(batch_report(record, about(measured="2026-03-02T00:00", change=0.021)))
+    other = read_page(batch_report(record, about(measured="2026-02-23T00:00", change=0.021)))
+
+    assert "+2.1%" in page.of("td")
+    assert "+2.1%" not in other.of("td")
+
+
+def test_drift_that_persists_in_its_first_batch_says_why(read_page):
+    page = read_page(batch_report(NOTHING, about("retrain", alarm=True, persisted=("amount",))))
+
+    assert "its change is so large that it counts as persistent" in page.words

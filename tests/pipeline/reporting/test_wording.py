@@ -68,3 +68,12 @@ def test_a_record_of_before_has_sentences_too():
     record = {"batches": 3, "drifted": [old]}
 
     assert moves(record, [], 3) == ["x is 1.00 standard deviations higher, in this batch."]
+
+
+def test_a_column_whose_middle_half_is_one_number_is_said_by_that_number():
+    random = np.random.default_rng(0)
+    before = np.where(random.random(N) < 0.9, 0.0, random.gamma(2, 3, N))
+
+    sentence = said(before, random.gamma(2, 3, N), "location")
+
+    assert sentence.endswith("at least half of training is 0")

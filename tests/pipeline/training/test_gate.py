@@ -57,6 +57,16 @@ def test_a_challenger_identical_to_the_champion_is_refused_unless_a_loss_is_acce
     assert gate(same, times, min_gain=-0.02).promoted
 
 
+def test_a_smaller_loss_that_is_accepted_is_said_as_one():
+    losses, times = compared(challenger=1.005)
+
+    decision = gate(losses.assign(champion=losses["challenger"] / 1.005), times, min_gain=-0.02)
+
+    assert decision.promoted
+    assert decision.reason.startswith("It loses 0.50% against the champion, surely less than 0.50%")
+    assert "promotion.min_gain allows 2.0%" in decision.reason
+
+
 def test_a_larger_loss_than_accepted_is_refused():
     losses, times = compared(challenger=0.84, champion=0.8)
 
