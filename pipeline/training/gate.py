@@ -133,7 +133,7 @@ def judge_challenger(
 def _sentence(gain: Gain, expected: float | None, worth: float, policy: Promotion) -> str:
     if gain.over == "champion" and gain.mean < 0:
         return (
-            f"It loses {-gain.mean:.2%} against the champion, surely less than {-gain.low:.2%}; "
+            f"It loses {-gain.mean:.2%} against the champion, at most {-gain.low:.2%}; "
             f"promotion.min_gain allows {-policy.min_gain:.1%}, as it has learnt newer rows."
         )
     reason = f"The gain over the {gain.over} is {gain.mean:+.2%}, at least {gain.low:+.2%}."
