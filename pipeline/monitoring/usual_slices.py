@@ -189,7 +189,7 @@ def numbers_of(
 def power_sums(
     values: Floats, key: NDArray[np.intp], shape: tuple[int, ...], *, powers: int = 3
 ) -> list[Floats]:
-    """Count the rows that have a number, and sum its powers, by key; NaN is no number.
+    """Count the rows that have a number, and sum its powers, by key; NaN does not count.
 
     Parameters
     ----------
