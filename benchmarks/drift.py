@@ -15,6 +15,7 @@ from scipy import stats
 from benchmarks import peers
 from benchmarks.batches import draws
 from benchmarks.batches import ordinary as ordinaries
+from benchmarks.batches.moving_slices import slices
 from benchmarks.batches.wide import wide
 from benchmarks.harness.command import Result, at_least, at_most, options, run_parts
 from benchmarks.harness.processes import side_by_side
@@ -330,7 +331,7 @@ def _wide(random: np.random.Generator, rows: int, path: Path) -> str:
     return str(path)
 
 
-PARTS = (false_alarms, dependent_peers, power, ordinary, decay, silence, speed, wide)
+PARTS = (false_alarms, dependent_peers, power, ordinary, slices, decay, silence, speed, wide)
 
 
 if __name__ == "__main__":

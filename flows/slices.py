@@ -76,9 +76,11 @@ def usual_slices(
     """
     if not cuts:
         return {}
+    features = settings.data.features
     found = UsualSlices.fit(
         reference,
-        rows,
+        # A share is of a label, and labels of private columns are never stored.
+        rows.drop(columns=[name for name, column in features.items() if column.private]),
         slices_of(rows, cuts),
         blocks=cut(rows[settings.data.time], settings.monitoring.batch, np.arange(len(rows))),
         fewest=settings.promotion.slice_rows,

@@ -66,7 +66,7 @@ class UsualSlices:
         reference : Reference
             The rows as a whole.
         rows : DataFrame
-            Its rows, predictions included.
+            Its rows, predictions included; columns that are left out are not followed.
         slices : DataFrame
             The slices of each row, as of `slices_of`.
         blocks : sequence of array of int
@@ -77,7 +77,7 @@ class UsualSlices:
             How much the model relies on each column.
         """
         sliced = _followed(slices, fewest)
-        features = [name for name in reference.names if name not in reference.prediction]
+        features = [x for x in reference.names if x in rows and x not in reference.prediction]
         features.sort(key=lambda name: -importance.get(name, 0.0))
         names = [*features[:COLUMNS], *reference.prediction]
         block = np.full(len(rows), -1)
@@ -189,7 +189,7 @@ def numbers_of(
 def power_sums(
     values: Floats, key: NDArray[np.intp], shape: tuple[int, ...], *, powers: int = 3
 ) -> list[Floats]:
-    """Count the rows that have a number, and sum its powers, by key; NaN does not count.
+    """Count the rows that have a number, and sum its powers, by key; NaN is left out.
 
     Parameters
     ----------

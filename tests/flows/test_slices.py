@@ -10,8 +10,11 @@ import yaml
 
 from flows.monitor import monitor
 from flows.sentences import of_batch
+from flows.slices import usual_slices
 from flows.steps import opened
 from flows.train import train
+from pipeline.config import Settings
+from pipeline.reference import Reference
 from pipeline.registry import records
 
 pytestmark = pytest.mark.integration
@@ -112,6 +115,20 @@ def test_without_slices_nothing_is_compared_stored_or_shown(tmp_path, write_shop
     assert batch.verdict.evidence.moved_slice == ""
     assert "lices " not in words(registry, batch.run_id)
     assert not [name for name in registry.run_of(batch.run_id).data.metrics if "slice" in name]
+
+
+def test_no_slice_is_compared_in_a_private_column(tmp_path, write_shop):
+    conf = write_shop(tmp_path)
+    stated = yaml.safe_load(Path(conf).read_text())
+    stated["data"]["features"]["age"]["private"] = True
+    Path(conf).write_text(yaml.safe_dump(stated))
+    settings = Settings.load(conf)
+    rows, features = pd.read_parquet(settings.data.train.path), settings.data.features
+    reference = Reference.fit(rows, features, time="at", block=settings.monitoring.batch)
+
+    stored = usual_slices(settings, reference, rows, {"plan": None}, {"age": 1.0})
+
+    assert set(stored["usual"]["table"]["column"]) == {"amount"}
 
 
 def test_a_version_of_a_release_before_says_that_drift_of_slices_is_not_judged(
