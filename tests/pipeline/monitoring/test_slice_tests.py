@@ -145,14 +145,18 @@ def test_shares_of_labels_and_of_missing_values_are_compared(before):
     assert gaps.change == f"missing x3 {100 * gaps.size:+.0f} points"
 
 
-@pytest.mark.parametrize(("own", "blocks"), [(0.5, 6), (0.5, 12), (1.0, 8)])
-def test_where_blocks_differ_the_p_value_is_that_of_students_t_of_the_blocks(own, blocks):
+@pytest.mark.parametrize(
+    ("own", "blocks", "odd", "by"),
+    [(0.5, 6, 0, 6), (0.5, 12, 0, 6), (1.0, 8, 0, 6), (0.3, 12, 1.5, 1.5)],
+)
+def test_where_blocks_differ_the_p_value_is_that_of_students_t_of_the_blocks(own, blocks, odd, by):
     shares = {"HA": 0.25, "UA": 0.75}
     parts = [
         drawn(400, seed=seed, shares=shares, numbers=1, own=own)[["x0", "carrier"]]
         for seed in range(blocks + 1)
     ]
-    now = parts.pop().assign(x0=lambda rows: rows["x0"] + 6 * (rows["carrier"] == "HA"))
+    parts[2]["x0"] += odd * (parts[2]["carrier"] == "HA")  # a long tail
+    now = parts.pop().assign(x0=lambda rows: rows["x0"] + by * (rows["carrier"] == "HA"))
     before = described(parts, fewest=20, stored=False)
 
     found = {one.name: one for one in compared(before, now)}["carrier = HA"]
@@ -170,6 +174,7 @@ def test_where_blocks_differ_the_p_value_is_that_of_students_t_of_the_blocks(own
     freedom = 2 / (2 / (blocks - 1) + excess / blocks)
     # Two tests can reach their floor by chance; those of missing values cannot. That scores are
     # skewed changes little.
+    assert (excess > 1) == bool(odd)
     assert found.size == pytest.approx(last - np.mean(known))
     assert found.p_value == pytest.approx(2 * 2 * stats.t.sf(abs(t), freedom), rel=0.1)
 
