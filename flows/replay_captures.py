@@ -12,7 +12,7 @@ from prefect import flow, get_run_logger
 from flows.notes import OF_A_MODEL
 from flows.steps import opened
 from pipeline.config import Moment, Settings
-from pipeline.data.captures import CAPTURED, read_captures, read_labels
+from pipeline.data.captures import CAPTURED, first_captured, read_captures, read_labels
 from pipeline.errors import ConfigError, DataError, UnavailableError
 from pipeline.redaction import redacted
 
@@ -90,7 +90,8 @@ def replay_captures(
     sent: list[Sent] = []
     with _client(settings, address) as client:
         _check_that_it_serves(client, settings.name)
-        for day in pd.date_range(start, until, freq=AT_ONCE, inclusive="left"):
+        first = first_captured(captures) or until  # days before it would be read in vain
+        for day in pd.date_range(max(start, first), until, freq=AT_ONCE, inclusive="left"):
             rows = read_captures(captures, start=day, end=min(day + AT_ONCE, until))
             sent += [_replayed(client, one, targets) for _, one in rows.groupby(ID, sort=False)]
     result = {"from": source, "to": settings.environment} | _summary(sent)

@@ -155,15 +155,18 @@ def retrained(tmp_path, copy_shop):
 
 @pytest.fixture(scope="session")
 def copy_shop(once, prefect, write_shop):
-    """Copies a shop into a folder that was brought to a stage once in the session; its conf."""
+    """Copies a shop into a folder that was brought to a stage once in the session; its conf.
+
+    A file of tests may have a stage of its own, with what brings a trained shop to it.
+    """
     del prefect
     fill = {"trained": filled_by_training, "about_to_ask": filled_up_to_a_request}
     fill |= {"retrained": filled_by_retraining, "replayed": filled_by_replaying}
 
-    def copied(stage, folder):
+    def copied(stage, folder, filled=None):
         def brought(new):
             before = {"trained": None, "retrained": "about_to_ask"}.get(stage, "trained")
-            fill[stage](copied(before, new) if before else write_shop(new))
+            (filled or fill[stage])(copied(before, new) if before else write_shop(new))
 
         made = once(stage, brought)
         shutil.copytree(made, folder, dirs_exist_ok=True)

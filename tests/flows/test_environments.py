@@ -51,23 +51,33 @@ def kept(conf):
     return rows, {path: path.read_bytes() for path in names}
 
 
+def stage(conf):
+    """Put a champion and judged batches of staging beside the champion of production."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STAGING, "staging")
+        assert train(conf)["promoted"]
+        monitor(conf)
+        train(conf, until=NEW)
+
+
 @pytest.fixture
-def staged(trained, monkeypatch):
-    """A champion and judged batches of staging beside a champion of production."""
+def staged(copy_shop, tmp_path):
+    """A model of which production has judged a batch before staging came beside it."""
+
+    def filled(conf):
+        monitor(conf)
+        stage(conf)
+
+    return copy_shop("staged", tmp_path, filled)
+
+
+def test_staging_changes_no_row_and_no_file_of_production(trained, monkeypatch):
     monitor(trained)
-    before = kept(trained)
-    monkeypatch.setenv(STAGING, "staging")
-    assert train(trained)["promoted"]
-    monitor(trained)
-    train(trained, until=NEW)
-    monkeypatch.delenv(STAGING)
-    return trained, before
+    rows, files = kept(trained)
 
+    stage(trained)
 
-def test_staging_changes_no_row_and_no_file_of_production(staged, monkeypatch):
-    conf, (rows, files) = staged
-
-    rows_now, files_now = kept(conf)
+    rows_now, files_now = kept(trained)
 
     assert rows - rows_now == set()
     assert {path: text for path, text in files_now.items() if path in files} == files
@@ -75,21 +85,20 @@ def test_staging_changes_no_row_and_no_file_of_production(staged, monkeypatch):
     assert new
     assert {path for path in new if "shop--staging" not in str(path)} == set()
     monkeypatch.setenv(STAGING, "staging")
-    settings, registry = opened(conf)
+    settings, registry = opened(trained)
     assert (settings.name, registry.champion().number) == ("shop--staging", 2)
     assert registry.bundle(2).manifest["name"] == "shop--staging"
 
 
 def test_production_goes_on_beside_staging_as_if_it_were_alone(staged, tmp_path, copy_shop):
-    conf, _ = staged
     alone = copy_shop("trained", tmp_path / "alone")
     monitor(alone)
 
-    judged = [monitor(one) for one in (conf, alone)]
+    judged = [monitor(one) for one in (staged, alone)]
 
     assert judged[0] == judged[1]
-    assert [one.number for one in opened(conf)[1].versions()] == [1]
-    histories = [records.read_history(opened(one)[1]) for one in (conf, alone)]
+    assert [one.number for one in opened(staged)[1].versions()] == [1]
+    histories = [records.read_history(opened(one)[1]) for one in (staged, alone)]
     assert [one.verdict for one in histories[0].batches] == [
         one.verdict for one in histories[1].batches
     ]
@@ -98,7 +107,7 @@ def test_production_goes_on_beside_staging_as_if_it_were_alone(staged, tmp_path,
 def test_a_champion_of_staging_is_promoted_with_its_files_and_can_be_taken_back(
     staged, monkeypatch
 ):
-    conf, _ = staged
+    conf = staged
     monkeypatch.setenv(STAGING, "staging")
     theirs = opened(conf)[1].champion()
     monkeypatch.delenv(STAGING)
@@ -133,7 +142,7 @@ def test_only_a_champion_of_another_environment_is_copied(trained):
 
 
 def test_a_changed_file_of_staging_is_not_copied(staged):
-    conf, _ = staged
+    conf = staged
     place = opened(conf)[0].tracking.folder / "artifacts" / "shop--staging"
     for path in place.rglob("golden.parquet"):
         path.write_bytes(path.read_bytes() + b" ")
@@ -145,7 +154,7 @@ def test_a_changed_file_of_staging_is_not_copied(staged):
 
 
 def test_a_champion_that_moves_meanwhile_keeps_the_copy_out(staged, monkeypatch):
-    conf, _ = staged
+    conf = staged
     move = champions.promote
 
     def promoted(registry, number, **given):

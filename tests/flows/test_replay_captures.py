@@ -41,20 +41,37 @@ def captured_rows(path, rows):
 
 
 @pytest.fixture
-def captured(trained, serve, monkeypatch):
+def captured(copy_shop, tmp_path, serve, monkeypatch):
     """A model with captures and labels of production; from then on the environment is staging."""
-    with serve(trained) as (_, address):
-        for request in REQUESTS:
-            assert httpx.post(f"{address}/predict", json=request).is_success
-        for target in (0, 1):  # the label of one key is revised
-            sent = [{"key": "one", "target": target}, {"key": "another", "target": 1}]
-            assert httpx.post(f"{address}/labels", json={"labels": sent}).is_success
-        captured_rows(opened(trained)[0].captures, 4)
+
+    def filled(conf):
+        with serve(conf) as (_, address):
+            for request in REQUESTS:
+                assert httpx.post(f"{address}/predict", json=request).is_success
+            for target in (0, 1):  # the label of one key is revised
+                sent = [{"key": "one", "target": target}, {"key": "another", "target": 1}]
+                assert httpx.post(f"{address}/labels", json={"labels": sent}).is_success
+            captured_rows(opened(conf)[0].captures, 4)
+
+    conf = copy_shop("captured", tmp_path, filled)
     monkeypatch.setenv(ENVIRONMENT, "staging")
-    return trained
+    return conf
 
 
-def test_a_window_of_production_comes_to_staging_as_it_was(captured, serve):
+@pytest.fixture
+def days_read(monkeypatch):
+    """Starts of the days whose captures are read."""
+    starts = []
+
+    def noted(path, **window):
+        starts.append(window["start"])
+        return read_captures(path, **window)
+
+    monkeypatch.setattr("flows.replay_captures.read_captures", noted)
+    return starts
+
+
+def test_a_window_of_production_comes_to_staging_as_it_was(captured, serve, days_read):
     production = opened(captured)[0].captures_in("production")
     train(captured)
 
@@ -65,6 +82,7 @@ def test_a_window_of_production_comes_to_staging_as_it_was(captured, serve):
 
     features = ["amount", "age", "plan", KEY]
     pd.testing.assert_frame_equal(now[features], was[features])
+    assert days_read == [was[AT].min()]  # nothing is read of the time before the first request
     assert was.groupby(ID, sort=False).size().tolist() == [1, 2, 1]
     assert now.groupby(ID, sort=False).size().tolist() == [1, 2, 1]
     assert (now[AT] > was[AT].max()).all()
