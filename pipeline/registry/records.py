@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 
 from pipeline.config import RESERVED
 from pipeline.monitoring.episode import Decision, Evidence, Verdict
@@ -153,7 +153,7 @@ def record(
         **_facts(verdict, report),
         "state": state,
         "estimates": json.dumps([asdict(one) for one in estimates]),
-        # The verdict comes last: a batch without a verdict is judged again.
+        # Tags are set all together or not at all: a batch without a verdict is judged again.
         "verdict": json.dumps(asdict(verdict)),
     }
     with translated():
@@ -174,8 +174,7 @@ def record(
         tracking.log(timeline, metrics, window[1], step)
         tracking.client.set_terminated(run_id, end_time=milliseconds(window[1]))
         _rename(tracking, run_id, verdict, state, reading)
-        for key, value in tags.items():
-            tracking.client.set_tag(run_id, key, value)
+        tracking.client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         return _batch(tracking.client.get_run(run_id))
 
 
