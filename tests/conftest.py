@@ -44,6 +44,16 @@ def pytest_configure():
         atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import without garbage collections, a fifth of the time: what is imported stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     """Mark tests that use a server; put the longest files first, so that no core idles."""
     for item in items:
