@@ -114,9 +114,9 @@ def judged_from(registry: Registry, moment: pd.Timestamp) -> pd.Timestamp:
 def first_start(registry: Registry) -> pd.Timestamp:
     """Start of the first batch of all, from which batches are numbered."""
     first = registry.versions()[0]
-    made = changes(registry)
     # A version that was deleted must not number the batches anew.
-    return pd.Timestamp(made[0].since) if first.number > 1 and made else first.until
+    made = changes(registry) if first.number > 1 else []
+    return pd.Timestamp(made[0].since) if made else first.until
 
 
 def replaced_by(registry: Registry, number: int) -> int | None:
