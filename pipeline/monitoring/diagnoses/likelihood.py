@@ -241,11 +241,17 @@ def mixture(gain: Floats) -> tuple[float, float]:
     odds = np.exp(np.clip(gain, -PARAMS.largest, PARAMS.largest))
     share = 0.5
     for _ in range(PARAMS.rounds):
-        new = float((share * odds / (1 - share + share * odds)).mean())
+        true = share * odds
+        new = float((true / (1 - share + true)).sum() / len(odds))  # `mean` takes twice as long
         if abs(new - share) < PARAMS.converged:
             break
         share = new
     return share, float(np.log(1 - share + share * odds).sum())
+
+
+def at_most(gain: Floats) -> float:
+    """Bound the nats that a mixture gains, whatever the share of rows; parameter of `mixture`."""
+    return float(np.maximum(gain, 0.0).sum())
 
 
 def touched_rows(gain: Floats, share: float) -> Mask:

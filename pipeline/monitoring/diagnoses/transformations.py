@@ -12,6 +12,7 @@ from pipeline.monitoring.diagnoses.case import NATS, Case
 from pipeline.monitoring.diagnoses.likelihood import (
     Change,
     Mask,
+    at_most,
     drift_gain,
     log_mass,
     mixture,
@@ -164,17 +165,22 @@ def fit_change(column: Column, change: Change) -> Fit | None:
     """Fit a transformation: its share of rows and its gain; None where it explains too little."""
     case, name, values = column.case, column.name, column.values
     plain = plain_gain(case.profile(name), values, change, mass=column.mass)
-    share, total = mixture(plain)
-    little = share < SHARED.part or total < PARAMS.glance * SHARED.total
-    if little and not case.suspect(name):
-        return None
-    if np.maximum(plain + column.most_related, 0.0).sum() < SHARED.total:  # whatever the others say
+    if not case.suspect(name):
+        share, total = mixture(plain)
+        if share < SHARED.part or total < PARAMS.glance * SHARED.total:
+            return None
+    if at_most(plain + column.most_related) < SHARED.total:  # whatever the others say
         return None
     undone = case.normal_scores(name, change.undone(values))
-    related = column.supported * _related_gain(values, undone, column.related)
+    related, loosened = (
+        column.supported * _related_gain(values, undone, relation)
+        for relation in (column.related, column.loosened)
+    )
+    if max(at_most(plain + related), at_most(plain + loosened)) < SHARED.total:
+        return None
     share, total = mixture(plain + related)
     if share < SHARED.most:  # then the other rows show what is usual in this batch
-        related = column.supported * _related_gain(values, undone, column.loosened)
+        related = loosened
         share, total = mixture(plain + related)
     gain = plain + related
     touched = touched_rows(gain, share)

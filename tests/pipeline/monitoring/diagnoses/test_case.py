@@ -6,7 +6,13 @@ from scipy import integrate, stats
 from pipeline.config import Numeric
 from pipeline.monitoring.diagnoses.blocks import usual
 from pipeline.monitoring.diagnoses.case import Case
-from pipeline.monitoring.diagnoses.likelihood import log_mass, mixture, of_blocks, touched_rows
+from pipeline.monitoring.diagnoses.likelihood import (
+    at_most,
+    log_mass,
+    mixture,
+    of_blocks,
+    touched_rows,
+)
 from pipeline.monitoring.diagnoses.relations import Expected, ExpectedLabels
 from pipeline.monitoring.findings import Cause
 from pipeline.reference import Reference
@@ -99,6 +105,17 @@ def test_the_share_of_a_mixture_of_two_known_normals_is_found(share, apart):
     error = error_of_share(share, apart, 2_000)
     assert found == pytest.approx([share] * 20, abs=3.5 * error)  # of 20 trials, once in 100
     assert np.mean(found) == pytest.approx(share, abs=3 * error / np.sqrt(20))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])
+@pytest.mark.parametrize("apart", [0.1, 4.0, 40.0])
+def test_no_mixture_gains_more_than_its_bound(share, apart):
+    random = np.random.default_rng(8)
+    x = random.normal(size=500) + apart * (random.random(500) < share)
+    gain = stats.norm.logpdf(x, apart) - stats.norm.logpdf(x)
+
+    assert mixture(gain)[1] <= at_most(gain)
+    assert at_most(np.full(500, 2.0)) == pytest.approx(mixture(np.full(500, 2.0))[1], rel=0.01)
 
 
 def test_the_nats_of_a_mixture_are_its_log_likelihood_ratio():
