@@ -542,7 +542,10 @@ def test_slices_are_listed_with_what_moved_in_them_and_those_not_compared_with_t
     lead = "Slice that moved apart: plan = pro, amount +1.20 sd beyond the other rows, 120 rows."
     assert page.words.count(lead) == 1
     assert "plan = pro moved 120 amount +1.20 sd also prediction 1e-09" in page.words
-    assert "plan = team 300 missing age +1 points 0.8 At most 5%" in page.words
+    assert (
+        "plan = team 300 missing age +1 points 0.8 Where slices vary as they did in training, 5%"
+        in page.words
+    )
     few = "(12 rows; fewer than 50 rows of the batch are in it)"
     assert f"Not compared: plan = <b> {few}." in page.words
 
