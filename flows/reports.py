@@ -106,7 +106,7 @@ def draw(
 def _overdue(settings: Settings, before: History, end: pd.Timestamp) -> list[str]:
     """Batches after the last one with labels whose own were due before a moment."""
     newest = takewhile(lambda batch: batch.performance is None, reversed(before.batches))
-    return [b.name for b in newest if b.end + settings.data.label_delay < end][::-1]
+    return [b.name for b in newest if b.rows and b.end + settings.data.label_delay < end][::-1]
 
 
 def redraw(settings: Settings, registry: Registry, history: History, batch: Batch) -> None:

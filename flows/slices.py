@@ -76,11 +76,10 @@ def usual_slices(
     """
     if not cuts:
         return {}
-    features = settings.data.features
     found = UsualSlices.fit(
         reference,
         # A share is of a label, and labels of private columns are never stored.
-        rows.drop(columns=[name for name, column in features.items() if column.private]),
+        rows.drop(columns=_private(settings)),
         slices_of(rows, cuts),
         blocks=cut(rows[settings.data.time], settings.monitoring.batch, np.arange(len(rows))),
         fewest=settings.promotion.slice_rows,
@@ -92,8 +91,12 @@ def usual_slices(
 def slices_of_rows(settings: Settings, bundle: Bundle, valid: pd.DataFrame) -> dict[str, pd.Series]:
     """The slices of valid rows as a version cuts them, in columns beside its predictions."""
     cuts = _stored(bundle).get("cuts", {})
-    asked = {name: cuts[name] for name in settings.promotion.slices if name in cuts}
-    return {f"{SLICE}{name}": names for name, names in slices_of(valid, asked).items()}
+    private = _private(settings)  # which a column may have become since
+    asked = [name for name in settings.promotion.slices if name in cuts and name not in private]
+    return {
+        f"{SLICE}{name}": names
+        for name, names in slices_of(valid, {one: cuts[one] for one in asked}).items()
+    }
 
 
 def slice_drifts(
@@ -119,7 +122,7 @@ def slice_drifts(
     return compare_slices(
         reference=bundle.reference,
         usual=UsualSlices.from_dict(stored),
-        current=current,
+        current=current.drop(columns=_private(settings)),
         slices=predicted[predicted.columns.intersection(list(names))].rename(columns=names),
         alpha=settings.monitoring.alpha,
     )
@@ -182,6 +185,10 @@ def not_judged(settings: Settings, bundle: Bundle, version: int) -> list[str]:
     if private:
         found.append(f"Slices by private columns are not judged: {', '.join(private)}.")
     return found
+
+
+def _private(settings: Settings) -> list[str]:
+    return [name for name, column in settings.data.features.items() if column.private]
 
 
 def _stored(bundle: Bundle) -> dict[str, Any]:

@@ -214,17 +214,19 @@ def _most(case: Case, doubt: Doubt) -> Cause | None:
     found = [cause for cause in found if not _refuted(case, broken, cause)]
     if not found:
         return next(iter(broken), None)
-    most = _or_exchange(found, max(found, key=partial(_rank, case)))
+    most = _or_exchange(case, found, max(found, key=partial(_rank, case)))
     if most.cause == "shuffled" and BREAKS not in most.evidence:
         return next(_behind(case, found, most), None) or with_rival(case, most)
     return most
 
 
-def _or_exchange(found: Sequence[Cause], cause: Cause) -> Cause:
+def _or_exchange(case: Case, found: Sequence[Cause], cause: Cause) -> Cause:
     """The exchange of two columns that explains their odd values as well, or else the cause."""
-    own = set(cause.columns) if cause.cause in _OF_VALUES else None
-    pairs = (x for x in found if own and x.cause == "swapped" and own <= set(x.columns))
-    return next(pairs, cause)
+    if cause.cause not in _OF_VALUES or _stood(case, cause):
+        return cause
+    own = set(cause.columns)
+    pairs = [one for one in found if one.cause == "swapped" and own <= set(one.columns)]
+    return max(pairs, key=partial(_rank, case), default=cause)
 
 
 def _refuted(case: Case, broken: Sequence[Cause], found: Cause) -> bool:

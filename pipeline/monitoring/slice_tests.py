@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.monitoring.budget import decide_family
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.slice_drift import SliceDrift
+from pipeline.monitoring.slices import LONGEST
 from pipeline.monitoring.usual_slices import (
     IN_BLOCK,
     KEY,
@@ -152,6 +153,7 @@ def _tests(table: pd.DataFrame) -> list[Finding]:
 def _moved_itself(table: pd.DataFrame, usual: UsualSlices) -> NDArray[np.bool_]:
     """Whether a slice moved further than the rest, beside what the slices of its column share."""
     own, rest = table["now"] - table["before"], table["rest"] - table["others"]
+    own = own.where(table[["rows", "rest_rows"]].min(axis=1) >= SMALLEST)
     group = own.groupby([usual.groups, table["label"]])
     shared = group.transform("median").where(group.transform("count") >= _SEVERAL, 0.0)
     moved: NDArray[np.bool_] = ((own - shared).abs() > (rest - shared).abs()).to_numpy()
@@ -173,7 +175,7 @@ def _drift_of(name: str, rows: int, whole: int, tests: pd.DataFrame | None) -> S
         name=name,
         rows=rows,
         columns=tuple(dict.fromkeys(columns)),
-        kind=f"share of {first['label']}" if first["kind"] == "share" else first["kind"],
+        kind=f"share of {first['label'][:LONGEST]}" if first["kind"] == "share" else first["kind"],
         before=float(first["before"]),
         now=float(first["now"]),
         size=float(first["size"]),

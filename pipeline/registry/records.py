@@ -153,7 +153,7 @@ def record(
         **_facts(verdict, report),
         "state": state,
         "estimates": json.dumps([asdict(one) for one in estimates]),
-        # Tags are set all together or not at all: a batch without a verdict is judged again.
+        # The verdict comes last: a batch without one is judged again.
         "verdict": json.dumps(asdict(verdict)),
     }
     with translated():

@@ -73,30 +73,31 @@ def how_bad(state: State, evidence: Evidence, known: Performance | None) -> str:
         said = loss(known)
     elif evidence.measured:
         said = measured(evidence)
+    elif evidence.worse:  # in a store of before
+        said = f"the loss in batch {evidence.worse} is larger than is allowed."
     if evidence.broken:
         return f"Predictions for its rows, and for later rows with this fault, may be wrong; {said}"
     return said[:1].upper() + said[1:]
 
 
-def since(state: State, evidence: Evidence, past: Sequence[tuple[State, str]]) -> str:
+def since(state: State, past: Sequence[tuple[State, str]], *, sudden: bool = False) -> str:
     """Since when batches are as this one is, in a sentence; empty where it is quiet.
 
     Parameters
     ----------
     state : str
         The batch in one word.
-    evidence : Evidence
-        What it showed.
     past : sequence of pairs of str
         The batches before it, oldest first: each in one word, and its name.
+    sudden : bool
+        Whether drift persists by what this batch shows alone.
     """
     if state == "quiet":
         return ""
     alike = list(takewhile(lambda one: one[0] == state, reversed(past)))
-    if not alike and evidence.persisted:
-        return "It is the first such batch; its change is so large that it counts as persistent."
     if not alike:
-        return "It is the first such batch."
+        large = "; its change is so large that it counts as persistent" if sudden else ""
+        return f"It is the first batch in a row with this verdict{large}."
     return f"It is batch {len(alike) + 1} in a row with this verdict, since {alike[-1][1]}."
 
 

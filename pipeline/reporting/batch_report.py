@@ -194,7 +194,12 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
         evidence=evidence,
         decision=decision,
         how_bad=how_bad(about.state, evidence, about.performance),
-        since=since(about.state, evidence, [(one.state, one.name) for one in about.past]),
+        since=since(
+            about.state,
+            [(one.state, one.name) for one in about.past],
+            sudden=_is_sudden(evidence, record),
+        ),
+        refused=record.get("refused", {}),
         reason=after(STATES[about.state], decision.reason),
         causes=[_cause(cause, drawn) for cause in record["causes"]],
         why=why(about.state, evidence, features, moved, diagnosed=about.diagnosed),
@@ -219,6 +224,12 @@ def batch_report(record: Mapping[str, Any], about: About) -> str:
             realised={} if about.performance is None else about.performance.metrics,
         ),
     )
+
+
+def _is_sudden(evidence: Evidence, record: Mapping[str, Any]) -> bool:
+    """Whether drift persists by what this batch shows alone."""
+    lasting = [one for one in drifted_of(record) if one["name"] in evidence.persisted]
+    return bool(lasting) and all(one["since"] == 1 and one["level"] != "decay" for one in lasting)
 
 
 def _change(known: Performance | None, evidence: Evidence) -> float | None:

@@ -155,8 +155,12 @@ def moved_batch(
     sound = [known for known in earlier if not known.evidence.broken]
     alike = takewhile(lambda known: _in_trouble(known, verdict), reversed(sound))
     kind, what = _what(verdict)
+    mine = verdict.decision.episode
+    asked = verdict.decision.action == "retrain"
+    again = asked and any(one.decision.episode == mine for one in earlier)
     body = plain(
         "moved_batch.txt.j2",
+        again=again,
         conf=conf,
         verdict=verdict,
         harm=_harm(verdict.evidence, newest),
@@ -169,8 +173,7 @@ def moved_batch(
         moves=moves(comparison, verdict.evidence.persisted, _MOST_MOVES) if comparison else [],
     )
     about, subject = _about(verdict, reading), f"{model}: {what}"
-    asked = verdict.decision.action == "retrain"
-    return Event(kind, about, subject, body, episode=BATCHES, under_way=asked)
+    return Event(kind, about, subject, body, episode=BATCHES, under_way=asked and not again)
 
 
 def _what(verdict: Verdict) -> tuple[Kind, str]:

@@ -81,7 +81,8 @@ def write(
     model : str
         Name of the model.
     event : Event
-        What happened. If it goes on in its episode, only each doubling is sent, as a failure.
+        What happened. If it goes on in its episode, only each doubling, and its first
+        failure, is sent.
     routes : mapping of str to str
         Least severity that each address takes, by the address's hash. What resolves an episode
         goes to the addresses that its pages went to.
@@ -103,9 +104,9 @@ def write(
         if outbox.execute("SELECT 1 FROM pages WHERE id = ?", (page_id,)).fetchone():
             return False
         before = open_pages(outbox, model, event.episode) if event.episode else []
-        times, resolves = len(before) + 1, event.kind == "resolved"
-        due = resolves or not event.recurs or times.bit_count() == 1
+        resolves = event.kind == "resolved"
         body, severity = _again(event, before)
+        due = _is_due(event, severity, before)
         number = outbox.execute(
             "INSERT INTO pages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (page_id, model, severity, event.subject, body, now, event.episode, resolves, due),
@@ -120,6 +121,12 @@ def write(
     return True
 
 
+def _is_due(event: Event, severity: Severity, before: Sequence[sqlite3.Row]) -> bool:
+    """Whether an event is sent: of one that recurs, each doubling, and the first failure."""
+    first = severity == "failure" and all(page["severity"] != severity for page in before)
+    return not event.recurs or (len(before) + 1).bit_count() == 1 or first
+
+
 def _again(event: Event, before: Sequence[sqlite3.Row]) -> tuple[str, Severity]:
     """Body and severity of an event, after other pages of its episode."""
     times = len(before) + 1
@@ -127,7 +134,7 @@ def _again(event: Event, before: Sequence[sqlite3.Row]) -> tuple[str, Severity]:
         return event.body, event.severity
     since = moment_of(before[0]["written"])
     often = f"\nAgain: this happened {times} times since {since}. "
-    often += f"The next page comes at {2 * times} times."
+    often += f"The next page comes at {2 ** times.bit_length()} times."
     return event.body + often, event.severity if event.under_way else "failure"
 
 

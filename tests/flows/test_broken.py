@@ -294,9 +294,8 @@ def test_a_batch_that_is_set_aside_shows_lost_performance_and_no_other_batch_is_
     (page,) = pages
     lost = f"batch {THIRD} is broken and quarantined, and performance was lost"
     assert page["title"] == f"[failure] shop: {lost}"
-    assert (
-        f"Performance was lost in batch {THIRD}. If it is a fault, answer drop" in page["message"]
-    )
+    asked = f"Performance was lost in batch {THIRD}. If it is a fault, mend it and answer reload"
+    assert asked in page["message"]
     assert "If it is the world now, answer accept for these batches: " in page["message"]
     assert [judged.batch for judged in history.performances(1)] == [FIRST, SECOND]
     history = history.with_batch(answer(registry, THIRD, "accept"))

@@ -10,7 +10,7 @@ import yaml
 
 from flows.monitor import monitor
 from flows.sentences import of_batch
-from flows.slices import usual_slices
+from flows.slices import slice_drifts, slices_of_rows, usual_slices
 from flows.steps import opened
 from flows.train import train
 from pipeline.config import Settings
@@ -129,6 +129,30 @@ def test_no_slice_is_compared_in_a_private_column(tmp_path, write_shop):
     stored = usual_slices(settings, reference, rows, {"plan": None}, {"age": 1.0})
 
     assert set(stored["usual"]["table"]["column"]) == {"amount"}
+
+
+def test_a_column_that_became_private_is_compared_no_more(trained):
+    conf = Path(trained)
+    stated = yaml.safe_load(conf.read_text())
+    settings, registry = opened(trained)
+    rows = pd.read_parquet(settings.data.train.path)[:1_000]
+    older = rows.assign(age=rows["age"] + 100 * (rows["plan"] == "free"))
+    bundle = registry.bundle(1)
+
+    def named(*private):
+        for name in private:
+            stated["data"]["features"][name]["private"] = True
+        conf.write_text(yaml.safe_dump(stated))
+        now = Settings.load(trained)
+        slices = pd.DataFrame(slices_of_rows(now, bundle, older))
+        found = slice_drifts(now, bundle, older[list(settings.data.features)], slices)
+        return {one.name: one.columns for one in found if one.drifted}
+
+    assert named()["plan = free"] == ("age",)
+    assert named("age") == {}
+    assert [*slices_of_rows(Settings.load(trained), bundle, older)] == ["holdfast-slice plan"]
+    named("plan")
+    assert slices_of_rows(Settings.load(trained), bundle, older) == {}
 
 
 def test_a_version_of_a_release_before_says_that_drift_of_slices_is_not_judged(

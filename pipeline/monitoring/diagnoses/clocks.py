@@ -276,7 +276,7 @@ class _Fit(NamedTuple):
     share: float
     gain: Floats
     beyond: bool
-    """Whether the clock runs on beyond its cycle: 27 is 3 o'clock, moved by a day."""
+    """Whether the clock runs on beyond its cycle: 27 is 22 o'clock, moved by five hours."""
 
 
 def _fits(expected: ExpectedLabels, place: Places, outside: Mask, k: int) -> Iterator[_Fit]:

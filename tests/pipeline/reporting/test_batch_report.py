@@ -518,7 +518,7 @@ def test_lost_performance_says_at_once_how_much_and_since_when(read_page):
 def test_a_batch_that_differs_from_the_one_before_is_the_first_in_a_row(read_page):
     words = read_page(batch_report(NOTHING, about(alarm=True))).words
 
-    assert "It is the first such batch." in words
+    assert "It is the first batch in a row with this verdict." in words
     assert "in a row" not in read_page(batch_report(NOTHING, about())).words
 
 
@@ -534,7 +534,7 @@ SLICES = (
 def test_slices_are_listed_with_what_moved_in_them_and_those_not_compared_with_the_reason(
     read_page,
 ):
-    report = DriftReport(0, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, (), slices=SLICES)
+    report = DriftReport(432, 0.05, (), (), (), Summary(), 1, 400.0, 0.01, (), slices=SLICES)
     stored = json.loads(json.dumps(to_record(report)))
 
     page = read_page(batch_report(stored, about(moved_slice=SLICES[0].sentence)))
@@ -582,7 +582,26 @@ def test_the_loss_that_a_decision_was_made_from_stands_in_the_table_as_well(reco
     assert "+2.1%" not in other.of("td")
 
 
-def test_drift_that_persists_in_its_first_batch_says_why(read_page):
-    page = read_page(batch_report(NOTHING, about("retrain", alarm=True, persisted=("amount",))))
+@pytest.mark.parametrize(
+    ("since", "level", "sudden"), [(1, "batches", True), (2, "batches", False), (1, "decay", False)]
+)
+def test_only_drift_that_one_batch_shows_is_called_large(since, level, sudden, read_page):
+    shown = {"columns": ["amount"], "kind": "location", "statistic": 1.0, "name": "amount"}
+    record = NOTHING | {"drifted": [{**shown, "since": since, "level": level}]}
 
-    assert "its change is so large that it counts as persistent" in page.words
+    page = read_page(batch_report(record, about("retrain", alarm=True, persisted=("amount",))))
+
+    assert ("so large that it counts as persistent" in page.words) == sudden
+
+
+def test_a_record_of_before_is_drawn_without_what_it_lacks(record, read_page):
+    whole = read_page(batch_report(record, about())).words
+    older = {name: one for name, one in record.items() if name not in {"refused", "slices"}}
+
+    assert read_page(batch_report(older, about())).words == whole
+
+
+def test_of_a_store_of_before_a_lost_batch_says_that_its_loss_is_too_large(read_page):
+    page = read_page(batch_report(NOTHING, about("page", worse="2026-02-23T00:00")))
+
+    assert "The loss in batch 2026-02-23T00:00 is larger than is allowed." in page.words

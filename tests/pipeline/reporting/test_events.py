@@ -168,6 +168,19 @@ def test_a_rollback_is_offered_where_nothing_else_is_under_way_and_there_is_one(
     assert (lines(event)[-2:] == command) == offered
 
 
+def test_a_retrain_that_was_asked_for_before_and_goes_on_is_a_failure_again():
+    lost = verdict(19, "retrain", "Performance was lost.", "v1", worse="2026-01-19T00:00")
+    before = verdict(12, "retrain", "Performance was lost.", "v1", worse="2026-01-12T00:00")
+
+    first = events.moved_batch("shop", CONF, lost, [], [verdict(5)], until=UNTIL)
+    again = events.moved_batch("shop", CONF, lost, [], [before], until=UNTIL)
+
+    assert (first.severity, again.severity) == ("warning", "failure")
+    assert "To do: nothing" in first.body
+    assert "To do, today: find out why the retrain that was asked for has not" in again.body
+    assert lines(again)[-1] == lines(first)[-1]
+
+
 @pytest.mark.parametrize("action", ["halt", "page"])
 def test_open_questions_come_before_a_training(action):
     lost = verdict(19, action, "Performance was lost.", "v1", worse="2026-01-19T00:00")

@@ -151,6 +151,14 @@ def test_a_failure_that_recurs_while_it_is_tried_again_needs_nobody(file):
     assert [message.severity for message in (take(file, 3), take(file, 3))] == ["warning"] * 2
 
 
+def test_a_first_failure_after_warnings_is_sent_at_once(file):
+    for n in range(1, 6):
+        tried = {"under_way": n < 3}
+        put(file, event("failure", f"r{n}", episode="fails", recurs=True, **tried), now=n)
+
+    assert sent(file, 9) == [f"shop: failure r{n}" for n in (1, 2, 3, 4)]
+
+
 def test_an_event_that_recurs_is_sent_at_doublings_and_as_a_failure(file):
     for n in range(1, 10):
         put(file, event("quarantine", f"r{n}", episode="fails", recurs=True), now=n)
@@ -335,8 +343,9 @@ class Outboxes(RuleBasedStateMachine):
         for _ in range(1 + twice):  # a run that is repeated finds the event again
             outbox.write(self.file, "shop", one, self.least, now=self.now)
         before, page_id = self.episodes[episode], f"shop/{kind}/n{self.count}"
-        due = not recurs or (len(before) + 1).bit_count() == 1
         rank = SEVERITY[kind]
+        first = all(self.pages[known][1] < rank for known in before)
+        due = not recurs or (len(before) + 1).bit_count() == 1 or first
         names = {n for n, least in self.least.items() if SEVERITIES.index(least) <= rank}
         if kind == "resolved":
             names = set().union(*(self.pages[known][2] for known in before))
