@@ -67,8 +67,8 @@ def test_people_are_paged_again_with_both_readings_and_at_each_doubling(
     ]
     question = (
         "Question: Broken: unit (age) in 2 batches in a row, and nobody has answered. If it is a "
-        "fault, answer drop or reload: no model learns from these rows. If it is the world now, "
-        "answer accept for these batches: "
+        "fault, mend it and answer reload, or answer drop: no model learns from faulty rows. If it "
+        "is the world now, answer accept for these batches: "
     )
     assert question in pages[1]["message"]
     assert "Since: batch 2026-02-16T00:00." in pages[1]["message"]
