@@ -267,10 +267,11 @@ def _bundle(
     indicators = baselines(settings, predictions, valid[settings.data.time])
     compared = valid.assign(**in_columns(predictions, settings.data.several))
     reference = _reference(settings, compared, trained.importance)
-    baseline = _baseline(settings, known, predicted) | {"indicators": indicators}
-    baseline["slices"] |= usual_slices(
-        settings, reference, compared, baseline["slices"]["cuts"], trained.importance
-    )
+    baseline = None
+    if halves:
+        baseline = _baseline(settings, known, predicted) | {"indicators": indicators}
+        cuts = baseline["slices"]["cuts"]
+        baseline["slices"] |= usual_slices(settings, reference, compared, cuts, trained.importance)
     return Bundle(
         model=trained.model,
         golden=parity.make(trained.model, valid, seed=settings.training.seed),
@@ -289,7 +290,7 @@ def _bundle(
         },
         halves=halves,
         targets=_targets(settings, known, predicted),
-        baseline=baseline if halves else None,
+        baseline=baseline,
     )
 
 

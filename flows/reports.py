@@ -72,6 +72,7 @@ def draw(
     end = start + policy.batch
     lost = registry.bundle(evidence.version).heldout[ROW_LOSS]
     usual = float(lost.mean()) if len(lost) else float(np.nan)
+    worse = bool(evidence.worse) or bool(performance and performance.worse)
     own = About(
         model=settings.name,
         conf=settings.conf,
@@ -98,7 +99,7 @@ def draw(
         reading=reading,
         not_sliced=not_judged(settings, registry.bundle(evidence.version), evidence.version),
         overdue=_overdue(settings, history.before(evidence.batch), end),
-        before=champions.to_go_back_to(registry, evidence.version),
+        before=champions.to_go_back_to(registry, evidence.version) if worse else None,
     )
     return batch_report(record, own)
 
